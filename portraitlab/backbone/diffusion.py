@@ -1,0 +1,160 @@
+"""The frozen latent diffusion model that everything else steers (HiFi-Portrait, Sec. 3.1)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+from portraitlab.types import Injection
+
+Tokenizer = Callable[[list[str]], Tensor]
+"""Takes prompts to token numbers [B, K], padded to one length K."""
+
+
+class Backbone(nn.Module):
+    """UNet, autoencoder and text encoder of a text-to-image model, with its noise schedule.
+
+    unet, autoencoder, text_encoder and scheduler are diffusers' and transformers' classes; of the
+    autoencoder only diffusers' `encode(images).latent_dist.mode()` and `decode(latents).sample`
+    are used. Latents are `(mode - latent_shift) * latent_scale`, shift and scale each one number or
+    one per channel. Nothing here is ever trained, but gradients flow through.
+
+    Raises ValueError where the scheduler predicts something other than noise or velocity.
+    """
+
+    latent_scale: Tensor
+    latent_shift: Tensor
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        autoencoder: nn.Module,
+        text_encoder: CLIPTextModel,
+        tokenizer: Tokenizer,
+        scheduler: DDIMScheduler,
+        latent_scale: float | Sequence[float] = 1.0,
+        latent_shift: float | Sequence[float] = 0.0,
+    ) -> None:
+        super().__init__()
+        if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(
+                f"The scheduler's prediction_type is {scheduler.config.prediction_type!r}; "
+                "the backbone knows epsilon and v_prediction."
+            )
+        self.unet = unet
+        self.autoencoder: Any = autoencoder
+        self.text_encoder = text_encoder
+        self.tokenizer = tokenizer
+        self.scheduler = scheduler
+        for name, value in (("latent_scale", latent_scale), ("latent_shift", latent_shift)):
+            self.register_buffer(
+                name, torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1)
+            )
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode: a frozen model has no dropout or batch statistics to train."""
+        return super().train(False)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels c of the latents."""
+        return int(self.unet.config.in_channels)
+
+    @property
+    def latent_size(self) -> int:
+        """Edge of the square latents."""
+        return int(self.unet.config.sample_size)
+
+    @cached_property
+    def image_size(self) -> int:
+        """Edge of the square images in pixels, found by decoding a small piece of latent."""
+        piece = self.latent_scale.new_zeros(1, self.latent_channels, 8, 8)
+        with torch.no_grad():
+            return self.latent_size * self.decode(piece).shape[-1] // 8
+
+    @property
+    def text_dim(self) -> int:
+        """Width of what the UNet's cross-attention reads: of text and of identity tokens alike."""
+        return int(self.unet.config.cross_attention_dim)
+
+    @property
+    def timesteps(self) -> int:
+        """Number of noise levels."""
+        return int(self.scheduler.config.num_train_timesteps)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all weights, so that what was computed with other weights is not reused."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] to latents [B, c, h, w], without sampling."""
+        mode = self.autoencoder.encode(images).latent_dist.mode()
+        return (mode - self.latent_shift) * self.latent_scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, c, h, w] to images [B, 3, H, W], about [-1, 1]: not clamped, so that the
+        identity loss has a gradient everywhere.
+        """
+        return self.autoencoder.decode(latents / self.latent_scale + self.latent_shift).sample
+
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Prompts to text features [B, K, dt]."""
+        tokens = self.tokenizer(prompts).to(self.latent_scale.device)
+        with torch.no_grad():
+            return self.text_encoder(input_ids=tokens).last_hidden_state
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The forward process: latents [B, c, h, w] noised to the levels timesteps [B]."""
+        return self.scheduler.add_noise(latents, noise, timesteps)
+
+    def training_target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the UNet should predict: the noise (eq. 1), or the velocity where it was trained so.
+
+        The velocity is Salimans and Ho's (ICLR 2022), sqrt(a) noise - sqrt(1 - a) latents.
+        """
+        if self.scheduler.config.prediction_type == "epsilon":
+            return noise
+        return self.scheduler.get_velocity(latents, noise, timesteps)
+
+    def clean_estimate(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
+        """The clean latents that a prediction implies (the latents of eq. 7's estimate)."""
+        alpha = self.scheduler.alphas_cumprod.to(noisy)[timesteps].view(-1, 1, 1, 1)
+        if self.scheduler.config.prediction_type == "epsilon":
+            return (noisy - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
+        return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
+
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, text: Tensor, injection: Injection
+    ) -> Tensor:
+        """One pass of the UNet: noisy [B, c, h, w], timesteps [B], text [B, K, dt].
+
+        The injection's residuals are added to the skip connections and the middle; its identity
+        tokens are read by the cross-attentions that a net has adapted, and by no others.
+        """
+        attention = injection.attention
+        return self.unet(
+            noisy,
+            timesteps,
+            encoder_hidden_states=text,
+            down_block_additional_residuals=injection.down,
+            mid_block_additional_residual=injection.mid,
+            cross_attention_kwargs=(
+                None
+                if attention is None
+                else {"ip_hidden_states": attention.tokens, "ip_adapter_masks": attention.mask}
+            ),
+        ).sample
