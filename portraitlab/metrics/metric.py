@@ -1,0 +1,99 @@
+"""What metrics have in common: an estimate over identities and its standard error."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from portraitlab.types import Judged
+
+
+class Estimate(NamedTuple):
+    """A figure and its standard error over identities (NaN below two); over how many it is taken.
+
+    Images of one identity are alike, so the error is taken over identities, not images.
+    """
+
+    value: float
+    error: float
+    samples: int
+    identities: int
+
+
+class PortraitMetric(Metric):
+    """A figure over all scored images; `update` with each batch, then `compute`.
+
+    higher_is_better: which way it is read. method: what computes it, for the record. missed: what
+    an image without a face counts as.
+    """
+
+    full_state_update = False
+    method: str
+    missed: str
+
+    @abstractmethod
+    def update(self, judged: Judged) -> None:
+        """Take in a batch."""
+
+    @abstractmethod
+    def compute(self) -> Estimate:
+        """The estimate over all batches so far."""
+
+
+class MeanMetric(PortraitMetric):
+    """Mean over identities of the mean over an identity's images of `measure`."""
+
+    values: list[Tensor]
+    identities: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+        self.add_state("identities", default=[], dist_reduce_fx="cat")
+
+    @abstractmethod
+    def measure(self, judged: Judged) -> Tensor:
+        """One value per image [B]; NaN leaves the image out."""
+
+    def update(self, judged: Judged) -> None:
+        """Take in a batch."""
+        self.values.append(self.measure(judged).double())
+        self.identities.append(judged.identity)
+
+    def compute(self) -> Estimate:
+        """Mean and standard error over identities; NaN where no image was measured."""
+        values, identities = dim_zero_cat(self.values), dim_zero_cat(self.identities)
+        known = ~values.isnan()
+        values, identities = values[known], identities[known]
+        means = torch.stack([values[identities == i].mean() for i in identities.unique()] or
+                            [values.new_tensor(math.nan)])
+        count = len(identities.unique())
+        error = float(means.std()) / math.sqrt(count) if count > 1 else math.nan
+        return Estimate(float(means.mean()), error, len(values), count)
+
+
+def similarity_to_references(generated: Tensor, references: Tensor, judged: Judged) -> Tensor:
+    """Mean cosine [B] of unit vectors [B, e] with those of the references [B, R, e] that have faces.
+
+    0 where the generated image holds no face; NaN where no reference does.
+    """
+    known = judged.references.has_face
+    cosines = torch.einsum("be,bre->br", generated, references)
+    mean = cosines.where(known, torch.nan).nanmean(dim=1)
+    return mean.where(judged.generated.has_face | mean.isnan(), 0.0)
+
+
+def distance_to_target(generated: Tensor, target: Tensor, judged: Judged) -> Tensor:
+    """Root mean squared difference [B] of vectors [B, E]; NaN where a face is missing.
+
+    There is no honest number for the expression of no face: 0 would be perfect. Such images are
+    left out, and the record says how many there were.
+    """
+    distance = (generated - target).square().mean(dim=1).sqrt()
+    return distance.where(judged.generated.has_face & judged.target.has_face, torch.nan)
