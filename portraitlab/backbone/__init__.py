@@ -1,0 +1,1 @@
+"""The frozen diffusion model."""

@@ -1,0 +1,1 @@
+"""What control image steers the layout."""

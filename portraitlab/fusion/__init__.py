@@ -1,0 +1,1 @@
+"""How the features of several references become identity tokens."""
