@@ -5,7 +5,8 @@ the same command finds the same folder, in any process and on any day. Inside it
 
     config.yaml         the resolved configuration
     status.json         state: training, scoring, finished or failed (with the reason)
-    checkpoints/        to resume from; model.safetensors: what was trained, once training ended
+    checkpoints/        to resume from
+    model.safetensors   what was trained, once training ended; training.json: how long it took
     metrics.json        the record; grid.png beside it
     scores/<hash>/      records of the same weights scored otherwise
     log.txt             losses and messages
@@ -129,6 +130,10 @@ class Run:
         """Write status.json."""
         write_json(self.folder / "status.json", {"state": name, **details})
 
+    def note(self, **facts: Any) -> None:
+        """Write training.json: what is known of the training once it ended."""
+        write_json(self.folder / "training.json", facts)
+
     @contextmanager
     def watched(self, state: str) -> Iterator[None]:
         """Keep status.json true while something runs: a failure is written down, then raised.
@@ -138,9 +143,12 @@ class Run:
         self.state(state)
         try:
             yield
+        except (KeyboardInterrupt, SystemExit):
+            self.state("stopped")
+            raise
         except BaseException as error:
             reason = str(error) or type(error).__name__
-            self.state("failed", during=state, error=reason, traceback=traceback.format_exc())
+            self.state("failed", error=reason, traceback=traceback.format_exc())
             raise
 
 

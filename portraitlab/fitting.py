@@ -1,0 +1,72 @@
+"""Training by Lightning: progress, checkpoints to resume from, and what was trained at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+from safetensors.torch import save_file
+
+from portraitlab.data.batches import PortraitData, TrainingBatches
+from portraitlab.module import PortraitModule
+from portraitlab.parts import Parts
+from portraitlab.records import Run
+
+_log = logging.getLogger(__name__)
+
+
+def fit(
+    config: DictConfig, run: Run, parts: Parts, batches: TrainingBatches, logger: Logger | bool
+) -> bool:
+    """Train `parts.model`, going on from the run's checkpoint if it has one.
+
+    Leaves the run's weights file behind. False in processes other than the first, which have
+    nothing more to do. Raises NonFiniteLoss where a loss is no number.
+    """
+    objective = instantiate(config.objective, recogniser=parts.recogniser)
+    module = PortraitModule(
+        parts.model, objective, steps=config.budget.steps, seed=config.seed, **config.optimiser
+    )
+    checkpoints = ModelCheckpoint(
+        dirpath=run.checkpoint.parent.absolute(),
+        filename=run.checkpoint.stem,
+        every_n_train_steps=config.scale.checkpoint_every,
+        enable_version_counter=False,
+    )
+    trainer: Trainer = instantiate(
+        config.trainer,
+        logger=logger,
+        callbacks=[checkpoints, RichProgressBar(leave=True), LossLines()],
+        default_root_dir=str(run.folder),
+    )
+    with warnings.catch_warnings():
+        # Batches are gathers from memory: worker processes would only copy them about.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        resume = str(run.checkpoint) if run.checkpoint.is_file() else None
+        trainer.fit(module, PortraitData(batches), ckpt_path=resume, weights_only=True)
+    if not trainer.is_global_zero:
+        return False
+    half = run.weights.with_name(f".{run.weights.name}")
+    save_file(parts.model.trained_state_dict(), half)
+    os.replace(half, run.weights)
+    return True
+
+
+class LossLines(Callback):
+    """Writes the losses to the run's log.txt every `trainer.log_every_n_steps` steps."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Write one line."""
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            losses = trainer.callback_metrics.items()
+            line = " ".join(f"{name} {float(value):.4f}" for name, value in losses)
+            _log.debug("step %d: %s", trainer.global_step, line)

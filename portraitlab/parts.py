@@ -1,0 +1,70 @@
+"""From a configuration to the parts of the program, each built once and handed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from portraitlab.backbone.diffusion import Backbone
+from portraitlab.data.features import Frozen
+from portraitlab.model import PortraitModel
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The frozen models and the model that is trained, all on `device`."""
+
+    frozen: Frozen
+    model: PortraitModel
+    recogniser: nn.Module
+    device: torch.device
+
+
+def build_parts(config: DictConfig, device: torch.device) -> Parts:
+    """Build the frozen models, then the model with initial weights that only `seed` decides.
+
+    Raises ValueError for numbers out of range and for choices that do not fit each other.
+    """
+    check_numbers(config)
+    backbone: Backbone = instantiate(config.backbone).to(device)
+    encoder = instantiate(config.encoder).to(device)
+    recogniser = instantiate(config.recogniser).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        fusion = instantiate(
+            config.fusion,
+            local_dim=encoder.local_dim,
+            global_dim=encoder.global_dim,
+            dim=backbone.text_dim,
+        )
+        cond = instantiate(config.cond)
+        net = instantiate(
+            config.net,
+            backbone=backbone,
+            control=cond.draws,
+            identity=fusion.tokens_per_reference > 0,
+        )
+        model = PortraitModel(backbone, fusion, cond, net).to(device)
+    frozen = Frozen(encoder, backbone, recogniser, device=str(device))
+    return Parts(frozen, model, recogniser, device)
+
+
+def check_numbers(config: DictConfig) -> None:
+    """ValueError where a number that a user sweeps is none, or out of range."""
+    _check_whole("refs", config.refs, 1, 6)
+    _check_whole("seed", config.seed, 0, 2**32 - 1)
+    _check_whole("batch_size", config.batch_size, 1, 2**16)
+    _check_whole("budget.steps", config.budget.steps, 1, 2**31)
+
+
+def _check_whole(name: str, value: Any, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(
+            f"{name}={value}: a whole number from {least} to {most} is needed; "
+            f"give one as {name}=NUMBER"
+        )

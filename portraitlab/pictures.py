@@ -1,0 +1,44 @@
+"""Picture grids that a person looks at: one row a sample, one titled column a role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+_EDGE, _GAP, _TITLE = 128, 4, 18
+
+
+def to_image(image: Tensor) -> Image.Image:
+    """A picture of [3, H, W] in [-1, 1]; what lies outside is clipped."""
+    pixels = ((image.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def grid(titles: Sequence[str], rows: Sequence[Sequence[Tensor | None]]) -> Image.Image:
+    """A picture of rows of images [3, H, W] in [-1, 1] under the titles of their columns.
+
+    None leaves its place empty. Images are drawn 128 px wide, pixels as squares.
+    """
+    assert all(len(row) == len(titles) for row in rows), "a row of another length"
+    step = _EDGE + _GAP
+    canvas = Image.new("RGB", (len(titles) * step + _GAP, len(rows) * step + _TITLE + _GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(titles):
+        draw.text((_GAP + column * step, 3), title, fill="black")
+        for row, images in enumerate(rows):
+            image = images[column]
+            if image is not None:
+                drawn = to_image(image).resize((_EDGE, _EDGE), Image.Resampling.NEAREST)
+                canvas.paste(drawn, (_GAP + column * step, _TITLE + row * step))
+    return canvas
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}")
+    picture.save(half, format="PNG")
+    half.replace(path)

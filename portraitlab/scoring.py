@@ -1,0 +1,176 @@
+"""Scoring: a trained model draws held-out identities, the judge looks, metrics sum up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.scoring import Sample, ScoringSet
+from portraitlab.judge import Judge
+from portraitlab.metrics.metric import PortraitMetric
+from portraitlab.model import PortraitModel
+from portraitlab.pictures import grid
+from portraitlab.sampler.ddim import DDIM
+from portraitlab.types import Batch, Judged, View
+
+_GRID_ROWS = 6
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """What was drawn: images [S, 3, H, W] and the batch they were drawn from, on the CPU."""
+
+    images: Tensor
+    batch: Batch
+    samples: Sequence[Sample]
+
+
+@torch.inference_mode()
+def draw(
+    model: PortraitModel,
+    sampler: DDIM,
+    scoring: ScoringSet,
+    batch_size: int,
+    device: torch.device,
+    count: int | None = None,
+) -> Portraits:
+    """Draw the first `count` samples of a scoring set, or all, each from its own noise seed."""
+    from rich.progress import track
+
+    model.eval()
+    count = len(scoring) if count is None else min(count, len(scoring))
+    rounds = math.ceil(count / batch_size)
+    images, batches = [], []
+    parts = islice(scoring.batches(batch_size), rounds)
+    for batch, samples in track(parts, "Drawing portraits", total=rounds):
+        left = count - sum(map(len, batches))
+        batch, samples = batch[:left], samples[:left]
+        drawn = sampler.sample(model, batch.to(device), seeds=[sample.seed for sample in samples])
+        images.append(drawn.cpu())
+        batches.append(batch)
+    return Portraits(torch.cat(images), Batch.cat(batches), scoring.samples[:count])
+
+
+def measure(
+    portraits: Portraits,
+    photos: PhotoSet,
+    model: PortraitModel,
+    judge: Judge,
+    metrics: Mapping[str, PortraitMetric],
+    device: torch.device,
+) -> dict[str, Any]:
+    """The figures of drawn portraits, and of what they lie between, as plain JSON content.
+
+    Bounds: `another identity`, the target of the next identity; `real other photo`, a reference
+    that was conditioned on (its face is the person's, its pose and expression are not the
+    target's); `autoencoder round trip`, the target decoded from its own latents.
+    """
+    samples = portraits.samples
+    rows = sorted({row for s in samples for row in (s.target, s.references[0], *s.judges)})
+    place = {row: number for number, row in enumerate(rows)}
+    real = judge.view(photos.store.images(rows).to(device)).to("cpu")
+    names = sorted({sample.identity for sample in samples})
+    truth = Judged(
+        generated=judge.view(portraits.images.to(device)).to("cpu"),
+        target=real[[place[sample.target] for sample in samples]],
+        references=_references(real, place, samples),
+        text=judge.text([sample.caption for sample in samples]).cpu(),
+        identity=torch.tensor([names.index(sample.identity) for sample in samples]),
+    )
+    first = {sample.identity: sample.target for sample in reversed(samples)}
+    following = dict(zip(names, [*names[1:], names[0]], strict=True))
+    with torch.inference_mode():
+        trip = torch.cat(
+            [
+                model.backbone.decode(part.to(device)).cpu()
+                for part in portraits.batch.latents.split(judge.batch_size)
+            ]
+        )
+    stand_ins = {
+        "another identity": real[[place[first[following[s.identity]]] for s in samples]],
+        "real other photo": real[[place[sample.references[0]] for sample in samples]],
+        "autoencoder round trip": judge.view(trip.to(device)).to("cpu"),
+    }
+    if len(names) == 1:
+        del stand_ins["another identity"]
+    return {
+        "images": len(samples),
+        "identities": len(names),
+        "faceless": int((~truth.generated.has_face).sum()),
+        "metrics": _estimates(metrics, truth),
+        "bounds": {
+            name: _estimates(metrics, replace(truth, generated=view))
+            for name, view in stand_ins.items()
+        },
+    }
+
+
+def picture(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -> Image.Image:
+    """References, control image, portrait and target of the first few identities."""
+    shown: dict[str, int] = {}
+    for number, sample in enumerate(portraits.samples):
+        shown.setdefault(sample.identity, number)
+    chosen = list(shown.values())[:_GRID_ROWS]
+    count = max(len(portraits.samples[number].references) for number in chosen)
+    batch = portraits.batch[chosen]
+    device = next(model.backbone.parameters()).device
+    with torch.inference_mode():
+        control = model.control_image(
+            batch.shape_geometry.to(device), batch.target_geometry.to(device)
+        )
+    rows = []
+    for place, number in enumerate(chosen):
+        sample = portraits.samples[number]
+        references = list(photos.store.images(list(sample.references)))
+        rows.append(
+            [
+                *references,
+                *[None] * (count - len(references)),
+                None if control is None else control[place],
+                portraits.images[number],
+                photos.store.images([sample.target])[0],
+            ]
+        )
+    titles = [f"reference {number + 1}" for number in range(count)]
+    return grid([*titles, "control image", "generated", "target"], rows)
+
+
+def _references(real: View, place: Mapping[int, int], samples: Sequence[Sample]) -> View:
+    most = max(len(sample.judges) for sample in samples)
+    rows = torch.zeros(len(samples), most, dtype=torch.long)
+    known = torch.zeros(len(samples), most, dtype=torch.bool)
+    for number, sample in enumerate(samples):
+        rows[number, : len(sample.judges)] = torch.tensor([place[row] for row in sample.judges])
+        known[number, : len(sample.judges)] = True
+    view = real[rows]
+    return replace(view, has_face=view.has_face & known)
+
+
+def _estimates(metrics: Mapping[str, PortraitMetric], judged: Judged) -> dict[str, Any]:
+    estimates = {}
+    for name, metric in metrics.items():
+        metric.reset()
+        metric.update(judged)
+        estimate = metric.compute()
+        estimates[name] = {
+            "value": _number(estimate.value),
+            "error": _number(estimate.error),
+            "samples": estimate.samples,
+            "identities": estimate.identities,
+            "higher_is_better": metric.higher_is_better,
+            "method": metric.method,
+            "without_a_face": metric.missed,
+        }
+    return estimates
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)

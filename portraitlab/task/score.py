@@ -1,0 +1,31 @@
+"""Score a trained run again, under other references, selection, sampler or metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from portraitlab.bench import Bench, show
+from portraitlab.records import plain, trained_run
+
+
+class ScoreRun:
+    """Adds a record to a trained run; a record that is there already is only shown.
+
+    run: a run's folder, or None for the run that the configuration describes.
+    """
+
+    def __init__(self, run: str | None = None) -> None:
+        self.run = run
+
+    def __call__(self, config: DictConfig) -> dict[str, Any]:
+        """The record. Raises NoRun (a ValueError) where nothing was trained."""
+        run = trained_run(plain(config), self.run)
+        record = None if config.fresh else run.record()
+        if record is None:
+            bench = Bench.of(config)
+            bench.load(run.weights)
+            record = bench.score(run)
+        show(run, record)
+        return record
