@@ -1,0 +1,89 @@
+"""The whole conditional diffusion model in plain torch: backbone, fusion, cond and net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from portraitlab.backbone.diffusion import Backbone
+from portraitlab.cond.base import Cond
+from portraitlab.fusion.base import Fusion
+from portraitlab.net.base import Net
+from portraitlab.types import Batch, Condition, FaceGeometry
+
+_TRAINED = ("fusion.", "net.")
+
+
+class PortraitModel(nn.Module):
+    """A frozen backbone steered by a trained fusion and net (HiFi-Portrait, Fig. 3).
+
+    A fusion whose tokens the net does not read is frozen, so that exactly what is trained requires
+    a gradient.
+    """
+
+    def __init__(self, backbone: Backbone, fusion: Fusion, cond: Cond, net: Net) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.fusion = fusion if net.identity else fusion.requires_grad_(False)
+        self.cond = cond
+        self.net = net
+
+    def control_image(
+        self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry
+    ) -> Tensor | None:
+        """The control image [B, 3, H, W] in [-1, 1] that the net is given, None if none is."""
+        if not self.net.control:
+            return None
+        with torch.no_grad():
+            return self.cond(shape_geometry, target_geometry, self.backbone.image_size)
+
+    def condition(self, batch: Batch) -> Condition:
+        """All that steers the backbone, computed once for all noise levels."""
+        image = self.control_image(batch.shape_geometry, batch.target_geometry)
+        with torch.no_grad():
+            control_latents = None if image is None else self.backbone.encode(image)
+        return Condition(
+            text=batch.text,
+            tokens=self.fusion(batch.references) if self.net.identity else None,
+            control_latents=control_latents,
+        )
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The steered backbone's prediction [B, c, h, w] for noisy latents at timesteps [B]."""
+        injection = self.net(noisy, timesteps, condition)
+        return self.backbone.predict(noisy, timesteps, condition.text, injection)
+
+    def forward(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Prediction [B, c, h, w] for a batch's noisy latents."""
+        return self.predict(noisy, timesteps, self.condition(batch))
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser moves; empty with net=none."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def trained_state_dict(self) -> dict[str, Tensor]:
+        """State of fusion and net alone: the backbone is not saved with every run."""
+        state = self.state_dict()
+        return {name: value for name, value in state.items() if name.startswith(_TRAINED)}
+
+    def load_trained_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Load what trained_state_dict gave.
+
+        Raises ValueError naming the tensors that are missing, unknown or of another shape.
+        """
+        own = self.trained_state_dict()
+        wrong = [f"{name} is missing" for name in own if name not in state]
+        wrong += [f"{name} is unknown" for name in state if name not in own]
+        wrong += [
+            f"{name} is {list(state[name].shape)} instead of {list(value.shape)}"
+            for name, value in own.items()
+            if name in state and state[name].shape != value.shape
+        ]
+        if wrong:
+            raise ValueError(
+                f"These weights are of another fusion or net ({len(wrong)} differences, first: "
+                f"{wrong[0]}); choose the components they were trained with."
+            )
+        self.load_state_dict(state, strict=False)

@@ -1,0 +1,1 @@
+"""How identity tokens and control image enter the frozen backbone."""

@@ -1,0 +1,79 @@
+"""Attention processors for diffusers' UNet blocks that read masked identity tokens.
+
+The tokens and their mask arrive under the two names of cross_attention_kwargs that diffusers hands
+to every attention and drops silently where a processor does not ask for them (self-attention).
+"""
+
+from __future__ import annotations
+
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MaskedCrossAttention(AttnProcessor2_0):
+    """diffusers' attention over identity tokens of which some are masked (eq. 5).
+
+    Needed because ControlNetModel passes no mask for its cross-attention.
+    """
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        ip_adapter_masks: Tensor | None = None,
+    ) -> Tensor:
+        """ip_adapter_masks [B, N·T], True where encoder_hidden_states may be read."""
+        if ip_adapter_masks is not None:
+            attention_mask = ip_adapter_masks[:, None].repeat_interleave(attn.heads, dim=0)
+        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+
+
+class DecoupledCrossAttention:
+    """IP-Adapter's decoupled cross-attention: text and identity tokens, each with its own keys.
+
+    Ye et al. (2023), eq. 5: softmax(Q K^T) V + scale · softmax(Q K'^T) V'. to_key and to_value map
+    identity tokens to K' and V'. They belong to the net that made this processor; the backbone
+    only reads them.
+    """
+
+    def __init__(self, to_key: nn.Linear, to_value: nn.Linear, scale: float) -> None:
+        self.to_key = to_key
+        self.to_value = to_value
+        self.scale = scale
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        ip_hidden_states: Tensor | None = None,
+        ip_adapter_masks: Tensor | None = None,
+    ) -> Tensor:
+        """hidden_states [B, h·w, C], text [B, K, dt], identity tokens [B, N·T, d] and mask."""
+        assert attention_mask is None, "the backbone masks no text"
+
+        def split(features: Tensor) -> Tensor:
+            return features.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+        query = split(attn.to_q(hidden_states))
+        out = functional.scaled_dot_product_attention(
+            query,
+            split(attn.to_k(encoder_hidden_states)),
+            split(attn.to_v(encoder_hidden_states)),
+        )
+        if ip_hidden_states is not None:
+            assert ip_adapter_masks is not None
+            out = out + self.scale * functional.scaled_dot_product_attention(
+                query,
+                split(self.to_key(ip_hidden_states)),
+                split(self.to_value(ip_hidden_states)),
+                attn_mask=ip_adapter_masks[:, None, None],
+            )
+        out = attn.to_out[0](out.transpose(1, 2).flatten(-2))
+        return attn.to_out[1](out)
