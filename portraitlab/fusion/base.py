@@ -20,7 +20,12 @@ class GlobalProjection(nn.Linear):
 
 
 class Fusion(nn.Module):
-    """Turns the features of N references into T identity tokens each."""
+    """Turns the features of N references into T identity tokens each.
+
+    gives_tokens: False where there are none, so that the net reads the prompt instead.
+    """
+
+    gives_tokens: bool = True
 
     def forward(self, features: FaceFeatures) -> IdentityTokens | None:
         """Identity tokens [B, N·T, d], masked where their reference is; None with fusion=none."""

@@ -9,6 +9,8 @@ from portraitlab.types import FaceFeatures
 class NoFusion(Fusion):
     """Gives no tokens and trains nothing."""
 
+    gives_tokens = False
+
     def __init__(self, local_dim: int, global_dim: int, dim: int) -> None:
         super().__init__()
 

@@ -1,0 +1,122 @@
+"""The thin Lightning module: steps, logs and configures the optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from portraitlab.model import PortraitModel
+from portraitlab.objective.weighted import Objective
+from portraitlab.types import Batch
+
+Schedule = Literal["constant", "cosine"]
+
+
+class NonFiniteLoss(ValueError):
+    """The loss became infinite or not a number, after which training only spoils the weights."""
+
+
+class PortraitModule(lightning.LightningModule):
+    """Trains what is trained of a PortraitModel with Adam, its step size warmed up linearly.
+
+    steps: length of the training, which the cosine schedule and the objective's progress are
+    measured against. All randomness of a step is a function of seed, step and rank, so a resumed
+    training goes on as if it had never stopped. Checkpoints hold only what is trained.
+
+    Raises ValueError for an unknown schedule or a length below 1.
+    """
+
+    strict_loading = False
+
+    def __init__(
+        self,
+        model: PortraitModel,
+        objective: Objective,
+        *,
+        learning_rate: float,
+        steps: int,
+        warmup_steps: int = 0,
+        schedule: Schedule = "constant",
+        weight_decay: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if schedule not in get_args(Schedule):
+            raise ValueError(
+                f"optimiser.schedule is {schedule!r}; choose one of {get_args(Schedule)}."
+            )
+        if steps < 1:
+            raise ValueError(f"The training has {steps} steps; it needs 1 or more.")
+        self.model = model
+        self.objective = objective
+        self.learning_rate = learning_rate
+        self.steps = steps
+        self.warmup_steps = warmup_steps
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.seed = seed
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One evaluation of the objective.
+
+        Raises NonFiniteLoss where the loss is no finite number.
+        """
+        step = self.global_step
+        losses = self.objective(
+            self.model,
+            batch,
+            generator=step_generator(self.seed, step, self.global_rank),
+            progress=step / self.steps,
+            step=step,
+        )
+        if not torch.isfinite(losses["loss"]):
+            terms = ", ".join(f"{name}={loss.item()}" for name, loss in losses.items())
+            raise NonFiniteLoss(
+                f"The loss is not finite at step {step} ({terms}). What was saved before is kept; "
+                "lower optimiser.learning_rate, or look for broken photos in the data."
+            )
+        logged = {f"train/{name}": loss.detach() for name, loss in losses.items()}
+        self.log_dict(logged, prog_bar=True, batch_size=len(batch))
+        return losses["loss"]
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Share of the learning rate at a step: linear warm-up, then constant or cosine to 0."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return 1.0
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def configure_optimizers(self) -> Any:
+        """Adam (Sec. 4.1), with decoupled weight decay where any is asked for."""
+        optimiser = torch.optim.AdamW(
+            self.model.trained_parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self.learning_rate_factor)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """What is trained, under the names of PortraitModel.trained_state_dict."""
+        return self.model.trained_state_dict()
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load what state_dict gave; always strictly, see PortraitModel.load_trained_state_dict."""
+        self.model.load_trained_state_dict(state_dict)
+
+
+def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
+    """A generator on the CPU whose numbers depend on all three and on nothing else."""
+    state = np.random.SeedSequence((seed, step, rank)).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))

@@ -1,0 +1,90 @@
+"""The face identity loss on the decoded estimate (HiFi-Portrait, eq. 7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from portraitlab.alignment import align
+from portraitlab.objective.base import Denoising, Term
+
+
+class IdentityLoss(Term):
+    """E_det(x) · (1 - cos(F_id, E_id(x))) for x the image that the prediction implies.
+
+    recogniser: E_id, crops [B, 3, crop_size, crop_size] to embeddings, with attribute crop_size.
+    regressor: E_det, images [B, 3, H, W] to FaceGeometry; a score above threshold is a face, whose
+    keypoints align the crop. Both are frozen. weight: alpha of eq. 8.
+
+    Decoding and two more networks cost as much as the noise loss, so the term can be limited: to
+    the training after start_fraction, to each every-th step, to timesteps between timestep_min and
+    timestep_max, and to `samples` samples of a batch (None: all). The defaults limit nothing.
+
+    Raises ValueError for limits that would leave no sample ever.
+    """
+
+    def __init__(
+        self,
+        recogniser: nn.Module,
+        regressor: nn.Module,
+        weight: float = 0.1,
+        threshold: float = 0.5,
+        start_fraction: float = 0.0,
+        every: int = 1,
+        samples: int | None = None,
+        timestep_min: int = 0,
+        timestep_max: int = 1000,
+    ) -> None:
+        super().__init__(weight)
+        if every < 1 or (samples is not None and samples < 1) or timestep_min > timestep_max:
+            raise ValueError(
+                f"The identity loss never acts with every={every}, samples={samples}, "
+                f"timestep_min={timestep_min}, timestep_max={timestep_max}; every and samples must "
+                "be 1 or more, and timestep_min at most timestep_max. To leave it out choose "
+                "objective=noise."
+            )
+        self.recogniser = recogniser
+        self.regressor = regressor
+        self.threshold = threshold
+        self.start_fraction = start_fraction
+        self.every = every
+        self.samples = samples
+        self.timestep_min = timestep_min
+        self.timestep_max = timestep_max
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> IdentityLoss:
+        """Stay in evaluation mode: both networks are frozen, batch statistics included."""
+        return super().train(False)
+
+    def forward(self, denoising: Denoising) -> Tensor | None:
+        """Mean of eq. 7 over the samples it looks at; None in a step without any."""
+        if denoising.progress < self.start_fraction or denoising.step % self.every:
+            return None
+        timesteps = denoising.timesteps
+        acts = (timesteps >= self.timestep_min) & (timesteps <= self.timestep_max)
+        chosen = acts.nonzero().flatten()[: self.samples]
+        if not len(chosen):
+            return None
+        clean = denoising.backbone.clean_estimate(
+            denoising.noisy[chosen], denoising.prediction[chosen], timesteps[chosen]
+        )
+        images = denoising.backbone.decode(clean)
+        return self.loss(images, denoising.batch.identity[chosen])
+
+    def loss(self, images: Tensor, identity: Tensor) -> Tensor:
+        """Eq. 7 for images [B, 3, H, W] in [-1, 1] and unit embeddings [B, d2'], averaged over B.
+
+        Images without a face count 0 and have no gradient.
+        """
+        with torch.no_grad():
+            geometry = self.regressor(images.detach())
+        face = geometry.score > self.threshold
+        if not face.any():
+            return images.new_zeros(())
+        size = int(self.recogniser.crop_size)  # type: ignore[arg-type]
+        embeddings = self.recogniser(align(images[face], geometry.keypoints[face], size))
+        distance = 1 - functional.cosine_similarity(embeddings, identity[face])
+        return distance.sum() / len(images)
