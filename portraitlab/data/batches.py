@@ -1,0 +1,144 @@
+"""Training batches as a pure function of seed and step (HiFi-Portrait, Sec. 3.3 and 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.select.random import RandomReference
+from portraitlab.types import Batch
+
+
+class TrainingBatches(Dataset[Batch]):
+    """`batches[step]` is the batch of a training step, the same whenever and wherever it is asked.
+
+    Each sample draws an identity, one of its photos as the target and N others as references, N
+    from 1 to `refs` (at most all its other photos), all with equal chance; the rest of the `refs`
+    places is masked. One reference, drawn by chance, gives the shape of the landmarks. The prompt
+    is the empty one with probability `prompt_dropout`.
+
+    batch_size: samples of one step over all devices; rank r of `world_size` takes every
+    world_size-th of them from the r-th on, so that what is drawn does not depend on the devices.
+
+    Raises ValueError where no identity has refs other photos, or where batch_size does not divide
+    by the number of devices.
+    """
+
+    def __init__(
+        self,
+        photos: PhotoSet,
+        refs: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        prompt_dropout: float = 0.1,
+    ) -> None:
+        if refs < 1:
+            raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
+        members = {name: rows for name, rows in photos.rows().items() if len(rows) > 1}
+        if not members:
+            raise ValueError(
+                f"None of the {len(photos.identities)} training identities has two photos (a "
+                "target and a reference). Add photos."
+            )
+        largest = max(members, key=lambda name: len(members[name]))
+        if len(members[largest]) <= refs:
+            raise ValueError(
+                f"refs={refs} is too many for the photos at hand: training needs an identity with "
+                f"{refs + 1} photos (a target and {refs} references), and the largest, {largest}, "
+                f"has {len(members[largest])}. Lower refs or add photos."
+            )
+        self.photos = photos
+        self.refs = refs
+        self.batch_size = batch_size
+        self.steps = steps
+        self.seed = seed
+        self.prompt_dropout = prompt_dropout
+        self.rank = 0
+        self.world_size = 1
+        self._counts = torch.tensor([len(rows) for rows in members.values()])
+        self._rows = torch.zeros(len(members), int(self._counts.max()), dtype=torch.long)
+        for number, rows in enumerate(members.values()):
+            self._rows[number, : len(rows)] = torch.tensor(rows)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step in 0..steps-1: this rank's share of it."""
+        if not 0 <= step < self.steps:
+            raise IndexError(f"step {step} is outside 0..{self.steps - 1}")
+        entropy = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
+        draws = self._draw(generator)
+        return self.photos.batch(*(draw[self.rank :: self.world_size] for draw in draws))
+
+    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        size = self.batch_size
+        identity = torch.randint(len(self._counts), (size,), generator=generator)
+        rows, count = self._rows[identity], self._counts[identity]
+        # A random order of each identity's photos: places beyond its count sort behind all others.
+        keys = torch.rand(rows.shape, generator=generator)
+        keys[torch.arange(rows.shape[1]) >= count[:, None]] = 2.0
+        rows = rows.gather(1, keys.argsort(dim=1))
+        targets, references = rows[:, 0], rows[:, 1 : self.refs + 1]
+        most = (count - 1).clamp(max=self.refs)
+        number = 1 + (torch.rand(size, generator=generator) * most).long()
+        mask = torch.arange(self.refs) < number[:, None]
+        geometry = self.photos.features.geometry
+        chosen = RandomReference().choose(geometry[references], mask, geometry[targets], generator)
+        shape_rows = references.gather(1, chosen[:, None])[:, 0]
+        without_prompt = torch.rand(size, generator=generator) < self.prompt_dropout
+        return targets, references, mask, shape_rows, without_prompt
+
+
+class _StepsFrom(Sampler[int]):
+    """Step numbers from `start` on; its length counts the steps already done too, because Lightning
+    goes on counting where the checkpoint stopped."""
+
+    def __init__(self, start: int, steps: int) -> None:
+        self.start = start
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.steps))
+
+    def __len__(self) -> int:
+        return self.steps
+
+
+class PortraitData(LightningDataModule):
+    """Gives the batches to a Trainer, from its current step on and this rank's share of each.
+
+    The Trainer needs `use_distributed_sampler=False` and, because one epoch holds all steps,
+    `max_steps` equal to `batches.steps`.
+    """
+
+    def __init__(self, batches: TrainingBatches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """One batch a step. Raises ValueError where the devices cannot share a batch evenly."""
+        assert self.trainer is not None
+        batches, devices = self.batches, self.trainer.world_size
+        if batches.batch_size % devices:
+            raise ValueError(
+                f"batch_size={batches.batch_size} does not divide by {devices} devices; "
+                f"take a multiple of {devices}."
+            )
+        batches.rank, batches.world_size = self.trainer.global_rank, devices
+        steps = _StepsFrom(self.trainer.global_step, batches.steps)
+        return DataLoader(batches, batch_size=None, sampler=steps)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """The batch on the Trainer's device."""
+        return batch.to(device)

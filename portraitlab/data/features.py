@@ -1,0 +1,198 @@
+"""What the frozen models say of every photo, computed once and cached.
+
+No frozen network but the backbone's UNet runs inside a training step: latents, text, face
+features, identity embeddings and geometry are all read from here.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from portraitlab.alignment import align
+from portraitlab.backbone.diffusion import Backbone
+from portraitlab.data.fingerprint import content_key, weights_fingerprint
+from portraitlab.data.store import PhotoStore
+from portraitlab.encoder.face_encoder import FaceEncoder, matted
+from portraitlab.encoder.models import Recogniser
+from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The frozen models that look at photos, all already on `device`.
+
+    recogniser: the one of the identity loss (E_id of eq. 7).
+    """
+
+    encoder: FaceEncoder
+    backbone: Backbone
+    recogniser: Recogniser
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Features of the P photos of a store, by row, on the CPU.
+
+    latents [P, c, h, w]; local [P, L, d1] in half precision; global_ [P, d2]; identity [P, d2'];
+    geometry [P]; text_features [C, K, dt] of the C distinct captions; caption_index [P] long;
+    empty_text [1, K, dt]: the empty prompt's.
+    """
+
+    latents: Tensor
+    local: Tensor
+    global_: Tensor
+    identity: Tensor
+    geometry: FaceGeometry
+    text_features: Tensor
+    caption_index: Tensor
+    empty_text: Tensor
+
+    def text(self, rows: Tensor) -> Tensor:
+        """Text features [B, K, dt] of the captions of photos [B]."""
+        return self.text_features[self.caption_index[rows]]
+
+    def references(self, rows: Tensor, mask: Tensor) -> FaceFeatures:
+        """Features of references, rows [B, N]; where mask [B, N] is False they are zero."""
+        local = self.local[rows].float() * mask[..., None, None]
+        return FaceFeatures(local_=local, global_=self.global_[rows] * mask[..., None], mask=mask)
+
+    def mean_identity(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """Mean identity embedding [B, d2'] of references [B, N], of unit length (F_id, eq. 7)."""
+        total = (self.identity[rows] * mask[..., None]).sum(dim=1)
+        return nn.functional.normalize(total, dim=-1)
+
+    @classmethod
+    def cached(cls, cache: Path, store: PhotoStore, frozen: Frozen) -> FeatureStore:
+        """The features of a store: from the cache, or computed in batches and then cached.
+
+        Three files, one each for encoder, backbone and recogniser, so that changing one of them
+        repeats only its own work. Raises ValueError where a cached file was damaged.
+        """
+        folder = cache / "features"
+        encoder, backbone = frozen.encoder.fingerprint, frozen.backbone.fingerprint
+        recogniser = weights_fingerprint(frozen.recogniser)
+        faces = _cached(
+            folder, ["faces", store.key, encoder], lambda: _describe_faces(store, frozen)
+        )
+        geometry = _geometry(faces)
+        captions = sorted(set(store.caption))
+        pictures = _cached(
+            folder,
+            ["pictures", store.key, backbone],
+            lambda: _describe_pictures(store, captions, frozen),
+        )
+        identity = _cached(
+            folder,
+            ["identity", store.key, encoder, recogniser],
+            lambda: _describe_identity(store, geometry, frozen),
+        )
+        place = {caption: number for number, caption in enumerate(captions)}
+        return cls(
+            latents=pictures["latents"],
+            local=faces["local"],
+            global_=faces["global"],
+            identity=identity["identity"],
+            geometry=geometry,
+            text_features=pictures["text"][1:],
+            caption_index=torch.tensor([place[caption] for caption in store.caption]),
+            empty_text=pictures["text"][:1],
+        )
+
+
+def _cached(
+    folder: Path, recipe: list[str], compute: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    path = folder / f"{recipe[0]}-{content_key(recipe)[:24]}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
+        handle, unfinished = tempfile.mkstemp(dir=folder, prefix="unfinished-")
+        os.close(handle)
+        try:
+            save_file(tensors, unfinished)
+            os.replace(unfinished, path)
+        finally:
+            Path(unfinished).unlink(missing_ok=True)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"The cached features {path} cannot be read ({error}). "
+            "Delete the file and run again: it will be made anew."
+        ) from error
+
+
+def _in_batches(
+    rows: int, title: str, describe: Callable[[Tensor], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    pieces = [
+        {name: tensor.cpu() for name, tensor in describe(batch).items()}
+        for batch in track(torch.arange(rows).split(_BATCH), description=title)
+    ]
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+@torch.no_grad()
+def _describe_faces(store: PhotoStore, frozen: Frozen) -> dict[str, Tensor]:
+    def describe(rows: Tensor) -> dict[str, Tensor]:
+        views = store.views(rows).to(frozen.device)
+        geometry = frozen.encoder.analyse(views)
+        masks = store.person_masks(rows).to(frozen.device)
+        local, global_ = frozen.encoder.encode(views, masks, geometry)
+        described = {"local": local.half(), "global": global_}
+        described |= {"keypoints": geometry.keypoints, "score": geometry.score}
+        if geometry.coefficients is not None:
+            described |= vars(geometry.coefficients)
+        return described
+
+    return _in_batches(len(store), "Encoding faces", describe)
+
+
+def _geometry(faces: dict[str, Tensor]) -> FaceGeometry:
+    coefficients = (
+        FaceCoefficients(faces["shape"], faces["expression"], faces["pose"])
+        if "shape" in faces
+        else None
+    )
+    return FaceGeometry(faces["keypoints"], faces["score"], coefficients)
+
+
+@torch.no_grad()
+def _describe_pictures(store: PhotoStore, captions: list[str], frozen: Frozen) -> dict[str, Tensor]:
+    def describe(rows: Tensor) -> dict[str, Tensor]:
+        return {"latents": frozen.backbone.encode(store.images(rows).to(frozen.device))}
+
+    def describe_text(rows: Tensor) -> dict[str, Tensor]:
+        return {"text": frozen.backbone.encode_text([prompts[int(row)] for row in rows])}
+
+    prompts = ["", *captions]
+    latents = _in_batches(len(store), "Encoding pictures", describe)
+    return latents | _in_batches(len(prompts), "Encoding captions", describe_text)
+
+
+@torch.no_grad()
+def _describe_identity(
+    store: PhotoStore, geometry: FaceGeometry, frozen: Frozen
+) -> dict[str, Tensor]:
+    def describe(rows: Tensor) -> dict[str, Tensor]:
+        masks = store.person_masks(rows)
+        images = matted(store.images(rows), masks).to(frozen.device)
+        keypoints = geometry.keypoints[rows].to(frozen.device)
+        return {
+            "identity": frozen.recogniser(align(images, keypoints, frozen.recogniser.crop_size))
+        }
+
+    return _in_batches(len(store), "Embedding identities", describe)

@@ -1,0 +1,34 @@
+"""Hashes by which caches know what their contents were made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Protocol
+
+import torch
+
+
+class HasWeights(Protocol):
+    """A torch module, or what behaves like one here."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All weights and buffers by name."""
+        ...
+
+
+def content_key(recipe: Any) -> str:
+    """sha256 of a recipe of plain values (numbers, strings, lists, dicts with string keys)."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def weights_fingerprint(*modules: HasWeights) -> str:
+    """sha256 over class names and all weights and buffers of the modules, in their order."""
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update(type(module).__qualname__.encode())
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            plain = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,225 @@
+"""Real photos: a folder with one folder of photos for each identity."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import track
+
+from portraitlab.data.features import FeatureStore, Frozen
+from portraitlab.data.photo import UnusablePhoto, read_photo
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.portrait import cut_portrait
+from portraitlab.data.scoring import string_seed
+from portraitlab.data.source import PhotoSource
+from portraitlab.data.store import PhotoStore, StoredPhoto
+from portraitlab.encoder.face_encoder import FaceEncoder
+
+_LOG = logging.getLogger(__name__)
+
+_MOST_REFERENCES = 6
+"""References that any preset conditions on at most; more photos do not make a better test."""
+
+
+class FolderData(PhotoSource):
+    """Photos in `root/<identity>/`, read, checked and cut to portraits once, then cached.
+
+    A photo must show exactly one face, as the encoder finds it, and differ from all others. Beside
+    a photo may stand a text file of its name with its caption (UTF-8); `caption` is for the rest.
+    What cannot be used is left out with one line in the log that says which and why.
+
+    test_share: share of the identities that is held out, drawn by `split_seed` among those with
+    enough photos for any number of references, or else those with the most. minimum_side: edge in
+    pixels below which a portrait is too small. targets, judges, noise_seeds: see ScoringSet.
+
+    Raises ValueError where the folder is missing, holds no identity folders, or leaves fewer than
+    two identities with two photos.
+    """
+
+    def __init__(
+        self,
+        cache: str,
+        root: str,
+        test_share: float = 0.2,
+        split_seed: int = 0,
+        caption: str = "a photo of a person",
+        minimum_side: int = 32,
+        targets: int = 1,
+        judges: int = 4,
+        noise_seeds: int = 1,
+    ) -> None:
+        super().__init__(targets, judges, noise_seeds)
+        self.cache = Path(cache)
+        self.root = Path(root).expanduser()
+        if not self.root.is_dir():
+            raise ValueError(f"data.root={root} is no folder; give a folder of identity folders.")
+        if not 0 < test_share < 1:
+            raise ValueError(f"data.test_share={test_share} must lie between 0 and 1.")
+        self.test_share = test_share
+        self.split_seed = split_seed
+        self.caption = caption
+        self.minimum_side = minimum_side
+        self._read: tuple[Frozen, PhotoSet] | None = None
+
+    def train_photos(self, frozen: Frozen) -> PhotoSet:
+        """Photos of the identities that are not held out."""
+        photos = self._photos(frozen)
+        held_out = self._held_out(photos)
+        kept = tuple(name for name in photos.identities if name not in held_out)
+        return PhotoSet(photos.store, photos.features, kept)
+
+    def score_photos(self, frozen: Frozen) -> PhotoSet:
+        """Photos of the identities that are held out."""
+        photos = self._photos(frozen)
+        return PhotoSet(photos.store, photos.features, self._held_out(photos))
+
+    def _held_out(self, photos: PhotoSet) -> tuple[str, ...]:
+        counts = {identity: len(rows) for identity, rows in photos.rows().items()}
+        enough = self.targets + _MOST_REFERENCES + 1
+        order = sorted(
+            counts,
+            key=lambda name: (-min(counts[name], enough), string_seed(self.split_seed, name)),
+        )
+        number = min(max(round(self.test_share * len(order)), 1), len(order) - 1)
+        return tuple(sorted(order[:number]))
+
+    def _photos(self, frozen: Frozen) -> PhotoSet:
+        """All usable photos; training and scoring share them."""
+        if self._read is not None and self._read[0] is frozen:
+            return self._read[1]
+        files, left_out = _list_files(self.root, self.caption)
+        if not files:
+            raise ValueError(
+                f"data.root={self.root} holds no photos in identity folders; "
+                f"put them as {self.root}/<identity>/<photo>."
+            )
+        size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
+        recipe = {
+            "source": "folder", "encoder": frozen.encoder.fingerprint,
+            "minimum_side": self.minimum_side,
+            "photos": [[file.name, file.digest, file.caption] for file in files],
+        }  # fmt: skip
+        walk = self._walk(files, frozen.encoder, size, view_size, left_out)
+        store = PhotoStore.cached(self.cache, recipe, size, view_size, walk, left_out)
+        identities = tuple(sorted(set(store.identity)))
+        _report(store.left_out)
+        _LOG.info(
+            "%s: %d photos of %d identities taken, %d photos and identities left out",
+            self.root, len(store), len(identities), len(store.left_out),
+        )  # fmt: skip
+        photos = PhotoSet(store, FeatureStore.cached(self.cache, store, frozen), identities)
+        self._read = (frozen, photos)
+        return photos
+
+    def _walk(
+        self,
+        files: list[_File],
+        encoder: FaceEncoder,
+        size: int,
+        view_size: int,
+        left_out: list[str],
+    ) -> Iterator[StoredPhoto]:
+        """The usable photos of all identities that have two or more, and lines about the rest."""
+        usable: dict[str, list[StoredPhoto]] = {file.identity: [] for file in files}
+        seen: dict[str, str] = {}
+        for file in track(files, description="Reading photos"):
+            try:
+                if file.digest in seen:
+                    raise UnusablePhoto(f"is the same file as {seen[file.digest]}")
+                usable[file.identity].append(self._portrait(file, encoder, size, view_size))
+                seen[file.digest] = file.name
+            except UnusablePhoto as error:
+                left_out.append(f"photo {file.name}: {error}")
+        for identity in [name for name, photos in usable.items() if len(photos) < 2]:
+            number = len(usable.pop(identity))
+            left_out.append(
+                f"identity {identity}: {number} usable photos, needs 2 (a target and a reference)"
+            )
+        if len(usable) < 2:
+            _report(left_out)
+            why = f"; left out were {len(left_out)}, first {left_out[0]}" if left_out else ""
+            raise ValueError(
+                f"data.root={self.root} has {len(usable)} identities with two usable photos and "
+                f"needs two, one to train on and one to score{why}. Add photos."
+            )
+        for photos in usable.values():
+            yield from photos
+
+    def _portrait(
+        self, file: _File, encoder: FaceEncoder, size: int, view_size: int
+    ) -> StoredPhoto:
+        """Raises UnusablePhoto with the reason where the photo cannot be used."""
+        photo = read_photo(file.path)
+        faces = encoder.find(photo.image)
+        if not len(faces):
+            raise UnusablePhoto("shows no face")
+        if len(faces) > 1:
+            raise UnusablePhoto(f"shows {len(faces)} faces, not one")
+        portrait = cut_portrait(photo, faces.keypoints[0].numpy(), self.minimum_side)
+        view = portrait.resized(view_size)
+        if not len(encoder.find(view)):
+            raise UnusablePhoto("its face is not found again in the portrait cut from it")
+        return StoredPhoto(
+            identity=file.identity,
+            name=file.path.name,
+            caption=file.caption,
+            image=portrait.resized(size),
+            view=None if view_size == size else view,
+            person_mask=portrait.resized_mask(size),
+        )
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that should be a photo; `name` is identity/file, digest the sha256 of its bytes."""
+
+    path: Path
+    identity: str
+    name: str
+    digest: str
+    caption: str
+
+
+def _list_files(root: Path, caption: str) -> tuple[list[_File], list[str]]:
+    """All files of the identity folders but captions and hidden ones, and lines about the rest."""
+    files, left_out = [], []
+    for folder in sorted(root.iterdir()):
+        if folder.name.startswith("."):
+            continue
+        if not folder.is_dir():
+            left_out.append(f"file {folder.name}: lies outside the identity folders")
+            continue
+        for path in sorted(folder.iterdir()):
+            name = f"{folder.name}/{path.name}"
+            if path.name.startswith(".") or path.suffix.lower() == ".txt":
+                continue
+            if path.is_dir():
+                left_out.append(f"folder {name}: photos are read from {folder.name} only")
+                continue
+            try:
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as error:
+                left_out.append(f"photo {name}: cannot be read: {error.strerror}")
+                continue
+            files.append(_File(path, folder.name, name, digest, _caption(path) or caption))
+    return files, left_out
+
+
+def _caption(photo: Path) -> str | None:
+    """What the text file beside a photo says; None where there is none."""
+    path = photo.with_suffix(".txt")
+    if not path.is_file():
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The caption {path} is not UTF-8 ({error}). Save it as UTF-8.") from error
+
+
+def _report(lines: tuple[str, ...] | list[str]) -> None:
+    for line in lines:
+        _LOG.warning("left out: %s", line)

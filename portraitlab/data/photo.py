@@ -1,0 +1,68 @@
+"""Reading one photo file as it is meant to be seen, or not at all."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow's decoders raise on damaged files; each format has its own."""
+
+
+class UnusablePhoto(ValueError):
+    """A file that is no whole picture, or no portrait of one person; the message says why."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """image uint8 [H, W, 3] RGB, upright; person_mask bool [H, W]: False where transparent."""
+
+    image: NDArray[np.uint8]
+    person_mask: NDArray[np.bool_]
+
+
+def read_photo(path: Path) -> Photo:
+    """Read a photo of any format and mode that Pillow knows.
+
+    The EXIF rotation is honoured. 16-bit greys keep their upper eight bits; CMYK, palette and grey
+    pictures become RGB; transparency becomes mid-grey outside the person's mask, so that a photo
+    may bring its own matte. Raises UnusablePhoto where the file is no picture or is cut off:
+    a partly decoded picture is never returned.
+    """
+    try:
+        with Image.open(path) as file:
+            file.load()
+            picture: Image.Image = ImageOps.exif_transpose(file)
+    except UnidentifiedImageError as error:
+        raise UnusablePhoto(_not_a_picture(path)) from error
+    except _DAMAGED as error:
+        raise UnusablePhoto(f"cannot be read: {error}") from error
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+    elif picture.mode == "F":
+        raise UnusablePhoto("cannot be read: its pixels are floating-point numbers")
+    if not picture.has_transparency_data:
+        image = np.asarray(picture.convert("RGB"))
+        return Photo(image, np.ones(image.shape[:2], bool))
+    layered = picture.convert("RGBA")
+    ground = Image.new("RGBA", layered.size, (128, 128, 128, 255))
+    image = np.asarray(Image.alpha_composite(ground, layered).convert("RGB"))
+    return Photo(image, np.asarray(layered)[..., 3] >= 128)
+
+
+def _not_a_picture(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "is an empty file"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the photo: fetch it with `git lfs pull`"
+    return "is not a picture, or a broken one"

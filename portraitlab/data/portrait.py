@@ -1,0 +1,66 @@
+"""Cuts a portrait out of a photo, framed as the miniature world frames its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from portraitlab.data.photo import Photo, UnusablePhoto
+
+FRAME_CENTRE = (0.507, 0.502)
+"""Where the centroid of the five keypoints lies in a portrait (x, y), as fractions of it.
+
+This and FRAME_SPREAD are means over the world's photos, so that the backbone, which only knows
+those, meets faces of the size and at the place it was trained on.
+"""
+
+FRAME_SPREAD = 0.118
+"""Root mean square distance of the keypoints from their centroid, as a fraction of the portrait.
+
+Taken over all five, because yaw narrows the eyes and pitch shortens the nose, but not both at once.
+"""
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A square piece of a photo: pixels uint8 [K, K, 3], person_mask bool [K, K]."""
+
+    pixels: NDArray[np.uint8]
+    person_mask: NDArray[np.bool_]
+
+    def resized(self, size: int) -> NDArray[np.uint8]:
+        """The pixels at another size [size, size, 3]."""
+        return np.asarray(
+            Image.fromarray(self.pixels).resize((size, size), Image.Resampling.LANCZOS)
+        )
+
+    def resized_mask(self, size: int) -> NDArray[np.bool_]:
+        """The mask at another size [size, size]."""
+        mask = Image.fromarray(self.person_mask.astype(np.uint8) * 255)
+        return np.asarray(mask.resize((size, size), Image.Resampling.BOX)) >= 128
+
+
+def cut_portrait(photo: Photo, keypoints: NDArray[np.float32], minimum: int) -> Portrait:
+    """The square around a face with keypoints [5, 2] (fractions of the photo).
+
+    Where the square reaches beyond the photo, the photo's border is repeated and the mask is False.
+    Raises UnusablePhoto where the square has fewer than `minimum` pixels a side.
+    """
+    height, width = photo.image.shape[:2]
+    points = keypoints * np.array([width, height])
+    centre = points.mean(axis=0)
+    spread = float(np.sqrt(np.square(points - centre).sum(axis=1).mean()))
+    side = round(spread / FRAME_SPREAD)
+    if side < minimum:
+        raise UnusablePhoto(
+            f"its face is too small: a portrait of {side} pixels a side, and {minimum} are needed"
+        )
+    left, top = (round(float(c - f * side)) for c, f in zip(centre, FRAME_CENTRE, strict=True))
+    columns = np.arange(left, left + side)
+    rows = np.arange(top, top + side)
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+    place = np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))
+    return Portrait(photo.image[place], photo.person_mask[place] & inside)

@@ -1,0 +1,139 @@
+"""What is generated to be scored: fixed targets, references and noise of held-out identities."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.select.selection import TARGET, Selection
+from portraitlab.types import Batch
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image to generate; photos are rows of the photo store.
+
+    references: what is conditioned on. shape_reference: the photo whose 3D shape draws the
+    landmarks (the target itself with select=target). judges: photos of the identity that were
+    neither conditioned on nor the target. seed: of the noise, in 0..2^32-1.
+    """
+
+    identity: str
+    target: int
+    references: tuple[int, ...]
+    shape_reference: int
+    judges: tuple[int, ...]
+    seed: int
+    caption: str
+
+
+def string_seed(*parts: object) -> int:
+    """A seed in 0..2^32-1 from anything that prints, the same on every machine."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+class ScoringSet:
+    """The samples of all identities of a PhotoSet, the same for every row of a table.
+
+    The photos of an identity are put in a seeded order: the first `targets` are targets, the next
+    `refs` references, the last (at most `judges`) are judged against. So targets, noise and, where
+    photos suffice, judges are the same whatever refs is, and the references of refs=1 are among
+    those of refs=4. Every target is generated from `noise_seeds` different noises.
+
+    An identity with fewer than targets + refs + 1 photos is left out with one line in the log.
+    Raises ValueError where none is left.
+    """
+
+    def __init__(
+        self,
+        photos: PhotoSet,
+        refs: int,
+        select: Selection,
+        seed: int = 0,
+        targets: int = 1,
+        judges: int = 4,
+        noise_seeds: int = 1,
+    ) -> None:
+        if refs < 1:
+            raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
+        self.photos = photos
+        self.refs = refs
+        need = targets + refs + 1
+        needs = f"{need} photos (targets={targets}, refs={refs}, and 1 to judge by)"
+        members = photos.rows()
+        samples: list[Sample] = []
+        for identity, rows in members.items():
+            if len(rows) < need:
+                _LOG.warning(
+                    "not scored: identity %s has %d photos, needs %s", identity, len(rows), needs
+                )
+                continue
+            order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
+            ordered = [rows[place] for place in order]
+            first_judge = max(targets + refs, len(rows) - judges)
+            samples += [
+                Sample(
+                    identity=identity,
+                    target=target,
+                    references=tuple(ordered[targets : targets + refs]),
+                    shape_reference=target,
+                    judges=tuple(ordered[first_judge:]),
+                    seed=string_seed(seed, identity, photos.store.name[target], noise),
+                    caption=photos.store.caption[target],
+                )
+                for target in ordered[:targets]
+                for noise in range(noise_seeds)
+            ]
+        if not samples:
+            largest = max(members, key=lambda identity: len(members[identity]))
+            raise ValueError(
+                f"refs={refs} is too many for the photos at hand: scoring needs an identity with "
+                f"{needs}, and the largest held out, {largest}, has {len(members[largest])}. "
+                "Lower refs or add photos."
+            )
+        self.samples = self._with_shapes(samples, select, seed)
+
+    def _with_shapes(
+        self, samples: list[Sample], select: Selection, seed: int
+    ) -> tuple[Sample, ...]:
+        geometry = self.photos.features.geometry
+        references = torch.tensor([sample.references for sample in samples])
+        targets = torch.tensor([sample.target for sample in samples])
+        chosen = select.choose(
+            geometry[references],
+            torch.ones_like(references, dtype=torch.bool),
+            geometry[targets],
+            torch.Generator().manual_seed(string_seed(seed, "select")),
+        )
+        return tuple(
+            sample if index == TARGET else replace(sample, shape_reference=sample.references[index])
+            for sample, index in zip(samples, chosen.tolist(), strict=True)
+        )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Batch, list[Sample]]]:
+        """All samples in order, at most batch_size at a time, each with its prompt."""
+        for start in range(0, len(self.samples), batch_size):
+            samples = list(self.samples[start : start + batch_size])
+            references = torch.tensor([sample.references for sample in samples])
+            yield (
+                self.photos.batch(
+                    targets=torch.tensor([sample.target for sample in samples]),
+                    references=references,
+                    mask=torch.ones_like(references, dtype=torch.bool),
+                    shape_rows=torch.tensor([sample.shape_reference for sample in samples]),
+                    without_prompt=torch.zeros(len(samples), dtype=torch.bool),
+                ),
+                samples,
+            )

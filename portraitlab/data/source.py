@@ -1,0 +1,49 @@
+"""What every source of photos offers to the tasks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from portraitlab.data.features import Frozen
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.scoring import ScoringSet
+from portraitlab.select.selection import Selection
+
+
+class PhotoSource(ABC):
+    """A choice of the `data` group: settings only, until photos are asked for.
+
+    How a task uses it:
+
+        frozen = Frozen(encoder, backbone, recogniser, device="cpu")
+        train, score = data.train_photos(frozen), data.score_photos(frozen)
+        batches = TrainingBatches(train, refs=4, batch_size=16, steps=1000, seed=0)
+        scoring = data.scoring_set(score, refs=4, select=select, seed=0)
+        trainer.fit(module, PortraitData(batches))
+        for batch, samples in scoring.batches(32):
+            images = sampler.sample(model, batch, seeds=[sample.seed for sample in samples])
+
+    targets, judges, noise_seeds: see ScoringSet.
+    """
+
+    def __init__(self, targets: int, judges: int, noise_seeds: int) -> None:
+        for name, value in (("targets", targets), ("judges", judges), ("noise_seeds", noise_seeds)):
+            if value < 1:
+                raise ValueError(f"data.{name}={value} must be at least 1.")
+        self.targets = targets
+        self.judges = judges
+        self.noise_seeds = noise_seeds
+
+    @abstractmethod
+    def train_photos(self, frozen: Frozen) -> PhotoSet:
+        """Photos of the identities to train on: from the cache, or made and then cached."""
+
+    @abstractmethod
+    def score_photos(self, frozen: Frozen) -> PhotoSet:
+        """Photos of held-out identities: from the cache, or made and then cached."""
+
+    def scoring_set(
+        self, photos: PhotoSet, refs: int, select: Selection, seed: int = 0
+    ) -> ScoringSet:
+        """The samples to generate and judge. Raises ValueError where refs asks for too many."""
+        return ScoringSet(photos, refs, select, seed, self.targets, self.judges, self.noise_seeds)

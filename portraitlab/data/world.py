@@ -1,0 +1,119 @@
+"""Rendered photos of the miniature world."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from rich.progress import track
+
+from portraitlab.data.features import FeatureStore, Frozen
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.source import PhotoSource
+from portraitlab.data.store import PhotoStore, StoredPhoto
+from portraitlab.world import render
+from portraitlab.world.splits import IDENTITIES
+
+_Job = tuple[int, int, int, int]
+"""Identity seed, photo seed, size for the backbone, size for the encoder."""
+
+
+class WorldData(PhotoSource):
+    """Photos of made-up people, rendered once by several processes and cached.
+
+    identities and photos_per_identity: to train on. score_identities and score_photos: the same of
+    those to score on, whose `split` is "development" (to choose settings on) or "test" (for
+    tables); the three never share an identity. workers: processes that render; 0 renders in this
+    one. cache: folder for photos and features. targets, judges, noise_seeds: see ScoringSet.
+
+    Raises ValueError where the split is unknown or has fewer identities than asked for.
+    """
+
+    def __init__(
+        self,
+        cache: str,
+        identities: int,
+        photos_per_identity: int,
+        score_identities: int,
+        score_photos: int,
+        split: str = "test",
+        targets: int = 2,
+        judges: int = 4,
+        noise_seeds: int = 1,
+        workers: int = 2,
+    ) -> None:
+        super().__init__(targets, judges, noise_seeds)
+        if split not in ("development", "test"):
+            raise ValueError(f"data.split={split!r} is unknown; choose development or test.")
+        self.cache = Path(cache)
+        self.workers = workers
+        self._train = self._seeds("identities", identities, "train"), photos_per_identity
+        self._score = self._seeds("score_identities", score_identities, split), score_photos
+
+    @staticmethod
+    def _seeds(setting: str, number: int, split: str) -> range:
+        seeds = IDENTITIES[split]
+        if not 1 <= number <= len(seeds):
+            raise ValueError(
+                f"data.{setting}={number}, but the world has 1 to {len(seeds)} identities "
+                f"for {split}."
+            )
+        return seeds[:number]
+
+    def train_photos(self, frozen: Frozen) -> PhotoSet:
+        """Photos of the first identities of the world's "train" split."""
+        return self._photos(*self._train, frozen)
+
+    def score_photos(self, frozen: Frozen) -> PhotoSet:
+        """Photos of the first identities of the chosen held-out split."""
+        return self._photos(*self._score, frozen)
+
+    def _photos(self, seeds: range, per_identity: int, frozen: Frozen) -> PhotoSet:
+        size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
+        numbers = range(per_identity)
+        jobs = [(identity, number, size, view_size) for identity in seeds for number in numbers]
+        recipe = {
+            "source": "world", "first": seeds.start, "identities": len(seeds),
+            "photos": per_identity, "renderer": _renderer_fingerprint(),
+        }  # fmt: skip
+        photos = self._render(jobs)
+        store = PhotoStore.cached(self.cache, recipe, size, view_size, photos, left_out=[])
+        features = FeatureStore.cached(self.cache, store, frozen)
+        return PhotoSet(store, features, tuple(str(seed) for seed in seeds))
+
+    def _render(self, jobs: list[_Job]) -> Iterator[StoredPhoto]:
+        title = "Rendering photos"
+        if self.workers == 0:
+            yield from (_render_one(job) for job in track(jobs, description=title))
+            return
+        # Fresh processes: a forked one would inherit torch's threads in whatever state they are.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
+            photos = pool.map(_render_one, jobs, chunksize=16)
+            yield from track(photos, description=title, total=len(jobs))
+
+
+def _render_one(job: _Job) -> StoredPhoto:
+    identity, number, size, view_size = job
+    photo = render.render_photo(identity, number, size)
+    view = None if view_size == size else render.render_photo(identity, number, view_size).image
+    return StoredPhoto(
+        identity=str(identity),
+        name=str(number),
+        caption=photo.caption,
+        image=photo.image,
+        view=view,
+        person_mask=photo.person_mask,
+        coefficients=(photo.shape, photo.expression, photo.pose),
+    )
+
+
+def _renderer_fingerprint() -> str:
+    """Hash of the world's source, so that a changed renderer never meets an old cache."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(render.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,65 @@
+"""What every face encoder offers (HiFi-Portrait, Sec. 3.2, pre-processing and face encoder)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from portraitlab.types import FaceGeometry
+
+
+class FaceEncoder(nn.Module, ABC):
+    """Finds faces and describes them by local and global features; never trained.
+
+    Attributes: `local_dim` d1 and `local_length` L of the local features, `global_dim` d2,
+    `image_size` (edge in pixels at which it wants to see photos), `fingerprint` (hash of weights
+    and settings, under which features are cached).
+    """
+
+    local_dim: int
+    local_length: int
+    global_dim: int
+    image_size: int
+    fingerprint: str
+
+    @abstractmethod
+    def find(self, photo: NDArray[np.uint8]) -> FaceGeometry:
+        """All faces of one photo uint8 [H, W, 3] RGB of any size, best first.
+
+        The returned record has one row a face (none where there is no face).
+        """
+
+    @abstractmethod
+    def analyse(self, images: Tensor) -> FaceGeometry:
+        """The one face of each image [B, 3, H, W] in [-1, 1]; score 0 where there is none."""
+
+    @abstractmethod
+    def encode(
+        self, images: Tensor, person_mask: Tensor, geometry: FaceGeometry
+    ) -> tuple[Tensor, Tensor]:
+        """Features of the aligned faces of images [B, 3, V, V], without their background.
+
+        person_mask bool [B, H, W] of any resolution, geometry [B] as `analyse` gives it.
+        Returns local features [B, L, d1] and global features [B, d2] of unit length.
+        """
+
+
+def matted(images: Tensor, person_mask: Tensor) -> Tensor:
+    """Images [B, 3, H, W] in [-1, 1] with mid-grey (0) wherever the person is not.
+
+    person_mask bool [B, H', W'] may have another resolution.
+    """
+    mask = person_mask[:, None].to(images)
+    if mask.shape[-2:] != images.shape[-2:]:
+        mask = functional.interpolate(mask, images.shape[-2:], mode="bilinear", antialias=True)
+    return images * mask
+
+
+def photo_tensor(photo: NDArray[np.uint8]) -> Tensor:
+    """A photo uint8 [H, W, 3] as an image [1, 3, H, W] in [-1, 1]."""
+    return torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 127.5 - 1

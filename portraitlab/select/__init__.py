@@ -1,0 +1,1 @@
+"""Which reference's 3D shape draws the landmarks (HiFi-Portrait, Sec. 3.3, Table 5)."""

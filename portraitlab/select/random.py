@@ -1,0 +1,22 @@
+"""Any reference, drawn by chance (HiFi-Portrait, Table 5, row "random"; Sec. 3.3 in training)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from portraitlab.types import FaceGeometry
+
+
+class RandomReference:
+    """Draws one of the references that are there, all with equal chance."""
+
+    def choose(
+        self,
+        references: FaceGeometry,
+        mask: Tensor,
+        target: FaceGeometry,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Index [B] in 0..N-1, never a masked reference's."""
+        return torch.rand(mask.shape, generator=generator).masked_fill(~mask, -1).argmax(dim=1)
