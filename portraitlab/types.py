@@ -1,0 +1,193 @@
+"""The dataclasses through which components meet.
+
+Every tensor's shape is written beside its name: B batch, N references, L tokens of one
+reference, T identity tokens of one reference, d the width of identity tokens, d1 and d2 the widths
+of local and global face features, H and W pixels, c, h and w the latents' channels and size.
+
+Images are floats in [-1, 1], channels first. Points are fractions of the image, (x, y) from the
+top-left corner. Angles are radians. Masks are boolean and True where something is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """A frozen dataclass of tensors (or of records of tensors) that moves and indexes as one."""
+
+    def _map(self, function: Any) -> Self:
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changed[field.name] = function(value)
+            elif isinstance(value, TensorRecord):
+                changed[field.name] = value._map(function)
+        return replace(self, **changed)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same record on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def __getitem__(self, index: Any) -> Self:
+        """Index every tensor along its first dimension."""
+        return self._map(lambda tensor: tensor[index])
+
+    def __len__(self) -> int:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor | TensorRecord):
+                return len(value)
+        raise TypeError(f"{type(self).__name__} holds no tensor, so it has no length")
+
+    @classmethod
+    def cat(cls, records: Sequence[Self]) -> Self:
+        """Join records along the first dimension; a field that is None must be None in all."""
+        joined: dict[str, Any] = {}
+        for field in fields(cls):
+            values = [getattr(record, field.name) for record in records]
+            if isinstance(values[0], Tensor):
+                joined[field.name] = torch.cat(values)
+            elif isinstance(values[0], TensorRecord):
+                joined[field.name] = type(values[0]).cat(values)
+            else:
+                joined[field.name] = values[0]
+        return cls(**joined)
+
+
+@dataclass(frozen=True)
+class FaceCoefficients(TensorRecord):
+    """What a 3D morphable model says of faces (HiFi-Portrait, Sec. 3.2, landmark generator).
+
+    shape [B, S] and expression [B, E]: coefficients of the model's bases, about unit variance.
+    pose [B, 6]: yaw, pitch, roll in radians, then the weak-perspective camera: scale (image
+    fraction per head unit) and the x, y of the head's origin as image fractions.
+    """
+
+    shape: Tensor
+    expression: Tensor
+    pose: Tensor
+
+
+@dataclass(frozen=True)
+class FaceGeometry(TensorRecord):
+    """Where the face of each photo is.
+
+    keypoints [B, 5, 2]: image-left eye, image-right eye, nose tip, image-left and image-right
+    mouth corner (the order of the ArcFace template). score [B] in [0, 1]: the detector's
+    confidence that there is a face. coefficients: None where no 3DMM has seen the photo.
+    """
+
+    keypoints: Tensor
+    score: Tensor
+    coefficients: FaceCoefficients | None = None
+
+
+@dataclass(frozen=True)
+class FaceFeatures(TensorRecord):
+    """Frozen encoders' view of N references of one identity (HiFi-Portrait, Sec. 3.2).
+
+    local_ [B, N, L, d1]: patch tokens of the image encoder. global_ [B, N, d2]: recogniser
+    embeddings, unit length. mask [B, N]: False where a sample has fewer references than N; what
+    stands in a masked place is zero and must have no influence.
+    """
+
+    local_: Tensor
+    global_: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class IdentityTokens(TensorRecord):
+    """What fusion gives: tokens [B, N·T, d] and mask [B, N·T] (False: a masked reference's)."""
+
+    tokens: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Batch(TensorRecord):
+    """Training or scoring samples: one target and up to N references of the same identity.
+
+    latents [B, c, h, w]: the target through the autoencoder, scaled. text [B, K, dt]: its prompt
+    through the text encoder (the empty prompt's where it was dropped). references: features of
+    the references. shape_geometry: geometry of the one reference whose 3D shape draws the
+    landmarks (Sec. 3.3). target_geometry: geometry of the target. identity [B, d2']: mean unit
+    embedding of the references by the recogniser of the identity loss (F_id of eq. 7).
+    target_index [B] long: the target's row in the photo store.
+    """
+
+    latents: Tensor
+    text: Tensor
+    references: FaceFeatures
+    shape_geometry: FaceGeometry
+    target_geometry: FaceGeometry
+    identity: Tensor
+    target_index: Tensor
+
+
+@dataclass(frozen=True)
+class Condition(TensorRecord):
+    """All that steers the backbone and does not change over the noise levels.
+
+    text [B, K, dt]. tokens: None with fusion=none. control_latents [B, c, h, w]: the control
+    image through the autoencoder; None with cond=none.
+    """
+
+    text: Tensor
+    tokens: IdentityTokens | None
+    control_latents: Tensor | None
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What a net adds to the frozen backbone at one noise level.
+
+    down and mid: residuals added to the UNet's skip connections and middle block (ControlNet).
+    attention: identity tokens that the UNet's own adapted cross-attention reads (IP-Adapter).
+    All None changes nothing.
+    """
+
+    down: tuple[Tensor, ...] | None = None
+    mid: Tensor | None = None
+    attention: IdentityTokens | None = None
+
+
+@dataclass(frozen=True)
+class View(TensorRecord):
+    """What the judge sees on B images; where has_face is False only `picture` means anything.
+
+    identity [B, e]: the judging recogniser's unit embedding of the aligned face. face [B, e']: the
+    CLIP-like's unit embedding of the aligned face. picture [B, e']: that of the whole image.
+    expression [B, E]: coefficients. pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool.
+    """
+
+    identity: Tensor
+    face: Tensor
+    picture: Tensor
+    expression: Tensor
+    pose: Tensor
+    has_face: Tensor
+
+
+@dataclass(frozen=True)
+class Judged(TensorRecord):
+    """B generated images beside what they are measured against; what a metric reads.
+
+    generated, target: views [B]. references: views [B, R] of up to R real photos of the same
+    identity, neither conditioned on nor the target; has_face is False where there is none.
+    text [B, e']: the prompt's unit embedding by the CLIP-like. identity [B] long: one number each.
+    """
+
+    generated: View
+    target: View
+    references: View
+    text: Tensor
+    identity: Tensor

@@ -1,0 +1,55 @@
+"""Backgrounds and tones: what is behind the person, and the style laid over the whole photo."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from portraitlab.world.mesh import Array
+from portraitlab.world.settings import COLOURS, PhotoSettings
+
+
+def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> Array:
+    """The empty scene [size, size, 3] in [0, 1]."""
+    rng = np.random.default_rng([7106, identity_seed, settings.seed])
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    colour = np.array(COLOURS[settings.background_colour], np.float32) / 255
+    pale = colour * 0.5 + 0.48
+    image = np.empty((size, size, 3), np.float32)
+    image[:] = colour * 0.85 + 0.08
+    kind = settings.background
+    if kind == "gradient":
+        image[:] = colour * (1 - y[..., None]) + (colour * 0.35) * y[..., None]
+    elif kind == "striped":
+        image[(np.sin((x + rng.uniform(0, 1)) * 38) > 0)] = pale
+    elif kind == "bokeh":
+        image[:] = colour * 0.45
+        for _ in range(9):
+            radius = rng.uniform(0.05, 0.13)
+            spot = np.hypot(x - rng.uniform(0, 1), y - rng.uniform(0, 1)) < radius
+            image[spot] = image[spot] * 0.45 + pale * 0.55
+    elif kind == "sky":
+        image[:] = np.array([0.50, 0.70, 0.92]) * (1 - y[..., None]) + np.array([0.86, 0.92, 0.97]) * y[..., None]
+        image[y > 0.66 + 0.05 * np.sin(x * 5 + rng.uniform(0, 6))] = colour * 0.8
+    elif kind == "room":
+        image[:] = pale
+        left = rng.uniform(0.02, 0.6)
+        window = (x > left) & (x < left + 0.33) & (y > 0.08) & (y < 0.5)
+        image[window] = (0.80, 0.89, 0.96)
+        cross = window & ((np.abs(x - left - 0.165) < 0.012) | (np.abs(y - 0.29) < 0.012))
+        image[cross] = (0.45, 0.34, 0.27)
+        image[y > 0.8] = colour * 0.6
+    return image
+
+
+def apply_style(image: Array, style: str) -> Array:
+    """Lay a style's tones over an image [H, W, 3] in [0, 1]."""
+    if style == "black and white photo":
+        return np.repeat((image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, -1)
+    if style == "vintage photo":
+        sepia = np.array([[0.55, 0.40, 0.30], [0.45, 0.45, 0.38], [0.12, 0.16, 0.26]], np.float32)
+        return np.clip(image @ sepia * 0.95 + np.array([0.06, 0.03, 0.0], np.float32), 0, 1)
+    if style == "painting":
+        smooth = cv2.bilateralFilter(image.astype(np.float32), 5, 0.15, 3.0)
+        return np.clip((smooth - 0.5) * 1.18 + 0.52, 0, 1)
+    return image

@@ -1,0 +1,73 @@
+"""The world's CLIP-like pair: transformers' CLIPModel, small, over the world's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPModel
+
+from portraitlab.world.tokenizer import END, PAD, START, WordTokenizer
+
+TEXT_LENGTH = 56
+CONFIG = {
+    "projection_dim": 96,
+    "text_config": {
+        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "max_position_embeddings": TEXT_LENGTH, "vocab_size": WordTokenizer(TEXT_LENGTH).size,
+        "bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD,
+    },
+    "vision_config": {
+        "hidden_size": 160, "intermediate_size": 480, "num_hidden_layers": 4, "num_attention_heads": 5,
+        "image_size": 64, "patch_size": 8,
+    },
+}  # fmt: skip
+
+
+class ClipEncoder(nn.Module):
+    """Images and texts to one space, and images to patch tokens.
+
+    Images are [B, 3, 64, 64] in [-1, 1]; other sizes are resized. `local_dim` and `local_length`
+    are the width and number of the patch tokens (class token first).
+    """
+
+    def __init__(self, config: dict = CONFIG) -> None:
+        super().__init__()
+        self.model = CLIPModel(CLIPConfig(**config))
+        self.tokenizer = WordTokenizer(TEXT_LENGTH)
+        vision = self.model.config.vision_config
+        self.image_size = vision.image_size
+        self.local_dim = vision.hidden_size
+        self.local_length = (vision.image_size // vision.patch_size) ** 2 + 1
+
+    def _sized(self, images: Tensor) -> Tensor:
+        if images.shape[-1] == self.image_size:
+            return images
+        return functional.interpolate(
+            images, (self.image_size, self.image_size), mode="bilinear", antialias=True
+        )
+
+    def patch_tokens(self, images: Tensor) -> Tensor:
+        """The penultimate layer's tokens [B, L, local_dim], as CLIP's users take them."""
+        output = self.model.vision_model(self._sized(images), output_hidden_states=True)
+        return output.hidden_states[-2]
+
+    def image_embedding(self, images: Tensor) -> Tensor:
+        """[B, 96], unit length."""
+        output = self.model.get_image_features(self._sized(images)).pooler_output
+        return functional.normalize(output, dim=-1)
+
+    def text_embedding(self, texts: Sequence[str]) -> Tensor:
+        """[B, 96], unit length."""
+        tokens = self.tokenizer(texts).to(self.model.device)
+        output = self.model.get_text_features(tokens, attention_mask=(tokens != PAD).long())
+        return functional.normalize(output.pooler_output, dim=-1)
+
+    def contrastive_loss(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """The symmetric cross-entropy of CLIP (Radford et al., ICML 2021, Fig. 3)."""
+        scale = self.model.logit_scale.exp().clamp(max=100)
+        logits = scale * self.image_embedding(images) @ self.text_embedding(texts).T
+        own = torch.arange(len(logits), device=logits.device)
+        return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2

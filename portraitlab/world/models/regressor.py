@@ -1,0 +1,57 @@
+"""Shape, expression and pose from one photo, with a face score: the world's DECA and RetinaFace."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import ResNetConfig, ResNetModel
+
+from portraitlab.face3d.linear import LinearFaceModel
+from portraitlab.types import FaceCoefficients, FaceGeometry
+
+CONFIG = {
+    "embedding_size": 32, "hidden_sizes": [48, 96, 192], "depths": [1, 2, 2], "layer_type": "basic",
+    "num_channels": 3,
+}  # fmt: skip
+POSE_SCALE = (0.3, 0.13, 0.12, 0.02, 0.03, 0.03)
+POSE_MEAN = (0.0, 0.0, 0.0, 0.345, 0.5, 0.45)
+
+
+class FaceRegressor(nn.Module):
+    """Images [B, 3, 64, 64] in [-1, 1] to FaceGeometry; differentiable in the images.
+
+    The face score is a probability; 0.5 is the threshold at which a face is accepted.
+    """
+
+    pose_scale: Tensor
+    pose_mean: Tensor
+
+    def __init__(self, face_model: LinearFaceModel, config: dict = CONFIG, image_size: int = 64) -> None:
+        super().__init__()
+        self.face_model = face_model
+        self.image_size = image_size
+        self.sizes = [face_model.shape_size, face_model.expression_size, 6, 1]
+        self.trunk = ResNetModel(ResNetConfig(**config))
+        channels = 16 * config["hidden_sizes"][-1]
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels, 256), nn.GELU(), nn.Linear(256, sum(self.sizes))
+        )
+        self.register_buffer("pose_scale", torch.tensor(POSE_SCALE), persistent=False)
+        self.register_buffer("pose_mean", torch.tensor(POSE_MEAN), persistent=False)
+
+    def estimate(self, images: Tensor) -> tuple[FaceCoefficients, Tensor]:
+        """Coefficients, and the face score's logit [B]."""
+        if images.shape[-1] != self.image_size:
+            size = (self.image_size, self.image_size)
+            images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+        fine = functional.interpolate(images, scale_factor=1.5, mode="bilinear")
+        features = functional.adaptive_avg_pool2d(self.trunk(fine).last_hidden_state, 4)
+        shape, expression, pose, score = self.head(features).split(self.sizes, 1)
+        pose = self.pose_mean + self.pose_scale * pose
+        return FaceCoefficients(shape, expression, pose), score[:, 0]
+
+    def forward(self, images: Tensor) -> FaceGeometry:
+        coefficients, logit = self.estimate(images)
+        keypoints = self.face_model.keypoints(coefficients)
+        return FaceGeometry(keypoints, torch.sigmoid(logit), coefficients)

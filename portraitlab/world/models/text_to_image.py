@@ -1,0 +1,30 @@
+"""The world's text-to-image UNet and its noise schedule, of diffusers' classes."""
+
+from __future__ import annotations
+
+from diffusers import DDIMScheduler, UNet2DConditionModel
+
+PROMPT_LENGTH = 32
+CONFIG = {
+    "sample_size": 16, "in_channels": 4, "out_channels": 4, "layers_per_block": 1,
+    "block_out_channels": [64, 128, 192],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "cross_attention_dim": 128, "attention_head_dim": [2, 4, 6], "norm_num_groups": 16,
+}  # fmt: skip
+SCHEDULE = {
+    "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
+    "beta_end": 0.012, "prediction_type": "v_prediction", "clip_sample": False,
+    "set_alpha_to_one": False, "steps_offset": 1, "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}  # fmt: skip
+
+
+def make_unet(config: dict = CONFIG) -> UNet2DConditionModel:
+    """The UNet with random weights (seed torch first for repeatable ones)."""
+    return UNet2DConditionModel(**config)
+
+
+def make_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise levels, rescaled to zero signal at the last, v-prediction."""
+    return DDIMScheduler(**SCHEDULE)

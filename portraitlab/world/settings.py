@@ -1,0 +1,124 @@
+"""What differs between photos of one person: expression, pose, light, clothes, background, style."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from portraitlab.world.mesh import EXPRESSION_NAMES, Array
+
+EXPRESSION_SIZE = len(EXPRESSION_NAMES)
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (196, 48, 44),
+    "orange": (226, 130, 48),
+    "yellow": (230, 200, 72),
+    "green": (62, 140, 76),
+    "teal": (40, 132, 138),
+    "blue": (56, 92, 180),
+    "purple": (120, 70, 150),
+    "pink": (226, 138, 166),
+    "white": (236, 236, 232),
+    "grey": (132, 134, 138),
+    "black": (36, 36, 40),
+    "brown": (122, 84, 58),
+}
+CLOTHES = ("t-shirt", "shirt", "jacket", "dress")
+PATTERNS = ("plain", "striped", "checked", "dotted")
+BACKGROUNDS = ("plain", "gradient", "striped", "bokeh", "sky", "room")
+STYLES = ("photo", "black and white photo", "vintage photo", "painting")
+LIGHTS = ("soft", "warm", "cold", "hard")
+
+
+@dataclass(frozen=True)
+class PhotoSettings:
+    """Nuisances of one photo.
+
+    expression [8] in about [0, 1]; yaw, pitch, roll of the head in radians; scale: image fraction
+    per head unit; x, y: image fractions of the head's centre; light_azimuth (positive: from the
+    image's right) and light_elevation in radians; gaze: offset of the irises in chart units; body_turn: yaw of the camera in radians.
+    """
+
+    seed: int
+    expression: Array
+    yaw: float
+    pitch: float
+    roll: float
+    scale: float
+    x: float
+    y: float
+    light: str
+    light_azimuth: float
+    light_elevation: float
+    clothes: str
+    clothes_pattern: str
+    clothes_colour: str
+    background: str
+    background_colour: str
+    glasses: str
+    style: str
+    gaze: tuple[float, float]
+    exposure: float
+    body_turn: float = 0.0
+
+    @property
+    def body_yaw(self) -> float:
+        """The shoulders follow the head a third of the way; a camera's turn moves both alike."""
+        return (self.yaw - self.body_turn) / 3 + self.body_turn
+
+    @property
+    def pose(self) -> Array:
+        """[6] as in FaceCoefficients: yaw, pitch, roll, scale, x, y."""
+        return np.array([self.yaw, self.pitch, self.roll, self.scale, self.x, self.y], np.float32)
+
+
+def make_settings(identity_seed: int, photo_seed: int) -> PhotoSettings:
+    """The settings of one photo; the same pair of seeds is the same photo everywhere."""
+    rng = np.random.default_rng([7102, identity_seed, photo_seed])
+    light = str(rng.choice(LIGHTS, p=[0.4, 0.2, 0.2, 0.2]))
+    colours = list(COLOURS)
+    return PhotoSettings(
+        seed=photo_seed,
+        expression=_expression(rng),
+        yaw=float(np.clip(rng.normal(0, 0.30), -0.75, 0.75)),
+        pitch=float(np.clip(rng.normal(0, 0.13), -0.35, 0.35)),
+        roll=float(np.clip(rng.normal(0, 0.12), -0.35, 0.35)),
+        scale=float(rng.uniform(0.325, 0.370)),
+        x=float(0.5 + rng.normal(0, 0.02)),
+        y=float(0.45 + rng.normal(0, 0.018)),
+        light=light,
+        light_azimuth=float(rng.uniform(-1.2, 1.2)),
+        light_elevation=float(rng.uniform(0.1, 0.9)),
+        clothes=str(rng.choice(CLOTHES)),
+        clothes_pattern=str(rng.choice(PATTERNS, p=[0.55, 0.15, 0.15, 0.15])),
+        clothes_colour=str(rng.choice(colours)),
+        background=str(rng.choice(BACKGROUNDS)),
+        background_colour=str(rng.choice(colours)),
+        glasses=str(rng.choice(["none", "round", "square"], p=[0.84, 0.08, 0.08])),
+        style=str(rng.choice(STYLES, p=[0.82, 0.06, 0.06, 0.06])),
+        gaze=(float(rng.normal(0, 0.018)), float(rng.normal(0, 0.006))),
+        exposure=float(rng.uniform(0.9, 1.1)),
+    )
+
+
+def _expression(rng: np.random.Generator) -> Array:
+    """Mostly one made expression over a faint mixture, as faces in photos have."""
+    jaw, smile, sad, pucker, closed, up, down, smirk = range(EXPRESSION_SIZE)
+    made = {
+        "neutral": {},
+        "smile": {smile: 0.9},
+        "laugh": {smile: 1.0, jaw: 0.7, closed: 0.25},
+        "sad": {sad: 1.0, up: 0.4},
+        "angry": {down: 1.0, sad: 0.4},
+        "surprise": {jaw: 0.8, up: 1.0},
+        "talking": {jaw: 0.4},
+        "kiss": {pucker: 0.9},
+        "smirk": {smirk: 1.0},
+        "blink": {closed: 0.9},
+    }
+    odds = [0.2, 0.18, 0.12, 0.07, 0.08, 0.1, 0.1, 0.05, 0.06, 0.04]
+    values = rng.uniform(0, 0.18, EXPRESSION_SIZE)
+    for index, strength in made[str(rng.choice(list(made), p=odds))].items():
+        values[index] = strength * rng.uniform(0.6, 1.15)
+    return np.clip(values, 0, 1.2).astype(np.float32)

@@ -1,0 +1,170 @@
+"""The skin of a head as an image over the mesh's grid: lips, eyes, brows, beard, marks, scalp.
+
+The texture's rows and columns are the mesh's rows and columns, refined, so that the dense rows
+around the mouth and the eyes get dense texels too.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from portraitlab.world.identity import Identity
+from portraitlab.world.landmarks import EYE_HALF_HEIGHT, EYE_HALF_WIDTH, LOWER_LIP, UPPER_LIP
+from portraitlab.world.mesh import (
+    BROW_Y,
+    COLUMNS,
+    EYE_X,
+    EYE_Y,
+    MOUTH_BAND,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    NOSE_BASE_Y,
+    ROWS,
+    Array,
+    Chart,
+    bump,
+    grid_angles,
+    smoothstep,
+)
+from portraitlab.world.settings import PhotoSettings
+
+HEIGHT, WIDTH = 2 * ROWS, 2 * COLUMNS
+
+
+@lru_cache(maxsize=1)
+def texel_chart() -> Chart:
+    """Chart coordinates [HEIGHT, WIDTH] of the texels' centres."""
+    rows, columns = grid_angles()
+    theta = np.interp(np.linspace(0, ROWS - 1, HEIGHT), np.arange(ROWS), rows)
+    phi = np.interp(np.linspace(0, COLUMNS - 1, WIDTH), np.arange(COLUMNS), columns)
+    theta, phi = np.meshgrid(theta, phi, indexing="ij")
+    return Chart(phi.astype(np.float32), theta.astype(np.float32))
+
+
+@lru_cache(maxsize=1)
+def _face_window() -> tuple[slice, slice, Array, Array]:
+    """The part of the texture in which features are painted, and its x0, y0."""
+    chart = texel_chart()
+    columns = np.flatnonzero(np.abs(chart.phi[0]) < 1.45)
+    rows = np.flatnonzero((chart.y0[:, 0] < 0.8) & (chart.y0[:, 0] > -0.995))
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return *window, chart.x0[window], chart.y0[window]
+
+
+def noise(rng: np.random.Generator, rows: int, columns: int, shape: tuple[int, int]) -> Array:
+    """Smooth noise of unit variance at the grain of rows x columns, [shape]."""
+    coarse = rng.standard_normal((rows, columns)).astype(np.float32)
+    return cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _blend(image: Array, alpha: Array, colour: Array) -> None:
+    """Paint colour over image in place; alpha [H, W] in [0, 1], colour [3] or [H, W, 3]."""
+    image += alpha[..., None] * (colour - image)
+
+
+@lru_cache(maxsize=256)
+def _base(identity: Identity) -> Array:
+    """What no photo changes: skin, blush, lips, brows, beard, marks, scalp [HEIGHT, WIDTH, 3]."""
+    rng = np.random.default_rng([7103, identity.seed])
+    texture = np.empty((HEIGHT, WIDTH, 3), np.float32)
+    texture[:] = identity.skin
+    texture += 0.012 * noise(rng, 24, 24, (HEIGHT, WIDTH))[..., None]
+    rows, columns, x, y = _face_window()
+    face = texture[rows, columns]
+    skin, dark = identity.skin, identity.skin * 0.55
+    cheeks = bump(np.abs(x), y, 0.40, -0.15, 0.15, 0.13)
+    _blend(face, identity.blush * 0.5 * cheeks, skin * np.array([1.0, 0.72, 0.70], np.float32))
+    _blend(face, identity.shadows * 0.8 * bump(np.abs(x), y, EYE_X, 0.0, 0.11, 0.045), skin * 0.62)
+    _paint_freckles(face, x, y, identity, rng)
+    _paint_wrinkles(face, x, y, identity, dark)
+    _paint_beard(face, x, y, identity, rng)
+    nostrils = smoothstep(1.6 - np.hypot((np.abs(x) - 0.055) / 0.028, (y - NOSE_BASE_Y) / 0.018))
+    _blend(face, 0.8 * nostrils, skin * 0.3)
+    _paint_lips(face, x, y, identity)
+    _paint_brows(face, x, y, identity)
+    for mole_x, mole_y, radius in identity.moles:
+        _blend(face, 0.85 * smoothstep(1.5 - np.hypot(x - mole_x, y - mole_y) / radius), skin * 0.35)
+    return texture
+
+
+def _paint_freckles(face: Array, x: Array, y: Array, identity: Identity, rng: np.random.Generator) -> None:
+    grain = smoothstep((noise(rng, 70, 70, x.shape) - 0.5) * 2)
+    where = bump(np.abs(x), y, 0.25, -0.08, 0.22, 0.13)
+    _blend(face, identity.freckles * 0.8 * grain * where, identity.skin * np.array([0.72, 0.5, 0.38], np.float32))
+
+
+def _paint_wrinkles(face: Array, x: Array, y: Array, identity: Identity, dark: Array) -> None:
+    fold = 0.16 + 0.14 * smoothstep((NOSE_BASE_Y + 0.03 - y) / 0.25)
+    folds = bump(np.abs(x) - fold, 0 * y, 0, 0, 0.016, 1) * smoothstep((y + 0.52) / 0.1)
+    folds *= smoothstep((NOSE_BASE_Y + 0.05 - y) / 0.08)
+    lines = np.cos((y - 0.44) * 75) ** 6 * bump(x, y, 0, 0.46, 0.22, 0.07)
+    _blend(face, identity.wrinkles * np.clip(0.55 * folds + 0.35 * lines, 0, 1), dark)
+
+
+def _paint_beard(face: Array, x: Array, y: Array, identity: Identity, rng: np.random.Generator) -> None:
+    if identity.beard == "none":
+        return
+    chin = smoothstep((-y - 0.56) / 0.08) * smoothstep((0.30 - np.abs(x)) / 0.08)
+    lip = bump(np.abs(x), y, 0.10, -0.315, 0.12, 0.04) * 1.4
+    jaw = smoothstep((-y - 0.18 - 0.62 * smoothstep((0.52 - np.abs(x)) / 0.3)) / 0.10)
+    full = np.maximum(jaw, smoothstep((-y - 0.60) / 0.1))
+    beside = smoothstep((np.abs(x) - 0.22) / 0.05) * smoothstep((-y - 0.33) / 0.08)
+    area = {
+        "stubble": np.maximum(full, np.minimum(lip, 1)) * 0.42,
+        "moustache": lip,
+        "goatee": np.maximum(chin, lip),
+        "full beard": np.maximum.reduce([full, np.minimum(lip, 1), beside * 0.9]),
+    }[identity.beard]
+    hairs = 0.85 + 0.2 * noise(rng, 50, 60, x.shape)
+    _blend(face, np.clip(area * identity.beard_density * hairs, 0, 0.95), identity.hair * 0.85)
+
+
+def _paint_lips(face: Array, x: Array, y: Array, identity: Identity) -> None:
+    u = np.clip(np.abs(x) / MOUTH_HALF_WIDTH, 0, 1)
+    bow = UPPER_LIP * (1 - u**2.2) * (1 - 0.18 * np.exp(-((u / 0.16) ** 2)))
+    upper = smoothstep((MOUTH_Y + bow - y) / 0.018) * (y >= MOUTH_Y)
+    lower = smoothstep((y - MOUTH_Y + LOWER_LIP * (1 - u**2.4)) / 0.018) * (y < MOUTH_Y)
+    inside = np.abs(x) < MOUTH_HALF_WIDTH
+    _blend(face, upper * inside * 0.95, identity.lips * 0.88)
+    _blend(face, lower * inside * 0.95, identity.lips)
+    band = np.abs(y - MOUTH_Y)
+    gap = smoothstep((MOUTH_BAND - band) / 0.004) * (np.abs(x) < MOUTH_HALF_WIDTH * 0.97)
+    _blend(face, gap, np.array([0.22, 0.06, 0.07], np.float32))
+    teeth = smoothstep((MOUTH_BAND * 0.95 - (y - MOUTH_Y - MOUTH_BAND * 0.25)) / 0.003)
+    teeth = teeth * (y - MOUTH_Y > MOUTH_BAND * 0.15) * (band < MOUTH_BAND * 0.9)
+    _blend(face, teeth * (np.abs(x) < MOUTH_HALF_WIDTH * 0.72), np.array([0.93, 0.92, 0.88], np.float32))
+
+
+def _paint_brows(face: Array, x: Array, y: Array, identity: Identity) -> None:
+    u = (np.abs(x) - 0.28) / 0.18
+    centre = BROW_Y + identity.brow_arch * (1 - u**2) - identity.brow_tilt * 0.25 * u
+    thickness = identity.brow_thickness * (1 - 0.45 * smoothstep(u))
+    alpha = smoothstep((thickness - np.abs(y - centre)) / 0.016 + 0.5) * smoothstep((1.05 - np.abs(u)) / 0.18)
+    colour = identity.hair * 0.7 if identity.hair_colour not in ("white", "blonde") else identity.hair * 0.62
+    _blend(face, alpha * identity.brow_darkness, colour)
+
+
+def head_texture(identity: Identity, settings: PhotoSettings) -> Array:
+    """The head's texture [HEIGHT, WIDTH, 3] in [0, 1], eyes looking where the photo says."""
+    texture = _base(identity).copy()
+    rows, columns, x, y = _face_window()
+    face = texture[rows, columns]
+    u = (np.abs(x) - EYE_X) / EYE_HALF_WIDTH
+    v = (y - EYE_Y) / EYE_HALF_HEIGHT
+    lid = np.sqrt(np.clip(1 - u**2, 0, 1))
+    above = smoothstep((lid - v) / 0.22)
+    below = smoothstep((v + 0.9 * lid) / 0.22)
+    eye = above * below * (np.abs(u) < 1)
+    crease = bump(v - 1.55 * lid - 0.1, 0 * u, 0, 0, 0.16, 1) * (np.abs(u) < 1.05)
+    _blend(face, 0.5 * identity.eyelid * crease, identity.skin * 0.55)
+    _blend(face, eye, np.array([0.95, 0.94, 0.92], np.float32))
+    gaze_x, gaze_y = settings.gaze
+    radius = np.hypot(x - np.sign(x) * EYE_X - gaze_x, (y - EYE_Y - 0.006 - gaze_y) * 1.0)
+    _blend(face, eye * smoothstep((0.070 - radius) / 0.012), identity.iris)
+    _blend(face, eye * smoothstep((0.033 - radius) / 0.010), np.array([0.03, 0.03, 0.04], np.float32))
+    lash = bump(v - lid, 0 * u, 0, 0, 0.17, 1) * (np.abs(u) < 1.08)
+    _blend(face, 0.85 * lash, np.array([0.10, 0.07, 0.07], np.float32))
+    return texture

@@ -1,0 +1,47 @@
+"""Words of the world: one token a word, from the closed vocabulary of captions and descriptions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from portraitlab.world.caption import SKIN_WORDS
+from portraitlab.world.identity import BEARDS, EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES
+from portraitlab.world.mesh import EXPRESSION_NAMES
+from portraitlab.world.settings import BACKGROUNDS, CLOTHES, COLOURS, LIGHTS, PATTERNS, STYLES
+
+PAD, START, END, UNKNOWN = 0, 1, 2, 3
+_PHRASES = (
+    *COLOURS, *CLOTHES, *PATTERNS, *BACKGROUNDS, *STYLES, *LIGHTS, *HAIR_COLOURS, *HAIR_STYLES,
+    *EYE_COLOURS, *BEARDS, *SKIN_WORDS, *EXPRESSION_NAMES, "a of person in background and round",
+    "square glasses light skin hair eyes mole freckles calm turned left right frontal , ",
+)  # fmt: skip
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z-]+|,", text.lower())
+
+
+VOCABULARY: tuple[str, ...] = tuple(dict.fromkeys(w for phrase in _PHRASES for w in _words(phrase)))
+
+
+class WordTokenizer:
+    """Callable: texts -> token numbers [B, length], padded; words beyond the length are cut."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self._index = {word: number for number, word in enumerate(VOCABULARY, start=UNKNOWN + 1)}
+
+    @property
+    def size(self) -> int:
+        return len(VOCABULARY) + UNKNOWN + 1
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        rows = torch.full((len(texts), self.length), PAD)
+        for row, text in zip(rows, texts, strict=True):
+            numbers = [self._index.get(word, UNKNOWN) for word in _words(text)][: self.length - 2]
+            row[: len(numbers) + 2] = torch.tensor([START, *numbers, END])
+        return rows

@@ -1,0 +1,97 @@
+"""The photos that the foundation learns from: rendered once, kept as arrays beside each other."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from portraitlab.types import FaceCoefficients
+from portraitlab.world.render import render_photo
+from portraitlab.world.splits import IDENTITIES
+
+RENDERER_VERSION = 1
+"""Raise it when the same seeds give other pixels, so that no stale photo is trained on."""
+
+
+@dataclass(frozen=True)
+class TrainingPhotos:
+    """Renders of one split, photos of one identity side by side.
+
+    images [P, 64, 64, 3] and person_masks [P, 64, 64]: uint8. truth [P, 30]: shape, expression and
+    pose. keypoints [P, 5, 2]. identities [P]: 0, 1, 2 … in the split.
+    """
+
+    images: NDArray[np.uint8]
+    person_masks: NDArray[np.uint8]
+    truth: NDArray[np.float32]
+    keypoints: NDArray[np.float32]
+    identities: NDArray[np.int64]
+    captions: list[str]
+    descriptions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def pixels(self, index: Tensor) -> Tensor:
+        """[B, 3, 64, 64] in [-1, 1]."""
+        chosen = torch.from_numpy(self.images[index.numpy()])
+        return chosen.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def masks(self, index: Tensor) -> Tensor:
+        """[B, 1, 64, 64], 1 on the person."""
+        return torch.from_numpy(self.person_masks[index.numpy()]).float()[:, None]
+
+    def coefficients(self, index: Tensor) -> FaceCoefficients:
+        """The true coefficients of some photos."""
+        shape, expression, pose = torch.from_numpy(self.truth[index.numpy()]).split([16, 8, 6], 1)
+        return FaceCoefficients(shape, expression, pose)
+
+
+def _render_identity(task: tuple[int, int]) -> tuple[list[NDArray[np.uint8]], ...]:
+    seed, photos = task
+    shots = [render_photo(seed, photo) for photo in range(photos)]
+    truth = [np.concatenate([shot.shape, shot.expression, shot.pose]) for shot in shots]
+    return (
+        [shot.image for shot in shots],
+        [shot.person_mask.astype(np.uint8) for shot in shots],
+        truth,
+        [shot.keypoints for shot in shots],
+        [shot.caption for shot in shots],
+        [shot.description for shot in shots],
+    )
+
+
+def load_photos(split: str, identities: int, photos: int, cache: Path, workers: int) -> TrainingPhotos:
+    """Render `identities` of a split with `photos` each, or read what an earlier call rendered."""
+    folder = cache / f"foundation-{RENDERER_VERSION}" / f"{split}-{identities}x{photos}"
+    if not folder.exists():
+        _render_split(split, identities, photos, folder, workers)
+    arrays = {name: np.load(folder / f"{name}.npy") for name in ("images", "person_masks", "truth", "keypoints")}
+    texts = json.loads((folder / "texts.json").read_text())
+    order = np.repeat(np.arange(identities), photos)
+    return TrainingPhotos(identities=order, captions=texts["captions"], descriptions=texts["descriptions"], **arrays)
+
+
+def _render_split(split: str, identities: int, photos: int, folder: Path, workers: int) -> None:
+    tasks = [(seed, photos) for seed in IDENTITIES[split][:identities]]
+    columns: tuple[list, ...] = ([], [], [], [], [], [])
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        done = pool.imap(_render_identity, tasks, chunksize=8)
+        for result in tqdm(done, total=len(tasks), desc=f"rendering {split}", unit="identity", mininterval=5):
+            for column, values in zip(columns, result, strict=True):
+                column.extend(values)
+    part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+    part.mkdir(parents=True)
+    for name, column in zip(("images", "person_masks", "truth", "keypoints"), columns, strict=False):
+        np.save(part / f"{name}.npy", np.stack(column))
+    (part / "texts.json").write_text(json.dumps({"captions": columns[4], "descriptions": columns[5]}))
+    part.rename(folder)
