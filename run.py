@@ -7,7 +7,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import CompactHydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from portraitlab.sweeps import Failure, refuse_many_devices
 
 
-class UserError(HydraException):
+class UserError(CompactHydraException):
     """What the user can mend: Hydra prints its message alone and exits with code 1."""
 
 

@@ -11,10 +11,10 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from portraitlab.data.scoring import ScoringSet
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.scoring import ScoringSet
 from portraitlab.data.source import PhotoSource
 from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
@@ -49,6 +49,12 @@ class Bench:
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.refs, select=select)
         return cls(config, parts, data, photos, scoring, judge, metrics)
+
+    def save(self, weights: Path) -> None:
+        """Write what was trained, whole or not at all."""
+        half = weights.with_name(f".{weights.name}")
+        save_file(self.parts.model.trained_state_dict(), half)
+        half.replace(weights)
 
     def load(self, weights: Path) -> None:
         """Load what a run trained; ValueError where it is of other components."""

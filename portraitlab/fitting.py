@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from typing import Any
 
@@ -12,7 +11,6 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
-from safetensors.torch import save_file
 
 from portraitlab.data.batches import PortraitData, TrainingBatches
 from portraitlab.module import PortraitModule
@@ -27,10 +25,10 @@ def fit(
 ) -> bool:
     """Train `parts.model`, going on from the run's checkpoint if it has one.
 
-    Leaves the run's weights file behind. False in processes other than the first, which have
-    nothing more to do. Raises NonFiniteLoss where a loss is no number.
+    False in processes other than the first, which have nothing more to do. Raises NonFiniteLoss
+    where a loss is no number.
     """
-    objective = instantiate(config.objective, recogniser=parts.recogniser)
+    objective = instantiate(config.objective)
     module = PortraitModule(
         parts.model, objective, steps=config.budget.steps, seed=config.seed, **config.optimiser
     )
@@ -51,12 +49,7 @@ def fit(
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         resume = str(run.checkpoint) if run.checkpoint.is_file() else None
         trainer.fit(module, PortraitData(batches), ckpt_path=resume, weights_only=True)
-    if not trainer.is_global_zero:
-        return False
-    half = run.weights.with_name(f".{run.weights.name}")
-    save_file(parts.model.trained_state_dict(), half)
-    os.replace(half, run.weights)
-    return True
+    return bool(trainer.is_global_zero)
 
 
 class LossLines(Callback):

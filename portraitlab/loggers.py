@@ -1,4 +1,4 @@
-"""Where losses, figures and pictures of a run are mirrored; the run's folder holds the originals."""
+"""Mirrors of a run's losses, figures and picture; the run's folder holds the originals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -24,8 +26,10 @@ def wandb_logger(
     group: str,
     tags: Sequence[str],
     offline: bool,
-) -> WandbLogger:
-    """Weights & Biases, offline where asked to, where there is no key, and where it is not reached.
+) -> WandbLogger | Literal[False]:
+    """Weights & Biases: offline where asked to, without a key, and where it is not reached.
+
+    False in processes other than the first: one run is one curve.
 
     folder: of the run; W&B's files stay in it, so that `wandb sync` finds all of them later.
     key: names the run for ever: a resumed training goes on in the same W&B run.
@@ -36,29 +40,31 @@ def wandb_logger(
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    def opened(offline: bool) -> WandbLogger:
-        logger = WandbLogger(
-            name=name,
-            id=key,
-            save_dir=folder,
+    if rank_zero_only.rank > 0:
+        return False
+
+    def start(mode: Literal["online", "offline"] | None) -> WandbLogger | Literal[False]:
+        run = wandb.init(
             project=project,
             group=group,
             tags=list(tags),
+            name=name,
+            id=key,
+            resume="allow",
+            dir=folder,
             config=dict(settings),
-            offline=offline,
+            mode=mode,
             settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
         )
-        logger.experiment  # noqa: B018  (connects now, where it can still be answered)
-        return logger
+        return WandbLogger(experiment=run)
 
     if offline or not wandb.login(prompt=False):
-        return opened(offline=True)
+        return start("offline")
     try:
-        return opened(offline=False)
+        return start(None)
     except wandb.errors.Error as error:
         _log.warning("W&B was not reached (%s); this run is logged offline", error)
-        wandb.teardown()
-        return opened(offline=True)
+        return start("offline")
 
 
 def csv_logger(folder: Path, **_: Any) -> CSVLogger:
@@ -68,7 +74,7 @@ def csv_logger(folder: Path, **_: Any) -> CSVLogger:
     return CSVLogger(folder, name="", version="losses")
 
 
-def no_logger(**_: Any) -> bool:
+def no_logger(**_: Any) -> Literal[False]:
     """No mirror: Lightning's word for it is False."""
     return False
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import nn
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
@@ -21,7 +20,6 @@ class Parts:
 
     frozen: Frozen
     model: PortraitModel
-    recogniser: nn.Module
     device: torch.device
 
 
@@ -47,11 +45,11 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
             config.net,
             backbone=backbone,
             control=cond.draws,
-            identity=fusion.tokens_per_reference > 0,
+            identity=fusion.gives_tokens,
         )
         model = PortraitModel(backbone, fusion, cond, net).to(device)
     frozen = Frozen(encoder, backbone, recogniser, device=str(device))
-    return Parts(frozen, model, recogniser, device)
+    return Parts(frozen, model, device)
 
 
 def check_numbers(config: DictConfig) -> None:

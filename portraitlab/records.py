@@ -89,11 +89,11 @@ class Run:
         """The run that a resolved configuration describes; touches no disk."""
         key = content_hash(config, TRAINING)
         names = config["choices"]
-        name = "-".join(
-            [names["fusion"], names["cond"], names["net"]]
-            + [f"r{config['refs']}", f"s{config['seed']}", key]
+        parts = [names["fusion"], names["cond"], names["net"]]
+        name = "-".join([*parts, f"r{config['refs']}", f"s{config['seed']}", key])
+        return cls(
+            Path(config["runs"]) / names["system"] / name, key, content_hash(config, SCORING)
         )
-        return cls(Path(config["runs"]) / names["system"] / name, key, content_hash(config, SCORING))
 
     @property
     def weights(self) -> Path:

@@ -71,15 +71,17 @@ class MeanMetric(PortraitMetric):
         values, identities = dim_zero_cat(self.values), dim_zero_cat(self.identities)
         known = ~values.isnan()
         values, identities = values[known], identities[known]
-        means = torch.stack([values[identities == i].mean() for i in identities.unique()] or
-                            [values.new_tensor(math.nan)])
+        means = torch.stack(
+            [values[identities == i].mean() for i in identities.unique()]
+            or [values.new_tensor(math.nan)]
+        )
         count = len(identities.unique())
         error = float(means.std()) / math.sqrt(count) if count > 1 else math.nan
         return Estimate(float(means.mean()), error, len(values), count)
 
 
 def similarity_to_references(generated: Tensor, references: Tensor, judged: Judged) -> Tensor:
-    """Mean cosine [B] of unit vectors [B, e] with those of the references [B, R, e] that have faces.
+    """Mean cosine [B] of unit vectors [B, e] with the references' [B, R, e] that have faces.
 
     0 where the generated image holds no face; NaN where no reference does.
     """

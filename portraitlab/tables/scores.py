@@ -26,7 +26,7 @@ def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table
     swept = _swept([overrides for overrides, _ in rows])
     records = [result for _, result in rows if not isinstance(result, str)]
     headings = _headings(records)
-    names = [name for name in (records[0]["metrics"] if records else ())]
+    names = list(records[0]["metrics"]) if records else []
     lines, notes = [], []
     for overrides, result in rows:
         labels = [overrides.get(name, "") for name in swept]

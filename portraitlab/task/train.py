@@ -62,17 +62,21 @@ def train_and_score(
 ) -> dict[str, Any]:
     """The record of a run, trained where its weights are not there yet."""
     flat = {**settings["choices"], "refs": config.refs, "seed": config.seed, "config": settings}
-    logger: Logger | bool = instantiate(
-        config.logger, folder=run.folder, name=run.folder.name, key=run.key, settings=flat
+    # Partial, or Hydra would instantiate what the settings describe as well.
+    logger: Logger | bool = instantiate(config.logger, _partial_=True)(
+        folder=run.folder, name=run.folder.name, key=run.key, settings=flat
     )
     try:
         if run.weights.is_file():
             bench.load(run.weights)
-        elif bench.parts.model.trained_parameters():
+        else:
             started = time.monotonic()
-            if not fit(config, run, bench.parts, batches, logger):
+            # With net=none nothing is trained, and the bare backbone is scored.
+            trains = bool(bench.parts.model.trained_parameters())
+            if trains and not fit(config, run, bench.parts, batches, logger):
                 return {}
             run.note(training_seconds=round(time.monotonic() - started, 1))
+            bench.save(run.weights)
         run.state("scoring")
         record = bench.score(run)
         mirror(logger, run.record_folder, record)
