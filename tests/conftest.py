@@ -63,10 +63,37 @@ def make_backbone(seed: int = 0, size: int = 32, prediction_type: str = "v_predi
     return Backbone(unet, autoencoder, text_encoder, tokenizer, scheduler, latent_scale=0.8)
 
 
+TRUNK = {
+    "embedding_size": 4,
+    "hidden_sizes": [4, 8],
+    "depths": [1, 1],
+    "layer_type": "basic",
+    "num_channels": 3,
+}
+
+
+def make_recogniser(seed: int = 0) -> torch.nn.Module:
+    """The world's recogniser with a tiny trunk and random weights."""
+    from portraitlab.world.models.recognisers import ResidualRecogniser
+
+    torch.manual_seed(seed)
+    return ResidualRecogniser(TRUNK).eval().requires_grad_(False)
+
+
+def make_regressor(seed: int = 0) -> torch.nn.Module:
+    """The world's face regressor with a tiny trunk and random weights."""
+    from portraitlab.world.foundation import load_face_model
+    from portraitlab.world.models.regressor import FaceRegressor
+
+    torch.manual_seed(seed)
+    model = FaceRegressor(load_face_model(), TRUNK, image_size=32)
+    return model.eval().requires_grad_(False)
+
+
 def make_geometry(
     generator: torch.Generator, batch: int, coefficients: bool = True
 ) -> FaceGeometry:
-    """Faces near the middle of the image, of shape and expression with unit variance."""
+    """Faces near the middle of the image, of the world's 16 shape and 8 expression numbers."""
     from portraitlab.alignment import TEMPLATE
 
     def normal(*shape: int) -> torch.Tensor:
@@ -78,7 +105,7 @@ def make_geometry(
         keypoints=0.5 * TEMPLATE + 0.25 + 0.01 * normal(batch, 5, 2),
         score=torch.ones(batch),
         coefficients=(
-            FaceCoefficients(shape=normal(batch, 3), expression=normal(batch, 2), pose=pose)
+            FaceCoefficients(shape=normal(batch, 16), expression=normal(batch, 8), pose=pose)
             if coefficients
             else None
         ),
@@ -117,7 +144,7 @@ def make_batch(
         references=references,
         shape_geometry=make_geometry(generator, batch, coefficients),
         target_geometry=make_geometry(generator, batch, coefficients),
-        identity=torch.nn.functional.normalize(normal(batch, global_dim), dim=-1),
+        identity=torch.nn.functional.normalize(normal(batch, 128), dim=-1),
         target_index=torch.arange(batch),
     )
 
@@ -125,6 +152,16 @@ def make_batch(
 @pytest.fixture
 def tiny_backbone() -> Callable[..., Backbone]:
     return make_backbone
+
+
+@pytest.fixture
+def tiny_recogniser() -> Callable[..., torch.nn.Module]:
+    return make_recogniser
+
+
+@pytest.fixture
+def tiny_regressor() -> Callable[..., torch.nn.Module]:
+    return make_regressor
 
 
 @pytest.fixture

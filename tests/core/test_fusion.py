@@ -1,0 +1,133 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from portraitlab.fusion.base import Fusion
+from portraitlab.fusion.concat import ConcatFusion
+from portraitlab.fusion.global_ import GlobalFusion
+from portraitlab.fusion.local import LocalFusion
+from portraitlab.fusion.none import NoFusion
+from portraitlab.fusion.refiner import FaceRefiner
+from portraitlab.types import FaceFeatures, IdentityTokens
+
+D1, D2, LENGTH, DIM = 10, 12, 6, 16
+TOKENS = {LocalFusion: LENGTH, GlobalFusion: 1, ConcatFusion: 1 + LENGTH, FaceRefiner: 33}
+every_fusion = pytest.mark.parametrize("kind", list(TOKENS))
+
+
+def build(kind: type[Fusion]) -> Fusion:
+    torch.manual_seed(0)
+    return kind(local_dim=D1, global_dim=D2, dim=DIM)
+
+
+def run(fusion: Fusion, features: FaceFeatures) -> IdentityTokens:
+    tokens = fusion(features)
+    assert tokens is not None
+    return tokens
+
+
+@every_fusion
+def test_shapes_and_mask(kind, tiny_batch) -> None:
+    features = tiny_batch().references
+    tokens = run(build(kind), features)
+    assert tokens.tokens.shape == (3, 4 * TOKENS[kind], DIM)
+    assert torch.equal(tokens.mask.view(3, 4, -1).all(-1), features.mask)
+    assert torch.equal(tokens.mask.view(3, 4, -1).any(-1), features.mask)
+
+
+@every_fusion
+def test_masked_references_have_no_influence(kind, tiny_batch) -> None:
+    features = tiny_batch().references
+    hidden = ~features.mask
+    disturbed = replace(
+        features,
+        local_=features.local_ + 1e3 * hidden[..., None, None],
+        global_=features.global_ - 1e3 * hidden[..., None],
+    )
+    fusion = build(kind)
+    before, after = run(fusion, features), run(fusion, disturbed)
+    assert not torch.equal(features.local_, disturbed.local_)
+    assert torch.equal(before.tokens, after.tokens)
+
+
+@every_fusion
+def test_permuting_references_only_permutes_their_tokens(kind, tiny_batch) -> None:
+    features = tiny_batch().references
+    order = [2, 0, 3, 1]
+    permuted = FaceFeatures(
+        features.local_[:, order], features.global_[:, order], features.mask[:, order]
+    )
+    fusion = build(kind)
+    before = run(fusion, features).tokens.unflatten(1, (4, -1))
+    after = run(fusion, permuted).tokens.unflatten(1, (4, -1))
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, before[:, order], atol=1e-6, rtol=1e-5)
+
+
+@every_fusion
+def test_gradients_reach_every_weight(kind, tiny_batch) -> None:
+    fusion = build(kind)
+    run(fusion, tiny_batch().references).tokens.square().sum().backward()
+    for name, parameter in fusion.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_none_gives_nothing_and_trains_nothing(tiny_batch) -> None:
+    fusion = build(NoFusion)
+    assert fusion(tiny_batch().references) is None
+    assert not fusion.gives_tokens
+    assert not list(fusion.parameters())
+
+
+def test_a_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"fusion.heads=3 does not divide.*16; choose a divisor"):
+        FaceRefiner(D1, D2, DIM, heads=3)
+
+
+def attend(module: nn.MultiheadAttention, query: Tensor, memory: Tensor) -> Tensor:
+    """softmax(Q K^T / sqrt(d_k)) V, head by head, token by token."""
+    weights = module.in_proj_weight.chunk(3)
+    biases = module.in_proj_bias.chunk(3)
+    q, k, v = (
+        inputs @ weight.T + bias
+        for inputs, weight, bias in zip((query, memory, memory), weights, biases, strict=True)
+    )
+    width = q.shape[-1] // module.num_heads
+    rows = []
+    for token in range(len(q)):
+        heads = []
+        for head in range(module.num_heads):
+            part = slice(head * width, (head + 1) * width)
+            scores = torch.stack([q[token, part] @ key[part] for key in k]) / width**0.5
+            shares = scores.exp() / scores.exp().sum()
+            heads.append(sum(share * value[part] for share, value in zip(shares, v, strict=True)))
+        rows.append(module.out_proj(torch.cat(heads)))
+    return torch.stack(rows)
+
+
+def refine_one(refiner: FaceRefiner, local: Tensor, global_: Tensor) -> Tensor:
+    """Eqs. 2-4 for one reference, written as the paper and Vaswani et al. (2017) write them."""
+    phi_1, phi_2 = refiner.global_projection, refiner.local_projection
+    global_token = (global_ * D2**0.5) @ phi_1.weight.T + phi_1.bias
+    local_tokens = torch.stack([phi_2.weight @ token + phi_2.bias for token in local])
+    query = torch.cat([global_token[None], refiner.learnable])
+    key_value = torch.cat([global_token[None], local_tokens])
+    for layer in refiner.decoder.layers:
+        query = layer.norm1(query + attend(layer.self_attn, query, query))
+        query = layer.norm2(query + attend(layer.multihead_attn, query, key_value))
+        query = layer.norm3(query + layer.linear2(torch.relu(layer.linear1(query))))
+    return query
+
+
+def test_refiner_agrees_with_the_paper_written_out_slowly(tiny_batch) -> None:
+    torch.manual_seed(0)
+    refiner = FaceRefiner(D1, D2, DIM, learnable_tokens=3, layers=2, heads=2)
+    features = tiny_batch(batch=2, refs=2).references
+    fast = run(refiner, features).tokens.unflatten(1, (2, 4))
+    for sample, reference in features.mask.nonzero().tolist():
+        local, global_ = features.local_[sample, reference], features.global_[sample, reference]
+        slow = refine_one(refiner, local, global_)
+        torch.testing.assert_close(fast[sample, reference], slow, atol=1e-5, rtol=1e-4)
