@@ -8,16 +8,27 @@ from typing import Any
 
 from hydra.utils import instantiate
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from portraitlab.data.batches import PortraitData, TrainingBatches
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts
+from portraitlab.progress import TrainingBar
 from portraitlab.records import Run
 
 _log = logging.getLogger(__name__)
+
+# What Lightning warns of and is meant here: batches are gathers from memory, which worker processes
+# would only copy about; frozen models stay in eval mode; smoke runs end before the first log line.
+_EXPECTED = (
+    ".*does not have many workers.*",
+    ".*in eval mode at the start of training.*",
+    ".*smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*LeafSpec.*is deprecated.*",
+)
 
 
 def fit(
@@ -38,15 +49,15 @@ def fit(
         every_n_train_steps=config.scale.checkpoint_every,
         enable_version_counter=False,
     )
-    trainer: Trainer = instantiate(
-        config.trainer,
-        logger=logger,
-        callbacks=[checkpoints, RichProgressBar(leave=True), LossLines()],
-        default_root_dir=str(run.folder),
-    )
     with warnings.catch_warnings():
-        # Batches are gathers from memory: worker processes would only copy them about.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        for pattern in _EXPECTED:
+            warnings.filterwarnings("ignore", pattern)
+        trainer: Trainer = instantiate(
+            config.trainer,
+            logger=logger,
+            callbacks=[checkpoints, TrainingBar(), LossLines()],
+            default_root_dir=str(run.folder),
+        )
         resume = str(run.checkpoint) if run.checkpoint.is_file() else None
         trainer.fit(module, PortraitData(batches), ckpt_path=resume, weights_only=True)
     return bool(trainer.is_global_zero)

@@ -39,13 +39,13 @@ class Table:
 
         drawn = Drawn()
         for column in self.columns:
-            drawn.add_column(Text(column))
+            drawn.add_column(Text(column), no_wrap=True)
         for row in self.rows:
             drawn.add_row(*map(Text, row))
-        console = Console()
-        # A table wider than a terminal of unknown width is still printed whole.
-        width = max(console.width, console.measure(drawn).maximum)
-        console.print(drawn, width=width, crop=False, soft_wrap=True)
+        # A table wider than the screen is printed whole: figures cut in two are no figures.
+        needed = Console(width=1000).measure(drawn).maximum
+        console = Console(width=max(Console().width, needed))
+        console.print(drawn)
         for note in self.notes:
             console.print(Text(note))
 

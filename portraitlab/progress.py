@@ -1,0 +1,48 @@
+"""The training's progress bar, with the losses beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingBar(Callback):
+    """Steps done, time left and the latest losses on one line."""
+
+    def __init__(self) -> None:
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            disable=rank_zero_only.rank > 0,
+        )
+        self.task = self.bar.add_task("Training", losses="")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show it, at the step that a resumed training starts from."""
+        self.bar.update(self.task, total=trainer.max_steps, completed=trainer.global_step)
+        self.bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Move on."""
+        metrics = trainer.callback_metrics.items()
+        losses = " ".join(f"{name.removeprefix('train/')} {float(v):.3f}" for name, v in metrics)
+        self.bar.update(self.task, completed=trainer.global_step, losses=losses)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave it on the screen as it is."""
+        self.bar.stop()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Give the screen back, so that the message stands below it."""
+        self.bar.stop()
