@@ -1,0 +1,237 @@
+"""Nets, and the whole model with every fusion, cond and net."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from portraitlab.cond.keypoints import KeypointCond
+from portraitlab.cond.landmarks import LandmarkCond
+from portraitlab.cond.landmarks5 import FiveLandmarkCond
+from portraitlab.cond.none import NoCond
+from portraitlab.fusion.concat import ConcatFusion
+from portraitlab.fusion.global_ import GlobalFusion
+from portraitlab.fusion.local import LocalFusion
+from portraitlab.fusion.none import NoFusion
+from portraitlab.fusion.refiner import FaceRefiner
+from portraitlab.model import PortraitModel
+from portraitlab.net.adapter import Adapter
+from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.net.none import NoNet
+from portraitlab.types import Batch, Condition, Injection
+from portraitlab.world.foundation import load_face_model
+
+FUSIONS = {
+    "local": LocalFusion,
+    "global": GlobalFusion,
+    "concat": ConcatFusion,
+    "refiner": lambda *dims: FaceRefiner(*dims, learnable_tokens=3, layers=1, heads=2),
+    "none": NoFusion,
+}
+CONDS = {
+    "landmarks": lambda: LandmarkCond(load_face_model()),
+    "landmarks5": FiveLandmarkCond,
+    "keypoints": KeypointCond,
+    "none": NoCond,
+}
+NETS = {"hifi_net": HiFiNet, "adapter": Adapter, "none": NoNet}
+TIMESTEPS = torch.tensor([3, 500, 999])
+
+
+@pytest.fixture
+def build(tiny_backbone):
+    def build(fusion: str, cond: str, net: str) -> PortraitModel:
+        backbone = tiny_backbone()
+        a_fusion, a_cond = FUSIONS[fusion](10, 12, backbone.text_dim), CONDS[cond]()
+        a_net = NETS[net](backbone, control=a_cond.draws, identity=a_fusion.gives_tokens)
+        return PortraitModel(backbone, a_fusion, a_cond, a_net)
+
+    return build
+
+
+def open_zero_convolutions(model: PortraitModel) -> PortraitModel:
+    """Stand in for the first training steps: no weight of the net is zero any more."""
+    torch.manual_seed(1)
+    for parameter in model.net.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def predict(model: PortraitModel, batch: Batch) -> torch.Tensor:
+    noisy = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(5))
+    return model(batch, noisy, TIMESTEPS)
+
+
+def backbone_alone(model: PortraitModel, batch: Batch) -> torch.Tensor:
+    noisy = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(5))
+    return model.backbone.predict(noisy, TIMESTEPS, batch.text, Injection())
+
+
+REFUSED = {
+    **{("none", cond, "adapter"): "net=adapter" for cond in CONDS},
+    **{
+        (fusion, cond, "adapter"): "net=adapter takes no control image; choose cond=none"
+        for fusion in FUSIONS
+        for cond in CONDS
+        if cond != "none"
+    },
+    ("none", "none", "adapter"): "nothing to read with fusion=none; choose a fusion or net=none",
+    ("none", "none", "hifi_net"): "nothing to read with fusion=none and cond=none",
+}
+
+
+@pytest.mark.parametrize(("fusion", "cond", "net"), list(itertools.product(FUSIONS, CONDS, NETS)))
+def test_every_combination_trains_what_it_should_or_says_why_not(
+    build, tiny_batch, fusion, cond, net
+) -> None:
+    if message := REFUSED.get((fusion, cond, net)):
+        with pytest.raises(ValueError, match=message):
+            build(fusion, cond, net)
+        return
+    model, batch = build(fusion, cond, net), tiny_batch()
+    if net == "none":
+        assert model.trained_parameters() == []
+        assert torch.equal(predict(model, batch), backbone_alone(model, batch))
+        return
+    prediction = predict(open_zero_convolutions(model), batch)
+    assert prediction.shape == batch.latents.shape
+    assert not torch.allclose(prediction, backbone_alone(model, batch))
+    prediction.square().sum().backward()
+    for name, parameter in model.named_parameters():
+        trained = name.startswith(("fusion.", "net."))
+        assert parameter.requires_grad == trained, name
+        assert (parameter.grad is not None) == trained, name
+        # A key's bias shifts all scores of a query alike, which softmax does not see.
+        if trained and "in_proj_bias" not in name:
+            assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("fusion", "cond"), [("refiner", "landmarks"), ("none", "keypoints")])
+def test_hifi_net_changes_nothing_at_step_0(build, tiny_batch, fusion, cond) -> None:
+    model, batch = build(fusion, cond, "hifi_net"), tiny_batch()
+    assert torch.equal(predict(model, batch), backbone_alone(model, batch))
+
+
+def test_hifi_net_starts_from_the_weights_of_the_unet(build) -> None:
+    model = build("refiner", "landmarks", "hifi_net")
+    unet = model.backbone.unet.state_dict()
+    for name, value in model.net.controlnet.state_dict().items():
+        if name.startswith(("conv_in", "time_embedding", "down_blocks", "mid_block")):
+            assert torch.equal(value, unet[name]), name
+
+
+def test_the_first_step_moves_the_zero_convolutions(build, tiny_batch) -> None:
+    model = build("refiner", "landmarks", "hifi_net")
+    predict(model, tiny_batch()).square().sum().backward()
+    assert model.net.controlnet.controlnet_mid_block.weight.grad.abs().max() > 0
+    for block in model.net.controlnet.controlnet_down_blocks:
+        assert block.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("cond", "net"), [("landmarks", "hifi_net"), ("none", "adapter")])
+@pytest.mark.parametrize("fusion", ["local", "global", "concat", "refiner"])
+def test_masked_references_have_no_influence(build, tiny_batch, fusion, cond, net) -> None:
+    model, batch = open_zero_convolutions(build(fusion, cond, net)), tiny_batch()
+    before = predict(model, batch)
+    references, hidden = batch.references, ~batch.references.mask
+    disturbed = replace(
+        references,
+        local_=references.local_ + 1e3 * hidden[..., None, None],
+        global_=references.global_ + 1e3 * hidden[..., None],
+    )
+    assert torch.equal(predict(model, replace(batch, references=disturbed)), before)
+    # As if they had never been there.
+    narrow = replace(
+        references,
+        local_=references.local_[:, :2],
+        global_=references.global_[:, :2],
+        mask=references.mask[:, :2],
+    )
+    padded = replace(references, mask=references.mask & (torch.arange(4) < 2))
+    torch.testing.assert_close(
+        predict(model, replace(batch, references=narrow)),
+        predict(model, replace(batch, references=padded)),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+    seen = replace(references, global_=2 * references.global_, local_=2 * references.local_)
+    assert not torch.allclose(predict(model, replace(batch, references=seen)), before)
+
+
+def test_the_whole_model_does_not_see_the_order_of_references(build, tiny_batch) -> None:
+    model = open_zero_convolutions(build("refiner", "landmarks", "hifi_net"))
+    batch = tiny_batch()
+    references, order = batch.references, [3, 1, 0, 2]
+    permuted = replace(
+        references,
+        local_=references.local_[:, order],
+        global_=references.global_[:, order],
+        mask=references.mask[:, order],
+    )
+    torch.testing.assert_close(
+        predict(model, replace(batch, references=permuted)),
+        predict(model, batch),
+        atol=1e-5,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(("cond", "net"), [("landmarks", "hifi_net"), ("none", "adapter")])
+def test_an_empty_condition_gives_the_backbone_alone(build, tiny_batch, cond, net) -> None:
+    model, batch = open_zero_convolutions(build("refiner", cond, net)), tiny_batch()
+    noisy = torch.randn(batch.latents.shape)
+    alone = model.backbone.predict(noisy, TIMESTEPS, batch.text, Injection())
+    empty = Condition(batch.text, tokens=None, control_latents=None)
+    assert torch.equal(model.predict(noisy, TIMESTEPS, empty), alone)
+
+
+def test_an_adapter_leaves_the_backbones_numbers_as_they_were(tiny_backbone, tiny_batch) -> None:
+    backbone, batch = tiny_backbone(), tiny_batch()
+    before = backbone.predict(batch.latents, TIMESTEPS, batch.text, Injection())
+    state = {name: value.clone() for name, value in backbone.state_dict().items()}
+    Adapter(backbone, control=False, identity=True)
+    after = backbone.predict(batch.latents, TIMESTEPS, batch.text, Injection())
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(backbone.state_dict(), state, atol=0, rtol=0)
+
+
+def test_adapter_adds_scaled_attention_over_identity_tokens(build, tiny_batch) -> None:
+    model, batch = build("global", "none", "adapter"), tiny_batch()
+    processors = [
+        processor
+        for name, processor in model.backbone.unet.attn_processors.items()
+        if name.endswith("attn2.processor")
+    ]
+    assert len(processors) == len(model.net.keys) > 0
+    for processor in processors:
+        processor.scale = 0.0
+    torch.testing.assert_close(predict(model, batch), backbone_alone(model, batch))
+
+
+def test_trained_state_is_fusion_and_net_and_loads_back(build, tiny_batch) -> None:
+    batch = tiny_batch()
+    trained = open_zero_convolutions(build("refiner", "landmarks", "hifi_net"))
+    state = trained.trained_state_dict()
+    assert {name.split(".")[0] for name in state} == {"fusion", "net"}
+    fresh = build("refiner", "landmarks", "hifi_net")
+    assert not torch.allclose(predict(fresh, batch), predict(trained, batch))
+    fresh.load_trained_state_dict(state)
+    assert torch.equal(predict(fresh, batch), predict(trained, batch))
+
+
+def test_weights_of_other_components_are_refused(build) -> None:
+    state = build("concat", "landmarks", "hifi_net").trained_state_dict()
+    with pytest.raises(ValueError, match=r"another fusion or net .*choose the components"):
+        build("refiner", "landmarks", "hifi_net").load_trained_state_dict(state)
+
+
+def test_control_latents_are_the_encoded_drawing_without_gradient(build, tiny_batch) -> None:
+    model, batch = build("refiner", "landmarks", "hifi_net"), tiny_batch()
+    image = model.control_image(batch.shape_geometry, batch.target_geometry)
+    condition = model.condition(batch)
+    assert torch.equal(condition.control_latents, model.backbone.encode(image))
+    assert not condition.control_latents.requires_grad
+    assert build("refiner", "none", "hifi_net").condition(batch).control_latents is None

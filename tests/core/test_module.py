@@ -1,0 +1,132 @@
+from dataclasses import replace
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from portraitlab.cond.keypoints import KeypointCond
+from portraitlab.data.batches import PortraitData
+from portraitlab.fusion.refiner import FaceRefiner
+from portraitlab.model import PortraitModel
+from portraitlab.module import NonFiniteLoss, PortraitModule, step_generator
+from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.objective.noise import NoiseLoss
+from portraitlab.objective.weighted import Objective
+
+STEPS = 4
+
+
+class Batches(Dataset):
+    """The batch of each step from a seed of its own, as TrainingBatches gives them."""
+
+    batch_size, steps = 2, STEPS
+
+    def __init__(self, make, poison: int | None) -> None:
+        self.make, self.poison = make, poison
+
+    def __getitem__(self, step: int):
+        batch = self.make(seed=step, batch=2)
+        if step == self.poison:
+            batch = replace(batch, latents=batch.latents * float("nan"))
+        return batch
+
+
+@pytest.fixture
+def train(tiny_backbone, tiny_batch, tmp_path):
+    def train(steps=STEPS, seed=0, resume=None, poison=None, **settings):
+        torch.manual_seed(0)
+        backbone = tiny_backbone()
+        torch.manual_seed(1)
+        fusion = FaceRefiner(10, 12, backbone.text_dim, learnable_tokens=2, layers=1, heads=2)
+        model = PortraitModel(backbone, fusion, KeypointCond(), HiFiNet(backbone, True, True))
+        settings = {"learning_rate": 1e-2, "steps": STEPS, "warmup_steps": 2, **settings}
+        module = PortraitModule(
+            model, Objective({"noise": NoiseLoss()}), seed=seed, schedule="cosine", **settings
+        )
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            max_steps=steps,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        data = PortraitData(Batches(tiny_batch, poison))
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        return trainer, module
+
+    return train
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_training_moves_what_is_trained_and_nothing_else(train, tiny_backbone) -> None:
+    torch.manual_seed(0)
+    untrained = tiny_backbone().state_dict()
+    _, module = train()
+    assert same(module.model.backbone.state_dict(), untrained)
+    _, barely = train(steps=1)
+    after, before = module.state_dict(), barely.state_dict()
+    assert all(not torch.equal(after[name], before[name]) for name in after)
+
+
+def test_same_seed_same_numbers(train) -> None:
+    first = train()[1].state_dict()
+    assert same(train()[1].state_dict(), first)
+    assert not same(train(seed=1)[1].state_dict(), first)
+
+
+def test_stop_and_resume_gives_the_numbers_of_never_stopping(train, tmp_path) -> None:
+    whole, module = train()
+    stopped, _ = train(steps=2)
+    checkpoint = tmp_path / "half.ckpt"
+    stopped.save_checkpoint(checkpoint)
+    resumed, other = train(resume=checkpoint)
+    assert resumed.global_step == whole.global_step == STEPS
+    torch.testing.assert_close(other.state_dict(), module.state_dict(), atol=0, rtol=0)
+    assert resumed.callback_metrics["train/loss"] == whole.callback_metrics["train/loss"]
+
+
+def test_checkpoints_hold_what_is_trained_and_load_weights_only(train, tmp_path) -> None:
+    trainer, module = train(steps=1)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    saved = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
+    assert set(saved) == set(module.model.trained_state_dict())
+    assert not any(name.startswith("backbone") for name in saved)
+
+
+def test_a_loss_that_is_no_number_stops_with_its_step_and_terms(train) -> None:
+    with pytest.raises(NonFiniteLoss, match=r"not finite at step 2 \(loss=nan, noise=nan\)"):
+        train(poison=2)
+
+
+def test_the_learning_rate_warms_up_and_decays(train) -> None:
+    _, module = train(steps=1, warmup_steps=2)
+    factors = [module.learning_rate_factor(step) for step in range(STEPS + 1)]
+    assert factors == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.0])
+    module.schedule = "constant"
+    assert [module.learning_rate_factor(step) for step in range(3)] == [0.5, 1.0, 1.0]
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"optimiser.schedule is 'linear'; choose one of"):
+        PortraitModule(None, None, learning_rate=1.0, steps=1, schedule="linear")
+    with pytest.raises(ValueError, match="has 0 steps; it needs 1 or more"):
+        PortraitModule(None, None, learning_rate=1.0, steps=0)
+
+
+def test_step_generators_differ_by_seed_step_and_rank() -> None:
+    draws = {
+        torch.rand(1, generator=step_generator(seed, step, rank)).item()
+        for seed in range(3)
+        for step in range(3)
+        for rank in range(3)
+    }
+    assert len(draws) == 27
+    one, other = step_generator(1, 2, 3), step_generator(1, 2, 3)
+    assert torch.equal(torch.rand(4, generator=one), torch.rand(4, generator=other))

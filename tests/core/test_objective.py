@@ -1,0 +1,185 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from portraitlab.cond.keypoints import KeypointCond
+from portraitlab.fusion.global_ import GlobalFusion
+from portraitlab.model import PortraitModel
+from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.objective.base import Denoising
+from portraitlab.objective.identity import IdentityLoss
+from portraitlab.objective.noise import NoiseLoss
+from portraitlab.objective.weighted import Objective
+
+
+@pytest.fixture
+def model(tiny_backbone) -> PortraitModel:
+    backbone = tiny_backbone()
+    fusion = GlobalFusion(10, 12, backbone.text_dim)
+    return PortraitModel(backbone, fusion, KeypointCond(), HiFiNet(backbone, True, True))
+
+
+@pytest.fixture
+def identity_loss(tiny_recogniser, tiny_regressor):
+    def build(**settings) -> IdentityLoss:
+        settings = {"threshold": 0.0, **settings}
+        return IdentityLoss(tiny_recogniser(), tiny_regressor(), **settings)
+
+    return build
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def denoising(model, batch, timesteps=(10, 500, 990), progress=1.0, step=0, noise=None):
+    timesteps = torch.tensor(timesteps)
+    noise = torch.randn(batch.latents.shape, generator=seeded()) if noise is None else noise
+    noisy = model.backbone.add_noise(batch.latents, noise, timesteps)
+    prediction = model.backbone.training_target(batch.latents, noise, timesteps)
+    prediction = prediction.clone().requires_grad_(True)
+    return Denoising(model.backbone, batch, timesteps, noise, noisy, prediction, progress, step)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_noise_loss_is_the_mean_square_of_the_error(
+    tiny_backbone, tiny_batch, prediction_type
+) -> None:
+    backbone, batch = tiny_backbone(prediction_type=prediction_type), tiny_batch()
+    model = PortraitModel(
+        backbone, GlobalFusion(10, 12, 16), KeypointCond(), HiFiNet(backbone, True, True)
+    )
+    exact = denoising(model, batch)
+    assert NoiseLoss()(exact) == 0
+    off = replace(exact, prediction=exact.prediction + 0.5)
+    assert NoiseLoss()(off).item() == pytest.approx(0.25, rel=1e-4)
+
+
+def test_identity_loss_is_one_minus_the_cosine_of_the_aligned_crops(
+    model, tiny_batch, identity_loss
+) -> None:
+    from portraitlab.alignment import align
+
+    term, images = identity_loss(), torch.randn(3, 3, 32, 32, generator=seeded())
+    crops = align(images, term.regressor(images).keypoints, term.recogniser.crop_size)
+    own = term.recogniser(crops)
+    assert term.loss(images, own).item() == pytest.approx(0.0, abs=1e-5)
+    assert term.loss(images, -own).item() == pytest.approx(2.0, abs=1e-5)
+
+
+def test_identity_loss_is_gated_by_the_face_score(identity_loss) -> None:
+    images = torch.randn(4, 3, 32, 32, generator=seeded())
+    identity = torch.nn.functional.normalize(torch.randn(4, 128, generator=seeded(1)), dim=1)
+    term = identity_loss()
+    single = torch.stack([term.loss(images[i : i + 1], identity[i : i + 1]) for i in range(4)])
+    scores = term.regressor(images).score
+    between = scores.sort().values[1:3].mean().item()
+    images.requires_grad_(True)
+    loss = identity_loss(threshold=between).loss(images, identity)
+    faces = scores > between
+    assert faces.sum() == 2
+    # A sample without a face counts 0 and gets no gradient, but stays in the mean.
+    assert loss.item() == pytest.approx((single[faces].sum() / 4).item(), rel=1e-4)
+    loss.backward()
+    touched = images.grad.abs().sum(dim=(1, 2, 3)) > 0
+    assert torch.equal(touched, faces)
+    assert identity_loss(threshold=1.0).loss(images, identity) == 0
+
+
+def test_identity_loss_looks_at_the_decoded_estimate(model, tiny_batch, identity_loss) -> None:
+    batch, term = tiny_batch(), identity_loss()
+    state = denoising(model, batch, timesteps=(10, 500, 900))
+    expected = term.loss(model.backbone.decode(batch.latents), batch.identity)
+    loss = term(state)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-3)
+    loss.backward()
+    assert (state.prediction.grad.abs().sum(dim=(1, 2, 3)) > 0).all()
+
+
+def test_identity_loss_keeps_to_its_limits(model, tiny_batch, identity_loss) -> None:
+    batch = tiny_batch()
+
+    def touched(progress=1.0, step=0, **settings) -> list[bool] | None:
+        state = denoising(model, batch, progress=progress, step=step)
+        loss = identity_loss(**settings)(state)
+        if loss is None:
+            return None
+        loss.backward()
+        return (state.prediction.grad.abs().sum(dim=(1, 2, 3)) > 0).tolist()
+
+    assert touched() == [True, True, True]
+    assert touched(samples=2) == [True, True, False]
+    assert touched(timestep_min=500) == [False, True, True]
+    assert touched(timestep_min=20, timestep_max=500) == [False, True, False]
+    assert touched(timestep_min=20, timestep_max=30) is None
+    assert touched(start_fraction=0.5, progress=0.49) is None
+    assert touched(start_fraction=0.5, progress=0.5) == [True, True, True]
+    assert touched(every=3, step=4) is None
+    assert touched(every=3, step=6) == [True, True, True]
+
+
+def test_its_networks_stay_in_evaluation_mode(identity_loss) -> None:
+    objective = Objective({"identity": identity_loss()}).train()
+    assert objective.training
+    assert not any(module.training for module in objective.terms["identity"].modules())
+    assert not any(parameter.requires_grad for parameter in objective.parameters())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"every": 0}, {"samples": 0}, {"timestep_min": 9, "timestep_max": 8}]
+)
+def test_limits_that_leave_nothing_are_refused(identity_loss, settings) -> None:
+    with pytest.raises(ValueError, match=r"never acts with .*choose objective=noise"):
+        identity_loss(**settings)
+
+
+def test_the_sum_is_weighted_and_its_gradient_reaches_the_net(
+    model, tiny_batch, identity_loss
+) -> None:
+    objective = Objective({"noise": NoiseLoss(), "identity": identity_loss(weight=0.1)})
+    losses = objective(model, tiny_batch(), seeded(), progress=0.0)
+    assert set(losses) == {"loss", "noise", "identity"}
+    torch.testing.assert_close(losses["loss"], losses["noise"] + 0.1 * losses["identity"])
+    losses["identity"].backward()
+    # At step 0 everything behind the zero convolutions is still shut off.
+    assert model.net.controlnet.controlnet_mid_block.weight.grad.abs().max() > 0
+
+
+def test_the_generator_alone_decides_the_numbers(model, tiny_batch) -> None:
+    objective, batch = Objective({"noise": NoiseLoss()}), tiny_batch()
+    torch.manual_seed(0)
+    first = objective(model, batch, seeded(3), progress=0.0)["loss"]
+    torch.manual_seed(1)
+    assert torch.equal(objective(model, batch, seeded(3), progress=0.0)["loss"], first)
+    assert not torch.equal(objective(model, batch, seeded(4), progress=0.0)["loss"], first)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.2])
+def test_timesteps_follow_the_power_of_a_uniform(model, tiny_batch, power) -> None:
+    seen = []
+
+    class Watch(NoiseLoss):
+        def forward(self, denoising: Denoising) -> torch.Tensor:
+            seen.append(denoising.timesteps)
+            return super().forward(denoising)
+
+    objective, generator = Objective({"noise": Watch()}, power), seeded()
+    batch = tiny_batch(batch=1, size=2)
+    latents = batch.latents.expand(2000, -1, -1, -1)
+    model.forward = lambda batch, noisy, timesteps: noisy
+    objective(model, replace(batch, latents=latents), generator, progress=0.0)
+    timesteps = seen[0].float()
+    assert timesteps.min() >= 0
+    assert timesteps.max() <= 999
+    # The mean of u^power is 1 / (1 + power).
+    assert timesteps.mean().item() == pytest.approx(1000 / (1 + power), rel=0.03)
+
+
+def test_an_objective_without_terms_or_with_a_bad_power_is_refused() -> None:
+    with pytest.raises(ValueError, match="name one or more"):
+        Objective({})
+    with pytest.raises(ValueError, match="none of them 'loss'"):
+        Objective({"loss": NoiseLoss()})
+    with pytest.raises(ValueError, match="timestep_power is 0; it must be positive"):
+        Objective({"noise": NoiseLoss()}, timestep_power=0)
