@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -134,6 +135,8 @@ class PortraitData(LightningDataModule):
                 f"take a multiple of {devices}."
             )
         batches.rank, batches.world_size = self.trainer.global_rank, devices
+        # Lightning cannot know that these batches go on exactly where a checkpoint stopped.
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
         steps = _StepsFrom(self.trainer.global_step, batches.steps)
         return DataLoader(batches, batch_size=None, sampler=steps)
 

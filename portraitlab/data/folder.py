@@ -24,6 +24,9 @@ _LOG = logging.getLogger(__name__)
 _MOST_REFERENCES = 6
 """References that any preset conditions on at most; more photos do not make a better test."""
 
+_KINDS = ("photo ", "identity ", "file ")
+"""How lines about what is left out begin."""
+
 
 class FolderData(PhotoSource):
     """Photos in `root/<identity>/`, read, checked and cut to portraits once, then cached.
@@ -107,9 +110,10 @@ class FolderData(PhotoSource):
         store = PhotoStore.cached(self.cache, recipe, size, view_size, walk, left_out)
         identities = tuple(sorted(set(store.identity)))
         _report(store.left_out)
+        counts = [sum(line.startswith(kind) for line in store.left_out) for kind in _KINDS]
         _LOG.info(
-            "%s: %d photos of %d identities taken, %d photos and identities left out",
-            self.root, len(store), len(identities), len(store.left_out),
+            "%s: %d photos of %d identities taken; left out: %d photos, %d identities, %d others",
+            self.root, len(store), len(identities), *counts,
         )  # fmt: skip
         photos = PhotoSet(store, FeatureStore.cached(self.cache, store, frozen), identities)
         self._read = (frozen, photos)
@@ -124,7 +128,7 @@ class FolderData(PhotoSource):
         left_out: list[str],
     ) -> Iterator[StoredPhoto]:
         """The usable photos of all identities that have two or more, and lines about the rest."""
-        usable: dict[str, list[StoredPhoto]] = {file.identity: [] for file in files}
+        usable: dict[str, list[StoredPhoto]] = {name: [] for name in _folders(self.root)}
         seen: dict[str, str] = {}
         for file in track(files, description="Reading photos"):
             try:
@@ -137,7 +141,7 @@ class FolderData(PhotoSource):
         for identity in [name for name, photos in usable.items() if len(photos) < 2]:
             number = len(usable.pop(identity))
             left_out.append(
-                f"identity {identity}: {number} usable photos, needs 2 (a target and a reference)"
+                f"identity {identity}: usable photos {number}, needed 2 (a target and a reference)"
             )
         if len(usable) < 2:
             _report(left_out)
@@ -184,28 +188,33 @@ class _File:
     caption: str
 
 
+def _folders(root: Path) -> list[str]:
+    """Names of the identity folders."""
+    return sorted(
+        path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
 def _list_files(root: Path, caption: str) -> tuple[list[_File], list[str]]:
     """All files of the identity folders but captions and hidden ones, and lines about the rest."""
     files, left_out = [], []
-    for folder in sorted(root.iterdir()):
-        if folder.name.startswith("."):
-            continue
-        if not folder.is_dir():
-            left_out.append(f"file {folder.name}: lies outside the identity folders")
-            continue
-        for path in sorted(folder.iterdir()):
-            name = f"{folder.name}/{path.name}"
+    for path in sorted(root.iterdir()):
+        if not path.is_dir() and not path.name.startswith("."):
+            left_out.append(f"file {path.name}: lies outside the identity folders")
+    for identity in _folders(root):
+        for path in sorted((root / identity).iterdir()):
+            name = f"{identity}/{path.name}"
             if path.name.startswith(".") or path.suffix.lower() == ".txt":
                 continue
             if path.is_dir():
-                left_out.append(f"folder {name}: photos are read from {folder.name} only")
+                left_out.append(f"file {name}: is a folder inside an identity's folder")
                 continue
             try:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
                 left_out.append(f"photo {name}: cannot be read: {error.strerror}")
                 continue
-            files.append(_File(path, folder.name, name, digest, _caption(path) or caption))
+            files.append(_File(path, identity, name, digest, _caption(path) or caption))
     return files, left_out
 
 

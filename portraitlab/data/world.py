@@ -29,7 +29,8 @@ class WorldData(PhotoSource):
     tables); the three never share an identity. workers: processes that render; 0 renders in this
     one. cache: folder for photos and features. targets, judges, noise_seeds: see ScoringSet.
 
-    Raises ValueError where the split is unknown or has fewer identities than asked for.
+    Raises ValueError where the split is unknown, or has fewer identities than asked for, or where
+    there are too few photos for a target, a reference and (when scoring) a judge.
     """
 
     def __init__(
@@ -48,6 +49,12 @@ class WorldData(PhotoSource):
         super().__init__(targets, judges, noise_seeds)
         if split not in ("development", "test"):
             raise ValueError(f"data.split={split!r} is unknown; choose development or test.")
+        for name, value, least in (
+            ("photos_per_identity", photos_per_identity, 2),
+            ("score_photos", score_photos, 3),
+        ):
+            if value < least:
+                raise ValueError(f"data.{name}={value} must be at least {least}.")
         self.cache = Path(cache)
         self.workers = workers
         self._train = self._seeds("identities", identities, "train"), photos_per_identity

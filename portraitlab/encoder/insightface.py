@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,7 +135,10 @@ class InsightFaceEncoder(FaceEncoder):
         embeddings = []
         for photo, points in zip(_photos(person), geometry.keypoints.cpu().numpy(), strict=True):
             extent = np.array([photo.shape[1], photo.shape[0]])
-            crop = face_align.norm_crop(photo[..., ::-1], points * extent, image_size=edge)
+            with warnings.catch_warnings():
+                # insightface calls a method of scikit-image that is going to be renamed.
+                warnings.simplefilter("ignore", FutureWarning)
+                crop = face_align.norm_crop(photo[..., ::-1], points * extent, image_size=edge)
             embeddings.append(self._recogniser.get_feat(crop)[0])
         global_ = torch.tensor(np.stack(embeddings), dtype=torch.float32, device=images.device)
         return local, functional.normalize(global_, dim=-1)

@@ -15,8 +15,9 @@ def find_pack(root: Path, name: str | None) -> Path:
     """The folder that holds a pack's onnx files.
 
     root: holds `models/<pack>/`, or `<pack>/`, or the onnx files themselves. name: which pack; may
-    be None where there is only one. A pack in a folder of its own name once more, as the published
-    antelopev2 unpacks, is found too. Raises ValueError with the packs to choose from.
+    be None, and then the first by name is taken and, where there are others, that is logged. A
+    pack in a folder of its own name once more, as the published antelopev2 unpacks, is found too.
+    Raises ValueError where there is none, or none of this name, with the packs to choose from.
     """
     if not root.is_dir():
         raise ValueError(
@@ -39,13 +40,17 @@ def find_pack(root: Path, name: str | None) -> Path:
             f"encoder.root={root} holds no pack: no *.onnx in it, in {root}/<pack> "
             f"or in {root}/models/<pack>."
         )
-    if name is None and len(packs) == 1:
-        return next(iter(packs.values()))
+    if name is None:
+        name = min(packs)
+        if len(packs) > 1:
+            _LOG.warning(
+                "encoder.root=%s holds the packs %s: %s is taken; encoder.name chooses another",
+                root, ", ".join(packs), name,
+            )  # fmt: skip
     if name not in packs:
-        chosen = "no encoder.name was given" if name is None else f"encoder.name={name} is not here"
         raise ValueError(
-            f"encoder.root={root} holds the packs {', '.join(packs)}, and {chosen}; "
-            f"choose one, for example encoder.name={next(iter(packs))}."
+            f"encoder.name={name} is not in encoder.root={root}, which holds the packs "
+            f"{', '.join(packs)}; choose one of them."
         )
     return packs[name]
 
@@ -78,11 +83,12 @@ def load_pack(pack: Path, tasks: tuple[str, ...], providers: list[str]) -> dict[
             "or download the pack again."
         )
     onnxruntime.set_default_logger_severity(3)
+    damaged = (state.InvalidArgument, state.InvalidProtobuf, state.InvalidGraph, state.Fail)
     models: dict[str, Any] = {}
     for file in files:
         try:
             model = model_zoo.get_model(str(file), providers=providers)
-        except (DecodeError, state.InvalidProtobuf, state.InvalidGraph, state.Fail) as error:
+        except (DecodeError, *damaged) as error:
             raise ValueError(
                 f"{file} ({file.stat().st_size} bytes) is no complete onnx model: {error}. "
                 "Download the pack again."

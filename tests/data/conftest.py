@@ -1,4 +1,4 @@
-"""Tiny encoders and photo sets for the tests of data."""
+"""The world's own classes at tiny size, and small photo sets, for the tests of data."""
 
 from __future__ import annotations
 
@@ -7,77 +7,59 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.world import WorldData
 from portraitlab.encoder.world import WorldEncoder
-from portraitlab.types import FaceCoefficients, FaceGeometry
+from portraitlab.world.foundation import load_face_model
+from portraitlab.world.models.clip import CONFIG, ClipEncoder
+from portraitlab.world.models.recognisers import ResidualRecogniser
+from portraitlab.world.models.regressor import FaceRegressor
 
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
-
-
-class TinyClip(nn.Module):
-    """Patch tokens by one strided convolution."""
-
-    local_dim, local_length = 6, 16
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, self.local_dim, 16, stride=16)
-
-    def patch_tokens(self, images: Tensor) -> Tensor:
-        return self.patches(images).flatten(2).transpose(1, 2)
+_TRUNK = {
+    "embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic",
+    "num_channels": 3,
+}  # fmt: skip
 
 
-class TinyRecogniser(nn.Module):
-    """A linear embedding of the crop reduced to 8 by 8 pixels."""
-
-    global_dim, crop_size = 5, 48
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(3 * 8 * 8, self.global_dim)
-
-    def forward(self, crops: Tensor) -> Tensor:
-        small = nn.functional.adaptive_avg_pool2d(crops, 8).flatten(1)
-        return nn.functional.normalize(self.embed(small), dim=-1)
-
-
-class TinyRegressor(nn.Module):
-    """Keypoints near the world's mean face; a picture without contrast has no face."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fit = nn.Linear(3, 10 + 4 + 3 + 6)
-        nn.init.normal_(self.fit.weight, std=0.01)
-        nn.init.zeros_(self.fit.bias)
-        self.mean: Tensor
-        self.register_buffer(
-            "mean",
-            torch.tensor([[0.4, 0.4], [0.6, 0.4], [0.51, 0.51], [0.43, 0.6], [0.59, 0.6]]),
-        )
-
-    def forward(self, images: Tensor) -> FaceGeometry:
-        raw = self.fit(images.mean(dim=(2, 3)))
-        return FaceGeometry(
-            keypoints=self.mean + raw[:, :10].reshape(-1, 5, 2),
-            score=(images.std(dim=(1, 2, 3)) > 0.05).float(),
-            coefficients=FaceCoefficients(raw[:, 10:14], raw[:, 14:17], raw[:, 17:]),
-        )
-
-
-def make_encoder(seed: int = 0) -> WorldEncoder:
-    torch.manual_seed(seed)
-    return WorldEncoder(TinyClip(), TinyRecogniser(), TinyRegressor())
+def _clip() -> ClipEncoder:
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+    small["num_attention_heads"] = 2
+    vision = CONFIG["vision_config"] | small | {"patch_size": 16}
+    text = CONFIG["text_config"] | small
+    return ClipEncoder({"projection_dim": 4, "vision_config": vision, "text_config": text})
 
 
 @pytest.fixture
-def frozen(tiny_backbone: Callable[..., Backbone]) -> Frozen:
+def clip() -> ClipEncoder:
+    torch.manual_seed(0)
+    return _clip()
+
+
+@pytest.fixture
+def make_encoder() -> Callable[..., WorldEncoder]:
+    """An untrained encoder that takes every picture for a face in the middle of it."""
+
+    def make(seed: int = 0, minimum_score: float = 0.5) -> WorldEncoder:
+        torch.manual_seed(seed)
+        regressor = FaceRegressor(load_face_model(), _TRUNK)
+        last = regressor.head[-1]
+        torch.nn.init.normal_(last.weight, std=0.01)
+        torch.nn.init.zeros_(last.bias)
+        last.bias.data[-1] = 3.0
+        return WorldEncoder(_clip(), ResidualRecogniser(_TRUNK), regressor, minimum_score)
+
+    return make
+
+
+@pytest.fixture
+def frozen(
+    tiny_backbone: Callable[..., Backbone], make_encoder: Callable[..., WorldEncoder]
+) -> Frozen:
     encoder = make_encoder()
-    return Frozen(encoder, tiny_backbone(), TinyRecogniser().requires_grad_(False))
+    return Frozen(encoder, tiny_backbone(), encoder.recogniser)
 
 
 @pytest.fixture
@@ -86,7 +68,7 @@ def world_data(tmp_path: Path) -> Callable[..., WorldData]:
 
     def make(**settings: object) -> WorldData:
         small = {
-            "cache": str(tmp_path / "cache"), "identities": 3, "photos_per_identity": 5,
+            "cache": str(tmp_path / "cache"), "identities": 3, "photos_per_identity": 6,
             "score_identities": 2, "score_photos": 7, "workers": 0, "targets": 2, "judges": 2,
         }  # fmt: skip
         return WorldData(**(small | settings))  # type: ignore[arg-type]
@@ -96,4 +78,5 @@ def world_data(tmp_path: Path) -> Callable[..., WorldData]:
 
 @pytest.fixture
 def photos(world_data: Callable[..., WorldData], frozen: Frozen) -> PhotoSet:
+    """18 photos of three training identities."""
     return world_data().train_photos(frozen)

@@ -1,0 +1,88 @@
+"""Scoring sets: fixed samples, nothing judged by what was conditioned on, refs nested."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+
+from portraitlab.data.scoring import ScoringSet
+from portraitlab.select.random import RandomReference
+from portraitlab.select.target import TargetShape
+
+
+@pytest.fixture
+def held_out(world_data, frozen):
+    """7 photos of each of two test identities."""
+    return world_data().score_photos(frozen)
+
+
+def test_samples_keep_targets_references_and_judges_apart(held_out) -> None:
+    scoring = ScoringSet(
+        held_out, refs=2, select=RandomReference(), targets=2, judges=2, noise_seeds=3
+    )
+    assert len(scoring) == 2 * 2 * 3
+    for sample in scoring.samples:
+        rows = [sample.target, *sample.references, *sample.judges]
+        assert len(set(rows)) == 5
+        assert {held_out.store.identity[row] for row in rows} == {sample.identity}
+        assert sample.shape_reference in sample.references
+        assert sample.caption == held_out.store.caption[sample.target]
+        assert 0 <= sample.seed < 2**32
+    assert len({sample.seed for sample in scoring.samples}) == len(scoring)
+    assert len({sample.target for sample in scoring.samples}) == 4
+
+
+def test_rows_of_a_table_share_targets_noise_judges_and_references(held_out) -> None:
+    few, many = (
+        ScoringSet(held_out, refs, RandomReference(), targets=1, judges=2).samples
+        for refs in (1, 4)
+    )
+    for one, four in zip(few, many, strict=True):
+        assert (one.target, one.seed, one.judges) == (four.target, four.seed, four.judges)
+        assert one.references == four.references[:1]
+    again = ScoringSet(held_out, 4, RandomReference(), targets=1, judges=2).samples
+    assert again == many
+    other = ScoringSet(held_out, 4, RandomReference(), seed=1, targets=1, judges=2).samples
+    assert [sample.seed for sample in other] != [sample.seed for sample in many]
+
+
+def test_batches_hold_the_samples_in_order(held_out) -> None:
+    scoring = ScoringSet(held_out, 3, RandomReference(), targets=1, judges=2, noise_seeds=3)
+    samples = []
+    for batch, some in scoring.batches(4):
+        samples += some
+        assert batch.target_index.tolist() == [sample.target for sample in some]
+        assert batch.references.mask.all()
+        references = torch.tensor([sample.references for sample in some])
+        torch.testing.assert_close(
+            batch.references.global_, held_out.features.global_[references]
+        )
+        shapes = torch.tensor([sample.shape_reference for sample in some])
+        keypoints = held_out.features.geometry.keypoints
+        torch.testing.assert_close(batch.shape_geometry.keypoints, keypoints[shapes])
+        torch.testing.assert_close(batch.text, held_out.features.text(batch.target_index))
+    assert tuple(samples) == scoring.samples
+
+
+def test_select_target_takes_the_targets_shape(held_out) -> None:
+    scoring = ScoringSet(held_out, 3, TargetShape(), targets=1)
+    assert all(sample.shape_reference == sample.target for sample in scoring.samples)
+
+
+def test_an_identity_with_too_few_photos_is_left_out_with_a_line(held_out, caplog) -> None:
+    held_out.store.identity[0] = "somebody else"
+    with caplog.at_level(logging.WARNING):
+        scoring = ScoringSet(held_out, refs=4, select=RandomReference(), targets=2)
+    first, second = held_out.identities
+    assert {sample.identity for sample in scoring.samples} == {second}
+    assert f"not scored: identity {first} has 6 photos, needs 7 photos" in caplog.text
+
+
+def test_more_references_than_photos_are_refused_with_the_remedy(held_out) -> None:
+    match = r"refs=6 is too many.*9 photos \(targets=2, refs=6.*has 7\. Lower refs or add photos"
+    with pytest.raises(ValueError, match=match):
+        ScoringSet(held_out, refs=6, select=RandomReference(), targets=2)
+    with pytest.raises(ValueError, match="refs=0 must be at least 1"):
+        ScoringSet(held_out, refs=0, select=RandomReference())

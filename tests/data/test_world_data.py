@@ -1,0 +1,70 @@
+"""Photos of the miniature world."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from portraitlab.data.portrait import FRAME_CENTRE, FRAME_SPREAD
+from portraitlab.world.render import render_photo
+from portraitlab.world.splits import IDENTITIES
+
+
+def test_photos_are_the_renderers(photos) -> None:
+    seed = IDENTITIES["train"][1]
+    rendered = render_photo(seed, 2, size=32)
+    row = 6 + 2
+    store = photos.store
+    assert (store.identity[row], store.name[row]) == (str(seed), "2")
+    assert store.caption[row] == rendered.caption
+    image = ((store.images([row])[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(image, rendered.image)
+    np.testing.assert_array_equal(store.person_masks([row])[0].numpy(), rendered.person_mask)
+    view = ((store.views([row])[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(view, render_photo(seed, 2, size=64).image)
+    coefficients = store.true_coefficients([row])
+    np.testing.assert_array_equal(coefficients.shape[0].numpy(), rendered.shape)
+    np.testing.assert_array_equal(coefficients.pose[0].numpy(), rendered.pose)
+
+
+def test_processes_render_what_one_does(world_data, photos, frozen, tmp_path) -> None:
+    other = world_data(workers=2, cache=str(tmp_path / "other")).train_photos(frozen)
+    assert other.store.key == photos.store.key
+    rows = range(len(photos.store))
+    assert torch.equal(other.store.images(rows), photos.store.images(rows))
+    assert other.store.caption == photos.store.caption
+
+
+def test_training_development_and_test_never_share_an_identity(world_data, frozen) -> None:
+    train = set(world_data().train_photos(frozen).identities)
+    test = set(world_data().score_photos(frozen).identities)
+    development = set(world_data(split="development").score_photos(frozen).identities)
+    assert len(train) == 3
+    assert len(test) == len(development) == 2
+    assert not train & test
+    assert not train & development
+    assert not test & development
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "train"}, "data.split='train' is unknown; choose development or test"),
+        ({"identities": 0}, "data.identities=0, but the world has 1 to 100000"),
+        ({"score_identities": 10**6}, "data.score_identities=1000000, but the world has 1 to"),
+        ({"photos_per_identity": 1}, "data.photos_per_identity=1 must be at least 2"),
+        ({"judges": 0}, "data.judges=0 must be at least 1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(world_data, settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        world_data(**settings)
+
+
+def test_real_portraits_are_framed_as_the_worlds_photos() -> None:
+    points = np.stack([render_photo(IDENTITIES["train"][n], n, 32).keypoints for n in range(60)])
+    centres = points.mean(axis=1)
+    spreads = np.sqrt(np.square(points - centres[:, None]).sum(-1).mean(-1))
+    np.testing.assert_allclose(centres.mean(axis=0), FRAME_CENTRE, atol=0.04)
+    assert spreads.mean() == pytest.approx(FRAME_SPREAD, rel=0.05)
