@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from itertools import product, repeat
 from pathlib import Path
 
 from rich.progress import track
@@ -16,9 +19,6 @@ from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.world import render
 from portraitlab.world.splits import IDENTITIES
-
-_Job = tuple[int, int, int, int]
-"""Identity seed, photo seed, size for the backbone, size for the encoder."""
 
 
 class WorldData(PhotoSource):
@@ -80,42 +80,47 @@ class WorldData(PhotoSource):
 
     def _photos(self, seeds: range, per_identity: int, frozen: Frozen) -> PhotoSet:
         size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
-        numbers = range(per_identity)
-        jobs = [(identity, number, size, view_size) for identity in seeds for number in numbers]
         recipe = {
             "source": "world", "first": seeds.start, "identities": len(seeds),
             "photos": per_identity, "renderer": _renderer_fingerprint(),
         }  # fmt: skip
-        photos = self._render(jobs)
+        photos = self._render(list(product(seeds, range(per_identity))), size, view_size)
         store = PhotoStore.cached(self.cache, recipe, size, view_size, photos, left_out=[])
         features = FeatureStore.cached(self.cache, store, frozen)
         return PhotoSet(store, features, tuple(str(seed) for seed in seeds))
 
-    def _render(self, jobs: list[_Job]) -> Iterator[StoredPhoto]:
-        title = "Rendering photos"
-        if self.workers == 0:
-            yield from (_render_one(job) for job in track(jobs, description=title))
-            return
-        # Fresh processes: a forked one would inherit torch's threads in whatever state they are.
+    def _render(
+        self, photos: list[tuple[int, int]], size: int, view_size: int
+    ) -> Iterator[StoredPhoto]:
+        """Photos by identity seed and photo seed, at the backbone's and at the encoder's size."""
+        # Fresh processes, as a forked one would inherit torch's threads in whatever state they
+        # are; and they are handed the renderer itself, which imports nothing heavy.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
-            photos = pool.map(_render_one, jobs, chunksize=16)
-            yield from track(photos, description=title, total=len(jobs))
-
-
-def _render_one(job: _Job) -> StoredPhoto:
-    identity, number, size, view_size = job
-    photo = render.render_photo(identity, number, size)
-    view = None if view_size == size else render.render_photo(identity, number, view_size).image
-    return StoredPhoto(
-        identity=str(identity),
-        name=str(number),
-        caption=photo.caption,
-        image=photo.image,
-        view=view,
-        person_mask=photo.person_mask,
-        coefficients=(photo.shape, photo.expression, photo.pose),
-    )
+        with ExitStack() as stack:
+            apply: Callable[..., Iterator[render.Photo]] = map
+            if self.workers:
+                pool = stack.enter_context(ProcessPoolExecutor(self.workers, mp_context=context))
+                apply = partial(pool.map, chunksize=16)
+            identities, numbers = zip(*photos, strict=True)
+            images = apply(render.render_photo, identities, numbers, repeat(size))
+            views = (
+                repeat(None)
+                if view_size == size
+                else apply(render.render_photo, identities, numbers, repeat(view_size))
+            )
+            jobs = zip(photos, images, views, strict=False)
+            for (identity, number), photo, view in track(
+                jobs, description="Rendering photos", total=len(photos)
+            ):
+                yield StoredPhoto(
+                    identity=str(identity),
+                    name=str(number),
+                    caption=photo.caption,
+                    image=photo.image,
+                    view=None if view is None else view.image,
+                    person_mask=photo.person_mask,
+                    coefficients=(photo.shape, photo.expression, photo.pose),
+                )
 
 
 def _renderer_fingerprint() -> str:

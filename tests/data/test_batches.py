@@ -69,9 +69,7 @@ def test_the_shape_is_one_references_and_any_of_them(photos) -> None:
 def test_a_tenth_of_the_prompts_is_dropped(photos) -> None:
     batches = make(photos, steps=40)
     empty = photos.features.empty_text[0]
-    dropped = [
-        torch.equal(text, empty) for step in range(40) for text in batches[step].text
-    ]
+    dropped = [torch.equal(text, empty) for step in range(40) for text in batches[step].text]
     assert sum(dropped) / len(dropped) == pytest.approx(0.1, abs=0.03)
     never = make(photos, prompt_dropout=0.0)[0]
     torch.testing.assert_close(never.text, photos.features.text(never.target_index))

@@ -25,7 +25,9 @@ def test_every_row_is_what_the_frozen_models_say_of_its_photo(photos, frozen) ->
     torch.testing.assert_close(features.geometry[rows].keypoints, geometry.keypoints)
     assert geometry.coefficients is not None
     assert features.geometry.coefficients is not None
-    torch.testing.assert_close(features.geometry[rows].coefficients.pose, geometry.coefficients.pose)
+    torch.testing.assert_close(
+        features.geometry[rows].coefficients.pose, geometry.coefficients.pose
+    )
     with torch.no_grad():
         latents = backbone.encode(store.images(rows))
         crops = align(matted(store.images(rows), masks), geometry.keypoints, 48)

@@ -151,7 +151,9 @@ def test_folders_without_photos_are_refused(folder_data, frozen, tmp_path) -> No
     with pytest.raises(ValueError, match=r"data\.root=.*nowhere is no folder"):
         folder_data(root=str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"holds no photos in identity folders.*<identity>/<photo>"):
+    with pytest.raises(
+        ValueError, match=r"holds no photos in identity folders.*<identity>/<photo>"
+    ):
         folder_data(root=str(tmp_path / "empty")).train_photos(frozen)
     with pytest.raises(ValueError, match=r"data\.test_share=1\.5 must lie between 0 and 1"):
         folder_data(test_share=1.5)
@@ -187,4 +189,3 @@ def test_beyond_the_photo_there_is_no_person() -> None:
     assert not beyond[len(beyond) // 2]
     with pytest.raises(UnusablePhoto, match="its face is too small"):
         cut_portrait(half, moved.astype(np.float32), minimum=1000)
-

@@ -56,9 +56,7 @@ def test_batches_hold_the_samples_in_order(held_out) -> None:
         assert batch.target_index.tolist() == [sample.target for sample in some]
         assert batch.references.mask.all()
         references = torch.tensor([sample.references for sample in some])
-        torch.testing.assert_close(
-            batch.references.global_, held_out.features.global_[references]
-        )
+        torch.testing.assert_close(batch.references.global_, held_out.features.global_[references])
         shapes = torch.tensor([sample.shape_reference for sample in some])
         keypoints = held_out.features.geometry.keypoints
         torch.testing.assert_close(batch.shape_geometry.keypoints, keypoints[shapes])
