@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from safetensors.torch import load_file, save_file
 
@@ -20,6 +19,7 @@ from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
 from portraitlab.parts import Parts, build_parts
 from portraitlab.pictures import save
+from portraitlab.processes import process_rank
 from portraitlab.records import Run, write_json
 from portraitlab.scoring import draw, measure, picture
 from portraitlab.tables.scores import record_table
@@ -90,7 +90,7 @@ def device_of(trainer: DictConfig) -> torch.device:
     if trainer.accelerator == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
-        return torch.device("cuda", rank_zero_only.rank)
+        return torch.device("cuda", process_rank())
     if trainer.accelerator == "auto":
         return torch.device("cpu")
     raise ValueError(

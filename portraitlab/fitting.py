@@ -55,7 +55,7 @@ def fit(
         trainer: Trainer = instantiate(
             config.trainer,
             logger=logger,
-            callbacks=[checkpoints, TrainingBar(), LossLines()],
+            callbacks=[checkpoints, TrainingBar(), LossLines(config.trainer.log_every_n_steps)],
             default_root_dir=str(run.folder),
         )
         resume = str(run.checkpoint) if run.checkpoint.is_file() else None
@@ -64,13 +64,16 @@ def fit(
 
 
 class LossLines(Callback):
-    """Writes the losses to the run's log.txt every `trainer.log_every_n_steps` steps."""
+    """Writes the losses to the run's log.txt every so many steps."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Write one line."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % self.every == 0:
             losses = trainer.callback_metrics.items()
             line = " ".join(f"{name} {float(value):.4f}" for name, value in losses)
             _log.debug("step %d: %s", trainer.global_step, line)

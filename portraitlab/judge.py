@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from portraitlab.alignment import align
 from portraitlab.types import View
+
+if TYPE_CHECKING:
+    from portraitlab.world.models.clip import ClipEncoder
+    from portraitlab.world.models.recognisers import Recogniser
+    from portraitlab.world.models.regressor import FaceRegressor
 
 
 class Judge(nn.Module):
@@ -21,9 +27,9 @@ class Judge(nn.Module):
 
     def __init__(
         self,
-        recogniser: nn.Module,
-        clip: nn.Module,
-        regressor: nn.Module,
+        recogniser: Recogniser,
+        clip: ClipEncoder,
+        regressor: FaceRegressor,
         face_threshold: float = 0.5,
         batch_size: int = 64,
     ) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from portraitlab.processes import process_rank
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -40,7 +40,7 @@ def wandb_logger(
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    if rank_zero_only.rank > 0:
+    if process_rank() > 0:
         return False
 
     def start(mode: Literal["online", "offline"] | None) -> WandbLogger | Literal[False]:

@@ -24,7 +24,9 @@ def grid(titles: Sequence[str], rows: Sequence[Sequence[Tensor | None]]) -> Imag
     """
     assert all(len(row) == len(titles) for row in rows), "a row of another length"
     step = _EDGE + _GAP
-    canvas = Image.new("RGB", (len(titles) * step + _GAP, len(rows) * step + _TITLE + _GAP), "white")
+    canvas = Image.new(
+        "RGB", (len(titles) * step + _GAP, len(rows) * step + _TITLE + _GAP), "white"
+    )
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
         draw.text((_GAP + column * step, 3), title, fill="black")

@@ -6,8 +6,9 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from portraitlab.processes import process_rank
 
 
 class TrainingBar(Callback):
@@ -20,7 +21,7 @@ class TrainingBar(Callback):
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
-            disable=rank_zero_only.rank > 0,
+            disable=process_rank() > 0,
         )
         self.task = self.bar.add_task("Training", losses="")
 

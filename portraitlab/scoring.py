@@ -48,10 +48,11 @@ def draw(
     model.eval()
     count = len(scoring) if count is None else min(count, len(scoring))
     rounds = math.ceil(count / batch_size)
-    images, batches = [], []
+    images: list[Tensor] = []
+    batches: list[Batch] = []
     parts = islice(scoring.batches(batch_size), rounds)
     for batch, samples in track(parts, "Drawing portraits", total=rounds):
-        left = count - sum(map(len, batches))
+        left = count - sum(len(done) for done in batches)
         batch, samples = batch[:left], samples[:left]
         drawn = sampler.sample(model, batch.to(device), seeds=[sample.seed for sample in samples])
         images.append(drawn.cpu())

@@ -8,13 +8,13 @@ from typing import Any
 
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from portraitlab.bench import Bench, show
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.fitting import fit
 from portraitlab.loggers import close, mirror, written_log
+from portraitlab.processes import process_rank
 from portraitlab.records import Run, plain
 
 
@@ -28,7 +28,7 @@ class Train:
         """
         settings = plain(config)
         run = Run.of(settings)
-        first = rank_zero_only.rank == 0
+        first = process_rank() == 0
         if config.fresh and first:
             run.clear()
         record = run.record()
