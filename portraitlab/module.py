@@ -97,7 +97,11 @@ class PortraitModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam (Sec. 4.1), with decoupled weight decay where any is asked for."""
         optimiser = torch.optim.AdamW(
-            self.model.trained_parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+            self.model.trained_parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            # Five times faster on the CPU; Lightning cannot clip its gradients in mixed precision.
+            fused=self.trainer.precision == "32-true",
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self.learning_rate_factor)
         return {

@@ -31,11 +31,12 @@ def polyline(start: int, stop: int, colour: Colour, width: float, closed: bool =
     return Stroke((*joints, (stop - 1, start)) if closed else tuple(joints), colour, width)
 
 
+@torch.no_grad()
 def draw(points: Tensor, strokes: Sequence[Stroke], size: int) -> Tensor:
     """Draw strokes over one another, in order, on black.
 
     points [B, P, 2]: fractions of the image; those outside are simply not seen. Returns
-    [B, 3, size, size] in [-1, 1].
+    [B, 3, size, size] in [-1, 1], without a gradient.
     """
     pixels = points * size
     places = torch.arange(size, device=points.device, dtype=points.dtype) + 0.5
@@ -52,15 +53,19 @@ def draw(points: Tensor, strokes: Sequence[Stroke], size: int) -> Tensor:
 
 
 def _distance_to_segments(start: Tensor, stop: Tensor, places: Tensor) -> Tensor:
-    """Distance [B, H, W] of each pixel to the nearest of the segments start to stop [B, S, 2]."""
+    """Distance [B, H, W] of each pixel to the nearest of the segments start to stop [B, S, 2].
+
+    In place where it can be: the tensors [B, S, H, W] are large, and allocating them would take
+    longer than the arithmetic.
+    """
     along = stop - start
     length = along.square().sum(dim=-1).clamp(min=1e-8)
     x = places - start[..., 0, None]
     y = places - start[..., 1, None]
-    # Projection on the segment: a sum of a part of x and a part of y, so it costs one addition.
+    # Where along the segment a pixel's projection falls: a part of x and a part of y.
     share_x = x * (along[..., 0] / length)[..., None]
     share_y = y * (along[..., 1] / length)[..., None]
-    share = (share_y[..., :, None] + share_x[..., None, :]).clamp(0, 1)
-    off_x = x[..., None, :] - share * along[..., 0, None, None]
-    off_y = y[..., :, None] - share * along[..., 1, None, None]
-    return (off_x.square() + off_y.square()).amin(dim=1).sqrt()
+    share = (share_y[..., :, None] + share_x[..., None, :]).clamp_(0, 1)
+    off_x = (share * -along[..., 0, None, None]).add_(x[..., None, :]).square_()
+    off_y = share.mul_(-along[..., 1, None, None]).add_(y[..., :, None]).square_()
+    return off_x.add_(off_y).amin(dim=1).sqrt_()

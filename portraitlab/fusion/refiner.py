@@ -43,12 +43,14 @@ class FaceRefiner(Fusion):
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
         """Identity tokens [B, N·(1 + learnable_tokens), d]."""
-        batch, references = features.mask.shape
-        # References are so many more samples: the decoder never sees two of them together.
-        global_token = self.global_projection(features.global_.flatten(0, 1))[:, None]
-        local_tokens = self.local_projection(features.local_.flatten(0, 1))
-        learnable = self.learnable.expand(batch * references, -1, -1)
+        mask = features.mask
+        # Every reference that is there, of whatever sample, is one more sequence of its own.
+        global_token = self.global_projection(features.global_[mask])[:, None]
+        local_tokens = self.local_projection(features.local_[mask])
+        learnable = self.learnable.expand(len(global_token), -1, -1)
         query = torch.cat([global_token, learnable], dim=1)  # eq. 2
         key_value = torch.cat([global_token, local_tokens], dim=1)  # eq. 3
-        tokens = self.decoder(query, key_value)  # eq. 4
-        return flatten_references(tokens.unflatten(0, (batch, references)), features.mask)
+        refined = self.decoder(query, key_value)  # eq. 4
+        tokens = refined.new_zeros(*mask.shape, *refined.shape[1:])
+        tokens[mask] = refined
+        return flatten_references(tokens, mask)
