@@ -62,4 +62,4 @@ def matted(images: Tensor, person_mask: Tensor) -> Tensor:
 
 def photo_tensor(photo: NDArray[np.uint8]) -> Tensor:
     """A photo uint8 [H, W, 3] as an image [1, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return torch.tensor(photo).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -1,0 +1,29 @@
+"""The config files of data, encoder and select build what they name."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[2]
+CHOICES = [
+    path.relative_to(ROOT / "conf")
+    for group in ("data", "encoder", "select")
+    for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_a_choice_names_its_module_and_only_settings_it_has(choice: Path) -> None:
+    settings = OmegaConf.load(ROOT / "conf" / choice)
+    module = ".".join(["portraitlab", *choice.with_suffix("").parts])
+    assert settings._target_.rpartition(".")[0] == module
+    parameters = inspect.signature(get_class(settings._target_)).parameters
+    named = set(settings) - {"_target_"}
+    assert named <= set(parameters)
+    required = {name for name, value in parameters.items() if value.default is value.empty}
+    assert required - {"self", "args", "kwargs"} <= named
