@@ -1,0 +1,39 @@
+"""Every choice of these groups builds from its yaml file what it names."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = ("fusion", "cond", "net", "objective", "sampler")
+CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_choice_builds(group, choice, tiny_backbone, tiny_recogniser, tiny_regressor) -> None:
+    config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
+    config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
+    given = {
+        "fusion": {"local_dim": 10, "global_dim": 12, "dim": 16},
+        "net": {"backbone": tiny_backbone(), "control": choice != "adapter", "identity": True},
+    }.get(group, {})
+    if choice == "hifi_portrait":
+        # The shipped networks of the identity loss are another test's; tiny ones do here.
+        config.recogniser = {"_target_": "conftest.make_recogniser"}
+        config.objective.terms.identity.regressor = {"_target_": "conftest.make_regressor"}
+    built = instantiate(config[group], **given)
+    assert type(built) is get_class(config[group]._target_)
+    if group == "objective":
+        assert isinstance(built, torch.nn.Module)
+        assert {name: term.weight for name, term in built.terms.items()}["noise"] == 1.0
+        assert ("identity" in built.terms) == (choice == "hifi_portrait")
+
+
+@pytest.mark.parametrize("group", ["fusion", "cond", "net"])
+def test_every_component_has_a_choice(group) -> None:
+    code = {path.stem.rstrip("_") for path in (CONF.parent / "portraitlab" / group).glob("*.py")}
+    shared = {"__init", "base", "drawing", "attention"}
+    assert code - shared == {choice for name, choice in CHOICES if name == group}
