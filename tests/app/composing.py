@@ -1,0 +1,26 @@
+"""Configurations composed as run.py composes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+ROOT = Path(__file__).parents[2]
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def choices() -> list[tuple[str, str]]:
+    """Every group and choice of the configuration tree."""
+    files = sorted((ROOT / "conf").glob("*/*.yaml"))
+    return [(file.parent.name, file.stem) for file in files]

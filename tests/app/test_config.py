@@ -1,0 +1,87 @@
+"""The configuration tree: it composes whole, and it is the map of the package."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from composing import ROOT, choices
+from hydra.utils import get_class, get_method
+from omegaconf import DictConfig, OmegaConf
+
+from portraitlab.records import plain
+
+# What a choice needs beside its name.
+NEEDS = {
+    ("data", "folder"): ["data.root=photos"],
+    ("encoder", "insightface"): ["encoder.root=packs"],
+    ("net", "adapter"): ["cond=none"],
+}
+# Groups whose choices are no component of this package: frozen models, Lightning, numbers.
+NO_FOLDER = {"backbone", "trainer", "logger", "system", "scale", "budget"}
+
+
+@pytest.mark.parametrize(("group", "choice"), choices())
+def test_every_choice_composes_and_resolves(
+    composed: Callable[..., DictConfig], group: str, choice: str
+) -> None:
+    config = composed(f"{group}={choice}", *NEEDS.get((group, choice), []))
+    settings = plain(config)
+    if group in settings["choices"]:
+        assert settings["choices"][group] == choice
+    for target in targets(settings):
+        # Raises where a target names nothing.
+        get_class(target) if target.rsplit(".", 1)[1][0].isupper() else get_method(target)
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"), [pair for pair in choices() if pair[0] not in NO_FOLDER]
+)
+def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
+    config = OmegaConf.load(ROOT / "conf" / group / f"{choice}.yaml")
+    assert isinstance(config, DictConfig)
+    raw = OmegaConf.to_container(config)
+    if group == "metrics":
+        # A metric sits under its own name, so that several are chosen at once; all and none
+        # are sets of them.
+        if choice in ("all", "none"):
+            return
+        raw = raw[choice]
+    module = f"{choice}_" if keyword.iskeyword(choice) else choice
+    if group == "objective":
+        module = "weighted"  # every objective is a weighted sum; its terms are the components
+    assert raw["_target_"].rsplit(".", 1)[0] == f"portraitlab.{group}.{module}"
+
+
+def test_only_world_and_frozen_models_lie_outside_their_group() -> None:
+    for group, choice in choices():
+        raw = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / group / f"{choice}.yaml"))
+        for target in targets(raw):
+            if target.startswith("portraitlab."):
+                place = target.split(".")[1]
+                assert place in {group, "world", "loggers", "metrics"}, (group, choice, target)
+
+
+def test_a_number_of_one_fusion_does_not_reach_another(
+    composed: Callable[..., DictConfig],
+) -> None:
+    assert set(composed("fusion=concat").fusion) == {"_target_"}
+
+
+def test_metrics_are_chosen_one_by_one(composed: Callable[..., DictConfig]) -> None:
+    assert list(composed("metrics=[sim_f,fid]").metrics) == ["sim_f", "fid"]
+    assert list(composed("metrics=none").metrics) == []
+    assert len(composed().metrics) == 6
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)

@@ -1,0 +1,175 @@
+"""Metrics on tensors alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from portraitlab.metrics.clip_f import ClipF
+from portraitlab.metrics.clip_t import ClipT
+from portraitlab.metrics.exp import Expression
+from portraitlab.metrics.fid import Fid, frechet_distance
+from portraitlab.metrics.pose import Pose
+from portraitlab.metrics.sim_f import SimF
+from portraitlab.types import Judged, View
+
+
+def make_view(*shape: int, seed: int = 0, width: int = 8) -> View:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(dim: int) -> torch.Tensor:
+        return torch.randn(*shape, dim, generator=generator)
+
+    return View(
+        identity=normalize(normal(width), dim=-1),
+        face=normalize(normal(width), dim=-1),
+        picture=normalize(normal(width), dim=-1),
+        expression=normal(4),
+        pose=normal(3),
+        has_face=torch.ones(*shape, dtype=torch.bool),
+    )
+
+
+def make_judged(images: int = 6, references: int = 3, identities: int = 3) -> Judged:
+    return Judged(
+        generated=make_view(images, seed=1),
+        target=make_view(images, seed=2),
+        references=make_view(images, references, seed=3),
+        text=make_view(images, seed=4).picture,
+        identity=torch.arange(images) % identities,
+    )
+
+
+def without_face(view: View, *places: int) -> View:
+    has_face = view.has_face.clone()
+    has_face[list(places)] = False
+    return replace(view, has_face=has_face)
+
+
+@pytest.mark.parametrize(("metric", "field"), [(SimF(), "identity"), (ClipF(), "face")])
+def test_similarity_is_the_mean_cosine_to_the_references(metric: SimF, field: str) -> None:
+    judged = make_judged()
+    expected = torch.stack(
+        [
+            torch.stack(
+                [
+                    torch.dot(getattr(judged.generated, field)[i], reference)
+                    for reference in getattr(judged.references, field)[i]
+                ]
+            ).mean()
+            for i in range(6)
+        ]
+    )
+    torch.testing.assert_close(metric.measure(judged), expected)
+
+
+def test_an_image_without_a_face_counts_as_zero_similarity() -> None:
+    judged = make_judged()
+    judged = replace(judged, generated=without_face(judged.generated, 0, 3))
+    values = SimF().measure(judged)
+    assert values[0] == values[3] == 0
+    assert (values[[1, 2, 4, 5]] != 0).all()
+
+
+def test_a_reference_without_a_face_is_not_compared_with() -> None:
+    judged = make_judged()
+    fewer = replace(judged.references, has_face=torch.tensor([[True, True, False]] * 6))
+    values = SimF().measure(replace(judged, references=fewer))
+    torch.testing.assert_close(values, SimF().measure(replace(judged, references=fewer[:, :2])))
+    none = replace(judged.references, has_face=torch.zeros(6, 3, dtype=torch.bool))
+    assert SimF().measure(replace(judged, references=none)).isnan().all()
+
+
+@pytest.mark.parametrize(("metric", "field"), [(Expression(), "expression"), (Pose(), "pose")])
+def test_distance_is_the_rmse_and_leaves_missed_faces_out(metric: Pose, field: str) -> None:
+    judged = make_judged()
+    judged = replace(judged, generated=without_face(judged.generated, 2))
+    values = metric.measure(judged)
+    difference = getattr(judged.generated, field)[0] - getattr(judged.target, field)[0]
+    assert values[0] == pytest.approx(float(difference.pow(2).mean().sqrt()))
+    assert values[2].isnan()
+    metric.update(judged)
+    assert metric.compute().samples == 5
+    same = replace(judged, generated=judged.target)
+    assert (metric.measure(same) == 0).all()
+
+
+def test_clip_t_is_the_cosine_with_the_prompt() -> None:
+    judged = make_judged()
+    expected = torch.dot(judged.generated.picture[2], judged.text[2])
+    assert ClipT().measure(judged)[2] == pytest.approx(float(expected))
+
+
+def test_the_error_is_taken_over_identities_not_images() -> None:
+    metric = ClipT()
+    judged = make_judged(images=6, identities=3)
+    metric.update(judged[:4])
+    metric.update(judged[4:])
+    values = metric.measure(judged)
+    means = [float(values[[i, i + 3]].mean()) for i in range(3)]
+    estimate = metric.compute()
+    assert estimate.value == pytest.approx(np.mean(means))
+    assert estimate.error == pytest.approx(np.std(means, ddof=1) / math.sqrt(3))
+    assert (estimate.samples, estimate.identities) == (6, 3)
+
+
+def test_one_identity_has_no_error() -> None:
+    metric = SimF()
+    metric.update(make_judged(identities=1))
+    assert math.isnan(metric.compute().error)
+    assert not math.isnan(metric.compute().value)
+
+
+def test_nothing_measured_is_no_number() -> None:
+    judged = make_judged()
+    metric = Pose()
+    metric.update(replace(judged, generated=without_face(judged.generated, *range(6))))
+    assert math.isnan(metric.compute().value)
+
+
+def test_frechet_distance_agrees_with_its_formula_by_singular_values() -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.standard_normal((40, 6)), rng.standard_normal((50, 6)) * 1.5 + 0.3
+    # Tr sqrt(S1 S2) is the nuclear norm of the product of the centred, scaled data matrices.
+    a = (left - left.mean(0)) / math.sqrt(len(left) - 1)
+    b = (right - right.mean(0)) / math.sqrt(len(right) - 1)
+    nuclear = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    means = np.square(left.mean(0) - right.mean(0)).sum()
+    expected = means + np.square(a).sum() + np.square(b).sum() - 2 * nuclear
+    assert frechet_distance(left, right) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(left, left) == pytest.approx(0, abs=1e-4)
+    assert math.isnan(frechet_distance(left[:1], right))
+
+
+def test_fid_takes_targets_and_known_references_as_real() -> None:
+    judged = make_judged(images=20, references=2, identities=5)
+    has_face = judged.references.has_face.clone()
+    has_face[:, 1] = False
+    judged = replace(judged, references=replace(judged.references, has_face=has_face))
+    metric = Fid(groups=5)
+    metric.update(judged[:7])
+    metric.update(judged[7:])
+    estimate = metric.compute()
+    real = torch.cat([judged.target.picture, judged.references.picture[:, 0]])
+    expected = frechet_distance(judged.generated.picture.numpy(), real.numpy())
+    assert estimate.value == pytest.approx(expected, rel=1e-4)
+    assert estimate.error > 0
+    assert (estimate.samples, estimate.identities) == (20, 5)
+
+
+def test_the_fid_error_is_the_jackknife_over_identities() -> None:
+    judged = make_judged(images=24, references=2, identities=6)
+    metric = Fid(groups=100)
+    metric.update(judged)
+    values = []
+    for left_out in range(6):
+        rest = judged[judged.identity != left_out]
+        real = torch.cat([rest.target.picture, rest.references.picture.flatten(0, 1)])
+        values.append(frechet_distance(rest.generated.picture.numpy(), real.numpy()))
+    variance = 5 / 6 * np.square(np.array(values) - np.mean(values)).sum()
+    assert metric.compute().error == pytest.approx(math.sqrt(variance), rel=1e-3)
