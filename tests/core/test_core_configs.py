@@ -13,7 +13,7 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_choice_builds(group, choice, tiny_backbone, tiny_recogniser, tiny_regressor) -> None:
+def test_choice_builds(group, choice, tiny_backbone) -> None:
     config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     given = {
@@ -22,8 +22,19 @@ def test_choice_builds(group, choice, tiny_backbone, tiny_recogniser, tiny_regre
     }.get(group, {})
     if choice == "hifi_portrait":
         # The shipped networks of the identity loss are another test's; tiny ones do here.
-        config.recogniser = {"_target_": "conftest.make_recogniser"}
-        config.objective.terms.identity.regressor = {"_target_": "conftest.make_regressor"}
+        tiny = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "num_channels": 3}
+        models = "portraitlab.world.models"
+        config.recogniser = {
+            "_target_": f"{models}.recognisers.ResidualRecogniser",
+            "_convert_": "all",
+            "config": tiny,
+        }
+        config.objective.terms.identity.regressor = {
+            "_target_": f"{models}.regressor.FaceRegressor",
+            "_convert_": "all",
+            "face_model": {"_target_": "portraitlab.world.foundation.load_face_model"},
+            "config": tiny,
+        }
     built = instantiate(config[group], **given)
     assert type(built) is get_class(config[group]._target_)
     if group == "objective":
