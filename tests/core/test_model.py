@@ -115,6 +115,19 @@ def test_hifi_net_changes_nothing_at_step_0(build, tiny_batch, fusion, cond) -> 
     assert torch.equal(predict(model, batch), backbone_alone(model, batch))
 
 
+def test_the_control_path_starts_at_zero(build, tiny_batch) -> None:
+    model, batch = build("refiner", "landmarks", "hifi_net"), tiny_batch()
+    for block in model.net.controlnet.controlnet_down_blocks:
+        nn.init.normal_(block.weight)
+    condition = model.condition(batch)
+    silent = replace(condition, control_latents=torch.zeros_like(condition.control_latents))
+    drawn = model.predict(batch.latents, TIMESTEPS, condition)
+    assert torch.equal(drawn, model.predict(batch.latents, TIMESTEPS, silent))
+    entry = model.net.controlnet.controlnet_cond_embedding
+    assert not entry.weight.any()
+    assert not entry.bias.any()
+
+
 def test_hifi_net_starts_from_the_weights_of_the_unet(build) -> None:
     model = build("refiner", "landmarks", "hifi_net")
     unet = model.backbone.unet.state_dict()
