@@ -25,7 +25,10 @@ from portraitlab.data.fingerprint import content_key
 from portraitlab.types import FaceCoefficients
 
 FORMAT = 1
-"""Version of the layout on disk; part of every key, and checked on load."""
+"""Version of all that is cached; part of every key, also of the features', and checked on load.
+
+To be raised whenever the same recipe comes to mean other contents.
+"""
 
 _ROWS_PER_BATCH = 256
 
