@@ -37,6 +37,10 @@ class PortraitMetric(Metric):
     method: str
     missed: str
 
+    def __init__(self) -> None:
+        # One process scores, also after a distributed training: there is nobody to wait for.
+        super().__init__(sync_on_compute=False)
+
     @abstractmethod
     def update(self, judged: Judged) -> None:
         """Take in a batch."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -24,3 +27,16 @@ def choices() -> list[tuple[str, str]]:
     """Every group and choice of the configuration tree."""
     files = sorted((ROOT / "conf").glob("*/*.yaml"))
     return [(file.parent.name, file.stem) for file in files]
+
+
+def run_py(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """`python run.py ...` as a user types it who has no W&B key and no home to find one in."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    return subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        cwd=ROOT,
+        env={**environment, "HOME": str(home), "NETRC": str(home / "netrc")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )

@@ -1,0 +1,95 @@
+"""Bad input ends with one message (value, place, remedy), exit code 1 and nothing lost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from composing import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def main(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    cache: Path,
+    tmp_path: Path,
+):
+    """run.py's main in this process: exit code and what it said."""
+    import run
+
+    def call(*arguments: str) -> tuple[object, str]:
+        places = ("scale=smoke", "logger=none", f"cache={cache}", f"runs={tmp_path / 'runs'}")
+        monkeypatch.setattr(sys, "argv", [str(ROOT / "run.py"), *arguments, *places])
+        capfd.readouterr()
+        try:
+            run.main()
+        except SystemExit as end:
+            said = capfd.readouterr()
+            closing = end.code if isinstance(end.code, str) else ""
+            return (1 if closing else end.code), said.out + said.err + closing
+        return 0, capfd.readouterr().out
+
+    return call
+
+
+NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["fusion=foo"], ["fusion/foo", "concat", "refiner"]),
+        (["nothing=1"], ["nothing"]),
+        (["data=folder", "data.root=nowhere"], ["nowhere", "data.root"]),
+        (["data=folder"], ["data.root"]),
+        (["encoder=insightface", "encoder.root=nowhere"], ["nowhere"]),
+        ([f"+{NO_WEIGHTS}"], ["nowhere", "foundation.json", "missing", "train"]),
+        (["refs=7"], ["refs=7", "1 to 6"]),
+        (["refs=two"], ["refs=two", "whole number"]),
+        (["refs=6", "scale.world.photos_per_identity=5"], ["refs=6"]),
+        (["refs=6", "scale.world.score_photos=6"], ["refs=6"]),
+        (["optimiser.learning_rate=1e38"], ["not finite at step", "learning_rate"]),
+        (["net=adapter"], ["net=hifi_net", "cond=none"]),
+        (["encoder=world", "sampler.steps=0"], ["sampler.steps", "1 or more"]),
+        (["task=score"], ["no trained run", "task=train"]),
+        (["task=sample", "task.run=nowhere"], ["nowhere", "task.run=FOLDER"]),
+        (["task=sample", "task.count=0"], ["task.count=0"]),
+        (["-m", "trainer.devices=2,3"], ["trainer.devices=2 with -m", "trainer.devices=1"]),
+        (["-m", "fusion=glob(nothing*)"], ["this sweep has no job", "fusion=refiner,concat"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_a_message_and_exit_code_1(main, arguments: list[str], parts: list[str]) -> None:
+    code, said = main(*arguments)
+    assert code == 1, said
+    for part in parts:
+        assert part in said
+    assert "Traceback" not in said
+    assert len(said) < 4000
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU, so asking for one is fine")
+def test_a_gpu_that_is_not_there(main) -> None:
+    code, said = main("trainer=gpu")
+    assert code == 1
+    assert "torch sees no GPU" in said
+    assert "trainer=cpu" in said
+
+
+def test_a_nan_loss_loses_nothing_finished(main, tmp_path: Path) -> None:
+    code, _ = main()
+    assert code == 0
+    (finished,) = (tmp_path / "runs" / "hifi_portrait").iterdir()
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    code, said = main("optimiser.learning_rate=1e38")
+    assert code == 1
+    assert "not finite" in said
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+    failed = [each for each in finished.parent.iterdir() if each != finished]
+    assert '"failed"' in (failed[0] / "status.json").read_text()
+    assert not (failed[0] / "metrics.json").exists()

@@ -1,0 +1,101 @@
+"""Every choice of every component group built from the configuration, then run both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from composing import choices
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from PIL import Image
+
+from portraitlab.bench import Bench
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.module import PortraitModule
+from portraitlab.types import Batch
+
+pytestmark = pytest.mark.slow
+
+Compose = Callable[..., DictConfig]
+
+# What a choice needs of the others to make sense.
+NEEDS = {("net", "adapter"): ["cond=none"]}
+GROUPS = ("fusion", "cond", "net", "select", "objective", "sampler", "backbone")
+
+
+@pytest.fixture(scope="module")
+def batch_of() -> Callable[[Bench], Batch]:
+    def first(bench: Bench) -> Batch:
+        photos = bench.data.train_photos(bench.parts.frozen)
+        return TrainingBatches(photos, refs=4, batch_size=2, steps=1, seed=0)[0]
+
+    return first
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"), [pair for pair in choices() if pair[0] in GROUPS], ids="=".join
+)
+def test_a_choice_trains_one_step_and_draws(
+    composed: Compose, cache: Path, batch_of: Callable[[Bench], Batch], group: str, choice: str
+) -> None:
+    # The identity loss acts from the first step on, so that its path is run too.
+    config = composed(
+        *("scale=smoke", "metrics=none", f"cache={cache}", "scale.identity_loss.start_fraction=0"),
+        *("scale.identity_loss.timestep_min=0", "scale.identity_loss.timestep_max=1000"),
+        *(f"{group}={choice}", *NEEDS.get((group, choice), [])),
+    )
+    bench = Bench.of(config)
+    model = bench.parts.model
+    module = PortraitModule(model, instantiate(config.objective), steps=4, learning_rate=1e-3)
+    batch = batch_of(bench)
+    generator = torch.Generator().manual_seed(0)
+    losses = module.objective(model, batch, generator=generator, progress=0.9, step=0)
+    assert torch.isfinite(losses["loss"])
+    trained = model.trained_parameters()
+    if config.choices.net == "none":
+        assert not trained
+    else:
+        losses["loss"].backward()
+        assert any(parameter.grad is not None for parameter in trained)
+    frozen = [p for p in module.parameters() if not p.requires_grad]
+    assert all(parameter.grad is None for parameter in frozen)
+    score, samples = next(iter(bench.scoring.batches(2)))
+    images = instantiate(config.sampler).sample(model, score, [sample.seed for sample in samples])
+    assert images.shape == (2, 3, 64, 64)
+    assert torch.isfinite(images).all()
+
+
+@pytest.mark.parametrize("refs", range(1, 7))
+def test_every_number_of_references_is_drawn_with(
+    composed: Compose, cache: Path, refs: int
+) -> None:
+    config = composed("scale=smoke", "metrics=none", f"refs={refs}", f"cache={cache}")
+    bench = Bench.of(config)
+    batch, _ = next(iter(bench.scoring.batches(2)))
+    assert batch.references.mask.shape == (2, refs)
+    condition = bench.parts.model.condition(batch)
+    assert condition.tokens is not None
+    assert condition.tokens.tokens.shape[1] == refs * 3  # a global and two learnable tokens
+
+
+def test_a_folder_of_photos_is_trained_on(composed: Compose, cache: Path, tmp_path: Path) -> None:
+    from portraitlab.task.train import Train
+    from portraitlab.world.render import render_photo
+
+    for identity in range(6):
+        folder = tmp_path / "photos" / f"person-{identity}"
+        folder.mkdir(parents=True)
+        for photo in range(7):
+            pixels = render_photo(identity, photo, size=128).image
+            Image.fromarray(pixels).save(folder / f"{photo}.png")
+    config = composed(
+        *("scale=smoke", "data=folder", f"data.root={tmp_path / 'photos'}", "data.test_share=0.4"),
+        *("cond=keypoints", "logger=none", f"cache={cache}", f"runs={tmp_path / 'runs'}"),
+    )
+    record = Train()(config)
+    assert record["identities"] == 2
+    assert record["data"] == "folder"
+    assert record["metrics"]["sim_f"]["samples"] == 2

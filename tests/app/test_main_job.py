@@ -1,0 +1,167 @@
+"""The main job and the sweep at smoke scale, end to end, as a user starts them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from composing import run_py
+from offline import records, values
+from omegaconf import OmegaConf
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+METRICS = ["sim_f", "clip_f", "exp", "pose", "fid", "clip_t"]
+BOUNDS = ["another identity", "real other photo", "autoencoder round trip"]
+
+
+@pytest.fixture(scope="module")
+def folder(main_job: subprocess.CompletedProcess[str]) -> Path:
+    """The run's folder, as the main job's last words name it."""
+    assert main_job.returncode == 0, main_job.stderr
+    return Path(main_job.stdout.split("run: ")[1].strip())
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_the_main_job_shows_progress_a_table_and_where_the_run_lies(
+    main_job: subprocess.CompletedProcess[str], folder: Path, runs: Path
+) -> None:
+    assert folder.parent == runs / "hifi_portrait"
+    assert folder.name.startswith("refiner-landmarks-hifi_net-r4-s0-")
+    for name in [*METRICS, *BOUNDS, "this run", "hold no face"]:
+        assert name in main_job.stdout
+    assert "Training" in main_job.stdout
+    assert "4/4" in main_job.stdout
+    assert "identity 0." in main_job.stdout
+
+
+def test_the_record_holds_every_figure_and_how_it_was_taken(folder: Path) -> None:
+    record = read(folder / "metrics.json")
+    assert list(record["metrics"]) == METRICS
+    assert list(record["bounds"]) == BOUNDS
+    assert (record["fusion"], record["refs"], record["seed"], record["steps"]) == (
+        *("refiner", 4, 0, 4),
+    )
+    assert record["images"] == record["identities"] == 3
+    assert 0 <= record["faceless"] <= 3
+    for metric in record["metrics"].values():
+        assert metric["method"]
+        assert metric["without_a_face"]
+    assert record["metrics"]["sim_f"]["samples"] == 3
+    copies = record["bounds"]["real other photo"]["sim_f"]["value"]
+    strangers = record["bounds"]["another identity"]["sim_f"]["value"]
+    assert copies > strangers + 0.2
+
+
+def test_the_run_folder_is_whole(folder: Path) -> None:
+    assert read(folder / "status.json") == {"state": "finished"}
+    assert OmegaConf.load(folder / "config.yaml").choices.cond == "landmarks"
+    assert "step 4: train/loss" in (folder / "log.txt").read_text()
+    assert Image.open(folder / "grid.png").size == (7 * 132 + 4, 3 * 132 + 22)
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_wandb_is_written_offline_and_stays_in_the_run_folder(folder: Path) -> None:
+    (path,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+    found = list(records(path))
+    (run,) = [each.run for each in found if each.WhichOneof("record_type") == "run"]
+    config = values(run.config.update)
+    assert {name: config[name] for name in ("fusion", "cond", "refs", "seed")} == {
+        **{"fusion": "refiner", "cond": "landmarks", "refs": 4, "seed": 0}
+    }
+    assert config["config"]["optimiser"]["learning_rate"] == 2e-3
+    assert run.run_group == "hifi_portrait"
+    assert list(run.tags) == ["smoke", "default"]
+    assert run.display_name == folder.name
+    logged: dict[str, Any] = {}
+    for each in found:
+        if each.WhichOneof("record_type") == "history":
+            logged |= values(each.history.item)
+    assert logged["train/loss"] > 0
+    assert logged["train/noise"] > 0
+    assert "train/identity" in logged
+    record = read(folder / "metrics.json")
+    assert logged["score/fid"] == record["metrics"]["fid"]["value"]
+    (picture,) = logged["grid.filenames"]
+    assert Image.open(path.parent / "files" / picture).size[0] == 7 * 132 + 4
+
+
+def test_the_same_command_again_finds_all_done(
+    folder: Path, cache: Path, home: Path, runs: Path
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    again = run_py("scale=smoke", f"runs={runs}", f"cache={cache}", home=home)
+    assert again.returncode == 0, again.stderr
+    assert f"run: {folder}" in again.stdout
+    assert "Training" not in again.stdout
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_trained_run_is_scored_otherwise_and_sampled(
+    folder: Path, cache: Path, home: Path, runs: Path
+) -> None:
+    first = read(folder / "metrics.json")
+    places = (f"runs={runs}", f"cache={cache}", "scale=smoke", f"task.run={folder}")
+    scored = run_py("task=score", "refs=1", "metrics=[sim_f]", *places, home=home)
+    assert scored.returncode == 0, scored.stderr
+    (record,) = (folder / "scores").glob("*/metrics.json")
+    assert read(record)["refs"] == 1
+    assert list(read(record)["metrics"]) == ["sim_f"]
+    assert read(folder / "metrics.json") == first
+    sampled = run_py("task=sample", "task.count=2", *places, home=home)
+    assert sampled.returncode == 0, sampled.stderr
+    pictures = sorted((folder / "samples").glob("*/*.png"))
+    assert [path.name[:4] for path in pictures] == ["0000", "0001", "grid"]
+    assert Image.open(pictures[0]).size == (64, 64)
+
+
+def test_the_sweep_ends_with_one_table(folder: Path, cache: Path, home: Path, runs: Path) -> None:
+    sweep = run_py(
+        *("-m", "fusion=refiner,concat", "cond=landmarks,keypoints", "scale=smoke"),
+        *("logger=none", f"runs={runs}", f"cache={cache}"),
+        home=home,
+    )
+    assert sweep.returncode == 0, sweep.stderr
+    path = Path(sweep.stdout.split("sweep: ")[1].strip())
+    rows = list(csv.reader((path.parent / "sweep.csv").read_text().splitlines()))
+    assert rows[0][:2] == ["fusion", "cond"]
+    assert [row[:2] for row in rows[1:5]] == [
+        *(["refiner", "landmarks"], ["refiner", "keypoints"]),
+        *(["concat", "landmarks"], ["concat", "keypoints"]),
+    ]
+    assert [row[0] for row in rows[5:]] == BOUNDS
+    figure = read(folder / "metrics.json")["metrics"]["clip_t"]["value"]
+    assert rows[1][-1].startswith(f"{figure:.3f} ±")
+    markdown = path.read_text()
+    for row in rows:
+        assert "| " + " | ".join(row) + " |" in markdown
+    table = sweep.stdout.split("run: ")[-1]
+    assert all(name in table for name in ("refiner", "concat", "keypoints", *BOUNDS))
+    assert len(list((runs / "hifi_portrait").iterdir())) == 4
+
+
+def test_a_failing_job_costs_the_sweep_no_other(cache: Path, home: Path, tmp_path: Path) -> None:
+    sweep = run_py(
+        *("-m", "optimiser.learning_rate=1e38,0.002", "scale=smoke", "logger=none"),
+        *(f"runs={tmp_path}", f"cache={cache}"),
+        home=home,
+    )
+    assert sweep.returncode == 1
+    assert "Traceback" not in sweep.stderr
+    rows = list(csv.reader(next(tmp_path.glob("sweeps/*/sweep.csv")).read_text().splitlines()))
+    assert rows[1] == ["1e+38", *["failed"] * 6]
+    assert rows[2][0] == "0.002"
+    assert "±" in rows[2][-1]
+    assert "1e+38 failed: The loss is not finite at step" in sweep.stdout
+    states = [read(path)["state"] for path in tmp_path.glob("hifi_portrait/*/status.json")]
+    assert sorted(states) == ["failed", "finished"]

@@ -1,0 +1,113 @@
+"""Training repeats itself: from the same seed, after a stop, and after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from composing import ROOT, run_py
+from omegaconf import DictConfig
+from safetensors.torch import load_file
+
+from portraitlab.bench import Bench
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.fitting import fit
+from portraitlab.records import Run, plain
+from portraitlab.task.train import Train
+
+pytestmark = pytest.mark.slow
+
+Compose = Callable[..., DictConfig]
+
+
+def test_same_seed_same_numbers_and_another_seed_others(
+    composed: Compose, cache: Path, tmp_path: Path
+) -> None:
+    def record(name: str, seed: int) -> dict[str, Any]:
+        torch.rand(len(name))  # what was drawn before must not matter
+        places = (f"runs={tmp_path / name}", f"cache={cache}")
+        config = composed("scale=smoke", "logger=none", f"seed={seed}", *places)
+        return Train()(config)
+
+    first, again, other = record("first", 0), record("again", 0), record("other", 1)
+    assert first["metrics"] == again["metrics"]
+    assert first["metrics"] != other["metrics"]
+    assert first["bounds"] == other["bounds"]
+    weights = [next(tmp_path.glob(f"{name}/*/*/model.safetensors")) for name in ("first", "again")]
+    left, right = map(load_file, weights)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def trained_losses(config: DictConfig, folder: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The loss lines of one fit into a folder, from its checkpoint where there is one."""
+    run = Run(folder, "key", "scoring")
+    bench = Bench.of(config)
+    photos = bench.data.train_photos(bench.parts.frozen)
+    batches = TrainingBatches(photos, refs=4, batch_size=2, steps=4, seed=0)
+    caplog.clear()
+    with caplog.at_level("DEBUG", logger="portraitlab"):
+        assert fit(config, run, bench.parts, batches, logger=False)
+    bench.save(run.weights)
+    return [line.message for line in caplog.records if line.message.startswith("step ")]
+
+
+def test_stop_and_resume_gives_the_loss_of_never_stopping(
+    composed: Compose, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    common = ("scale=smoke", f"cache={cache}", "metrics=none")
+    straight = trained_losses(composed(*common), tmp_path / "straight", caplog)
+    stopped = trained_losses(composed(*common, "trainer.max_steps=2"), tmp_path / "resumed", caplog)
+    resumed = trained_losses(composed(*common), tmp_path / "resumed", caplog)
+    assert [line.split(":")[0] for line in resumed] == ["step 3", "step 4"]
+    assert stopped + resumed == straight
+    left, right = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("straight", "resumed")
+    )
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], msg=name)
+
+
+def test_a_killed_run_is_not_finished_and_the_same_command_ends_it(
+    composed: Compose, cache: Path, tmp_path: Path
+) -> None:
+    choices = ("scale=smoke", "logger=none", "budget.steps=12", f"cache={cache}")
+    command = [sys.executable, "run.py", *choices, f"runs={tmp_path / 'killed'}"]
+    run = Run.of(plain(composed(*choices, f"runs={tmp_path / 'killed'}")))
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not run.checkpoint.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert run.record() is None
+    assert not run.weights.is_file(), "it was killed too late to test anything"
+    assert '"training"' in (run.folder / "status.json").read_text()
+    record = Train()(composed(*choices, f"runs={tmp_path / 'killed'}"))
+    never_stopped = Train()(composed(*choices, f"runs={tmp_path / 'straight'}"))
+    for name, metric in never_stopped["metrics"].items():
+        if metric["value"] is not None:
+            assert record["metrics"][name]["value"] == pytest.approx(metric["value"], abs=1e-3)
+
+
+def test_two_processes_train_what_one_trains(cache: Path, tmp_path: Path, home: Path) -> None:
+    ddp = run_py(
+        *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "scale=smoke"),
+        *("logger=csv", f"cache={cache}", f"runs={tmp_path}"),
+        home=home,
+    )
+    assert ddp.returncode == 0, ddp.stderr
+    assert ddp.stdout.count("this run") == 1
+    (folder,) = (tmp_path / "hifi_portrait").iterdir()
+    assert '"finished"' in (folder / "status.json").read_text()
+    lines = (folder / "losses" / "metrics.csv").read_text().splitlines()
+    assert "train/loss" in lines[0]
