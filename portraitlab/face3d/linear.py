@@ -59,10 +59,12 @@ class LinearFaceModel(nn.Module):
 
     @property
     def shape_size(self) -> int:
+        """Number of shape coefficients, S."""
         return len(self.shape_basis)
 
     @property
     def expression_size(self) -> int:
+        """Number of expression coefficients, E."""
         return len(self.expression_basis)
 
     def points(self, coefficients: FaceCoefficients) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from portraitlab.world.mesh import Array
@@ -29,7 +28,10 @@ def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> A
             spot = np.hypot(x - rng.uniform(0, 1), y - rng.uniform(0, 1)) < radius
             image[spot] = image[spot] * 0.45 + pale * 0.55
     elif kind == "sky":
-        image[:] = np.array([0.50, 0.70, 0.92]) * (1 - y[..., None]) + np.array([0.86, 0.92, 0.97]) * y[..., None]
+        image[:] = (
+            np.array([0.50, 0.70, 0.92]) * (1 - y[..., None])
+            + np.array([0.86, 0.92, 0.97]) * y[..., None]
+        )
         image[y > 0.66 + 0.05 * np.sin(x * 5 + rng.uniform(0, 6))] = colour * 0.8
     elif kind == "room":
         image[:] = pale
@@ -50,6 +52,22 @@ def apply_style(image: Array, style: str) -> Array:
         sepia = np.array([[0.55, 0.40, 0.30], [0.45, 0.45, 0.38], [0.12, 0.16, 0.26]], np.float32)
         return np.clip(image @ sepia * 0.95 + np.array([0.06, 0.03, 0.0], np.float32), 0, 1)
     if style == "painting":
-        smooth = cv2.bilateralFilter(image.astype(np.float32), 5, 0.15, 3.0)
-        return np.clip((smooth - 0.5) * 1.18 + 0.52, 0, 1)
+        return np.clip((_bilateral(image) - 0.5) * 1.18 + 0.52, 0, 1)
     return image
+
+
+def _bilateral(image: Array, radius: int = 2, near: float = 3.0, alike: float = 0.15) -> Array:
+    """Smooth within areas of like colour (Tomasi and Manduchi, ICCV 1998)."""
+    size = image.shape[0]
+    padded = np.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
+    total, weights = np.zeros_like(image), np.zeros((size, size, 1), np.float32)
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            if dx * dx + dy * dy > radius * radius:
+                continue
+            other = padded[radius + dy : radius + dy + size, radius + dx : radius + dx + size]
+            apart = np.abs(other - image).sum(-1, keepdims=True) / alike
+            weight = np.exp(-0.5 * (apart**2 + (dx * dx + dy * dy) / near**2)).astype(np.float32)
+            total += weight * other
+            weights += weight
+    return total / weights

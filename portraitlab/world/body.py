@@ -13,7 +13,15 @@ import numpy as np
 
 from portraitlab.world.identity import Identity
 from portraitlab.world.landmarks import landmark_model
-from portraitlab.world.mesh import COLUMNS, HALF_DEPTH, HALF_WIDTH, ROWS, Array, head_model, smoothstep
+from portraitlab.world.mesh import (
+    COLUMNS,
+    HALF_DEPTH,
+    HALF_WIDTH,
+    ROWS,
+    Array,
+    head_model,
+    smoothstep,
+)
 from portraitlab.world.raster import grid_normals
 from portraitlab.world.settings import COLOURS, PhotoSettings
 from portraitlab.world.texture import HEIGHT, WIDTH, head_texture, noise, texel_chart
@@ -41,7 +49,9 @@ def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
     head = head_model().vertices(identity.shape, settings.expression)
     broad = 1 + 0.07 * float(identity.shape[0])
     parts = [
-        Part(head, ROWS, COLUMNS, _opaque(head_texture(identity, settings)), HEAD, True, gloss=0.10),
+        Part(
+            head, ROWS, COLUMNS, _opaque(head_texture(identity, settings)), HEAD, True, gloss=0.10
+        ),
         *_ears(identity, broad),
         *_hair(identity, head, broad),
         *_glasses(identity, settings),
@@ -109,7 +119,11 @@ def _hair_texture(identity: Identity) -> Array:
     cover = chart.y0 > edge
     if identity.hair_style == "bald":
         cover &= (chart.y0 < 0.38) & (around > 1.15)
-    strands = noise(rng, 6, 80, (HEIGHT, WIDTH)) if identity.hair_style != "curly" else noise(rng, 40, 50, (HEIGHT, WIDTH))
+    strands = (
+        noise(rng, 6, 80, (HEIGHT, WIDTH))
+        if identity.hair_style != "curly"
+        else noise(rng, 40, 50, (HEIGHT, WIDTH))
+    )
     colour = identity.hair * (1 + 0.13 * strands[..., None])
     return np.concatenate([np.clip(colour, 0, 1), cover[..., None]], -1).astype(np.float32)
 
@@ -121,12 +135,18 @@ def _hair_offset(identity: Identity) -> Array:
     thickness = HAIR_THICKNESS[identity.hair_style] * np.ones((ROWS, COLUMNS), np.float32)
     if identity.hair_style in ("curly", "wavy"):
         thickness += 0.035 * noise(rng, 12, 16, (ROWS, COLUMNS))
-    return (thickness.reshape(-1, 1) * (0.6 + 0.5 * smoothstep(head_model().chart.y0 / 0.8))[:, None]).astype(np.float32)
+    return (
+        thickness.reshape(-1, 1) * (0.6 + 0.5 * smoothstep(head_model().chart.y0 / 0.8))[:, None]
+    ).astype(np.float32)
 
 
 def _hair(identity: Identity, head: Array, broad: float) -> list[Part]:
     shell = head + _hair_offset(identity) * grid_normals(head, ROWS, COLUMNS)
-    parts = [Part(shell.astype(np.float32), ROWS, COLUMNS, _hair_texture(identity), HAIR, True, gloss=0.12)]
+    parts = [
+        Part(
+            shell.astype(np.float32), ROWS, COLUMNS, _hair_texture(identity), HAIR, True, gloss=0.12
+        )
+    ]
     if identity.hair_style in HAIR_LENGTH:
         rows, columns = 14, 33
         t, phi = _turn(rows, columns, 1.12, 2 * np.pi - 1.12)
@@ -138,7 +158,9 @@ def _hair(identity: Identity, head: Array, broad: float) -> list[Part]:
         z = HALF_DEPTH * 1.05 * wide * np.cos(phi) * np.where(np.cos(phi) > 0, 0.6, 1)
         texture = _hair_texture(identity)[:, ::2].copy()
         texture[..., 3] = 1
-        parts.append(Part(_grid(x, y, z), rows, columns, texture, HAIR, True, two_sided=True, gloss=0.10))
+        parts.append(
+            Part(_grid(x, y, z), rows, columns, texture, HAIR, True, two_sided=True, gloss=0.10)
+        )
     return parts
 
 
@@ -154,7 +176,9 @@ def _glasses(identity: Identity, settings: PhotoSettings) -> list[Part]:
         radius = 0.150 + 0.034 * t
         x = eye[0] + radius * 1.12 * np.sign(np.sin(phi)) * np.abs(np.sin(phi)) ** power
         y = eye[1] - 0.01 + radius * 0.92 * np.sign(np.cos(phi)) * np.abs(np.cos(phi)) ** power
-        parts.append(Part(_grid(x, y, eye[2] + 0.13 + 0 * x), 2, 25, frame, GLASSES, True, two_sided=True))
+        parts.append(
+            Part(_grid(x, y, eye[2] + 0.13 + 0 * x), 2, 25, frame, GLASSES, True, two_sided=True)
+        )
         edge = abs(eye[0]) + 0.19
         ends = np.array([[side * edge, eye[2] + 0.12], [side * HALF_WIDTH * 1.06, -0.05]])
         x = np.stack([ends[:, 0], ends[:, 0]])
@@ -163,7 +187,17 @@ def _glasses(identity: Identity, settings: PhotoSettings) -> list[Part]:
         parts.append(Part(_grid(x, y, z), 2, 2, frame, GLASSES, True, two_sided=True))
     x = np.array([[eyes[0, 0] + 0.15, eyes[1, 0] - 0.15]] * 2)
     y = eyes[:, 1].mean() + np.array([[0.035, 0.035], [0.005, 0.005]])
-    parts.append(Part(_grid(x, y, eyes[:, 2].mean() + 0.15 + 0 * x), 2, 2, frame, GLASSES, True, two_sided=True))
+    parts.append(
+        Part(
+            _grid(x, y, eyes[:, 2].mean() + 0.15 + 0 * x),
+            2,
+            2,
+            frame,
+            GLASSES,
+            True,
+            two_sided=True,
+        )
+    )
     return parts
 
 
@@ -179,7 +213,14 @@ def _torso(identity: Identity, settings: PhotoSettings) -> Part:
     t, phi = _turn(rows, columns, -np.pi, np.pi)
     y = -1.06 - 3.7 * t**1.25
     build = 1 + 0.05 * float(identity.shape[2])
-    wide = np.interp(y, [-4.8, -3.6, -2.1, -1.62, -1.36, -1.2, -1.06], [1.05, 1.0, 1.42, 1.46, 1.25, 0.72, 0.40]) * build
+    wide = (
+        np.interp(
+            y,
+            [-4.8, -3.6, -2.1, -1.62, -1.36, -1.2, -1.06],
+            [1.05, 1.0, 1.42, 1.46, 1.25, 0.72, 0.40],
+        )
+        * build
+    )
     deep = np.interp(y, [-4.8, -2.1, -1.4, -1.06], [0.6, 0.66, 0.52, 0.38])
     vertices = _grid(wide * np.sin(phi), y, -0.12 + deep * np.cos(phi))
     return Part(vertices, rows, columns, _clothes_texture(identity, settings), CLOTHES, False)

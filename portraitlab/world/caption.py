@@ -27,7 +27,8 @@ def caption(settings: PhotoSettings) -> str:
 def description(identity: Identity, settings: PhotoSettings) -> str:
     """The caption, the looks and the expression."""
     tone = int(abs(SKIN_TONES - identity.skin).sum(-1).argmin())
-    looks = f"{SKIN_WORDS[tone]} skin, {identity.hair_colour} {identity.hair_style} hair, {identity.eye_colour} eyes"
+    hair = f"{identity.hair_colour} {identity.hair_style} hair"
+    looks = f"{SKIN_WORDS[tone]} skin, {hair}, {identity.eye_colour} eyes"
     if identity.beard != "none":
         looks += f", {identity.beard}"
     if len(identity.moles):
@@ -36,5 +37,11 @@ def description(identity: Identity, settings: PhotoSettings) -> str:
         looks += ", freckles"
     made = int(settings.expression.argmax())
     face = EXPRESSION_NAMES[made] if settings.expression[made] > 0.45 else "calm"
-    turned = "turned left" if settings.yaw < -0.3 else "turned right" if settings.yaw > 0.3 else "frontal"
+    turned = (
+        "turned left"
+        if settings.yaw < -0.3
+        else "turned right"
+        if settings.yaw > 0.3
+        else "frontal"
+    )
     return f"{caption(settings)}, {looks}, {face}, {turned}"

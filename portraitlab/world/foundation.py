@@ -17,6 +17,7 @@ from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
 
 if TYPE_CHECKING:
     from portraitlab.backbone.diffusion import Backbone
+    from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.clip import ClipEncoder
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
@@ -33,8 +34,8 @@ def _listing(folder: Path) -> dict[str, Any]:
     path = folder / "foundation.json"
     if not path.exists():
         raise MissingWeights(
-            f"{path} is missing: the package was installed without its weights. Install it again, or "
-            "train them with `python -m portraitlab.world.train.all`"
+            f"{path} is missing: the package was installed without its weights. "
+            "Install it again, or train them with `python -m portraitlab.world.train.all`"
         )
     return json.loads(path.read_text())
 
@@ -43,7 +44,10 @@ def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
     """What foundation.json says of one model: config, sha256, how it was trained, quality."""
     listing = _listing(folder)
     if name not in listing:
-        raise MissingWeights(f"{folder / 'foundation.json'} has no model {name!r}; it has {', '.join(sorted(listing))}")
+        raise MissingWeights(
+            f"{folder / 'foundation.json'} has no model {name!r}; "
+            f"it has {', '.join(sorted(listing))}"
+        )
     return listing[name]
 
 
@@ -56,8 +60,14 @@ def _load(name: str, model: nn.Module, folder: Path) -> None:
         raise MissingWeights(f"{path} is missing. {remedy}")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != described["sha256"]:
-        raise MissingWeights(f"{path} has sha256 {found[:12]}…, foundation.json names {described['sha256'][:12]}…. {remedy}")
-    tensors = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+        raise MissingWeights(
+            f"{path} has sha256 {found[:12]}…, but foundation.json names "
+            f"{described['sha256'][:12]}…. {remedy}"
+        )
+    tensors = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in load_file(path).items()
+    }
     model.load_state_dict(tensors)
     model.eval().requires_grad_(False)
 
@@ -65,8 +75,12 @@ def _load(name: str, model: nn.Module, folder: Path) -> None:
 def load_face_model() -> LinearFaceModel:
     """The 3DMM of the world's heads at its 72 landmarks; computed, not learned."""
     model = landmark_model()
-    bases = (torch.from_numpy(array) for array in (model.mean, model.shape_basis, model.expression_basis))
-    return LinearFaceModel(*bases, keypoints=KEYPOINTS_FROM_72)
+    return LinearFaceModel(
+        torch.from_numpy(model.mean),
+        torch.from_numpy(model.shape_basis),
+        torch.from_numpy(model.expression_basis),
+        keypoints=KEYPOINTS_FROM_72,
+    )
 
 
 def load_regressor(folder: Path = WEIGHTS) -> FaceRegressor:
@@ -103,21 +117,27 @@ def load_clip(folder: Path = WEIGHTS) -> ClipEncoder:
     return model
 
 
+def load_autoencoder(folder: Path = WEIGHTS) -> UnshuffledAutoencoder:
+    """64 px images to 4 x 16 x 16 latents and back."""
+    from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
+
+    model = UnshuffledAutoencoder(entry("autoencoder", folder)["config"])
+    _load("autoencoder", model, folder)
+    return model
+
+
 def load_backbone(folder: Path = WEIGHTS) -> Backbone:
     """Autoencoder, text encoder (the CLIP-like's text tower), UNet and noise schedule."""
     from portraitlab.backbone.diffusion import Backbone
-    from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.text_to_image import PROMPT_LENGTH, make_scheduler, make_unet
     from portraitlab.world.tokenizer import WordTokenizer
 
-    autoencoder = UnshuffledAutoencoder(entry("autoencoder", folder)["config"])
-    _load("autoencoder", autoencoder, folder)
     described = entry("text_to_image", folder)
     unet = make_unet(described["config"])
     _load("text_to_image", unet, folder)
     return Backbone(
         unet=unet,
-        autoencoder=autoencoder,
+        autoencoder=load_autoencoder(folder),
         text_encoder=load_clip(folder).model.text_model,
         tokenizer=WordTokenizer(PROMPT_LENGTH),
         scheduler=make_scheduler(),

@@ -77,7 +77,11 @@ def make_identity(seed: int) -> Identity:
     skin = SKIN_TONES[low] * (1 - tone + low) + SKIN_TONES[min(low + 1, 6)] * (tone - low)
     skin = np.clip(skin + rng.normal(0, 0.018, 3), 0.1, 1).astype(np.float32)
     light = skin.mean() > 0.6
-    odds = np.array([0.22, 0.22, 0.16, 0.1, 0.16, 0.08, 0.06] if light else [0.5, 0.3, 0.06, 0.02, 0.02, 0.06, 0.04])
+    odds = np.array(
+        [0.22, 0.22, 0.16, 0.1, 0.16, 0.08, 0.06]
+        if light
+        else [0.5, 0.3, 0.06, 0.02, 0.02, 0.06, 0.04]
+    )
     hair_colour = str(rng.choice(list(HAIR_COLOURS), p=odds))
     hair = np.array(HAIR_COLOURS[hair_colour], np.float32) / 255
     eye_odds = [0.3, 0.25, 0.17, 0.13, 0.15] if light else [0.45, 0.03, 0.05, 0.04, 0.43]
@@ -86,10 +90,17 @@ def make_identity(seed: int) -> Identity:
     beard = str(rng.choice(BEARDS[1:])) if bearded else "none"
     styles = ["bald", "short", "cropped", "curly", "fringe"] if bearded else list(HAIR_STYLES)
     redness = rng.uniform(0, 1)
-    lips = skin * np.array([0.86, 0.60, 0.60]) * (1 - redness) + np.array([0.68, 0.25, 0.27]) * redness
+    lips = (
+        skin * np.array([0.86, 0.60, 0.60]) * (1 - redness) + np.array([0.68, 0.25, 0.27]) * redness
+    )
     mole_count = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.35, 0.2, 0.1]))
     moles = np.stack(
-        [rng.uniform(-0.5, 0.5, mole_count), rng.uniform(-0.75, 0.55, mole_count), rng.uniform(0.022, 0.042, mole_count)], -1
+        [
+            rng.uniform(-0.5, 0.5, mole_count),
+            rng.uniform(-0.75, 0.55, mole_count),
+            rng.uniform(0.022, 0.042, mole_count),
+        ],
+        -1,
     )
     return Identity(
         seed=seed,
@@ -97,7 +108,7 @@ def make_identity(seed: int) -> Identity:
         skin=skin,
         blush=float(rng.uniform(0, 0.5)),
         hair_colour=hair_colour,
-        hair=np.clip(hair + rng.normal(0, 0.02, 3), 0, 1).astype(np.float32),
+        hair=_tinted(hair, 0.02, rng),
         hair_style=str(rng.choice(styles)),
         hairline=float(rng.uniform(0.50, 0.74)),
         brow_thickness=float(rng.uniform(0.020, 0.058)),
@@ -105,7 +116,7 @@ def make_identity(seed: int) -> Identity:
         brow_tilt=float(rng.uniform(-0.16, 0.16)),
         brow_darkness=float(rng.uniform(0.45, 1.0)),
         eye_colour=eye_colour,
-        iris=np.clip(np.array(EYE_COLOURS[eye_colour]) / 255 + rng.normal(0, 0.03, 3), 0, 1).astype(np.float32),
+        iris=_tinted(np.array(EYE_COLOURS[eye_colour]) / 255, 0.03, rng),
         lips=np.clip(lips, 0, 1).astype(np.float32),
         eyelid=float(rng.uniform(0, 1)),
         freckles=float(rng.uniform(0.3, 1)) if rng.random() < 0.2 else 0.0,
@@ -114,4 +125,9 @@ def make_identity(seed: int) -> Identity:
         beard=beard,
         beard_density=float(rng.uniform(0.55, 1.0)),
         moles=moles.astype(np.float32),
-    )  # fmt: skip
+    )
+
+
+def _tinted(colour: Array, deviation: float, rng: np.random.Generator) -> Array:
+    """A colour a little off, as no two people's are the same."""
+    return np.clip(colour + rng.normal(0, deviation, 3), 0, 1).astype(np.float32)

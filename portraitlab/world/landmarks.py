@@ -35,7 +35,9 @@ def _jaw() -> list[tuple[float, float]]:
     points = []
     for angle in np.linspace(-1, 1, 17):
         bend = np.pi / 2 * abs(angle)
-        points.append((np.sign(angle) * 0.70 * np.sin(bend) ** 0.85, 0.12 - 1.06 * np.cos(bend) ** 0.9))
+        points.append(
+            (np.sign(angle) * 0.70 * np.sin(bend) ** 0.85, 0.12 - 1.06 * np.cos(bend) ** 0.9)
+        )
     return [(float(x), float(y)) for x, y in points]
 
 
@@ -68,7 +70,7 @@ def chart_points() -> list[tuple[float, float]]:
     base = [(x, NOSE_BASE_Y + 0.02 * (abs(x) > 0.07)) for x in (-0.11, -0.055, 0.0, 0.055, 0.11)]
     points = _jaw() + _brow(-1) + _brow(1) + bridge + base + _eye(-1) + _eye(1) + _lips()
     assert len(points) == 68
-    return points + [(-EYE_X, EYE_Y), (EYE_X, EYE_Y), (-0.42, 0.62), (0.42, 0.62)]
+    return [*points, (-EYE_X, EYE_Y), (EYE_X, EYE_Y), (-0.42, 0.62), (0.42, 0.62)]
 
 
 KEYPOINTS_FROM_72 = (68, 69, 30, 48, 54)

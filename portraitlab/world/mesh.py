@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 ROWS, COLUMNS = 92, 85
 HALF_WIDTH, HALF_HEIGHT, HALF_DEPTH = 0.74, 1.0, 0.88
@@ -48,10 +49,12 @@ class Chart:
 
     @property
     def x0(self) -> Array:
+        """Front-plane x: to the image's right."""
         return (HALF_WIDTH * np.cos(self.theta) * np.sin(self.phi)).astype(np.float32)
 
     @property
     def y0(self) -> Array:
+        """Front-plane y: up."""
         return (HALF_HEIGHT * np.sin(self.theta)).astype(np.float32)
 
     @property
@@ -150,6 +153,7 @@ def shape_fields(chart: Chart) -> Array:
     eye_x = x - side * EYE_X
     nose = bump(x, y, 0, -0.12, 0.13, 0.13)
     mouth = bump(x, y, 0, MOUTH_Y, 0.26, 0.13)
+    cheek = _pair(x, y, 0.5, -0.3, 0.2, 0.25)
     zero = np.zeros_like(x)
     fields = [
         (0.070 * x, zero, zero),
@@ -166,7 +170,7 @@ def shape_fields(chart: Chart) -> Array:
         (0.17 * x * mouth, zero, zero),
         (zero, 0.30 * (y - MOUTH_Y) * bump(x, y, 0, MOUTH_Y, 0.24, 0.085), 0.02 * mouth),
         (zero, 0.035 * bump(x, y, 0, MOUTH_Y, 0.4, 0.16), zero),
-        (0.04 * side * _pair(x, y, 0.5, -0.3, 0.2, 0.25), zero, 0.03 * _pair(x, y, 0.4, -0.25, 0.18, 0.18)),
+        (0.04 * side * cheek, zero, 0.03 * _pair(x, y, 0.4, -0.25, 0.18, 0.18)),
         (zero, 0.07 * smoothstep((y - 0.3) / 0.7), 0.05 * bump(x, y, 0, 0.6, 0.4, 0.2)),
     ]  # fmt: skip
     return _stack(fields, front, everywhere=(0, 1, 2, 15))
@@ -232,7 +236,7 @@ def _stacked_bases() -> Array:
 
 
 def surface_points(x0: Array, y0: Array) -> tuple[Array, Array, Array]:
-    """Mean [K, 3], shape basis [S, K, 3] and expression basis [E, K, 3] of chart points (x0, y0)."""
+    """Mean [K, 3], shape [S, K, 3] and expression basis [E, K, 3] of chart points (x0, y0)."""
     theta = np.arcsin(np.clip(np.asarray(y0, np.float32) / HALF_HEIGHT, -1, 1))
     reach = HALF_WIDTH * np.maximum(np.cos(theta), 1e-3)
     phi = np.arcsin(np.clip(np.asarray(x0, np.float32) / reach, -1, 1))

@@ -32,7 +32,9 @@ def draw_triangles(
     rows, columns = texture.shape[0], texture.shape[1]
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        ax, ay, bx, by, cx, cy = points[a, 0], points[a, 1], points[b, 0], points[b, 1], points[c, 0], points[c, 1]  # fmt: skip
+        ax, ay = points[a, 0], points[a, 1]
+        bx, by = points[b, 0], points[b, 1]
+        cx, cy = points[c, 0], points[c, 1]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if area == 0.0 or (area > 0.0 and not two_sided):
             continue
@@ -61,7 +63,8 @@ def draw_triangles(
                 c1 = min(c0 + 1, columns - 1)
                 fr, fc = row - r0, column - c0
                 w00, w01, w10, w11 = (1 - fr) * (1 - fc), (1 - fr) * fc, fr * (1 - fc), fr * fc
-                cover = w00 * texture[r0, c0, 3] + w01 * texture[r0, c1, 3] + w10 * texture[r1, c0, 3] + w11 * texture[r1, c1, 3]  # fmt: skip
+                cover = w00 * texture[r0, c0, 3] + w01 * texture[r0, c1, 3]
+                cover += w10 * texture[r1, c0, 3] + w11 * texture[r1, c1, 3]
                 if cover < 0.5:
                     continue
                 nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
@@ -74,12 +77,16 @@ def draw_triangles(
                 diffuse = max(0.0, nx * light[0] + ny * light[1] + nz * light[2])
                 # half-way vector between the light and the viewer at +z
                 hx, hy, hz = light[0], light[1], light[2] + 1.0
-                half = max(0.0, (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz))
+                half = max(
+                    0.0, (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
+                )
                 gloss = light[9] * half**24
                 shade = 0.75 + 0.25 * nz
                 for k in range(3):
-                    albedo = w00 * texture[r0, c0, k] + w01 * texture[r0, c1, k] + w10 * texture[r1, c0, k] + w11 * texture[r1, c1, k]  # fmt: skip
-                    colours[py, px, k] = albedo * (light[6 + k] * shade + light[3 + k] * diffuse) + gloss * light[3 + k]  # fmt: skip
+                    albedo = w00 * texture[r0, c0, k] + w01 * texture[r0, c1, k]
+                    albedo += w10 * texture[r1, c0, k] + w11 * texture[r1, c1, k]
+                    lit = light[6 + k] * shade + light[3 + k] * diffuse
+                    colours[py, px, k] = albedo * lit + gloss * light[3 + k]
                 depth[py, px] = z
                 labels[py, px] = label
 
@@ -93,8 +100,9 @@ def grid_normals(vertices: Array, rows: int, columns: int) -> Array:
         for c in range(columns):
             left, right = max(c - 1, 0), min(c + 1, columns - 1)
             i, j, k, m = up + c, down + c, r * columns + left, r * columns + right
-            ax, ay, az = vertices[j, 0] - vertices[i, 0], vertices[j, 1] - vertices[i, 1], vertices[j, 2] - vertices[i, 2]  # fmt: skip
-            bx, by, bz = vertices[m, 0] - vertices[k, 0], vertices[m, 1] - vertices[k, 1], vertices[m, 2] - vertices[k, 2]  # fmt: skip
+            ax, ay = vertices[j, 0] - vertices[i, 0], vertices[j, 1] - vertices[i, 1]
+            bx, by = vertices[m, 0] - vertices[k, 0], vertices[m, 1] - vertices[k, 1]
+            az, bz = vertices[j, 2] - vertices[i, 2], vertices[m, 2] - vertices[k, 2]
             nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
             scale = 1.0 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
             n = r * columns + c
@@ -103,7 +111,7 @@ def grid_normals(vertices: Array, rows: int, columns: int) -> Array:
 
 
 def grid_triangles(rows: int, columns: int) -> np.ndarray:
-    """Triangles [2 (rows-1)(columns-1), 3] of a grid, facing outward for a head seen from outside."""
+    """Triangles [2 (rows-1)(columns-1), 3] of a grid whose front faces the viewer."""
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     first, second = np.stack([a, c, b], -1), np.stack([b, c, d], -1)

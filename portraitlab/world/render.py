@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from portraitlab.world.background import apply_style, draw_background
 from portraitlab.world.body import HEAD, person_parts
@@ -63,36 +63,44 @@ class Photo:
 
     @property
     def landmarks(self) -> Array:
+        """68 points [68, 2]."""
         return self.face.landmarks
 
     @property
     def landmarks72(self) -> Array:
+        """72 points [72, 2]."""
         return self.face.landmarks72
 
     @property
     def keypoints(self) -> Array:
+        """Eyes, nose tip, mouth corners [5, 2]."""
         return self.face.keypoints
 
     @property
     def face_mask(self) -> NDArray[np.bool_]:
+        """Where the face is [H, W]."""
         return self.face.face_mask
 
     @property
     def shape(self) -> Array:
+        """True shape coefficients [16]."""
         return self.face.shape
 
     @property
     def expression(self) -> Array:
+        """True expression coefficients [8]."""
         return self.face.expression
 
     @property
     def pose(self) -> Array:
+        """True pose [6]."""
         return self.face.pose
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """[3, 3]: roll in the image plane after pitch after yaw; positive yaw turns to the image's right."""
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)  # fmt: skip
+    """[3, 3]: roll after pitch after yaw; positive yaw turns to the image's right."""
+    cy, cp, cr = np.cos([yaw, pitch, roll])
+    sy, sp, sr = np.sin([yaw, pitch, roll])
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
@@ -102,7 +110,9 @@ def rotation(yaw: float, pitch: float, roll: float) -> Array:
 def project(points: Array, pose: Array) -> Array:
     """Weak perspective: head units [K, 3] to image fractions [K, 2]."""
     turned = points @ rotation(*pose[:3]).T
-    return np.stack([pose[4] + pose[3] * turned[:, 0], pose[5] - pose[3] * turned[:, 1]], -1).astype(np.float32)
+    return np.stack(
+        [pose[4] + pose[3] * turned[:, 0], pose[5] - pose[3] * turned[:, 1]], -1
+    ).astype(np.float32)
 
 
 def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 64) -> Photo:
@@ -118,7 +128,9 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
     if not people:
         raise ValueError("a scene needs at least one person; got none")
     if not 32 <= size <= 1024:
-        raise ValueError(f"size={size} is outside 32 to 1024 pixels; the world is made for 64 to 256")
+        raise ValueError(
+            f"size={size} is outside 32 to 1024 pixels; the world is made for 64 to 256"
+        )
     fine = size * SUPERSAMPLING
     first_identity, scene = people[0]
     colours = np.ascontiguousarray(draw_background(scene, first_identity.seed, fine), np.float32)
@@ -127,22 +139,33 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
     light = _light(scene)
     for order, (identity, settings) in enumerate(people):
         _draw_person(identity, settings, order, light, colours, depth, labels)
-    image = cv2.resize(colours, (size, size), interpolation=cv2.INTER_AREA)
+    image = _reduced(colours)
     image = apply_style(np.clip(image * scene.exposure, 0, 1), scene.style)
-    cover = cv2.resize((labels > 0).astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    cover = _reduced((labels > 0).astype(np.float32)[..., None])[..., 0]
     heads = labels[::SUPERSAMPLING, ::SUPERSAMPLING]
     return Photo(
         image=np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8),
         person_mask=cover > 0.5,
-        faces=tuple(_face(identity, settings, heads, order) for order, (identity, settings) in enumerate(people)),
+        faces=tuple(_face(*person, heads, order) for order, person in enumerate(people)),
         caption=caption(scene),
         description=description(first_identity, scene),
     )  # fmt: skip
 
 
+def _reduced(fine: Array) -> Array:
+    """Mean over blocks of SUPERSAMPLING pixels a side."""
+    size, channels = fine.shape[0] // SUPERSAMPLING, fine.shape[2]
+    blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, channels)
+    return blocks.mean((1, 3), dtype=np.float32)
+
+
 def _light(scene: PhotoSettings) -> Array:
     azimuth, elevation = scene.light_azimuth, scene.light_elevation
-    direction = (np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation))
+    direction = (
+        np.sin(azimuth) * np.cos(elevation),
+        np.sin(elevation),
+        np.cos(azimuth) * np.cos(elevation),
+    )
     directional, ambient = LIGHTS[scene.light]
     return np.array([*direction, *directional, *ambient, 0.0], np.float32)
 
@@ -157,7 +180,9 @@ def _topology(rows: int, columns: int, height: int, width: int) -> tuple[NDArray
         _TRIANGLES[rows, columns] = grid_triangles(rows, columns)
     key = (rows, columns, height, width)
     if key not in _UV:
-        r, c = np.meshgrid(np.linspace(0, height - 1, rows), np.linspace(0, width - 1, columns), indexing="ij")
+        r, c = np.meshgrid(
+            np.linspace(0, height - 1, rows), np.linspace(0, width - 1, columns), indexing="ij"
+        )
         _UV[key] = np.stack([r.ravel(), c.ravel()], -1).astype(np.float32)
     return _TRIANGLES[rows, columns], _UV[key]
 
@@ -184,16 +209,18 @@ def _draw_person(
         triangles, uv = _topology(part.rows, part.columns, *part.texture.shape[:2])
         light[9] = part.gloss
         label = 16 * order + part.label
-        draw_triangles(points, normals, uv, triangles, part.texture, light, label, part.two_sided, colours, depth, labels)  # fmt: skip
+        surface = (points, normals, uv, triangles, part.texture)
+        draw_triangles(*surface, light, label, part.two_sided, colours, depth, labels)
 
 
-def _face(identity: Identity, settings: PhotoSettings, labels: NDArray[np.int32], order: int) -> Face:
+def _face(
+    identity: Identity, settings: PhotoSettings, labels: NDArray[np.int32], order: int
+) -> Face:
     points = project(landmark_model().points(identity.shape, settings.expression), settings.pose)
     size = labels.shape[0]
-    outline = np.concatenate([points[:17], points[[71, 70]]])
-    area = np.zeros(labels.shape, np.uint8)
-    hull = cv2.convexHull(np.round(outline * size - 0.5).astype(np.int32))
-    cv2.fillConvexPoly(area, hull, 1)
+    outline = np.concatenate([points[:17], points[[71, 70]]]) * size - 0.5
+    area = Image.new("1", (size, size))
+    ImageDraw.Draw(area).polygon([(float(x), float(y)) for x, y in outline], fill=1)
     return Face(
         identity=identity.seed,
         landmarks=points[:68],
@@ -202,17 +229,22 @@ def _face(identity: Identity, settings: PhotoSettings, labels: NDArray[np.int32]
         shape=identity.shape,
         expression=settings.expression,
         pose=settings.pose,
-        face_mask=(area > 0) & (labels == 16 * order + HEAD),
+        face_mask=np.asarray(area) & (labels == 16 * order + HEAD),
     )
 
 
 def render_photo(identity_seed: int, photo_seed: int, size: int = 64) -> Photo:
     """The portrait of a pair of seeds; the same pair gives the same pixels everywhere."""
-    return render_scene([(make_identity(identity_seed), make_settings(identity_seed, photo_seed))], size)
+    return render_scene(
+        [(make_identity(identity_seed), make_settings(identity_seed, photo_seed))], size
+    )
 
 
 def render_group(
-    identity_seeds: Sequence[int], photo_seed: int, places: Sequence[tuple[float, float, float]], size: int = 64
+    identity_seeds: Sequence[int],
+    photo_seed: int,
+    places: Sequence[tuple[float, float, float]],
+    size: int = 64,
 ) -> Photo:
     """Several people in one photo; places: x, y and scale (image fractions) of each head.
 
@@ -220,7 +252,9 @@ def render_group(
         ValueError: when there are not as many places as identities.
     """
     if len(identity_seeds) != len(places):
-        raise ValueError(f"{len(identity_seeds)} identities but {len(places)} places; give one place a person")
+        raise ValueError(
+            f"{len(identity_seeds)} identities but {len(places)} places; give one place a person"
+        )
     people = [
         (make_identity(seed), replace(make_settings(seed, photo_seed), x=x, y=y, scale=scale))
         for seed, (x, y, scale) in zip(identity_seeds, places, strict=True)
@@ -228,7 +262,9 @@ def render_group(
     return render_scene(people, size)
 
 
-def render_body(identity_seed: int, photo_seed: int, framing: str = "half", size: int = 128) -> Photo:
+def render_body(
+    identity_seed: int, photo_seed: int, framing: str = "half", size: int = 128
+) -> Photo:
     """A half or full body with a small face (FPGA's tables 1 and 2).
 
     Raises:
@@ -239,13 +275,25 @@ def render_body(identity_seed: int, photo_seed: int, framing: str = "half", size
         raise ValueError(f"framing={framing!r} is unknown; choose half or full")
     scale, y = frames[framing]
     settings = make_settings(identity_seed, photo_seed)
-    return render_scene([(make_identity(identity_seed), replace(settings, scale=scale, x=0.5, y=y))], size)
+    return render_scene(
+        [(make_identity(identity_seed), replace(settings, scale=scale, x=0.5, y=y))], size
+    )
 
 
-def render_views(identity_seed: int, photo_seed: int, yaws: Sequence[float], size: int = 64) -> list[Photo]:
+def render_views(
+    identity_seed: int, photo_seed: int, yaws: Sequence[float], size: int = 64
+) -> list[Photo]:
     """One moment seen from cameras at the given yaws (radians) around the person (IC-Portrait)."""
     identity, settings = make_identity(identity_seed), make_settings(identity_seed, photo_seed)
     return [
-        render_scene([(identity, replace(settings, yaw=settings.yaw + yaw, body_turn=settings.body_turn + yaw))], size)
+        render_scene(
+            [
+                (
+                    identity,
+                    replace(settings, yaw=settings.yaw + yaw, body_turn=settings.body_turn + yaw),
+                )
+            ],
+            size,
+        )
         for yaw in yaws
     ]

@@ -1,4 +1,4 @@
-"""What differs between photos of one person: expression, pose, light, clothes, background, style."""
+"""What differs between photos of one person: expression, pose, light, clothes and the rest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class PhotoSettings:
 
     expression [8] in about [0, 1]; yaw, pitch, roll of the head in radians; scale: image fraction
     per head unit; x, y: image fractions of the head's centre; light_azimuth (positive: from the
-    image's right) and light_elevation in radians; gaze: offset of the irises in chart units; body_turn: yaw of the camera in radians.
+    image's right) and light_elevation in radians; gaze: offset of the irises in chart
+    units; body_turn: the camera's yaw in radians.
     """
 
     seed: int

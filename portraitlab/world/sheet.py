@@ -1,6 +1,6 @@
 """A contact sheet of the world: rows are identities, columns photos.
 
-    python -m portraitlab.world.sheet --out sheet.png
+python -m portraitlab.world.sheet --out sheet.png
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ from portraitlab.world.splits import IDENTITIES
 
 def contact_sheet(identities: Sequence[int], photos: int, size: int) -> NDArray[np.uint8]:
     """[len(identities) * size, photos * size, 3]: one identity a row."""
-    rows = [np.concatenate([render_photo(i, p, size).image for p in range(photos)], 1) for i in identities]
+    rows = [
+        np.concatenate([render_photo(i, p, size).image for p in range(photos)], 1)
+        for i in identities
+    ]
     return np.concatenate(rows, 0)
 
 
 def main() -> None:
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("sheet.png"))
     parser.add_argument("--identities", type=int, default=8)

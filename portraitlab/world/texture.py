@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from portraitlab.world.identity import Identity
@@ -57,7 +56,14 @@ def _face_window() -> tuple[slice, slice, Array, Array]:
 def noise(rng: np.random.Generator, rows: int, columns: int, shape: tuple[int, int]) -> Array:
     """Smooth noise of unit variance at the grain of rows x columns, [shape]."""
     coarse = rng.standard_normal((rows, columns)).astype(np.float32)
-    return cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return _between(rows, shape[0]) @ coarse @ _between(columns, shape[1]).T
+
+
+@lru_cache(maxsize=64)
+def _between(few: int, many: int) -> Array:
+    """Weights [many, few] of linear interpolation between the centres of `few` equal cells."""
+    place = np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)
+    return np.clip(1 - np.abs(place[:, None] - np.arange(few)), 0, 1).astype(np.float32)
 
 
 def _blend(image: Array, alpha: Array, colour: Array) -> None:
@@ -86,14 +92,22 @@ def _base(identity: Identity) -> Array:
     _paint_lips(face, x, y, identity)
     _paint_brows(face, x, y, identity)
     for mole_x, mole_y, radius in identity.moles:
-        _blend(face, 0.85 * smoothstep(1.5 - np.hypot(x - mole_x, y - mole_y) / radius), skin * 0.35)
+        _blend(
+            face, 0.85 * smoothstep(1.5 - np.hypot(x - mole_x, y - mole_y) / radius), skin * 0.35
+        )
     return texture
 
 
-def _paint_freckles(face: Array, x: Array, y: Array, identity: Identity, rng: np.random.Generator) -> None:
+def _paint_freckles(
+    face: Array, x: Array, y: Array, identity: Identity, rng: np.random.Generator
+) -> None:
     grain = smoothstep((noise(rng, 70, 70, x.shape) - 0.5) * 2)
     where = bump(np.abs(x), y, 0.25, -0.08, 0.22, 0.13)
-    _blend(face, identity.freckles * 0.8 * grain * where, identity.skin * np.array([0.72, 0.5, 0.38], np.float32))
+    _blend(
+        face,
+        identity.freckles * 0.8 * grain * where,
+        identity.skin * np.array([0.72, 0.5, 0.38], np.float32),
+    )
 
 
 def _paint_wrinkles(face: Array, x: Array, y: Array, identity: Identity, dark: Array) -> None:
@@ -104,7 +118,9 @@ def _paint_wrinkles(face: Array, x: Array, y: Array, identity: Identity, dark: A
     _blend(face, identity.wrinkles * np.clip(0.55 * folds + 0.35 * lines, 0, 1), dark)
 
 
-def _paint_beard(face: Array, x: Array, y: Array, identity: Identity, rng: np.random.Generator) -> None:
+def _paint_beard(
+    face: Array, x: Array, y: Array, identity: Identity, rng: np.random.Generator
+) -> None:
     if identity.beard == "none":
         return
     chin = smoothstep((-y - 0.56) / 0.08) * smoothstep((0.30 - np.abs(x)) / 0.08)
@@ -135,15 +151,25 @@ def _paint_lips(face: Array, x: Array, y: Array, identity: Identity) -> None:
     _blend(face, gap, np.array([0.22, 0.06, 0.07], np.float32))
     teeth = smoothstep((MOUTH_BAND * 0.95 - (y - MOUTH_Y - MOUTH_BAND * 0.25)) / 0.003)
     teeth = teeth * (y - MOUTH_Y > MOUTH_BAND * 0.15) * (band < MOUTH_BAND * 0.9)
-    _blend(face, teeth * (np.abs(x) < MOUTH_HALF_WIDTH * 0.72), np.array([0.93, 0.92, 0.88], np.float32))
+    _blend(
+        face,
+        teeth * (np.abs(x) < MOUTH_HALF_WIDTH * 0.72),
+        np.array([0.93, 0.92, 0.88], np.float32),
+    )
 
 
 def _paint_brows(face: Array, x: Array, y: Array, identity: Identity) -> None:
     u = (np.abs(x) - 0.28) / 0.18
     centre = BROW_Y + identity.brow_arch * (1 - u**2) - identity.brow_tilt * 0.25 * u
     thickness = identity.brow_thickness * (1 - 0.45 * smoothstep(u))
-    alpha = smoothstep((thickness - np.abs(y - centre)) / 0.016 + 0.5) * smoothstep((1.05 - np.abs(u)) / 0.18)
-    colour = identity.hair * 0.7 if identity.hair_colour not in ("white", "blonde") else identity.hair * 0.62
+    alpha = smoothstep((thickness - np.abs(y - centre)) / 0.016 + 0.5) * smoothstep(
+        (1.05 - np.abs(u)) / 0.18
+    )
+    colour = (
+        identity.hair * 0.7
+        if identity.hair_colour not in ("white", "blonde")
+        else identity.hair * 0.62
+    )
     _blend(face, alpha * identity.brow_darkness, colour)
 
 
@@ -164,7 +190,9 @@ def head_texture(identity: Identity, settings: PhotoSettings) -> Array:
     gaze_x, gaze_y = settings.gaze
     radius = np.hypot(x - np.sign(x) * EYE_X - gaze_x, (y - EYE_Y - 0.006 - gaze_y) * 1.0)
     _blend(face, eye * smoothstep((0.070 - radius) / 0.012), identity.iris)
-    _blend(face, eye * smoothstep((0.033 - radius) / 0.010), np.array([0.03, 0.03, 0.04], np.float32))
+    _blend(
+        face, eye * smoothstep((0.033 - radius) / 0.010), np.array([0.03, 0.03, 0.04], np.float32)
+    )
     lash = bump(v - lid, 0 * u, 0, 0, 0.17, 1) * (np.abs(u) < 1.08)
     _blend(face, 0.85 * lash, np.array([0.10, 0.07, 0.07], np.float32))
     return texture

@@ -37,9 +37,11 @@ class WordTokenizer:
 
     @property
     def size(self) -> int:
+        """Number of different tokens."""
         return len(VOCABULARY) + UNKNOWN + 1
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Token numbers [B, length] of texts."""
         rows = torch.full((len(texts), self.length), PAD)
         for row, text in zip(rows, texts, strict=True):
             numbers = [self._index.get(word, UNKNOWN) for word in _words(text)][: self.length - 2]

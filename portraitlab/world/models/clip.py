@@ -15,13 +15,14 @@ TEXT_LENGTH = 56
 CONFIG = {
     "projection_dim": 96,
     "text_config": {
-        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "max_position_embeddings": TEXT_LENGTH, "vocab_size": WordTokenizer(TEXT_LENGTH).size,
+        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "max_position_embeddings": TEXT_LENGTH,
+        "vocab_size": WordTokenizer(TEXT_LENGTH).size,
         "bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD,
     },
     "vision_config": {
-        "hidden_size": 160, "intermediate_size": 480, "num_hidden_layers": 4, "num_attention_heads": 5,
-        "image_size": 64, "patch_size": 8,
+        "hidden_size": 160, "intermediate_size": 480, "num_hidden_layers": 4,
+        "num_attention_heads": 5, "image_size": 64, "patch_size": 8,
     },
 }  # fmt: skip
 

@@ -12,11 +12,11 @@ from transformers import ConvNextV2Config, ConvNextV2Model, ResNetConfig, ResNet
 CROP_SIZE = 48
 EMBEDDING = 128
 RESNET = {
-    "embedding_size": 32, "hidden_sizes": [48, 96, 192], "depths": [1, 2, 2], "layer_type": "basic",
-    "num_channels": 3,
+    "embedding_size": 32, "hidden_sizes": [48, 96, 192], "depths": [1, 2, 2],
+    "layer_type": "basic", "num_channels": 3,
 }  # fmt: skip
 CONVNEXT = {
-    "hidden_sizes": [64, 128, 192], "depths": [2, 2, 2], "num_stages": 3, "patch_size": 4,
+    "hidden_sizes": [48, 96, 160], "depths": [2, 2, 2], "num_stages": 3, "patch_size": 4,
     "num_channels": 3,
 }  # fmt: skip
 
@@ -24,34 +24,42 @@ CONVNEXT = {
 class Recogniser(nn.Module):
     """Aligned crops [B, 3, 48, 48] in [-1, 1] to unit embeddings [B, 128].
 
-    The backbones reduce by four before their first block, so the crop is enlarged twofold first:
-    eyes a few pixels wide would not survive otherwise.
+    trunk: gives feature maps of `features` numbers in all for crops of trunk_size pixels.
     """
 
     crop_size = CROP_SIZE
     global_dim = EMBEDDING
 
-    def __init__(self, trunk: nn.Module, channels: int) -> None:
+    def __init__(self, trunk: nn.Module, trunk_size: int, features: int) -> None:
         super().__init__()
         self.trunk = trunk
-        self.head = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(channels), nn.Linear(channels, EMBEDDING))
+        self.trunk_size = trunk_size
+        # faces are aligned, so where a feature lies matters: the grid is kept instead of its mean
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.BatchNorm1d(features), nn.Linear(features, EMBEDDING)
+        )
 
     def forward(self, crops: Tensor) -> Tensor:
-        fine = functional.interpolate(crops, scale_factor=2, mode="bilinear")
-        features = self.trunk(fine).last_hidden_state
-        # faces are aligned, so where a feature lies matters: a coarse grid instead of a mean
-        return functional.normalize(self.head(functional.adaptive_avg_pool2d(features, 3)), dim=-1)
+        """Unit embeddings [B, 128]."""
+        if crops.shape[-1] != self.trunk_size:
+            crops = functional.interpolate(crops, size=self.trunk_size, mode="bilinear")
+        return functional.normalize(self.head(self.trunk(crops).last_hidden_state), dim=-1)
 
 
 class ResidualRecogniser(Recogniser):
-    """A small ResNet (He et al., CVPR 2016)."""
+    """A small ResNet (He et al., CVPR 2016).
+
+    It reduces by four before its first block, so the crop is enlarged first: eyes a few pixels
+    wide would not survive otherwise.
+    """
 
     def __init__(self, config: dict = RESNET) -> None:
-        super().__init__(ResNetModel(ResNetConfig(**config)), 9 * config["hidden_sizes"][-1])
+        super().__init__(ResNetModel(ResNetConfig(**config)), 64, 16 * config["hidden_sizes"][-1])
 
 
 class ConvNextRecogniser(Recogniser):
     """A small ConvNeXt V2 (Woo et al., CVPR 2023): patches and depthwise convolutions."""
 
     def __init__(self, config: dict = CONVNEXT) -> None:
-        super().__init__(ConvNextV2Model(ConvNextV2Config(**config)), 9 * config["hidden_sizes"][-1])
+        trunk = ConvNextV2Model(ConvNextV2Config(**config))
+        super().__init__(trunk, CROP_SIZE, 9 * config["hidden_sizes"][-1])

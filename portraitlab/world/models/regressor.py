@@ -27,7 +27,9 @@ class FaceRegressor(nn.Module):
     pose_scale: Tensor
     pose_mean: Tensor
 
-    def __init__(self, face_model: LinearFaceModel, config: dict = CONFIG, image_size: int = 64) -> None:
+    def __init__(
+        self, face_model: LinearFaceModel, config: dict = CONFIG, image_size: int = 64
+    ) -> None:
         super().__init__()
         self.face_model = face_model
         self.image_size = image_size
@@ -52,6 +54,7 @@ class FaceRegressor(nn.Module):
         return FaceCoefficients(shape, expression, pose), score[:, 0]
 
     def forward(self, images: Tensor) -> FaceGeometry:
+        """Keypoints, face score and coefficients of the one face of each image."""
         coefficients, logit = self.estimate(images)
         keypoints = self.face_model.keypoints(coefficients)
         return FaceGeometry(keypoints, torch.sigmoid(logit), coefficients)

@@ -1,12 +1,12 @@
 """Train the world's autoencoder.
 
-    python -m portraitlab.world.train.autoencoder --minutes 15
+python -m portraitlab.world.train.autoencoder --minutes 15
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from portraitlab.world.models.autoencoder import CONFIG, UnshuffledAutoencoder
@@ -26,12 +26,13 @@ def _edges(images: Tensor) -> Tensor:
 
 
 def main() -> None:
+    """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=15)
     photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
 
-    def loss(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(model: UnshuffledAutoencoder, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         images = photos.pixels(index).to(budget.device)
         weight = 1 + (PERSON_WEIGHT - 1) * photos.masks(index).to(budget.device)
@@ -45,17 +46,29 @@ def main() -> None:
             "kl": KL_WEIGHT * posterior.kl().float().mean() / posterior.mean[0].numel() * 10,
         }
 
-    def watch(model: nn.Module) -> str:
+    def watch(model: UnshuffledAutoencoder) -> str:
         return f"psnr {psnr(model, check, budget):.2f} dB"
 
-    model = train("autoencoder", UnshuffledAutoencoder(), loss, budget, 2e-3, average=0.998, watch=watch)
-    ship("autoencoder", model, CONFIG, model.training_record | {"psnr_db": round(psnr(model, check, budget), 2)})
+    trained = train(
+        "autoencoder", UnshuffledAutoencoder(), loss, budget, 2e-3, average=0.998, watch=watch
+    )
+    model = trained.model
+    ship(
+        "autoencoder",
+        model,
+        CONFIG,
+        trained.record | {"psnr_db": round(psnr(model, check, budget), 2)},
+    )
 
 
 @torch.no_grad()
-def psnr(model: nn.Module, photos: TrainingPhotos, budget: Budget, count: int = 256) -> float:
+def psnr(
+    model: UnshuffledAutoencoder, photos: TrainingPhotos, budget: Budget, count: int = 256
+) -> float:
     """Mean peak signal-to-noise ratio of round trips, in decibels."""
-    images = photos.pixels(torch.arange(0, len(photos), len(photos) // count)[:count]).to(budget.device)
+    images = photos.pixels(torch.arange(0, len(photos), len(photos) // count)[:count]).to(
+        budget.device
+    )
     model.to(budget.device)
     decoded = model.decode(model.encode(images).latent_dist.mode()).sample.clamp(-1, 1)
     error = ((decoded - images) / 2).square().mean(dim=(1, 2, 3))

@@ -1,12 +1,12 @@
 """Train the world's CLIP-like image and text encoders on descriptions.
 
-    python -m portraitlab.world.train.clip --minutes 10
+python -m portraitlab.world.train.clip --minutes 10
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from portraitlab.alignment import align
 from portraitlab.world.models.clip import CONFIG, ClipEncoder
@@ -17,7 +17,9 @@ from portraitlab.world.train.ship import ship
 BATCH = 96
 
 
-def _half_descriptions(photos: TrainingPhotos, index: Tensor, generator: torch.Generator) -> list[str]:
+def _half_descriptions(
+    photos: TrainingPhotos, index: Tensor, generator: torch.Generator
+) -> list[str]:
     """Captions for some images and whole descriptions for others, as web texts differ in detail."""
     full = torch.rand(len(index), generator=generator) < 0.7
     return [
@@ -27,27 +29,34 @@ def _half_descriptions(photos: TrainingPhotos, index: Tensor, generator: torch.G
 
 
 def main() -> None:
+    """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=10)
     photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
 
-    def loss(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(model: ClipEncoder, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         images = photos.pixels(index)
         texts = _half_descriptions(photos, index, generator)
-        # every third batch shows matted face crops, so that patch tokens of references mean something
+        # every third batch shows matted face crops, as references are shown
         if torch.rand((), generator=generator) < 0.34:
             matted = images * photos.masks(index)
             images = align(matted, torch.from_numpy(photos.keypoints[index.numpy()]), 64)
             texts = [photos.descriptions[i] for i in index.tolist()]
         return {"contrast": model.contrastive_loss(images.to(budget.device), texts)}
 
-    def watch(model: nn.Module) -> str:
+    def watch(model: ClipEncoder) -> str:
         return f"own image first of 16: {retrieval(model, check):.3f}"
 
-    model = train("clip", ClipEncoder(), loss, budget, 1e-3, weight_decay=0.05, watch=watch)
-    ship("clip", model, CONFIG, model.training_record | {"retrieval_of_16": round(retrieval(model, check), 3)})
+    trained = train("clip", ClipEncoder(), loss, budget, 1e-3, weight_decay=0.05, watch=watch)
+    model = trained.model
+    ship(
+        "clip",
+        model,
+        CONFIG,
+        trained.record | {"retrieval_of_16": round(retrieval(model, check), 3)},
+    )
 
 
 @torch.no_grad()
@@ -56,7 +65,9 @@ def retrieval(model: ClipEncoder, photos: TrainingPhotos, groups: int = 40) -> f
     model.cpu().eval()
     index = torch.arange(groups * 16) * (len(photos) // (groups * 16))
     images = model.image_embedding(photos.pixels(index)).unflatten(0, (groups, 16))
-    texts = model.text_embedding([photos.captions[i] for i in index.tolist()]).unflatten(0, (groups, 16))
+    texts = model.text_embedding([photos.captions[i] for i in index.tolist()]).unflatten(
+        0, (groups, 16)
+    )
     return float(((texts @ images.mT).argmax(-1) == torch.arange(16)).float().mean())
 
 

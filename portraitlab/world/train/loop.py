@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Trained(Generic[Model]):
+    """A trained model, frozen on the CPU, and how it was trained."""
+
+    model: Model
+    record: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,9 @@ class Budget:
 def budget_arguments(description: str, minutes: float) -> Budget:
     """The command line that all the training scripts share."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--minutes", type=float, default=minutes, help="training time over all calls")
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help="training time over all calls"
+    )
     parser.add_argument("--work", type=Path, default=Path(".cache/portraitlab/work"))
     parser.add_argument("--cache", type=Path, default=Path(".cache/portraitlab"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -44,22 +56,28 @@ def budget_arguments(description: str, minutes: float) -> Budget:
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     given = parser.parse_args()
     return Budget(
-        given.minutes, given.work, given.cache, given.device, not given.full_precision, given.seed, given.workers
+        given.minutes,
+        given.work,
+        given.cache,
+        given.device,
+        not given.full_precision,
+        given.seed,
+        given.workers,
     )
 
 
 def train(
     name: str,
-    model: nn.Module,
-    loss: Callable[[nn.Module, torch.Generator], dict[str, Tensor]],
+    model: Model,
+    loss: Callable[[Model, torch.Generator], dict[str, Tensor]],
     budget: Budget,
     learning_rate: float,
     weight_decay: float = 0.01,
     warmup: int = 200,
     average: float = 0.0,
-    watch: Callable[[nn.Module], str] | None = None,
-) -> nn.Module:
-    """Train `model` on `loss` and return it (or its moving average) in eval mode.
+    watch: Callable[[Model], str] | None = None,
+) -> Trained[Model]:
+    """Train `model` on `loss`; gives it, or its moving average, in eval mode.
 
     Args:
         loss: takes the model and a CPU generator, gives named terms; their sum is minimised.
@@ -72,7 +90,9 @@ def train(
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
     fused = device.type == "cuda"
-    optimiser = torch.optim.AdamW(trained, learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=fused)
+    optimiser = torch.optim.AdamW(
+        trained, learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=fused
+    )
     averaged = copy.deepcopy(model).eval() if average else model
     step, spent = 0, 0.0
     if path.exists():
@@ -87,14 +107,19 @@ def train(
     last = saved = time.monotonic()
     while spent < total:
         generator = torch.Generator().manual_seed(budget.seed * 1_000_003 + step)
-        rate = learning_rate * min(1.0, (step + 1) / warmup) * min(1.0, 4 * (1 - spent / total) + 0.01)
+        rate = (
+            learning_rate * min(1.0, (step + 1) / warmup) * min(1.0, 4 * (1 - spent / total) + 0.01)
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         with torch.autocast(device.type, torch.bfloat16, enabled=budget.half):
             terms = loss(model, generator)
         value = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(value):
-            raise ValueError(f"{name}: loss is {value.item()} at step {step}; lower the learning rate {learning_rate}")
+            raise ValueError(
+                f"{name}: loss is {value.item()} at step {step}; "
+                f"lower the learning rate {learning_rate}"
+            )
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -108,16 +133,25 @@ def train(
         now = time.monotonic()
         spent, last = spent + now - last, now
         if now - saved > 120 or spent >= total:
-            _save(path, {"model": model.state_dict(), "averaged": averaged.state_dict(),
-                         "optimiser": optimiser.state_dict(), "step": step, "seconds": spent})  # fmt: skip
+            state = {
+                "model": model.state_dict(),
+                "averaged": averaged.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "seconds": spent,
+            }
+            _save(path, state)
             terms_now = " ".join(f"{key} {value:.4f}" for key, value in history.items())
             seen = watch(averaged.eval()) if watch else ""
             model.train()
             print(f"{name}: step {step}, {spent / 60:.1f} min, {terms_now} {seen}", flush=True)
             last = saved = time.monotonic()
     averaged.to("cpu").eval().requires_grad_(False)
-    averaged.training_record = {"steps": step, "minutes": round(spent / 60, 1), "device": budget.device, "seed": budget.seed}
-    return averaged
+    minutes = round(spent / 60, 1)
+    return Trained(
+        averaged,
+        {"steps": step, "minutes": minutes, "device": budget.device, "seed": budget.seed},
+    )
 
 
 @torch.no_grad()
@@ -131,9 +165,3 @@ def _save(path: Path, state: dict) -> None:
     part = path.with_suffix(f".part-{os.getpid()}")
     torch.save(state, part)
     os.replace(part, path)
-
-
-def log_line(work: Path, record: dict) -> None:
-    """Append one JSON line to the work folder's log."""
-    with (work / "log.jsonl").open("a") as file:
-        file.write(json.dumps(record) + "\n")

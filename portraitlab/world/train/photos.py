@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class TrainingPhotos:
         return FaceCoefficients(shape, expression, pose)
 
 
-def _render_identity(task: tuple[int, int]) -> tuple[list[NDArray[np.uint8]], ...]:
+def _render_identity(task: tuple[int, int]) -> tuple[list[Any], ...]:
     seed, photos = task
     shots = [render_photo(seed, photo) for photo in range(photos)]
     truth = [np.concatenate([shot.shape, shot.expression, shot.pose]) for shot in shots]
@@ -70,15 +71,22 @@ def _render_identity(task: tuple[int, int]) -> tuple[list[NDArray[np.uint8]], ..
     )
 
 
-def load_photos(split: str, identities: int, photos: int, cache: Path, workers: int) -> TrainingPhotos:
+def load_photos(
+    split: str, identities: int, photos: int, cache: Path, workers: int
+) -> TrainingPhotos:
     """Render `identities` of a split with `photos` each, or read what an earlier call rendered."""
     folder = cache / f"foundation-{RENDERER_VERSION}" / f"{split}-{identities}x{photos}"
     if not folder.exists():
         _render_split(split, identities, photos, folder, workers)
-    arrays = {name: np.load(folder / f"{name}.npy") for name in ("images", "person_masks", "truth", "keypoints")}
+    arrays = {
+        name: np.load(folder / f"{name}.npy")
+        for name in ("images", "person_masks", "truth", "keypoints")
+    }
     texts = json.loads((folder / "texts.json").read_text())
     order = np.repeat(np.arange(identities), photos)
-    return TrainingPhotos(identities=order, captions=texts["captions"], descriptions=texts["descriptions"], **arrays)
+    return TrainingPhotos(
+        identities=order, captions=texts["captions"], descriptions=texts["descriptions"], **arrays
+    )
 
 
 def _render_split(split: str, identities: int, photos: int, folder: Path, workers: int) -> None:
@@ -86,12 +94,18 @@ def _render_split(split: str, identities: int, photos: int, folder: Path, worker
     columns: tuple[list, ...] = ([], [], [], [], [], [])
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         done = pool.imap(_render_identity, tasks, chunksize=8)
-        for result in tqdm(done, total=len(tasks), desc=f"rendering {split}", unit="identity", mininterval=5):
+        for result in tqdm(
+            done, total=len(tasks), desc=f"rendering {split}", unit="identity", mininterval=5
+        ):
             for column, values in zip(columns, result, strict=True):
                 column.extend(values)
     part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
     part.mkdir(parents=True)
-    for name, column in zip(("images", "person_masks", "truth", "keypoints"), columns, strict=False):
+    for name, column in zip(
+        ("images", "person_masks", "truth", "keypoints"), columns, strict=False
+    ):
         np.save(part / f"{name}.npy", np.stack(column))
-    (part / "texts.json").write_text(json.dumps({"captions": columns[4], "descriptions": columns[5]}))
+    (part / "texts.json").write_text(
+        json.dumps({"captions": columns[4], "descriptions": columns[5]})
+    )
     part.rename(folder)

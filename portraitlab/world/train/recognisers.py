@@ -1,6 +1,6 @@
 """Train one of the world's face recognisers with an additive angular margin.
 
-    python -m portraitlab.world.train.recognisers --which judge --minutes 12
+python -m portraitlab.world.train.recognisers --which judge --minutes 12
 """
 
 from __future__ import annotations
@@ -27,27 +27,34 @@ from portraitlab.world.train.ship import ship
 
 BATCH = 96
 MARGIN, SCALE = 0.25, 24.0
+MARGIN_STEPS = 1500
+"""The margin grows from zero over these steps: from the start it keeps a small net from learning."""
 
 
 class _Classifier(nn.Module):
     """A recogniser and one centre for each training identity; only the recogniser is shipped."""
 
+    seen: Tensor
+
     def __init__(self, recogniser: Recogniser, identities: int) -> None:
         super().__init__()
         self.recogniser = recogniser
         self.centres = nn.Parameter(torch.randn(identities, EMBEDDING))
+        self.register_buffer("seen", torch.zeros(()))
 
     def margin_loss(self, crops: Tensor, identities: Tensor) -> Tensor:
         """ArcFace (Deng et al., CVPR 2019, eq. 3)."""
         cosine = self.recogniser(crops).float() @ functional.normalize(self.centres, dim=-1).T
         angle = cosine.clamp(-1 + 1e-5, 1 - 1e-5).acos()
         own = functional.one_hot(identities, len(self.centres)).bool()
-        logits = SCALE * torch.where(own, (angle + MARGIN).cos(), cosine)
+        margin = MARGIN * (self.seen / MARGIN_STEPS).clamp(max=1)
+        self.seen += 1
+        logits = SCALE * torch.where(own, (angle + margin).cos(), cosine)
         return functional.cross_entropy(logits, identities)
 
 
 def augmented_crops(photos: TrainingPhotos, index: Tensor, generator: torch.Generator) -> Tensor:
-    """Crops [B, 3, 48, 48] as they come in use: matted or not, found a little off, a little soft."""
+    """Crops [B, 3, 48, 48] as they come in use: matted or not, a little off, a little soft."""
     count = len(index)
     images, masks = photos.pixels(index), photos.masks(index)
     matted = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()
@@ -65,6 +72,7 @@ def augmented_crops(photos: TrainingPhotos, index: Tensor, generator: torch.Gene
 
 
 def main() -> None:
+    """Run the command."""
     position = sys.argv.index("--which") if "--which" in sys.argv else -1
     which = sys.argv[position + 1] if 0 < position < len(sys.argv) - 1 else ""
     if which not in ("recogniser", "judge"):
@@ -76,17 +84,29 @@ def main() -> None:
     torch.manual_seed(budget.seed)
     recogniser = ResidualRecogniser() if which == "recogniser" else ConvNextRecogniser()
 
-    def loss(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(model: _Classifier, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         crops = augmented_crops(photos, index, generator).to(budget.device)
-        return {"margin": model.margin_loss(crops, torch.from_numpy(photos.identities[index.numpy()]).to(budget.device))}
+        return {
+            "margin": model.margin_loss(
+                crops, torch.from_numpy(photos.identities[index.numpy()]).to(budget.device)
+            )
+        }
 
-    def watch(model: nn.Module) -> str:
+    def watch(model: _Classifier) -> str:
         return str(verification(model.recogniser, check))
 
-    model = train(which, _Classifier(recogniser, 3000), loss, budget, 2e-3, weight_decay=0.05, watch=watch)
+    trained = train(
+        which, _Classifier(recogniser, 3000), loss, budget, 2e-3, weight_decay=0.05, watch=watch
+    )
+    model = trained.model
     config = RESNET if which == "recogniser" else CONVNEXT
-    ship(which, model.recogniser, config, model.training_record | verification(model.recogniser, check))
+    ship(
+        which,
+        model.recogniser,
+        config,
+        trained.record | verification(model.recogniser, check),
+    )
 
 
 @torch.no_grad()

@@ -15,7 +15,9 @@ from torch import nn
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
-def ship(name: str, model: nn.Module, config: dict[str, Any], record: dict[str, Any], **extra: Any) -> None:
+def ship(
+    name: str, model: nn.Module, config: dict[str, Any], record: dict[str, Any], **extra: Any
+) -> None:
     """Write `weights/<name>.safetensors` in fp16 and its entry of `weights/foundation.json`.
 
     record: how it was trained and what quality was measured; extra: numbers that loading needs.
@@ -35,7 +37,11 @@ def ship(name: str, model: nn.Module, config: dict[str, Any], record: dict[str, 
         "parameters": sum(p.numel() for p in model.parameters()),
         "config": config,
         **extra,
-        "training": {"command": f"python -m {_module()} --minutes {record['minutes']:g}", "torch": torch.__version__, **record},
+        "training": {
+            "command": f"python -m {_module()} --minutes {record['minutes']:g}",
+            "torch": torch.__version__,
+            **record,
+        },
     }
     listing.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     print(f"{name}: shipped {path.stat().st_size / 2**20:.1f} MiB to {path}", flush=True)

@@ -1,0 +1,114 @@
+"""The shipped frozen models: intact, frozen, and as good as foundation.json says."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from portraitlab.alignment import align
+from portraitlab.world.foundation import (
+    WEIGHTS,
+    MissingWeights,
+    entry,
+    load_backbone,
+    load_clip,
+    load_recogniser,
+    load_regressor,
+)
+from portraitlab.world.render import render_photo
+from portraitlab.world.splits import IDENTITIES
+
+HELD_OUT = IDENTITIES["foundation_check"][1000:1040]
+
+
+@pytest.fixture(scope="module")
+def photos() -> tuple[torch.Tensor, torch.Tensor, list]:
+    """Two photos each of held-out identities: images [P, 3, 64, 64], keypoints, and the photos."""
+    shots = [render_photo(seed, photo) for seed in HELD_OUT for photo in range(2)]
+    images = torch.stack(
+        [torch.from_numpy(shot.image).permute(2, 0, 1) / 127.5 - 1 for shot in shots]
+    )
+    return images, torch.stack([torch.from_numpy(shot.keypoints) for shot in shots]), shots
+
+
+def test_the_regressor_finds_the_renderer_s_landmarks(photos) -> None:
+    images, _, shots = photos
+    model = load_regressor()
+    geometry = model(images)
+    assert (geometry.score > 0.5).float().mean() > 0.95
+    truth = torch.stack([torch.from_numpy(shot.landmarks) for shot in shots])
+    found = model.face_model.landmarks(geometry.coefficients)
+    pixels = (found - truth).norm(dim=-1).mean() * 64
+    assert pixels < 1.25 * entry("regressor")["training"]["landmark_error_px"]
+
+
+@pytest.mark.parametrize("name", ["recogniser", "judge"])
+def test_recognisers_know_people_again(name: str, photos) -> None:
+    images, keypoints, _ = photos
+    model = load_recogniser(name)
+    embeddings = model(align(images, keypoints, model.crop_size))
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(len(images)))
+    cosine = embeddings[0::2] @ embeddings[1::2].T
+    same, other = cosine.diagonal(), cosine[~torch.eye(len(cosine), dtype=torch.bool)]
+    assert same.mean() > 0.5
+    assert other.mean().abs() < 0.15
+    assert (same[:, None] > other[None, :]).float().mean() > 0.97
+
+
+def test_recognisers_share_neither_architecture_nor_identities() -> None:
+    one, other = load_recogniser("recogniser"), load_recogniser("judge")
+    assert type(one.trunk) is not type(other.trunk)
+    assert not set(IDENTITIES["recogniser"]) & set(IDENTITIES["judge"])
+
+
+def test_the_autoencoder_s_round_trip(photos) -> None:
+    images, _, _ = photos
+    backbone = load_backbone()
+    decoded = backbone.decode(backbone.encode(images)).clamp(-1, 1)
+    error = ((decoded - images) / 2).square().mean(dim=(1, 2, 3))
+    assert (-10 * error.log10()).mean() > entry("autoencoder")["training"]["psnr_db"] - 1
+
+
+def test_captions_find_their_images(photos) -> None:
+    images, _, shots = photos
+    model = load_clip()
+    similarity = (
+        model.text_embedding([shot.caption for shot in shots]) @ model.image_embedding(images).T
+    )
+    groups = similarity.unflatten(0, (5, 16)).unflatten(2, (5, 16)).diagonal(dim1=0, dim2=2)
+    first = (groups.argmax(1) == torch.arange(16)[:, None]).float().mean()
+    assert first > 0.5
+    assert model.patch_tokens(images[:2]).shape == (2, model.local_length, model.local_dim)
+
+
+def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
+    for model in (load_backbone(), load_clip(), load_recogniser("judge"), load_regressor()):
+        assert not model.training
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+    listing = json.loads((WEIGHTS / "foundation.json").read_text())
+    for described in listing.values():
+        assert described["training"]["command"].startswith("python -m portraitlab.world.train.")
+        assert {"seed", "minutes", "steps"} <= set(described["training"])
+    assert (
+        sum((WEIGHTS / described["file"]).stat().st_size for described in listing.values()) < 40e6
+    )
+
+
+def test_missing_and_damaged_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeights, match=r"foundation\.json is missing"):
+        load_recogniser("judge", tmp_path)
+    shutil.copy(WEIGHTS / "foundation.json", tmp_path)
+    empty = tmp_path / "other"
+    empty.mkdir()
+    shutil.copy(WEIGHTS / "foundation.json", empty)
+    with pytest.raises(
+        MissingWeights, match=r"judge.safetensors is missing. .*recognisers --which judge"
+    ):
+        load_recogniser("judge", empty)
+    (empty / "judge.safetensors").write_bytes(b"version https://git-lfs")
+    with pytest.raises(MissingWeights, match="has sha256"):
+        load_recogniser("judge", empty)
+    with pytest.raises(ValueError, match="no recogniser 'jury'; choose recogniser or judge"):
+        load_recogniser("jury")

@@ -1,0 +1,147 @@
+"""The renderer: deterministic, at any size, with geometry that agrees with its pixels."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from portraitlab.types import FaceCoefficients
+from portraitlab.world.foundation import load_face_model
+from portraitlab.world.identity import make_identity
+from portraitlab.world.landmarks import chart_points
+from portraitlab.world.mesh import EXPRESSION_NAMES, SHAPE_NAMES, head_model, surface_points
+from portraitlab.world.render import (
+    render_body,
+    render_group,
+    render_photo,
+    render_scene,
+    render_views,
+)
+from portraitlab.world.splits import IDENTITIES
+
+
+def test_the_same_seeds_give_the_same_pixels() -> None:
+    first = render_photo(7, 3)
+    make_identity.cache_clear()
+    again = render_photo(7, 3)
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.landmarks, again.landmarks)
+    assert not np.array_equal(first.image, render_photo(7, 4).image)
+    assert not np.array_equal(first.image, render_photo(8, 3).image)
+
+
+@pytest.mark.parametrize("size", [64, 100, 256])
+def test_every_size_shows_the_same_photo(size: int) -> None:
+    photo, small = render_photo(11, 0, size), render_photo(11, 0, 64)
+    assert photo.image.shape == (size, size, 3)
+    assert photo.person_mask.shape == photo.face_mask.shape == (size, size)
+    np.testing.assert_array_equal(photo.landmarks, small.landmarks)
+    assert abs(photo.image.mean() - small.image.mean()) < 2
+    assert abs(photo.face_mask.mean() - small.face_mask.mean()) < 0.02
+
+
+def test_identity_is_in_shape_and_in_texture() -> None:
+    people = [make_identity(seed) for seed in range(20)]
+    for one, other in combinations(people, 2):
+        assert np.abs(one.shape - other.shape).max() > 0.3
+    assert len({person.hair_style for person in people}) > 3
+    assert np.std([person.skin for person in people]) > 0.1
+
+
+def test_masks_cover_the_face_and_the_person() -> None:
+    for seed in range(12):
+        photo = render_photo(seed, 1)
+        inside = photo.person_mask[photo.face_mask]
+        assert inside.mean() > 0.98
+        assert 0.05 < photo.face_mask.mean() < 0.5
+        assert photo.face_mask.mean() < photo.person_mask.mean() < 0.95
+        nose = np.clip((photo.landmarks[30] * 64).astype(int), 0, 63)
+        assert photo.person_mask[nose[1], nose[0]]
+
+
+def test_the_numbers_of_points() -> None:
+    photo = render_photo(0, 0)
+    assert photo.landmarks.shape == (68, 2)
+    assert photo.landmarks72.shape == (72, 2)
+    assert photo.keypoints.shape == (5, 2)
+    left_eye, right_eye, nose, left_mouth, right_mouth = photo.keypoints
+    assert len(chart_points()) == 72
+    assert photo.shape.shape == (len(SHAPE_NAMES),)
+    assert photo.expression.shape == (len(EXPRESSION_NAMES),)
+    assert len(EXPRESSION_NAMES) >= 6
+    upright = next(
+        p for p in (render_photo(0, i) for i in range(50)) if np.abs(p.pose[:3]).max() < 0.15
+    )
+    left_eye, right_eye, nose, left_mouth, right_mouth = upright.keypoints
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < right_mouth[0]
+    assert left_eye[1] < nose[1] < left_mouth[1]
+
+
+def test_the_torch_face_model_projects_as_the_renderer_does() -> None:
+    model = load_face_model()
+    photos = [render_photo(seed, photo) for seed in range(4) for photo in range(4)]
+
+    def stack(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.stack([getattr(photo, name) for photo in photos]))
+
+    coefficients = FaceCoefficients(stack("shape"), stack("expression"), stack("pose"))
+    torch.testing.assert_close(model.points(coefficients), stack("landmarks72"), atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.keypoints(coefficients), stack("keypoints"), atol=1e-5, rtol=0)
+
+
+def test_landmarks_lie_on_the_mesh() -> None:
+    x0, y0 = np.asarray(chart_points(), np.float32).T
+    head = head_model()
+    points, _, _ = surface_points(x0, y0)
+    distance = np.linalg.norm(head.mean[None] - points[:, None], axis=-1).min(1)
+    assert distance.max() < 0.06
+
+
+def test_each_basis_vector_moves_the_drawing() -> None:
+    head = head_model()
+    zero_shape, zero_expression = np.zeros(len(SHAPE_NAMES)), np.zeros(len(EXPRESSION_NAMES))
+    for basis in (head.shape_basis, head.expression_basis):
+        assert (np.abs(basis).max((1, 2)) > 0.01).all()
+    np.testing.assert_allclose(head.vertices(zero_shape, zero_expression), head.mean, atol=1e-6)
+
+
+def test_a_group_has_a_face_at_every_place() -> None:
+    places = [(0.25, 0.4, 0.12), (0.75, 0.45, 0.13), (0.5, 0.35, 0.1)]
+    photo = render_group([1, 2, 3], 0, places, 128)
+    assert [face.identity for face in photo.faces] == [1, 2, 3]
+    for face, (x, y, scale) in zip(photo.faces, places, strict=True):
+        assert np.abs(face.keypoints.mean(0) - (x, y)).max() < 0.8 * scale
+        assert face.face_mask.sum() > 50
+    with pytest.raises(ValueError, match="2 identities but 3 places"):
+        render_group([1, 2], 0, places)
+
+
+def test_bodies_have_small_faces() -> None:
+    half, full = render_body(5, 0, "half"), render_body(5, 0, "full")
+    assert full.face_mask.mean() < half.face_mask.mean() < 0.1
+    assert full.face_mask.mean() < 0.05  # FPGA's table 2: a face under 5 % of the image
+    assert full.person_mask[-20:].any(), "a full body stands on legs"
+    with pytest.raises(ValueError, match="'bust' is unknown; choose half or full"):
+        render_body(5, 0, "bust")
+
+
+def test_views_turn_the_camera_and_nothing_else() -> None:
+    left, middle, right = render_views(5, 2, [-0.4, 0.0, 0.4])
+    assert left.pose[0] < middle.pose[0] < right.pose[0]
+    np.testing.assert_array_equal(left.expression, right.expression)
+    np.testing.assert_array_equal(middle.image, render_photo(5, 2).image)
+    assert left.caption == right.caption
+
+
+def test_bad_scenes_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least one person"):
+        render_scene([])
+    with pytest.raises(ValueError, match="size=8 is outside"):
+        render_photo(0, 0, 8)
+
+
+def test_no_identity_serves_two_purposes() -> None:
+    for (_, one), (_, other) in combinations(IDENTITIES.items(), 2):
+        assert one.stop <= other.start or other.stop <= one.start
