@@ -21,6 +21,7 @@ from portraitlab.parts import Parts, build_parts
 from portraitlab.pictures import save
 from portraitlab.processes import process_rank
 from portraitlab.records import Run, write_json
+from portraitlab.sampler.ddim import DDIM
 from portraitlab.scoring import draw, measure, picture
 from portraitlab.tables.scores import record_table
 
@@ -34,6 +35,7 @@ class Bench:
     data: PhotoSource
     photos: PhotoSet
     scoring: ScoringSet
+    sampler: DDIM
     judge: Judge
     metrics: Mapping[str, PortraitMetric]
 
@@ -43,12 +45,13 @@ class Bench:
         device = device_of(config.trainer)
         parts = build_parts(config, device)
         metrics = {str(name): instantiate(metric) for name, metric in config.metrics.items()}
+        sampler = instantiate(config.sampler)
         judge = instantiate(config.judge).to(device)
         data: PhotoSource = instantiate(config.data)
         photos = data.score_photos(parts.frozen)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.refs, select=select)
-        return cls(config, parts, data, photos, scoring, judge, metrics)
+        return cls(config, parts, data, photos, scoring, sampler, judge, metrics)
 
     def save(self, weights: Path) -> None:
         """Write what was trained, whole or not at all."""
@@ -63,8 +66,8 @@ class Bench:
     def score(self, run: Run) -> dict[str, Any]:
         """Draw, measure, and write the record and its picture."""
         model, device = self.parts.model.to(self.parts.device), self.parts.device
-        sampler = instantiate(self.config.sampler)
-        portraits = draw(model, sampler, self.scoring, self.config.scale.score_batch_size, device)
+        size = self.config.scale.score_batch_size
+        portraits = draw(model, self.sampler, self.scoring, size, device)
         figures = measure(portraits, self.photos, model, self.judge, self.metrics, device)
         folder = run.record_folder
         save(picture(portraits, self.photos, model), folder / "grid.png")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 # What decides which weights come out.
 TRAINING = (
@@ -44,8 +45,12 @@ class NoRun(ValueError):
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration as plain containers; raises what OmegaConf raises."""
-    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    """The resolved configuration as plain containers; ValueError where a value is missing."""
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        name = error.full_key
+        raise ValueError(f"{name} has no value and needs one; give it as {name}=VALUE") from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from portraitlab.bench import Bench
@@ -33,9 +32,7 @@ class SamplePortraits:
         bench.load(run.weights)
         model = bench.parts.model
         size = config.scale.score_batch_size
-        portraits = draw(
-            model, instantiate(config.sampler), bench.scoring, size, bench.parts.device, self.count
-        )
+        portraits = draw(model, bench.sampler, bench.scoring, size, bench.parts.device, self.count)
         folder = run.folder / "samples" / run.scoring
         for number, (image, sample) in enumerate(
             zip(portraits.images, portraits.samples, strict=True)
