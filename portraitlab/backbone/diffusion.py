@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -12,6 +11,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.types import Injection
 
 Tokenizer = Callable[[list[str]], Tensor]
@@ -94,11 +94,7 @@ class Backbone(nn.Module):
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all weights, so that what was computed with other weights is not reused."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return weights_fingerprint(self)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] to latents [B, c, h, w], without sampling."""

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from portraitlab.alignment import align
 from portraitlab.backbone.diffusion import Backbone
-from portraitlab.data.fingerprint import content_key, weights_fingerprint
 from portraitlab.data.store import PhotoStore
 from portraitlab.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.encoder.models import Recogniser
+from portraitlab.fingerprint import content_key, weights_fingerprint
 from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry
 
 _BATCH = 64

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from portraitlab.data.fingerprint import content_key
+from portraitlab.fingerprint import content_key
 from portraitlab.types import FaceCoefficients
 
 FORMAT = 1

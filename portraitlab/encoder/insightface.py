@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from portraitlab.alignment import TEMPLATE, align
-from portraitlab.data.fingerprint import weights_fingerprint
 from portraitlab.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.encoder.models import PatchEncoder
 from portraitlab.encoder.packs import find_pack, load_pack
+from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.types import FaceGeometry
 
 _PASSES = ((640, 0.0), (320, 0.5))

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from portraitlab.alignment import align
-from portraitlab.data.fingerprint import weights_fingerprint
 from portraitlab.encoder.face_encoder import FaceEncoder, matted, photo_tensor
 from portraitlab.encoder.models import PatchEncoder, Recogniser, Regressor
+from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.types import FaceGeometry
 
 _SIZE = 64

@@ -9,8 +9,8 @@ import torch
 
 from portraitlab.alignment import align
 from portraitlab.data.features import FeatureStore
-from portraitlab.data.fingerprint import weights_fingerprint
 from portraitlab.encoder.face_encoder import matted
+from portraitlab.fingerprint import weights_fingerprint
 
 
 def test_every_row_is_what_the_frozen_models_say_of_its_photo(photos, frozen) -> None:
