@@ -15,7 +15,7 @@ def record_table(record: Record) -> Table:
     names = list(record["metrics"])
     rows = [["this run", *_figures(record["metrics"], names)]]
     rows += [[name, *_figures(bound, names)] for name, bound in record["bounds"].items()]
-    return Table(["", *_headings([record])], rows, [faceless_note(record)])
+    return Table(["", *headings([record])], rows, [faceless_note(record)])
 
 
 def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table:
@@ -25,13 +25,13 @@ def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table
     """
     swept = _swept([overrides for overrides, _ in rows])
     records = [result for _, result in rows if not isinstance(result, str)]
-    headings = _headings(records)
+    columns = headings(records)
     names = list(records[0]["metrics"]) if records else []
     lines, notes = [], []
     for overrides, result in rows:
         labels = [overrides.get(name, "") for name in swept]
         if isinstance(result, str):
-            lines.append([*labels, *["failed"] * len(headings)])
+            lines.append([*labels, *["failed"] * len(columns)])
             notes.append(f"{' '.join(labels)} failed: {result}")
         else:
             lines.append([*labels, *_figures(result["metrics"], names)])
@@ -40,7 +40,7 @@ def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table
     if bounds and all(bound == bounds[0] for bound in bounds) and swept:
         spare = [""] * (len(swept) - 1)
         lines += [[name, *spare, *_figures(bound, names)] for name, bound in bounds[0].items()]
-    return Table([*swept, *headings], lines, notes)
+    return Table([*swept, *columns], lines, notes)
 
 
 def faceless_note(record: Record) -> str:
@@ -54,16 +54,18 @@ def _swept(overrides: Sequence[Mapping[str, str]]) -> list[str]:
     return varying or names or ["run"]
 
 
-def _headings(records: Sequence[Record]) -> list[str]:
+def headings(records: Sequence[Record]) -> list[str]:
+    """Names of the metrics of records, with which way each is better."""
     metrics = records[0]["metrics"] if records else {}
     return [f"{name} {'↑' if m['higher_is_better'] else '↓'}" for name, m in metrics.items()]
 
 
 def _figures(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    return [_figure(metrics[name]) if name in metrics else "" for name in names]
+    return [figure(metrics[name]) if name in metrics else "" for name in names]
 
 
-def _figure(metric: Mapping[str, Any]) -> str:
+def figure(metric: Mapping[str, Any]) -> str:
+    """One figure with its standard error."""
     if metric["value"] is None:
         return "not measured"
     error = "" if metric["error"] is None else f" ±{metric['error']:.3f}"

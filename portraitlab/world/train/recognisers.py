@@ -28,7 +28,7 @@ from portraitlab.world.train.ship import ship
 BATCH = 96
 MARGIN, SCALE = 0.25, 24.0
 MARGIN_STEPS = 1500
-"""The margin grows from zero over these steps: from the start it keeps a small net from learning."""
+"""The margin grows from zero over these steps: a small net does not learn under it at once."""
 
 
 class _Classifier(nn.Module):
@@ -39,7 +39,8 @@ class _Classifier(nn.Module):
     def __init__(self, recogniser: Recogniser, identities: int) -> None:
         super().__init__()
         self.recogniser = recogniser
-        self.centres = nn.Parameter(torch.randn(identities, EMBEDDING))
+        # short vectors: only the direction counts, and a step turns a long one too little
+        self.centres = nn.Parameter(0.03 * torch.randn(identities, EMBEDDING))
         self.register_buffer("seen", torch.zeros(()))
 
     def margin_loss(self, crops: Tensor, identities: Tensor) -> Tensor:

@@ -1,0 +1,75 @@
+"""Committed records as a table beside the paper's numbers.
+
+    python -m portraitlab.tables.published FOLDER --document README.md
+
+Reads `table.yaml` and `results/*.json` in the folder. The table goes between the marks of the
+document, so that no published figure is ever typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from portraitlab.tables.document import replace_part
+from portraitlab.tables.scores import figure, headings
+from portraitlab.tables.table import Table
+
+
+def published_table(folder: Path) -> str:
+    """Markdown of a folder's declared rows, then the world's bounds.
+
+    Raises ValueError where a declared row has no record, or a record no row.
+    """
+    declared: Any = OmegaConf.to_container(OmegaConf.load(folder / "table.yaml"))
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("results/*.json"))]
+    rows = {name: _record_of(name, row, records, folder) for name, row in declared["rows"].items()}
+    if len(records) != len(rows):
+        raise ValueError(
+            f"{folder / 'results'} has {len(records)} records for {len(rows)} declared rows; "
+            "declare the others in table.yaml or remove them"
+        )
+    first = next(iter(rows.values()))
+    lines = []
+    for name, record in rows.items():
+        lines.append([name, *map(figure, record["metrics"].values())])
+        paper = declared["rows"][name]["paper"]
+        if paper:
+            printed = [f"{paper[key]:g}" if key in paper else "" for key in first["metrics"]]
+            lines.append(["*the paper, full size*", *printed])
+    for bound, metrics in first["bounds"].items():
+        lines.append([f"*{bound}*", *map(figure, metrics.values())])
+    return Table(["", *headings([first])], lines).markdown()
+
+
+def _record_of(
+    name: str, row: Mapping[str, Any], records: list[dict[str, Any]], folder: Path
+) -> dict[str, Any]:
+    choices = row["choices"].items()
+    found = [each for each in records if all(each[key] == value for key, value in choices)]
+    if len(found) != 1:
+        raise ValueError(
+            f"{folder / 'results'} has {len(found)} records of the row {name!r} "
+            f"({dict(choices)}); one is needed"
+        )
+    return found[0]
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--document", type=Path, required=True)
+    given = parser.parse_args()
+    table = published_table(given.folder)
+    given.document.write_text(replace_part(given.document.read_text(), "results", table))
+    print(f"{given.folder}: {given.document}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The documentation's code runs, its links lead somewhere, its figures are those on record."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from portraitlab.tables.document import replace_part
+from portraitlab.tables.published import published_table
+from portraitlab.world.foundation import WEIGHTS
+from portraitlab.world.train.report import figures
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=str)
+def test_python_blocks_run_in_their_order(page: Path) -> None:
+    names: dict = {"__name__": "documentation"}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+
+
+def test_the_component_that_is_shown_fuses_references() -> None:
+    import torch
+
+    from portraitlab.types import FaceFeatures
+
+    names: dict = {"__name__": "documentation"}
+    exec(blocks(ROOT / "docs" / "components.md", "python")[0], names)
+    mask = torch.tensor([[True, True], [True, False]])
+    features = FaceFeatures(torch.zeros(2, 2, 3, 5), torch.randn(2, 2, 7), mask)
+    tokens = names["MeanFusion"](5, 7, 11)(features)
+    assert tokens.tokens.shape == (2, 1, 11)
+    changed = FaceFeatures(features.local_, features.global_ + ~mask[..., None], mask)
+    torch.testing.assert_close(names["MeanFusion"](5, 7, 11)(changed).mask, tokens.mask)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
+    local = [target for target in targets if "://" not in target]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = set(
+        re.findall(r"`((?:portraitlab|conf|tests|docs|experiments)/[\w/.]+)`", page.read_text())
+    )
+    shown = {"portraitlab/fusion/mean.py", "conf/fusion/mean.yaml"}
+    assert [name for name in sorted(named - shown) if not (ROOT / name).exists()] == []
+
+
+def test_the_foundation_s_figures_are_those_on_record() -> None:
+    text = (ROOT / "docs" / "foundation.md").read_text()
+    listing = json.loads((WEIGHTS / "foundation.json").read_text())
+    assert text == replace_part(text, "figures", figures(listing)), (
+        "run python -m portraitlab.world.train.report"
+    )
+
+
+def test_the_readme_s_results_are_those_on_record() -> None:
+    text = (ROOT / "README.md").read_text()
+    table = published_table(ROOT / "experiments" / "hifi_portrait" / "first_light")
+    assert text == replace_part(text, "results", table), (
+        "run python -m portraitlab.tables.published"
+    )
+
+
+def test_a_declared_row_without_a_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table.yaml").write_text("rows: {concat: {choices: {fusion: concat}, paper: {}}}")
+    with pytest.raises(ValueError, match=r"has 0 records of the row 'concat'"):
+        published_table(tmp_path)
+
+
+def test_a_document_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs the lines <!-- results -->"):
+        replace_part("nothing", "results", "table")
