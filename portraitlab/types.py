@@ -121,6 +121,7 @@ class Batch(TensorRecord):
     the references. shape_geometry: geometry of the one reference whose 3D shape draws the
     landmarks (Sec. 3.3). target_geometry: geometry of the target. identity [B, d2']: mean unit
     embedding of the references by the recogniser of the identity loss (F_id of eq. 7).
+    person [B, 1, h, w] in [0, 1]: share of each latent cell that shows the person.
     target_index [B] long: the target's row in the photo store.
     """
 
@@ -130,6 +131,7 @@ class Batch(TensorRecord):
     shape_geometry: FaceGeometry
     target_geometry: FaceGeometry
     identity: Tensor
+    person: Tensor
     target_index: Tensor
 
 

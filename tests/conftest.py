@@ -145,6 +145,7 @@ def make_batch(
         shape_geometry=make_geometry(generator, batch, coefficients),
         target_geometry=make_geometry(generator, batch, coefficients),
         identity=torch.nn.functional.normalize(normal(batch, 128), dim=-1),
+        person=torch.rand(batch, 1, size, size, generator=generator),
         target_index=torch.arange(batch),
     )
 

@@ -46,12 +46,14 @@ class Frozen:
 class FeatureStore:
     """Features of the P photos of a store, by row, on the CPU.
 
-    latents [P, c, h, w]; local [P, L, d1] in half precision; global_ [P, d2]; identity [P, d2'];
-    geometry [P]; text_features [C, K, dt] of the C distinct captions; caption_index [P] long;
-    empty_text [1, K, dt]: the empty prompt's.
+    latents [P, c, h, w]; person [P, 1, h, w], the share of each latent cell that shows the person;
+    local [P, L, d1] in half precision; global_ [P, d2]; identity [P, d2']; geometry [P];
+    text_features [C, K, dt] of the C distinct captions; caption_index [P] long; empty_text
+    [1, K, dt]: the empty prompt's.
     """
 
     latents: Tensor
+    person: Tensor
     local: Tensor
     global_: Tensor
     identity: Tensor
@@ -102,6 +104,7 @@ class FeatureStore:
         place = {caption: number for number, caption in enumerate(captions)}
         return cls(
             latents=pictures["latents"],
+            person=pictures["person"],
             local=faces["local"],
             global_=faces["global"],
             identity=identity["identity"],
@@ -173,7 +176,10 @@ def _geometry(faces: dict[str, Tensor]) -> FaceGeometry:
 @torch.no_grad()
 def _describe_pictures(store: PhotoStore, captions: list[str], frozen: Frozen) -> dict[str, Tensor]:
     def describe(rows: Tensor) -> dict[str, Tensor]:
-        return {"latents": frozen.backbone.encode(store.images(rows).to(frozen.device))}
+        latents = frozen.backbone.encode(store.images(rows).to(frozen.device))
+        masks = store.person_masks(rows)[:, None].float()
+        person = nn.functional.adaptive_avg_pool2d(masks, (latents.shape[-2], latents.shape[-1]))
+        return {"latents": latents, "person": person}
 
     def describe_text(rows: Tensor) -> dict[str, Tensor]:
         return {"text": frozen.backbone.encode_text([prompts[int(row)] for row in rows])}

@@ -51,5 +51,6 @@ class PhotoSet:
             shape_geometry=features.geometry[shape_rows],
             target_geometry=features.geometry[targets],
             identity=features.mean_identity(references, mask),
+            person=features.person[targets],
             target_index=targets,
         )

@@ -24,7 +24,7 @@ from torch import Tensor
 from portraitlab.fingerprint import content_key
 from portraitlab.types import FaceCoefficients
 
-FORMAT = 1
+FORMAT = 2
 """Version of all that is cached; part of every key, also of the features', and checked on load.
 
 To be raised whenever the same recipe comes to mean other contents.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
 from portraitlab.objective.base import Denoising, Term
 
@@ -11,15 +10,25 @@ from portraitlab.objective.base import Denoising, Term
 class NoiseLoss(Term):
     """Mean squared error of the predicted noise, or of the velocity where the UNet predicts that.
 
+    background_weight: how much an error beside the person counts against one on it; 1 is eq. 6.
     The mean square is what the papers' implementations minimise where eq. 6 writes a norm.
     """
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, background_weight: float = 1.0) -> None:
         super().__init__(weight)
+        if not 0 <= background_weight <= 1:
+            raise ValueError(
+                f"objective.terms.noise.background_weight is {background_weight}; it must be "
+                "between 0 and 1 (1: the paper's)."
+            )
+        self.background_weight = background_weight
 
     def forward(self, denoising: Denoising) -> Tensor:
         """The loss over all samples."""
         target = denoising.backbone.training_target(
             denoising.batch.latents, denoising.noise, denoising.timesteps
         )
-        return functional.mse_loss(denoising.prediction, target)
+        error = (denoising.prediction - target).square()
+        person = denoising.batch.person
+        weight = person + self.background_weight * (1 - person)
+        return (weight * error).sum() / (weight.sum() * error.shape[1])

@@ -56,6 +56,22 @@ def test_noise_loss_is_the_mean_square_of_the_error(
     assert NoiseLoss()(off).item() == pytest.approx(0.25, rel=1e-4)
 
 
+def test_the_background_counts_as_much_as_it_is_told(tiny_backbone, tiny_batch) -> None:
+    backbone, batch = tiny_backbone(), tiny_batch()
+    model = PortraitModel(
+        backbone, GlobalFusion(10, 12, 16), KeypointCond(), HiFiNet(backbone, True, True)
+    )
+    left = torch.zeros_like(batch.person)
+    left[..., : left.shape[-1] // 2] = 1
+    exact = denoising(model, replace(batch, person=left))
+    beside = replace(exact, prediction=exact.prediction + (1 - left))
+    assert NoiseLoss(background_weight=0)(beside) == 0
+    assert NoiseLoss(background_weight=1)(beside).item() == pytest.approx(0.5)
+    assert NoiseLoss(background_weight=0.25)(beside).item() == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="background_weight is 2; it must be between 0 and 1"):
+        NoiseLoss(background_weight=2)
+
+
 def test_identity_loss_is_one_minus_the_cosine_of_the_aligned_crops(
     model, tiny_batch, identity_loss
 ) -> None:

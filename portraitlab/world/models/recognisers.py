@@ -24,14 +24,17 @@ CONVNEXT = {
 class Recogniser(nn.Module):
     """Aligned crops [B, 3, 48, 48] in [-1, 1] to unit embeddings [B, 128].
 
-    trunk: gives feature maps of `features` numbers in all for crops of trunk_size pixels.
+    trunk: sees crops of trunk_size pixels; the last of its `widths` is that of its feature maps.
+    It halves the maps at each width but the first, and reduces by four before.
     """
 
     crop_size = CROP_SIZE
     global_dim = EMBEDDING
 
-    def __init__(self, trunk: nn.Module, trunk_size: int, features: int) -> None:
+    def __init__(self, trunk: nn.Module, trunk_size: int, widths: list[int]) -> None:
         super().__init__()
+        edge = trunk_size // (4 * 2 ** (len(widths) - 1))
+        features = edge * edge * widths[-1]
         self.trunk = trunk
         self.trunk_size = trunk_size
         # faces are aligned, so where a feature lies matters: the grid is kept instead of its mean
@@ -54,7 +57,7 @@ class ResidualRecogniser(Recogniser):
     """
 
     def __init__(self, config: dict = RESNET) -> None:
-        super().__init__(ResNetModel(ResNetConfig(**config)), 64, 16 * config["hidden_sizes"][-1])
+        super().__init__(ResNetModel(ResNetConfig(**config)), 64, config["hidden_sizes"])
 
 
 class ConvNextRecogniser(Recogniser):
@@ -62,4 +65,4 @@ class ConvNextRecogniser(Recogniser):
 
     def __init__(self, config: dict = CONVNEXT) -> None:
         trunk = ConvNextV2Model(ConvNextV2Config(**config))
-        super().__init__(trunk, CROP_SIZE, 9 * config["hidden_sizes"][-1])
+        super().__init__(trunk, CROP_SIZE, config["hidden_sizes"])

@@ -58,6 +58,7 @@ def main() -> None:
         model,
         CONFIG,
         trained.record | {"psnr_db": round(psnr(model, check, budget), 2)},
+        script="autoencoder",
     )
 
 

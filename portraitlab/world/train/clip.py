@@ -56,6 +56,7 @@ def main() -> None:
         model,
         CONFIG,
         trained.record | {"retrieval_of_16": round(retrieval(model, check), 3)},
+        script="clip",
     )
 
 

@@ -107,6 +107,7 @@ def main() -> None:
         model.recogniser,
         config,
         trained.record | verification(model.recogniser, check),
+        script=f"recognisers --which {which}",
     )
 
 

@@ -83,7 +83,8 @@ def main() -> None:
         "regressor", FaceRegressor(load_face_model()), loss, budget, 1.5e-3, watch=watch
     )
     model = trained.model
-    ship("regressor", model, CONFIG, trained.record | accuracy(model, check))
+    record = trained.record | accuracy(model, check)
+    ship("regressor", model, CONFIG, record, script="regressor")
 
 
 @torch.no_grad()

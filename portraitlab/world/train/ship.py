@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,17 @@ WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 
 
 def ship(
-    name: str, model: nn.Module, config: dict[str, Any], record: dict[str, Any], **extra: Any
+    name: str,
+    model: nn.Module,
+    config: dict[str, Any],
+    record: dict[str, Any],
+    script: str,
+    **extra: Any,
 ) -> None:
     """Write `weights/<name>.safetensors` in fp16 and its entry of `weights/foundation.json`.
 
-    record: how it was trained and what quality was measured; extra: numbers that loading needs.
+    record: how it was trained and what quality was measured; script: what trained it, below
+    portraitlab.world.train, with its arguments; extra: numbers that loading needs.
     """
     WEIGHTS.mkdir(exist_ok=True)
     path = WEIGHTS / f"{name}.safetensors"
@@ -38,15 +43,10 @@ def ship(
         "config": config,
         **extra,
         "training": {
-            "command": f"python -m {_module()} --minutes {record['minutes']:g}",
+            "command": f"python -m {__package__}.{script} --minutes {record['minutes']:g}",
             "torch": torch.__version__,
             **record,
         },
     }
     listing.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
     print(f"{name}: shipped {path.stat().st_size / 2**20:.1f} MiB to {path}", flush=True)
-
-
-def _module() -> str:
-    spec = sys.modules["__main__"].__spec__
-    return spec.name if spec else "portraitlab.world.train"

@@ -94,6 +94,7 @@ def main() -> None:
         unet,
         CONFIG,
         trained.record | quality,
+        script="text_to_image",
         latent_scale=scale,
         latent_shift=shift,
     )
