@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,6 @@ class MissingWeights(ValueError):
     """A frozen model's file is not there, or is not the one that foundation.json names."""
 
 
-@lru_cache(maxsize=8)
 def _listing(folder: Path) -> dict[str, Any]:
     path = folder / "foundation.json"
     if not path.exists():
