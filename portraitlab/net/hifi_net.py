@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
@@ -15,15 +16,24 @@ class HiFiNet(Net):
     """A trained copy of the UNet's encoder whose outputs are added to the frozen UNet.
 
     Differs from ControlNet (Zhang et al., 2023) in two ways. The control image enters as latents
-    z_lmk, through one convolution that starts at zero. And cross-attention reads the identity
-    tokens of all references instead of the prompt; with fusion=none it reads the prompt. The zero
-    convolutions on the way out make it change nothing before the first step.
+    z_lmk, less those of an empty drawing, through one convolution that starts at zero: the latents
+    of black are far from zero everywhere, and would drown what is drawn. And cross-attention reads
+    the identity tokens of all references instead of the prompt; with fusion=none it reads the
+    prompt. The zero convolutions on the way out make it change nothing before the first step.
 
     Raises ValueError where neither control nor identity is given, since nothing would steer.
     """
 
+    empty_drawing: Tensor
+
     def __init__(self, backbone: Backbone, control: bool, identity: bool) -> None:
         super().__init__(control, identity)
+        size = backbone.image_size
+        black = -torch.ones(1, 3, size, size, device=backbone.latent_scale.device)
+        with torch.no_grad():
+            empty = backbone.encode(black) if control else None
+        # Not saved with a run: it follows from the backbone.
+        self.register_buffer("empty_drawing", empty, persistent=False)
         if not control and not identity:
             raise ValueError(
                 "net=hifi_net has nothing to read with fusion=none and cond=none; "
@@ -55,7 +65,9 @@ class HiFiNet(Net):
             noisy,
             timesteps,
             encoder_hidden_states=condition.text if tokens is None else tokens.tokens,
-            controlnet_cond=noisy.new_zeros(()) if control is None else control,
+            controlnet_cond=noisy.new_zeros(())
+            if control is None
+            else control - self.empty_drawing,
             cross_attention_kwargs=None if tokens is None else {"ip_adapter_masks": tokens.mask},
             return_dict=False,
         )
