@@ -12,12 +12,12 @@ import subprocess
 import sys
 
 STAGES: tuple[tuple[str, float], ...] = (
-    ("autoencoder", 12),
+    ("autoencoder", 17),
     ("clip", 9),
-    ("recognisers --which recogniser", 9),
+    ("recognisers --which recogniser", 7.5),
     ("recognisers --which judge", 9),
     ("regressor", 9),
-    ("text_to_image", 90),
+    ("text_to_image", 75),
 )
 """Modules and their minutes, in the order in which they need each other."""
 
