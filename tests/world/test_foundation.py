@@ -83,6 +83,20 @@ def test_captions_find_their_images(photos) -> None:
     assert model.patch_tokens(images[:2]).shape == (2, model.local_length, model.local_dim)
 
 
+def test_patch_tokens_are_standardised_over_references(photos) -> None:
+    images, keypoints, shots = photos
+    masks = torch.stack([torch.from_numpy(shot.person_mask) for shot in shots])[:, None]
+    references = align(images * masks, keypoints, 64)
+    model = load_clip()
+    tokens = model.patch_tokens(references).flatten(0, 1)
+    assert tokens.mean(0).abs().max() < 0.3
+    assert (tokens.std(0) - 1).abs().max() < 0.3
+    model.measure_patches(references)
+    own = model.patch_tokens(references).flatten(0, 1)
+    torch.testing.assert_close(own.mean(0), torch.zeros(160), atol=1e-3, rtol=0)
+    torch.testing.assert_close(own.std(0), torch.ones(160), atol=1e-3, rtol=0)
+
+
 def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
     for model in (load_backbone(), load_clip(), load_recogniser("judge"), load_regressor()):
         assert not model.training

@@ -31,8 +31,12 @@ class ClipEncoder(nn.Module):
     """Images and texts to one space, and images to patch tokens.
 
     Images are [B, 3, 64, 64] in [-1, 1]; other sizes are resized. `local_dim` and `local_length`
-    are the width and number of the patch tokens (class token first).
+    are the width and number of the patch tokens (class token first). patch_mean and patch_std
+    [local_dim] are the tokens' own statistics, which `measure_patches` sets.
     """
+
+    patch_mean: Tensor
+    patch_std: Tensor
 
     def __init__(self, config: dict = CONFIG) -> None:
         super().__init__()
@@ -42,6 +46,8 @@ class ClipEncoder(nn.Module):
         self.image_size = vision.image_size
         self.local_dim = vision.hidden_size
         self.local_length = (vision.image_size // vision.patch_size) ** 2 + 1
+        self.register_buffer("patch_mean", torch.zeros(self.local_dim))
+        self.register_buffer("patch_std", torch.ones(self.local_dim))
 
     def _sized(self, images: Tensor) -> Tensor:
         if images.shape[-1] == self.image_size:
@@ -51,7 +57,22 @@ class ClipEncoder(nn.Module):
         )
 
     def patch_tokens(self, images: Tensor) -> Tensor:
-        """The penultimate layer's tokens [B, L, local_dim], as CLIP's users take them."""
+        """The penultimate layer's tokens [B, L, local_dim], standardised.
+
+        CLIP's users take that layer. Two thirds of the tokens' square are the same for all images.
+        Attention that starts with even weights averages tokens, after which little but that common
+        part would be left.
+        """
+        return (self._penultimate(images) - self.patch_mean) / self.patch_std
+
+    @torch.no_grad()
+    def measure_patches(self, images: Tensor) -> None:
+        """Set patch_mean and patch_std from images [B, 3, H, W] such as will be described."""
+        tokens = self._penultimate(images).flatten(0, 1)
+        self.patch_mean.copy_(tokens.mean(0))
+        self.patch_std.copy_(tokens.std(0))
+
+    def _penultimate(self, images: Tensor) -> Tensor:
         output = self.model.vision_model(self._sized(images), output_hidden_states=True)
         return output.hidden_states[-2]
 

@@ -28,6 +28,12 @@ def _half_descriptions(
     ]
 
 
+def _references(photos: TrainingPhotos, index: Tensor) -> Tensor:
+    """Matted, aligned faces [B, 3, 64, 64], as an encoder is shown references."""
+    matted = photos.pixels(index) * photos.masks(index)
+    return align(matted, torch.from_numpy(photos.keypoints[index.numpy()]), 64)
+
+
 def main() -> None:
     """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=10)
@@ -41,8 +47,7 @@ def main() -> None:
         texts = _half_descriptions(photos, index, generator)
         # every third batch shows matted face crops, as references are shown
         if torch.rand((), generator=generator) < 0.34:
-            matted = images * photos.masks(index)
-            images = align(matted, torch.from_numpy(photos.keypoints[index.numpy()]), 64)
+            images = _references(photos, index)
             texts = [photos.descriptions[i] for i in index.tolist()]
         return {"contrast": model.contrastive_loss(images.to(budget.device), texts)}
 
@@ -51,6 +56,7 @@ def main() -> None:
 
     trained = train("clip", ClipEncoder(), loss, budget, 1e-3, weight_decay=0.05, watch=watch)
     model = trained.model
+    model.measure_patches(_references(photos, torch.arange(0, len(photos), len(photos) // 2000)))
     ship(
         "clip",
         model,
