@@ -25,6 +25,8 @@ class NonFiniteLoss(ValueError):
 class PortraitModule(lightning.LightningModule):
     """Trains what is trained of a PortraitModel with Adam, its step size warmed up linearly.
 
+    zero_learning_rate: of the parameters that start at zero (the net's zero convolutions), None
+    for the same as the others'. They must grow before anything else can learn.
     steps: length of the training, which the cosine schedule and the objective's progress are
     measured against. All randomness of a step is a function of seed, step and rank, so a resumed
     training goes on as if it had never stopped. Checkpoints hold only what is trained.
@@ -41,6 +43,7 @@ class PortraitModule(lightning.LightningModule):
         *,
         learning_rate: float,
         steps: int,
+        zero_learning_rate: float | None = None,
         warmup_steps: int = 0,
         schedule: Schedule = "constant",
         weight_decay: float = 0.0,
@@ -56,6 +59,9 @@ class PortraitModule(lightning.LightningModule):
         self.model = model
         self.objective = objective
         self.learning_rate = learning_rate
+        self.zero_learning_rate = (
+            learning_rate if zero_learning_rate is None else zero_learning_rate
+        )
         self.steps = steps
         self.warmup_steps = warmup_steps
         self.schedule = schedule
@@ -96,8 +102,15 @@ class PortraitModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam (Sec. 4.1), with decoupled weight decay where any is asked for."""
+        starting_at_zero = self.model.net.starting_at_zero()
+        known = {id(parameter) for parameter in starting_at_zero}
+        others = [p for p in self.model.trained_parameters() if id(p) not in known]
+        groups = [
+            {"params": others, "lr": self.learning_rate},
+            {"params": starting_at_zero, "lr": self.zero_learning_rate},
+        ]
         optimiser = torch.optim.AdamW(
-            self.model.trained_parameters(),
+            [group for group in groups if group["params"]],
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
             # Five times faster on the CPU; Lightning cannot clip its gradients in mixed precision.

@@ -23,3 +23,7 @@ class Net(nn.Module):
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Injection for noisy latents [B, c, h, w] at timesteps [B]."""
         raise NotImplementedError
+
+    def starting_at_zero(self) -> list[nn.Parameter]:
+        """Trained parameters that start at zero, which may have a learning rate of their own."""
+        return []

@@ -16,36 +16,59 @@ class HiFiNet(Net):
     """A trained copy of the UNet's encoder whose outputs are added to the frozen UNet.
 
     Differs from ControlNet (Zhang et al., 2023) in two ways. The control image enters as latents
-    z_lmk, less those of an empty drawing, through one convolution that starts at zero: the latents
-    of black are far from zero everywhere, and would drown what is drawn. And cross-attention reads
-    the identity tokens of all references instead of the prompt; with fusion=none it reads the
-    prompt. The zero convolutions on the way out make it change nothing before the first step.
+    z_lmk, less those of an empty drawing: the latents of black are far from zero everywhere, and
+    would drown what is drawn. And cross-attention reads the identity tokens of all references
+    instead of the prompt; with fusion=none it reads the prompt. The zero convolutions on the way
+    out make it change nothing before the first step.
+
+    reads_noise: True adds z_lmk, through a convolution that starts at zero, to what the copy makes
+    of the noisy latents, as ControlNet does. False puts z_lmk in their place, so that the queries
+    of cross-attention come from it alone, as eq. 5 writes them; without a control image the noisy
+    latents are all there is, and are read whatever this says. control_scale: multiplies z_lmk, for
+    a drawing is mostly empty, and its latents smaller than those that the copy was trained on.
+    noise_gate: power of the noise's share of a noisy latent's variance, by which all residuals are
+    multiplied; 0 is without. Where little noise is left there is little to correct, and what is
+    learnt at high noise does harm.
 
     Raises ValueError where neither control nor identity is given, since nothing would steer.
     """
 
     empty_drawing: Tensor
+    noise_share: Tensor
 
-    def __init__(self, backbone: Backbone, control: bool, identity: bool) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        control: bool,
+        identity: bool,
+        reads_noise: bool = True,
+        control_scale: float = 1.0,
+        noise_gate: float = 0.0,
+    ) -> None:
         super().__init__(control, identity)
-        size = backbone.image_size
-        black = -torch.ones(1, 3, size, size, device=backbone.latent_scale.device)
-        with torch.no_grad():
-            empty = backbone.encode(black) if control else None
-        # Not saved with a run: it follows from the backbone.
-        self.register_buffer("empty_drawing", empty, persistent=False)
         if not control and not identity:
             raise ValueError(
                 "net=hifi_net has nothing to read with fusion=none and cond=none; "
                 "choose a fusion or a cond, or net=none for the backbone alone."
             )
+        self.reads_noise = reads_noise or not control
+        self.control_scale = control_scale
+        self.noise_gate = noise_gate
+        size = backbone.image_size
+        black = -torch.ones(1, 3, size, size, device=backbone.latent_scale.device)
+        with torch.no_grad():
+            empty = backbone.encode(black) if control else None
+        # Neither is saved with a run: they follow from the backbone.
+        self.register_buffer("empty_drawing", empty, persistent=False)
+        noise_share = 1 - backbone.scheduler.alphas_cumprod
+        self.register_buffer("noise_share", noise_share, persistent=False)
         # The pixel path that diffusers builds is replaced at once, so it is built small.
         self.controlnet = ControlNetModel.from_unet(
             backbone.unet, conditioning_embedding_out_channels=(1, 1)
         )
         self.controlnet.controlnet_cond_embedding = (
             _zero_convolution(backbone.latent_channels, self.controlnet.conv_in.out_channels)
-            if control
+            if control and self.reads_noise
             else nn.Identity()
         )
         if identity:
@@ -61,17 +84,25 @@ class HiFiNet(Net):
         tokens, control = condition.tokens, condition.control_latents
         if tokens is None and control is None:
             return Injection()
+        nothing = noisy.new_zeros(())
+        drawn = nothing if control is None else self.control_scale * (control - self.empty_drawing)
         down, mid = self.controlnet(
-            noisy,
+            noisy if self.reads_noise else drawn,
             timesteps,
             encoder_hidden_states=condition.text if tokens is None else tokens.tokens,
-            controlnet_cond=noisy.new_zeros(())
-            if control is None
-            else control - self.empty_drawing,
+            controlnet_cond=drawn if self.reads_noise else nothing,
             cross_attention_kwargs=None if tokens is None else {"ip_adapter_masks": tokens.mask},
             return_dict=False,
         )
-        return Injection(down=tuple(down), mid=mid)
+        gate = (self.noise_share[timesteps] ** self.noise_gate).view(-1, 1, 1, 1)
+        return Injection(down=tuple(gate * residual for residual in down), mid=gate * mid)
+
+    def starting_at_zero(self) -> list[nn.Parameter]:
+        """The zero convolutions, on the way out and, where there is one, on the way in."""
+        net = self.controlnet
+        modules = [*net.controlnet_down_blocks, net.controlnet_mid_block]
+        modules.append(net.controlnet_cond_embedding)
+        return [parameter for module in modules for parameter in module.parameters()]
 
 
 def _zero_convolution(in_channels: int, out_channels: int) -> nn.Conv2d:

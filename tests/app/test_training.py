@@ -99,7 +99,7 @@ def test_a_killed_run_is_not_finished_and_the_same_command_ends_it(
             assert record["metrics"][name]["value"] == pytest.approx(metric["value"], abs=1e-3)
 
 
-def test_two_processes_train_what_one_trains(cache: Path, tmp_path: Path, home: Path) -> None:
+def test_two_processes_share_one_run(cache: Path, tmp_path: Path, home: Path) -> None:
     ddp = run_py(
         *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "scale=smoke"),
         *("logger=csv", f"cache={cache}", f"runs={tmp_path}"),

@@ -65,6 +65,19 @@ def same(one, other) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+def test_the_zero_convolutions_have_a_rate_of_their_own(train) -> None:
+    trainer, module = train(steps=2, zero_learning_rate=0.5)
+    zero, others = trainer.optimizers[0].param_groups[1], trainer.optimizers[0].param_groups[0]
+    assert zero["initial_lr"] == 0.5
+    assert others["initial_lr"] == 1e-2
+    assert zero["lr"] / others["lr"] == pytest.approx(50)
+    known = {id(parameter) for parameter in zero["params"]}
+    assert known == {id(parameter) for parameter in module.model.net.starting_at_zero()}
+    everything = [*zero["params"], *others["params"]]
+    assert len({id(parameter) for parameter in everything}) == len(everything)
+    assert {id(p) for p in everything} == {id(p) for p in module.model.trained_parameters()}
+
+
 def test_training_moves_what_is_trained_and_nothing_else(train, tiny_backbone) -> None:
     torch.manual_seed(0)
     untrained = tiny_backbone().state_dict()
