@@ -2,7 +2,8 @@
 
 A caption tells style, clothes, glasses, background and light, never identity, expression or pose
 (HiFi-Portrait, Sec. 3.4, asks its captioner to leave out expressions and poses). A description
-adds the looks, as alternative texts on the web do; only the CLIP-like model reads descriptions.
+adds the looks, as alternative texts on the web do: the CLIP-like model and the text-to-image UNet
+learn from both, while prompts in training and scoring portraits are captions.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-PROMPT_LENGTH = 32
+PROMPT_LENGTH = 48
 CONFIG = {
     "sample_size": 16, "in_channels": 4, "out_channels": 4, "layers_per_block": 1,
     "block_out_channels": [64, 128, 192],
