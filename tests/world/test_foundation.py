@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from portraitlab.alignment import align
+from portraitlab.encoder.face_encoder import matted
 from portraitlab.world.foundation import (
     WEIGHTS,
     MissingWeights,
@@ -19,6 +20,7 @@ from portraitlab.world.foundation import (
 )
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
+from portraitlab.world.train.all import STAGES
 
 HELD_OUT = IDENTITIES["foundation_check"][1000:1040]
 
@@ -85,8 +87,8 @@ def test_captions_find_their_images(photos) -> None:
 
 def test_patch_tokens_are_standardised_over_references(photos) -> None:
     images, keypoints, shots = photos
-    masks = torch.stack([torch.from_numpy(shot.person_mask) for shot in shots])[:, None]
-    references = align(images * masks, keypoints, 64)
+    masks = torch.stack([torch.from_numpy(shot.person_mask) for shot in shots])
+    references = align(matted(images, masks), keypoints, 64)
     model = load_clip()
     tokens = model.patch_tokens(references).flatten(0, 1)
     assert tokens.mean(0).abs().max() < 0.3
@@ -102,6 +104,11 @@ def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
         assert not model.training
         assert not any(parameter.requires_grad for parameter in model.parameters())
     listing = json.loads((WEIGHTS / "foundation.json").read_text())
+    commands = {described["training"]["command"] for described in listing.values()}
+    assert commands == {
+        f"python -m portraitlab.world.train.{stage} --minutes {minutes:g}"
+        for stage, minutes in STAGES
+    }
     for described in listing.values():
         assert described["training"]["command"].startswith("python -m portraitlab.world.train.")
         assert {"seed", "minutes", "steps"} <= set(described["training"])

@@ -16,8 +16,8 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("clip", 9),
     ("recognisers --which recogniser", 7.5),
     ("recognisers --which judge", 9),
-    ("regressor", 9),
-    ("text_to_image", 75),
+    ("regressor", 27),
+    ("text_to_image", 121),
 )
 """Modules and their minutes, in the order in which they need each other."""
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from portraitlab.alignment import align
+from portraitlab.encoder.face_encoder import matted
 from portraitlab.world.models.clip import CONFIG, ClipEncoder
 from portraitlab.world.train.loop import budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
@@ -30,8 +31,8 @@ def _half_descriptions(
 
 def _references(photos: TrainingPhotos, index: Tensor) -> Tensor:
     """Matted, aligned faces [B, 3, 64, 64], as an encoder is shown references."""
-    matted = photos.pixels(index) * photos.masks(index)
-    return align(matted, torch.from_numpy(photos.keypoints[index.numpy()]), 64)
+    person = matted(photos.pixels(index), photos.masks(index)[:, 0])
+    return align(person, torch.from_numpy(photos.keypoints[index.numpy()]), 64)
 
 
 def main() -> None:

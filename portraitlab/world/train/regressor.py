@@ -70,7 +70,7 @@ def main() -> None:
         own = torch.arange(len(shown), device=logit.device) < BATCH
         return {
             "points": 40 * points.abs().mean(),
-            "shape": 1.0 * functional.mse_loss(estimate.shape.float(), truth.shape),
+            "shape": functional.mse_loss(estimate.shape.float(), truth.shape),
             "expression": 2 * functional.mse_loss(estimate.expression.float(), truth.expression),
             "pose": 0.3 * ((estimate.pose - truth.pose) / model.pose_scale).square().mean(),
             "score": 0.2 * functional.binary_cross_entropy_with_logits(logit.float(), own.float()),
