@@ -79,7 +79,7 @@ def test_wandb_is_written_offline_and_stays_in_the_run_folder(folder: Path) -> N
     assert {name: config[name] for name in ("fusion", "cond", "refs", "seed")} == {
         **{"fusion": "refiner", "cond": "landmarks", "refs": 4, "seed": 0}
     }
-    assert config["config"]["optimiser"]["learning_rate"] == 1e-3
+    assert config["config"]["optimiser"]["learning_rate"] == 2e-3
     assert run.run_group == "hifi_portrait"
     assert list(run.tags) == ["smoke", "default"]
     assert run.display_name == folder.name
