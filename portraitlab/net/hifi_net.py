@@ -30,7 +30,8 @@ class HiFiNet(Net):
     multiplied; 0 is without. Where little noise is left there is little to correct, and what is
     learnt at high noise does harm.
 
-    Raises ValueError where neither control nor identity is given, since nothing would steer.
+    Raises ValueError where neither control nor identity is given, since nothing would steer, and
+    for a control_scale or noise_gate out of range.
     """
 
     empty_drawing: Tensor
@@ -50,6 +51,11 @@ class HiFiNet(Net):
             raise ValueError(
                 "net=hifi_net has nothing to read with fusion=none and cond=none; "
                 "choose a fusion or a cond, or net=none for the backbone alone."
+            )
+        if control_scale <= 0 or noise_gate < 0:
+            raise ValueError(
+                f"net.control_scale is {control_scale} and net.noise_gate {noise_gate}; the scale "
+                "must be positive (1: the paper's), the gate 0 or more (0: none)."
             )
         self.reads_noise = reads_noise or not control
         self.control_scale = control_scale

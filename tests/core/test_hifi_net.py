@@ -33,6 +33,27 @@ def test_an_empty_drawing_adds_nothing_however_the_path_is_trained(tiny_backbone
     assert "empty_drawing" not in net.state_dict()
 
 
+@pytest.mark.parametrize("settings", [{"control_scale": 0.0}, {"noise_gate": -1.0}])
+def test_a_scale_or_gate_out_of_range_is_refused(tiny_backbone, settings) -> None:
+    with pytest.raises(ValueError, match="the scale must be positive"):
+        HiFiNet(tiny_backbone(), True, True, **settings)
+
+
+@pytest.mark.parametrize("reads_noise", [True, False])
+def test_nothing_is_injected_before_the_first_step(tiny_backbone, reads_noise) -> None:
+    backbone = tiny_backbone()
+    net = HiFiNet(backbone, True, True, reads_noise, control_scale=4.0, noise_gate=1.0)
+    noisy, _, control, tokens = inputs(backbone)
+    injection = net(
+        noisy, torch.tensor([500, 900]), Condition(backbone.encode_text(["", ""]), tokens, control)
+    )
+    assert not any(residual.any() for residual in [*injection.down, injection.mid])
+    # ... while all that starts at zero has a gradient, so that the first step moves it.
+    sum(residual.sum() for residual in [*injection.down, injection.mid]).backward()
+    outward = net.controlnet.controlnet_down_blocks
+    assert all(block.weight.grad.abs().max() > 0 for block in outward)
+
+
 def residuals(net: HiFiNet, backbone, noisy, control, tokens) -> list[torch.Tensor]:
     """All residuals at one noise level, the zero convolutions opened the same way each time."""
     torch.manual_seed(0)
