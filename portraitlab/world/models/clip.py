@@ -59,7 +59,7 @@ class ClipEncoder(nn.Module):
     def patch_tokens(self, images: Tensor) -> Tensor:
         """The penultimate layer's tokens [B, L, local_dim], standardised.
 
-        CLIP's users take that layer. Two thirds of the tokens' square are the same for all images.
+        CLIP's users take that layer. Most of the tokens' square is the same for all images.
         Attention that starts with even weights averages tokens, after which little but that common
         part would be left.
         """
@@ -67,7 +67,7 @@ class ClipEncoder(nn.Module):
 
     @torch.no_grad()
     def measure_patches(self, images: Tensor) -> None:
-        """Set patch_mean and patch_std from images [B, 3, H, W] such as will be described."""
+        """Set patch_mean and patch_std from images [B, 3, H, W] in [-1, 1] like those to come."""
         tokens = self._penultimate(images).flatten(0, 1)
         self.patch_mean.copy_(tokens.mean(0))
         self.patch_std.copy_(tokens.std(0))
