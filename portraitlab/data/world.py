@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import product, repeat
@@ -18,9 +16,10 @@ from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.world import render
+from portraitlab.world.pool import rendering_pool
 from portraitlab.world.splits import IDENTITIES
 
-_NO_PIXELS = ("foundation", "sheet", "splits", "tokenizer")
+_NO_PIXELS = ("foundation", "pool", "sheet", "splits", "tokenizer")
 """Files beside the renderer that have no say in what a photo looks like."""
 
 
@@ -96,13 +95,10 @@ class WorldData(PhotoSource):
         self, photos: list[tuple[int, int]], size: int, view_size: int
     ) -> Iterator[StoredPhoto]:
         """Photos by identity seed and photo seed, at the backbone's and at the encoder's size."""
-        # Fresh processes, as a forked one would inherit torch's threads in whatever state they
-        # are; and they are handed the renderer itself, which imports nothing heavy.
-        context = multiprocessing.get_context("spawn")
         with ExitStack() as stack:
             apply: Callable[..., Iterator[render.Photo]] = map
             if self.workers:
-                pool = stack.enter_context(ProcessPoolExecutor(self.workers, mp_context=context))
+                pool = stack.enter_context(rendering_pool(self.workers))
                 apply = partial(pool.map, chunksize=16)
             identities, numbers = zip(*photos, strict=True)
             images = apply(render.render_photo, identities, numbers, repeat(size))

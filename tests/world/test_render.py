@@ -5,12 +5,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from portraitlab.types import FaceCoefficients
 from portraitlab.world.foundation import load_face_model
 from portraitlab.world.identity import make_identity
 from portraitlab.world.landmarks import chart_points
 from portraitlab.world.mesh import EXPRESSION_NAMES, SHAPE_NAMES, head_model, surface_points
+from portraitlab.world.pool import rendering_pool
 from portraitlab.world.render import (
     render_body,
     render_group,
@@ -145,3 +147,11 @@ def test_bad_scenes_are_refused() -> None:
 def test_no_identity_serves_two_purposes() -> None:
     for (_, one), (_, other) in combinations(IDENTITIES.items(), 2):
         assert one.stop <= other.start or other.stop <= one.start
+
+
+def test_a_rendering_process_takes_one_core() -> None:
+    with rendering_pool(1) as pool:
+        libraries = pool.submit(threadpool_info).result()
+    blas = [library for library in libraries if library["user_api"] == "blas"]
+    assert blas
+    assert {library["num_threads"] for library in blas} == {1}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from portraitlab.types import FaceCoefficients
+from portraitlab.world.pool import rendering_pool
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
 
@@ -92,8 +92,8 @@ def load_photos(
 def _render_split(split: str, identities: int, photos: int, folder: Path, workers: int) -> None:
     tasks = [(seed, photos) for seed in IDENTITIES[split][:identities]]
     columns: tuple[list, ...] = ([], [], [], [], [], [])
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        done = pool.imap(_render_identity, tasks, chunksize=8)
+    with rendering_pool(workers) as pool:
+        done = pool.map(_render_identity, tasks, chunksize=8)
         for result in tqdm(
             done, total=len(tasks), desc=f"rendering {split}", unit="identity", mininterval=5
         ):
