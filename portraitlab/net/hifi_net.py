@@ -77,13 +77,15 @@ class HiFiNet(Net):
             if control and self.reads_noise
             else nn.Identity()
         )
-        if identity:
-            self.controlnet.set_attn_processor(
-                {
-                    name: MaskedCrossAttention() if name.endswith("attn2.processor") else processor
-                    for name, processor in self.controlnet.attn_processors.items()
-                }
-            )
+        processors = backbone.unet.attn_processors
+        self.controlnet.set_attn_processor(
+            {
+                name: MaskedCrossAttention()
+                if identity and name.endswith("attn2.processor")
+                else processors[name]
+                for name in self.controlnet.attn_processors
+            }
+        )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Residuals for the UNet's skip connections and middle."""

@@ -34,7 +34,7 @@ class Batches(Dataset):
 
 @pytest.fixture
 def train(tiny_backbone, tiny_batch, tmp_path):
-    def train(steps=STEPS, seed=0, resume=None, poison=None, **settings):
+    def train(steps=STEPS, seed=0, resume=None, poison=None, trainer=None, **settings):
         torch.manual_seed(0)
         backbone = tiny_backbone()
         torch.manual_seed(1)
@@ -45,6 +45,7 @@ def train(tiny_backbone, tiny_batch, tmp_path):
             model, Objective({"noise": NoiseLoss()}), seed=seed, schedule="cosine", **settings
         )
         trainer = lightning.Trainer(
+            **(trainer or {}),
             accelerator="cpu",
             max_steps=steps,
             use_distributed_sampler=False,
@@ -143,3 +144,25 @@ def test_step_generators_differ_by_seed_step_and_rank() -> None:
     assert len(draws) == 27
     one, other = step_generator(1, 2, 3), step_generator(1, 2, 3)
     assert torch.equal(torch.rand(4, generator=one), torch.rand(4, generator=other))
+
+
+class GradientNorms(lightning.Callback):
+    """Notes the norm of all gradients that each optimiser step has followed."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+
+    def on_before_zero_grad(self, trainer, module, optimizer) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        found = [gradient for gradient in gradients if gradient is not None]
+        if found:
+            self.norms.append(float(torch.nn.utils.get_total_norm(found)))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_in_every_precision(train, precision) -> None:
+    free, clipped = GradientNorms(), GradientNorms()
+    train(trainer={"precision": precision, "callbacks": [free]})
+    train(trainer={"precision": precision, "callbacks": [clipped], "gradient_clip_val": 1e-3})
+    assert min(free.norms) > 2e-3
+    assert max(clipped.norms) < 1.001e-3

@@ -1,0 +1,81 @@
+"""Seconds of a training step of `python run.py`, against the same step without what speeds it up.
+
+python benchmarks/training_step.py      (a quiet machine; writes benchmarks/results/)
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from records import write
+
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.module import step_generator
+from portraitlab.parts import build_parts
+from portraitlab.precision import quick_attention
+
+ROUNDS, STEPS = 5, 8
+CPU = torch.device("cpu")
+WAYS = {
+    "float32, fused attention, unfused Adam": ("float32", "fused", False),
+    "float32, fused attention, fused Adam": ("float32", "fused", True),
+    "bfloat16, fused attention, fused Adam": ("bfloat16", "fused", True),
+    "bfloat16, plain attention, fused Adam": ("bfloat16", "plain", True),
+}
+
+
+def main_job() -> DictConfig:
+    """The configuration of the main job, on few people."""
+    conf = Path(__file__).parents[1] / "conf"
+    few = ["scale.world.identities=32", "scale.world.score_identities=4", "logger=none"]
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        config = compose("config", few, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    OmegaConf.set_struct(config, False)
+    return config
+
+
+def main() -> None:
+    """Time the ways in turns, so that what else the machine does meets them alike."""
+    config = main_job()
+    parts = build_parts(config, CPU)
+    photos = instantiate(config.data).train_photos(parts.frozen)
+    objective = instantiate(config.objective)
+    batches = TrainingBatches(
+        photos, refs=config.refs, batch_size=config.batch_size, steps=STEPS, seed=0,
+        prompt_dropout=config.prompt_dropout,
+    )  # fmt: skip
+    parameters = parts.model.trained_parameters()
+
+    def steps(optimiser: torch.optim.Optimizer, precision: str, attention: str) -> float:
+        begun = time.perf_counter()
+        for step in range(STEPS):
+            autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+            with autocast, quick_attention(CPU) if attention == "plain" else nullcontext():
+                generator = step_generator(0, step, 0)
+                losses = objective(parts.model, batches[step], generator, progress=0.0)
+            optimiser.zero_grad()
+            losses["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+        return (time.perf_counter() - begun) / STEPS
+
+    ways = {
+        name: partial(steps, torch.optim.AdamW(parameters, 1e-6, fused=fused, foreach=False), *rest)
+        for name, (*rest, fused) in WAYS.items()
+    }
+    rounds = [{name: way() for name, way in ways.items()} for _ in range(1 + ROUNDS)][1:]
+    seconds = {name: min(times[name] for times in rounds) for name in ways}
+    write("training_step", seconds, batch_size=config.batch_size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""In which precision a device computes fastest without harm to the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+def quickest(accelerator: str) -> str:
+    """Lightning's name of the precision to train in: bfloat16 products where they are in hardware.
+
+    Weights, gradients and Adam's moments stay in single precision.
+    """
+    if accelerator != "cpu" and torch.accelerator.is_available():
+        return "bf16-mixed"
+    # An older torch does not tell; emulated, bfloat16 would be slower than float32.
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16-mixed" if capabilities.get("avx512_bf16") else "32-true"
+
+
+@contextmanager
+def quick_attention(device: torch.device) -> Iterator[None]:
+    """Computes attention by plain products on a CPU.
+
+    Its fused attention has a backward pass in bfloat16 that takes ten times as long.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
