@@ -89,9 +89,8 @@ def train(
     device = torch.device(budget.device)
     model.to(device).train()
     trained = [p for p in model.parameters() if p.requires_grad]
-    fused = device.type == "cuda"
     optimiser = torch.optim.AdamW(
-        trained, learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=fused
+        trained, learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
     )
     averaged = copy.deepcopy(model).eval() if average else model
     step, spent = 0, 0.0

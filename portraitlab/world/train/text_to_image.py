@@ -5,6 +5,7 @@ python -m portraitlab.world.train.text_to_image --minutes 100
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,19 @@ def encode_photos(
     return torch.cat(parts)
 
 
+def encode_texts(backbone: Backbone, prompts: list[str]) -> Callable[[Tensor], Tensor]:
+    """Gives the features [B, K, dt] in fp16 of prompts [B]; each different one is encoded once."""
+    different = sorted(set(prompts))
+    parts = [
+        backbone.encode_text(different[start : start + 128]).half().cpu()
+        for start in tqdm(range(0, len(different), 128), desc="reading", mininterval=10)
+    ]
+    features = torch.cat(parts)
+    place = {prompt: number for number, prompt in enumerate(different)}
+    places = torch.tensor([place[prompt] for prompt in prompts])
+    return lambda index: features[places[index]]
+
+
 def main() -> None:
     """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=100)
@@ -61,8 +75,8 @@ def main() -> None:
         latent_scale=scale, latent_shift=shift,
     ).to(budget.device)  # fmt: skip
     latents = (latents.float() - backbone.latent_shift.cpu()) * backbone.latent_scale.cpu()
-    captions = backbone.tokenizer(photos.captions)
-    descriptions = backbone.tokenizer(photos.descriptions)
+    captions = encode_texts(backbone, photos.captions)
+    descriptions = encode_texts(backbone, photos.descriptions)
     empty = backbone.encode_text([""])
 
     def loss(unet: UNet2DConditionModel, generator: torch.Generator) -> dict[str, Tensor]:
@@ -73,9 +87,8 @@ def main() -> None:
             budget.device
         )
         described = torch.rand(BATCH, 1, generator=generator) < DESCRIBED
-        tokens = torch.where(described, descriptions[index], captions[index])
-        with torch.no_grad():
-            text = backbone.text_encoder(tokens.to(budget.device)).last_hidden_state
+        text = torch.where(described[..., None], descriptions(index), captions(index))
+        text = text.to(budget.device).float()
         dropped = torch.rand(BATCH, 1, 1, generator=generator).to(budget.device) < PROMPTS_DROPPED
         text = torch.where(dropped, empty, text)
         noisy = backbone.add_noise(clean, noise, timesteps)
