@@ -58,10 +58,11 @@ def wandb_logger(
         )
         return WandbLogger(experiment=run)
 
-    if offline or not wandb.login(prompt=False):
+    if offline:
         return start("offline")
     try:
-        return start(None)
+        # With a key, the login asks W&B whether it is good, and fails where W&B is not reached.
+        return start(None if wandb.login(prompt=False) else "offline")
     except wandb.errors.Error as error:
         _log.warning("W&B was not reached (%s); this run is logged offline", error)
         return start("offline")

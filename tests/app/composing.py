@@ -29,13 +29,16 @@ def choices() -> list[tuple[str, str]]:
     return [(file.parent.name, file.stem) for file in files]
 
 
-def run_py(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """`python run.py ...` as a user types it who has no W&B key and no home to find one in."""
+def run_py(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python run.py ...` as a user types it who has no W&B key and no home to find one in.
+
+    variables: more of the environment.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     return subprocess.run(
         [sys.executable, "run.py", *arguments],
         cwd=ROOT,
-        env={**environment, "HOME": str(home), "NETRC": str(home / "netrc")},
+        env={**environment, "HOME": str(home), "NETRC": str(home / "netrc"), **variables},
         capture_output=True,
         text=True,
         timeout=600,

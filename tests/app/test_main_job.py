@@ -96,6 +96,21 @@ def test_wandb_is_written_offline_and_stays_in_the_run_folder(folder: Path) -> N
     assert Image.open(path.parent / "files" / picture).size[0] == 7 * 132 + 4
 
 
+def test_with_a_key_but_no_connection_wandb_is_written_offline(
+    cache: Path, home: Path, tmp_path: Path
+) -> None:
+    ended = run_py(
+        *("scale=smoke", "seed=1", f"cache={cache}", f"runs={tmp_path}"),
+        home=home,
+        WANDB_API_KEY="0" * 40,
+        WANDB_BASE_URL="http://127.0.0.1:9",  # the port of the service that discards
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "W&B was not reached" in ended.stdout + ended.stderr
+    assert len(list(tmp_path.glob("*/*/wandb/offline-run-*/run-*.wandb"))) == 1
+    assert len(list(tmp_path.glob("*/*/metrics.json"))) == 1
+
+
 def test_the_same_command_again_finds_all_done(
     folder: Path, cache: Path, home: Path, runs: Path
 ) -> None:
