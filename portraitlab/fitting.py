@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from portraitlab.data.batches import PortraitData, TrainingBatches
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts
-from portraitlab.precision import quickest
+from portraitlab.precision import precision_of
 from portraitlab.progress import TrainingBar
 from portraitlab.records import Run
 
@@ -53,12 +53,9 @@ def fit(
     with warnings.catch_warnings():
         for pattern in _EXPECTED:
             warnings.filterwarnings("ignore", pattern)
-        precision = config.trainer.precision
-        if precision == "quickest":
-            precision = quickest(config.trainer.accelerator)
         trainer: Trainer = instantiate(
             config.trainer,
-            precision=precision,
+            precision=precision_of(config.trainer),
             logger=logger,
             callbacks=[checkpoints, TrainingBar(), LossLines(config.trainer.log_every_n_steps)],
             default_root_dir=str(run.folder),

@@ -6,15 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from omegaconf import DictConfig
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def quickest(accelerator: str) -> str:
-    """Lightning's name of the precision to train in: bfloat16 products where they are in hardware.
+def precision_of(trainer: DictConfig) -> str:
+    """Lightning's name of the precision that a trainer's configuration asks for.
 
-    Weights, gradients and Adam's moments stay in single precision.
+    "quickest" is bfloat16 products where they are in hardware, with weights, gradients and Adam's
+    moments in single precision; else all in single precision.
     """
-    if accelerator != "cpu" and torch.accelerator.is_available():
+    if trainer.precision != "quickest":
+        return str(trainer.precision)
+    if trainer.accelerator != "cpu" and torch.accelerator.is_available():
         return "bf16-mixed"
     # An older torch does not tell; emulated, bfloat16 would be slower than float32.
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -14,6 +14,7 @@ from portraitlab.bench import Bench, show
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.fitting import fit
 from portraitlab.loggers import close, mirror, written_log
+from portraitlab.precision import precision_of
 from portraitlab.processes import process_rank
 from portraitlab.records import Run, plain
 
@@ -75,7 +76,10 @@ def train_and_score(
             trains = bool(bench.parts.model.trained_parameters())
             if trains and not fit(config, run, bench.parts, batches, logger):
                 return {}
-            run.note(training_seconds=round(time.monotonic() - started, 1))
+            run.note(
+                training_seconds=round(time.monotonic() - started, 1),
+                precision=precision_of(config.trainer),
+            )
             bench.save(run.weights)
         run.state("scoring")
         record = bench.score(run)

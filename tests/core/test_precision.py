@@ -1,16 +1,35 @@
+import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.nn.functional import scaled_dot_product_attention
 
-from portraitlab.precision import quick_attention, quickest
+from portraitlab.precision import precision_of, quick_attention
 
 
-def test_the_quickest_precision_follows_the_processor(monkeypatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    assert quickest("cpu") == "bf16-mixed"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
-    assert quickest("cpu") == "32-true"
+@pytest.fixture
+def processor(monkeypatch):
+    def processor(**capabilities: bool) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+
+    return processor
+
+
+def precision(name: str) -> str:
+    return precision_of(OmegaConf.create({"accelerator": "cpu", "precision": name}))
+
+
+def test_the_quickest_precision_follows_the_processor(processor, monkeypatch) -> None:
+    processor(avx512_bf16=True)
+    assert precision("quickest") == "bf16-mixed"
+    processor(avx2=True)
+    assert precision("quickest") == "32-true"
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert quickest("cpu") == "32-true"
+    assert precision("quickest") == "32-true"
+
+
+def test_a_precision_that_is_named_is_taken(processor) -> None:
+    processor(avx512_bf16=True)
+    assert precision("32-true") == "32-true"
 
 
 def test_quick_attention_is_the_same_attention_without_fusion() -> None:
