@@ -24,8 +24,8 @@ SCHEDULE = {
 def make_unet(config: dict = CONFIG) -> UNet2DConditionModel:
     """The UNet with random weights (seed torch first for repeatable ones)."""
     unet = UNet2DConditionModel(**config)
-    # Over 64 tokens at most, plain products beat the fused attention that diffusers chooses, whose
-    # backward pass in bfloat16 on a CPU takes a third of a training step.
+    # Over 64 tokens at most, plain products are no worse than the fused attention that diffusers
+    # chooses, whose backward pass in bfloat16 is slow on a CPU.
     unet.set_attn_processor(AttnProcessor())
     return unet
 

@@ -17,7 +17,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("recognisers --which recogniser", 7.5),
     ("recognisers --which judge", 9),
     ("regressor", 27),
-    ("text_to_image", 121),
+    ("text_to_image", 112),
 )
 """Modules and their minutes, in the order in which they need each other."""
 
