@@ -29,7 +29,7 @@ def precision_of(trainer: DictConfig) -> str:
 def quick_attention(device: torch.device) -> Iterator[None]:
     """Computes attention by plain products on a CPU.
 
-    Its fused attention has a backward pass in bfloat16 that takes ten times as long.
+    Its fused attention has a slow backward pass in bfloat16 (benchmarks/training_step.py).
     """
     if device.type != "cpu":
         yield
