@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from portraitlab.model import PortraitModel
@@ -111,8 +112,14 @@ class PortraitModule(lightning.LightningModule):
         """Clip to a norm, which Lightning refuses in mixed precision to a fused optimiser.
 
         That is for fear of gradients scaled up for float16, which bfloat16 does not need.
+
+        Raises ValueError for another way of clipping.
         """
-        assert gradient_clip_algorithm in (None, "norm")
+        algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+        if algorithm is not GradClipAlgorithmType.NORM:
+            raise ValueError(
+                f"trainer.gradient_clip_algorithm is {algorithm.value!r}; only 'norm' is known."
+            )
         if gradient_clip_val:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
@@ -130,7 +137,9 @@ class PortraitModule(lightning.LightningModule):
             [group for group in groups if group["params"]],
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
-            fused=True,  # one pass over all weights, on the CPU too
+            # One pass over all weights, on the CPU too; but it would take float16's gradients still
+            # scaled, and they would be clipped so.
+            fused=self.trainer.precision != "16-mixed",
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self.learning_rate_factor)
         return {

@@ -166,3 +166,8 @@ def test_gradients_are_clipped_in_every_precision(train, precision) -> None:
     train(trainer={"precision": precision, "callbacks": [clipped], "gradient_clip_val": 1e-3})
     assert min(free.norms) > 2e-3
     assert max(clipped.norms) < 1.001e-3
+
+
+def test_another_way_of_clipping_is_refused(train) -> None:
+    with pytest.raises(ValueError, match="gradient_clip_algorithm is 'value'"):
+        train(trainer={"gradient_clip_val": 1e-3, "gradient_clip_algorithm": "value"})
