@@ -1,6 +1,9 @@
 """Seconds of a training step of `python run.py`, against the same step without what speeds it up.
 
 python benchmarks/training_step.py      (a quiet machine; writes benchmarks/results/)
+
+The UNet's own attention is plain in every way; what changes is the refiner's and that over identity
+tokens.
 """
 
 from __future__ import annotations
@@ -25,10 +28,10 @@ from portraitlab.precision import quick_attention
 ROUNDS, STEPS = 5, 8
 CPU = torch.device("cpu")
 WAYS = {
-    "float32, fused attention, unfused Adam": ("float32", "fused", False),
-    "float32, fused attention, fused Adam": ("float32", "fused", True),
-    "bfloat16, fused attention, fused Adam": ("bfloat16", "fused", True),
-    "bfloat16, plain attention, fused Adam": ("bfloat16", "plain", True),
+    "float32, fused attention of identity, unfused Adam": ("float32", "fused", False),
+    "float32, fused attention of identity, fused Adam": ("float32", "fused", True),
+    "bfloat16, fused attention of identity, fused Adam": ("bfloat16", "fused", True),
+    "bfloat16, plain attention of identity, fused Adam": ("bfloat16", "plain", True),
 }
 
 

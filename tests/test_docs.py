@@ -82,3 +82,15 @@ def test_a_declared_row_without_a_record_is_named(tmp_path: Path) -> None:
 def test_a_document_without_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the lines <!-- results -->"):
         replace_part("nothing", "results", "table")
+
+
+def test_the_full_budgets_sentence_says_what_its_record_says() -> None:
+    folder = ROOT / "experiments" / "hifi_portrait" / "full_budget"
+    record = json.loads((folder / "results" / "refiner-landmarks-0.json").read_text())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    for name in ("sim_f", "exp", "pose"):
+        assert (
+            f"{record['metrics'][name]['value']:.3f} ±{record['metrics'][name]['error']:.3f}"
+            in readme
+        )
+    assert f"budget=full` ({record['steps']:,} steps" in readme
