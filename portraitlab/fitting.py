@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from portraitlab.data.batches import PortraitData, TrainingBatches
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts
-from portraitlab.precision import precision_of
+from portraitlab.precision import cast_once, precision_of
 from portraitlab.progress import TrainingBar
 from portraitlab.records import Run
 
@@ -50,12 +50,13 @@ def fit(
         every_n_train_steps=config.scale.checkpoint_every,
         enable_version_counter=False,
     )
-    with warnings.catch_warnings():
+    precision = precision_of(config.trainer)
+    with warnings.catch_warnings(), cast_once(module, precision):
         for pattern in _EXPECTED:
             warnings.filterwarnings("ignore", pattern)
         trainer: Trainer = instantiate(
             config.trainer,
-            precision=precision_of(config.trainer),
+            precision=precision,
             logger=logger,
             callbacks=[checkpoints, TrainingBar(), LossLines(config.trainer.log_every_n_steps)],
             default_root_dir=str(run.folder),

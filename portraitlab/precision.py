@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
@@ -36,3 +37,26 @@ def quick_attention(device: torch.device) -> Iterator[None]:
         return
     with sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+@contextmanager
+def cast_once(module: nn.Module, precision: str) -> Iterator[None]:
+    """Holds the frozen weights of products in the precision they are multiplied in.
+
+    Autocast would cast them in each step anew. What comes out is the same to the bit, and the
+    weights are as they were in the end. precision: Lightning's name; other than "bf16-mixed"
+    changes nothing.
+    """
+    single: dict[nn.Parameter, Tensor] = {}
+    if precision == "bf16-mixed":
+        for part in module.modules():
+            if isinstance(part, nn.Linear | nn.Conv2d):
+                frozen = [p for p in part.parameters(recurse=False) if not p.requires_grad]
+                single |= {parameter: parameter.data for parameter in frozen}
+    try:
+        for parameter in single:
+            parameter.data = parameter.data.bfloat16()
+        yield
+    finally:
+        for parameter, weights in single.items():
+            parameter.data = weights.to(parameter.device)

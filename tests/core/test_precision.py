@@ -3,7 +3,8 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn.functional import scaled_dot_product_attention
 
-from portraitlab.precision import precision_of, quick_attention
+from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.types import Injection
 
 
 @pytest.fixture
@@ -49,3 +50,36 @@ def test_quick_attention_is_the_same_attention_without_fusion() -> None:
 def test_a_gpu_keeps_its_fused_attention() -> None:
     with quick_attention(torch.device("cuda")):
         assert torch.backends.cuda.flash_sdp_enabled()
+
+
+def test_weights_cast_once_give_the_same_to_the_bit_and_come_back(tiny_backbone) -> None:
+    backbone = tiny_backbone()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    noise = torch.randn(2, backbone.latent_channels, 8, 8, generator=torch.manual_seed(0))
+    text = torch.randn(2, 4, backbone.text_dim, generator=torch.manual_seed(1))
+
+    def predicted() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            levels = torch.tensor([100, 900])
+            return backbone.predict(noise, levels[: len(noise)], text, Injection())
+
+    cast_each_time = predicted()
+    with cast_once(backbone, "bf16-mixed"):
+        assert backbone.unet.conv_in.weight.dtype == torch.bfloat16
+        assert torch.equal(predicted(), cast_each_time)
+    with pytest.raises(KeyError), cast_once(backbone, "bf16-mixed"):
+        raise KeyError
+    after = backbone.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(after[name].dtype == value.dtype for name, value in before.items())
+
+
+def test_only_frozen_weights_are_cast_and_only_where_products_are_in_half() -> None:
+    layers = torch.nn.Sequential(
+        torch.nn.Linear(2, 2), torch.nn.LayerNorm(2), torch.nn.Linear(2, 2)
+    )
+    layers[:2].requires_grad_(False)
+    with cast_once(layers, "bf16-mixed"):
+        assert [p.dtype for p in layers.parameters()] == [torch.bfloat16] * 2 + [torch.float32] * 4
+    with cast_once(layers, "32-true"):
+        assert layers[0].weight.dtype == torch.float32
