@@ -125,18 +125,18 @@ def load_autoencoder(folder: Path = WEIGHTS) -> UnshuffledAutoencoder:
 
 
 def load_backbone(folder: Path = WEIGHTS) -> Backbone:
-    """Autoencoder, text encoder (the CLIP-like's text tower), UNet and noise schedule."""
+    """Autoencoder, text encoder, UNet and noise schedule."""
     from portraitlab.backbone.diffusion import Backbone
-    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, make_scheduler, make_unet
+    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, TextToImage, make_scheduler
     from portraitlab.world.tokenizer import WordTokenizer
 
     described = entry("text_to_image", folder)
-    unet = make_unet(described["config"])
-    _load("text_to_image", unet, folder)
+    model = TextToImage(described["config"])
+    _load("text_to_image", model, folder)
     return Backbone(
-        unet=unet,
+        unet=model.unet,
         autoencoder=load_autoencoder(folder),
-        text_encoder=load_clip(folder).model.text_model,
+        text_encoder=model.text_encoder,
         tokenizer=WordTokenizer(PROMPT_LENGTH),
         scheduler=make_scheduler(),
         latent_scale=described["latent_scale"],

@@ -13,7 +13,9 @@ from portraitlab.world.identity import BEARDS, EYE_COLOURS, HAIR_COLOURS, HAIR_S
 from portraitlab.world.mesh import EXPRESSION_NAMES
 from portraitlab.world.settings import BACKGROUNDS, CLOTHES, COLOURS, LIGHTS, PATTERNS, STYLES
 
-PAD, START, END, UNKNOWN = 0, 1, 2, 3
+PAD, START, UNKNOWN, END = 0, 1, 2, 3
+"""transformers' CLIP pools at the end token, unless that is 2: then at the highest token, which was
+the end in OpenAI's vocabulary and is the first comma in ours."""
 _PHRASES = (
     *COLOURS, *CLOTHES, *PATTERNS, *BACKGROUNDS, *STYLES, *LIGHTS, *HAIR_COLOURS, *HAIR_STYLES,
     *EYE_COLOURS, *BEARDS, *SKIN_WORDS, *EXPRESSION_NAMES, "a of person in background and round",
@@ -33,12 +35,12 @@ class WordTokenizer:
 
     def __init__(self, length: int) -> None:
         self.length = length
-        self._index = {word: number for number, word in enumerate(VOCABULARY, start=UNKNOWN + 1)}
+        self._index = {word: number for number, word in enumerate(VOCABULARY, start=END + 1)}
 
     @property
     def size(self) -> int:
         """Number of different tokens."""
-        return len(VOCABULARY) + UNKNOWN + 1
+        return len(VOCABULARY) + END + 1
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token numbers [B, length] of texts."""

@@ -21,6 +21,7 @@ from portraitlab.world.foundation import (
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
 from portraitlab.world.train.all import STAGES
+from portraitlab.world.train.text_to_image import sample
 
 HELD_OUT = IDENTITIES["foundation_check"][1000:1040]
 
@@ -83,6 +84,23 @@ def test_captions_find_their_images(photos) -> None:
     first = (groups.argmax(1) == torch.arange(16)[:, None]).float().mean()
     assert first > 0.5
     assert model.patch_tokens(images[:2]).shape == (2, model.local_length, model.local_dim)
+
+
+def test_a_text_is_read_to_its_end() -> None:
+    one, other = load_clip().text_embedding(
+        ["a photo of a person, light, pale skin", "a photo of a person, light, deep skin"]
+    )
+    assert one @ other < 0.9
+
+
+def test_the_text_to_image_model_follows_words_for_looks() -> None:
+    backbone = load_backbone()
+    drawn = [
+        sample(backbone, [f"a photo of a person in a red shirt, {tone} skin"] * 8, seed=0, steps=10)
+        for tone in ("pale", "deep")
+    ]
+    pale, deep = (images[:, :, 24:40, 24:40].mean() for images in drawn)
+    assert pale - deep > 0.3
 
 
 def test_patch_tokens_are_standardised_over_references(photos) -> None:

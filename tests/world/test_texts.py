@@ -1,8 +1,13 @@
 """Captions, descriptions and their tokens."""
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
+from portraitlab.world.caption import caption, description
 from portraitlab.world.identity import make_identity
+from portraitlab.world.mesh import EXPRESSION_NAMES
 from portraitlab.world.models.clip import TEXT_LENGTH
 from portraitlab.world.models.text_to_image import PROMPT_LENGTH
 from portraitlab.world.render import render_photo
@@ -11,13 +16,32 @@ from portraitlab.world.tokenizer import END, PAD, START, UNKNOWN, WordTokenizer
 
 
 def test_every_word_of_the_world_is_known_and_nothing_is_cut() -> None:
-    photos = [render_photo(seed, 0) for seed in range(150)]
-    captions = WordTokenizer(PROMPT_LENGTH)([photo.caption for photo in photos])
-    descriptions = WordTokenizer(TEXT_LENGTH)([photo.description for photo in photos])
-    for tokens in (captions, descriptions):
+    people = [make_identity(seed) for seed in range(150)]
+    shots = [make_settings(person.seed, 0) for person in people]
+    # The longest there can be: every choice at its most words.
+    people.append(
+        replace(
+            people[0],
+            hair_colour="dark brown",
+            beard="full beard",
+            moles=np.ones((1, 3)),
+            freckles=1,
+        )
+    )
+    shots.append(
+        replace(
+            shots[0], style="black and white photo", clothes_pattern="striped", glasses="round",
+            expression=np.eye(8)[EXPRESSION_NAMES.index("jaw open")], yaw=0.5,
+        )
+    )  # fmt: skip
+    prompts = [caption(shot) for shot in shots]
+    texts = [description(person, shot) for person, shot in zip(people, shots, strict=True)]
+    for told, length in ((prompts, PROMPT_LENGTH), (texts, TEXT_LENGTH)):
+        tokens = WordTokenizer(length)(told)
         assert not (tokens == UNKNOWN).any()
         assert (tokens[:, 0] == START).all()
         assert ((tokens == END).sum(1) == 1).all()
+        assert (tokens[:, -1] == PAD).all()
 
 
 def test_a_caption_tells_neither_identity_nor_expression_nor_pose() -> None:

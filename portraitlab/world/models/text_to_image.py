@@ -1,18 +1,30 @@
-"""The world's text-to-image UNet and its noise schedule, of diffusers' classes."""
+"""The world's text-to-image model, of diffusers' and transformers' classes, and its noise."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from portraitlab.world.tokenizer import END, PAD, START, WordTokenizer
 
 PROMPT_LENGTH = 48
-CONFIG = {
+UNET_CONFIG = {
     "sample_size": 16, "in_channels": 4, "out_channels": 4, "layers_per_block": 1,
     "block_out_channels": [64, 128, 128],
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
     "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
     "cross_attention_dim": 128, "attention_head_dim": [2, 4, 4], "norm_num_groups": 16,
 }  # fmt: skip
+TEXT_CONFIG = {
+    "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": PROMPT_LENGTH, "vocab_size": WordTokenizer(PROMPT_LENGTH).size,
+    "bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD,
+}  # fmt: skip
+CONFIG = {"unet": UNET_CONFIG, "text_encoder": TEXT_CONFIG}
 SCHEDULE = {
     "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
     "beta_end": 0.012, "prediction_type": "v_prediction", "clip_sample": False,
@@ -21,13 +33,25 @@ SCHEDULE = {
 }  # fmt: skip
 
 
-def make_unet(config: dict = CONFIG) -> UNet2DConditionModel:
-    """The UNet with random weights (seed torch first for repeatable ones)."""
-    unet = UNet2DConditionModel(**config)
-    # Over 64 tokens at most, plain products are no worse than the fused attention that diffusers
-    # chooses, whose backward pass in bfloat16 is slow on a CPU.
-    unet.set_attn_processor(AttnProcessor())
-    return unet
+class TextToImage(nn.Module):
+    """A UNet and the text encoder that is trained with it (Rombach et al., CVPR 2022, Sec. 3.3).
+
+    The CLIP-like's text tower would tell a word from another by 1 % of its features' square, and a
+    UNet that reads it learns what clothes are called but not what a person looks like.
+    """
+
+    def __init__(self, config: dict[str, Any] = CONFIG) -> None:
+        super().__init__()
+        self.unet = UNet2DConditionModel(**config["unet"])
+        # Over 64 tokens at most, plain products are no worse than the fused attention that
+        # diffusers chooses, whose backward pass in bfloat16 is slow on a CPU.
+        self.unet.set_attn_processor(AttnProcessor())
+        self.text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
+        """The velocity [B, 4, 16, 16] of noisy latents at timesteps [B], given tokens [B, K]."""
+        text = self.text_encoder(input_ids=tokens).last_hidden_state
+        return self.unet(noisy, timesteps, text).sample
 
 
 def make_scheduler() -> DDIMScheduler:

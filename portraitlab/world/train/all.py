@@ -13,11 +13,11 @@ import sys
 
 STAGES: tuple[tuple[str, float], ...] = (
     ("autoencoder", 17),
-    ("clip", 9),
+    ("clip", 22),
     ("recognisers --which recogniser", 7.5),
     ("recognisers --which judge", 9),
     ("regressor", 27),
-    ("text_to_image", 112),
+    ("text_to_image", 200),
 )
 """Modules and their minutes, in the order in which they need each other."""
 

@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from portraitlab.precision import quick_attention
+
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -111,7 +113,8 @@ def train(
         )
         for group in optimiser.param_groups:
             group["lr"] = rate
-        with torch.autocast(device.type, torch.bfloat16, enabled=budget.half):
+        half = torch.autocast(device.type, torch.bfloat16, enabled=budget.half)
+        with half, quick_attention(device):
             terms = loss(model, generator)
         value = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(value):
