@@ -23,16 +23,19 @@ from records import write
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.module import step_generator
 from portraitlab.parts import build_parts
-from portraitlab.precision import quick_attention
+from portraitlab.precision import cast_once, quick_attention
 
 ROUNDS, STEPS = 5, 8
 CPU = torch.device("cpu")
 WAYS = {
-    "float32, fused attention of identity, unfused Adam": ("float32", "fused", False),
-    "float32, fused attention of identity, fused Adam": ("float32", "fused", True),
-    "bfloat16, fused attention of identity, fused Adam": ("bfloat16", "fused", True),
-    "bfloat16, plain attention of identity, fused Adam": ("bfloat16", "plain", True),
-}
+    "float32, fused attention of identity, unfused Adam": ("32-true", "fused", "each time", False),
+    "float32, fused attention of identity, fused Adam": ("32-true", "fused", "each time", True),
+    "bfloat16, fused attention of identity, fused Adam": ("bf16-mixed", "fused", "each time", True),
+    "bfloat16, plain attention of identity, fused Adam": ("bf16-mixed", "plain", "each time", True),
+    "bfloat16, plain attention of identity, fused Adam, frozen weights cast once": (
+        "bf16-mixed", "plain", "once", True,
+    ),
+}  # fmt: skip
 
 
 def main_job() -> DictConfig:
@@ -58,18 +61,20 @@ def main() -> None:
     )  # fmt: skip
     parameters = parts.model.trained_parameters()
 
-    def steps(optimiser: torch.optim.Optimizer, precision: str, attention: str) -> float:
-        begun = time.perf_counter()
-        for step in range(STEPS):
-            autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
-            with autocast, quick_attention(CPU) if attention == "plain" else nullcontext():
-                generator = step_generator(0, step, 0)
-                losses = objective(parts.model, batches[step], generator, progress=0.0)
-            optimiser.zero_grad()
-            losses["loss"].backward()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
-        return (time.perf_counter() - begun) / STEPS
+    def steps(optimiser: torch.optim.Optimizer, precision: str, attention: str, cast: str) -> float:
+        half = precision == "bf16-mixed"
+        with cast_once(parts.model, precision) if cast == "once" else nullcontext():
+            begun = time.perf_counter()
+            for step in range(STEPS):
+                autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
+                with autocast, quick_attention(CPU) if attention == "plain" else nullcontext():
+                    generator = step_generator(0, step, 0)
+                    losses = objective(parts.model, batches[step], generator, progress=0.0)
+                optimiser.zero_grad()
+                losses["loss"].backward()
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimiser.step()
+            return (time.perf_counter() - begun) / STEPS
 
     ways = {
         name: partial(steps, torch.optim.AdamW(parameters, 1e-6, fused=fused, foreach=False), *rest)
