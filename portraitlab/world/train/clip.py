@@ -18,9 +18,12 @@ from portraitlab.world.train.ship import ship
 BATCH = 96
 
 
-def _looks(photos: TrainingPhotos, index: Tensor) -> list[str]:
-    """What descriptions tell beyond the caption. Clothes and background tell photos apart by
-    themselves; who must tell faces apart has to learn skin, hair, eyes and beard."""
+def looks_of(photos: TrainingPhotos, index: Tensor) -> list[str]:
+    """What descriptions tell beyond the caption, of photos `index` [B].
+
+    Clothes and background tell photos apart by themselves; who must tell faces apart has to learn
+    skin, hair, eyes and beard.
+    """
     return [
         "a person, " + photos.descriptions[i].removeprefix(photos.captions[i] + ", ")
         for i in index.tolist()
@@ -47,7 +50,7 @@ def main() -> None:
         kind = int(torch.randint(6, (), generator=generator))
         images = _references(photos, index) if kind < 3 else photos.pixels(index)
         if kind < 4:
-            texts = _looks(photos, index)
+            texts = looks_of(photos, index)
         else:
             told = photos.captions if kind == 4 else photos.descriptions
             texts = [told[i] for i in index.tolist()]
@@ -66,6 +69,16 @@ def main() -> None:
     ship("clip", model, CONFIG, trained.record | measure(model), script="clip")
 
 
+def one_photo_each(photos: TrainingPhotos, count: int) -> Tensor:
+    """`count` photos [count] long: the first of every person, then the second of every person, …
+
+    So any run of them no longer than there are people shows different ones.
+    """
+    people = len(set(photos.identities.tolist()))
+    number = torch.arange(count)
+    return number % people * (len(photos) // people) + number // people
+
+
 @torch.no_grad()
 def retrieval(model: ClipEncoder, photos: TrainingPhotos, looks: bool, groups: int = 40) -> float:
     """Share of texts that rank their own image first among 16 of different people.
@@ -73,11 +86,9 @@ def retrieval(model: ClipEncoder, photos: TrainingPhotos, looks: bool, groups: i
     looks: of looks and matted faces rather than captions and whole photos.
     """
     model.eval()
-    people = len(set(photos.identities.tolist()))
-    shots, person = torch.arange(groups * 16) // people, torch.arange(groups * 16) % people
-    index = person * (len(photos) // people) + shots
+    index = one_photo_each(photos, groups * 16)
     if looks:
-        images, texts = _references(photos, index), _looks(photos, index)
+        images, texts = _references(photos, index), looks_of(photos, index)
     else:
         images, texts = photos.pixels(index), [photos.captions[i] for i in index.tolist()]
     seen = model.image_embedding(images.to(model.model.device)).unflatten(0, (groups, 16))

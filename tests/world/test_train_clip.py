@@ -1,0 +1,33 @@
+"""What the CLIP-like is trained and measured on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from portraitlab.world.settings import CLOTHES
+from portraitlab.world.train.clip import looks_of, one_photo_each
+from portraitlab.world.train.photos import TrainingPhotos, load_photos
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> TrainingPhotos:
+    cache: Path = tmp_path_factory.mktemp("cache")
+    return load_photos("foundation_check", identities=5, photos=3, cache=cache, workers=1)
+
+
+def test_looks_tell_the_face_and_not_the_clothes(photos) -> None:
+    index = torch.tensor([0, 4, 14])
+    for place, looks in zip(index.tolist(), looks_of(photos, index), strict=True):
+        assert looks.startswith("a person, ")
+        assert photos.descriptions[place].endswith(looks.removeprefix("a person"))
+        assert "skin" in looks
+        assert "eyes" in looks
+        assert not any(worn in looks for worn in (*CLOTHES, "background"))
+
+
+def test_those_who_are_told_apart_are_different_people(photos) -> None:
+    chosen = one_photo_each(photos, 15)
+    assert sorted(chosen.tolist()) == list(range(15))
+    for start in range(11):
+        assert len(set(photos.identities[chosen[start : start + 5].numpy()].tolist())) == 5
