@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from portraitlab.tables.document import replace_part
 from portraitlab.tables.published import published_table
@@ -82,6 +83,22 @@ def test_a_declared_row_without_a_record_is_named(tmp_path: Path) -> None:
 def test_a_document_without_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the lines <!-- results -->"):
         replace_part("nothing", "results", "table")
+
+
+def spoken(seconds: int) -> str:
+    return f"{seconds // 60} min {seconds % 60} s"
+
+
+def test_the_times_and_steps_that_the_readme_tells_are_those_on_record() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    experiments = ROOT / "experiments" / "hifi_portrait"
+    sweep = OmegaConf.load(experiments / "first_light" / "table.yaml").measured
+    full = OmegaConf.load(experiments / "full_budget" / "table.yaml").measured
+    record = json.loads((experiments / "first_light/results/refiner-landmarks-0.json").read_text())
+    assert f"`python run.py` took {spoken(sweep.first_run_seconds)} on two cores" in readme
+    assert f"it is the first row, took {spoken(sweep.wall_seconds)}." in readme
+    assert f"encoded, {record['steps']:,} steps" in readme
+    assert f"steps, {spoken(full.training_seconds)} of training)" in readme
 
 
 def test_the_full_budgets_sentence_says_what_its_record_says() -> None:
