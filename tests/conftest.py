@@ -93,8 +93,10 @@ def make_regressor(seed: int = 0) -> torch.nn.Module:
 def make_geometry(
     generator: torch.Generator, batch: int, coefficients: bool = True
 ) -> FaceGeometry:
-    """Faces near the middle of the image, of the world's 16 shape and 8 expression numbers."""
+    """Faces near the middle of the image, of the world's shape and expression numbers."""
     from portraitlab.alignment import TEMPLATE
+    from portraitlab.world.identity import SHAPE_SIZE
+    from portraitlab.world.settings import EXPRESSION_SIZE
 
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
@@ -105,7 +107,7 @@ def make_geometry(
         keypoints=0.5 * TEMPLATE + 0.25 + 0.01 * normal(batch, 5, 2),
         score=torch.ones(batch),
         coefficients=(
-            FaceCoefficients(shape=normal(batch, 16), expression=normal(batch, 8), pose=pose)
+            FaceCoefficients(normal(batch, SHAPE_SIZE), normal(batch, EXPRESSION_SIZE), pose)
             if coefficients
             else None
         ),

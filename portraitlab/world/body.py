@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from portraitlab.world.appearance import worn_style
 from portraitlab.world.identity import Identity
 from portraitlab.world.landmarks import landmark_model
 from portraitlab.world.mesh import (
@@ -53,8 +54,9 @@ def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
             head, ROWS, COLUMNS, _opaque(head_texture(identity, settings)), HEAD, True, gloss=0.10
         ),
         *_ears(identity, broad),
-        *_hair(identity, head, broad),
+        *_hair(identity, head, broad, worn_style(identity, settings)),
         *_glasses(identity, settings),
+        *_cover(identity, settings, head),
         _neck(identity),
         _torso(identity, settings),
     ]
@@ -103,25 +105,27 @@ HAIR_LENGTH = {"long": -1.45, "wavy": -1.25, "bob": -0.60}
 
 
 @lru_cache(maxsize=256)
-def _hair_texture(identity: Identity) -> Array:
+def _hair_texture(identity: Identity, style: str) -> Array:
     """Colour and coverage of the scalp's hair over the head's grid [HEIGHT, WIDTH, 4]."""
     rng = np.random.default_rng([7104, identity.seed])
     chart = texel_chart()
     around = np.abs(chart.phi)
-    top = 0.36 if identity.hair_style == "fringe" else identity.hairline
+    top = 0.36 if style == "fringe" else identity.hairline
     edge = np.interp(
         around,
         [0.0, 0.55, 0.95, 1.2, 1.45, 1.7, 2.2, np.pi],
         [top, top + 0.02, min(top, 0.46), 0.20, 0.02, -0.05, -0.5, -0.58],
     )
-    jagged = 0.05 if identity.hair_style in ("fringe", "curly", "wavy") else 0.025
+    # hair falls lower on the side that it is parted to
+    edge = edge - 0.09 * identity.parting * np.sin(chart.phi) * (around < 1.3)
+    jagged = 0.05 if style in ("fringe", "curly", "wavy") else 0.025
     edge = edge + jagged * noise(rng, 2, 60, (HEIGHT, WIDTH))
     cover = chart.y0 > edge
-    if identity.hair_style == "bald":
+    if style == "bald":
         cover &= (chart.y0 < 0.38) & (around > 1.15)
     strands = (
         noise(rng, 6, 80, (HEIGHT, WIDTH))
-        if identity.hair_style != "curly"
+        if style != "curly"
         else noise(rng, 40, 50, (HEIGHT, WIDTH))
     )
     colour = identity.hair * (1 + 0.13 * strands[..., None])
@@ -129,34 +133,33 @@ def _hair_texture(identity: Identity) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _hair_offset(identity: Identity) -> Array:
+def _hair_offset(identity: Identity, style: str) -> Array:
     """Thickness of the hair at each vertex of the head [V, 1]."""
     rng = np.random.default_rng([7105, identity.seed])
-    thickness = HAIR_THICKNESS[identity.hair_style] * np.ones((ROWS, COLUMNS), np.float32)
-    if identity.hair_style in ("curly", "wavy"):
+    thickness = HAIR_THICKNESS[style] * np.ones((ROWS, COLUMNS), np.float32)
+    if style in ("curly", "wavy"):
         thickness += 0.035 * noise(rng, 12, 16, (ROWS, COLUMNS))
     return (
         thickness.reshape(-1, 1) * (0.6 + 0.5 * smoothstep(head_model().chart.y0 / 0.8))[:, None]
     ).astype(np.float32)
 
 
-def _hair(identity: Identity, head: Array, broad: float) -> list[Part]:
-    shell = head + _hair_offset(identity) * grid_normals(head, ROWS, COLUMNS)
-    parts = [
-        Part(
-            shell.astype(np.float32), ROWS, COLUMNS, _hair_texture(identity), HAIR, True, gloss=0.12
-        )
-    ]
-    if identity.hair_style in HAIR_LENGTH:
+def _hair(identity: Identity, head: Array, broad: float, style: str) -> list[Part]:
+    shell = (head + _hair_offset(identity, style) * grid_normals(head, ROWS, COLUMNS)).astype(
+        np.float32
+    )
+    hair = _hair_texture(identity, style)
+    parts = [Part(shell, ROWS, COLUMNS, hair, HAIR, True, gloss=0.12)]
+    if style in HAIR_LENGTH:
         rows, columns = 14, 33
         t, phi = _turn(rows, columns, 1.12, 2 * np.pi - 1.12)
-        y = 0.62 + t * (HAIR_LENGTH[identity.hair_style] - 0.62)
+        y = 0.62 + t * (HAIR_LENGTH[style] - 0.62)
         wide = 0.80 + 0.24 * smoothstep(t / 0.35) + 0.05 * t
-        if identity.hair_style == "wavy":
+        if style == "wavy":
             wide = wide + 0.035 * np.sin(t * 16 + 3 * phi)
         x = HALF_WIDTH * broad * 1.12 * wide * np.sin(phi)
         z = HALF_DEPTH * 1.05 * wide * np.cos(phi) * np.where(np.cos(phi) > 0, 0.6, 1)
-        texture = _hair_texture(identity)[:, ::2].copy()
+        texture = hair[:, ::2].copy()
         texture[..., 3] = 1
         parts.append(
             Part(_grid(x, y, z), rows, columns, texture, HAIR, True, two_sided=True, gloss=0.10)
@@ -168,12 +171,14 @@ def _glasses(identity: Identity, settings: PhotoSettings) -> list[Part]:
     if settings.glasses == "none":
         return []
     eyes = landmark_model().points(identity.shape, settings.expression * 0)[68:70]
-    power = 1.0 if settings.glasses == "round" else 0.45
+    power = 0.45 if settings.glasses == "square" else 1.0
+    # the lenses of sunglasses are as dark as their frame
+    inner = 0.0 if settings.glasses == "sunglasses" else 0.150
     t, phi = _turn(2, 25, -np.pi, np.pi)
     parts = []
     frame = _flat(np.array([0.07, 0.06, 0.07]))
     for eye, side in zip(eyes, (-1, 1), strict=True):
-        radius = 0.150 + 0.034 * t
+        radius = inner + (0.184 - inner) * t
         x = eye[0] + radius * 1.12 * np.sign(np.sin(phi)) * np.abs(np.sin(phi)) ** power
         y = eye[1] - 0.01 + radius * 0.92 * np.sign(np.cos(phi)) * np.abs(np.cos(phi)) ** power
         parts.append(
@@ -199,6 +204,39 @@ def _glasses(identity: Identity, settings: PhotoSettings) -> list[Part]:
         )
     )
     return parts
+
+
+def _cover(identity: Identity, settings: PhotoSettings, head: Array) -> list[Part]:
+    """What is before the face: a shell over a part of the head."""
+    if settings.cover == "none":
+        return []
+    rng = np.random.default_rng([7109, identity.seed, settings.seed])
+    chart = texel_chart()
+    x, y, front = chart.x0, chart.y0, np.abs(chart.phi) < 1.35
+    colour = np.array(COLOURS[settings.cover_colour], np.float32) / 255
+    image = np.empty((HEIGHT, WIDTH, 3), np.float32)
+    if settings.cover == "mask":
+        image[:] = colour * 0.35 + 0.6
+        image[np.sin(y * 45) > 0.8] *= 0.9
+        covered = front & (y < -0.06 - 0.1 * np.abs(x)) & (y > -0.93)
+        away, label = 0.045, CLOTHES
+    elif settings.cover == "scarf":
+        image[:] = colour * (0.85 + 0.1 * noise(rng, 30, 8, x.shape)[..., None])
+        covered = y < -0.36 + 0.05 * np.sin(6 * chart.phi + rng.uniform(0, 6))
+        away, label = 0.10, CLOTHES
+    else:
+        # four fingers, from one side over cheek and mouth or over brow and eye
+        image[:] = identity.skin * 0.97
+        low = rng.uniform(-0.62, 0.02)
+        finger = (y - low) / 0.125 - rng.uniform(-0.5, 0.5) * x
+        image[(finger % 1) < 0.16] *= 0.62
+        reach = rng.uniform(-0.15, 0.2) - 0.05 * (np.floor(finger) - 1.5) ** 2
+        inward = rng.choice([-1.0, 1.0]) * x
+        covered = front & (finger > 0) & (finger < 4) & (inward > reach)
+        away, label = 0.07, SKIN
+    shell = (head + away * grid_normals(head, ROWS, COLUMNS)).astype(np.float32)
+    texture = np.concatenate([np.clip(image, 0, 1), covered[..., None]], -1).astype(np.float32)
+    return [Part(shell, ROWS, COLUMNS, texture, label, True)]
 
 
 def _neck(identity: Identity) -> Part:

@@ -8,34 +8,65 @@ learn from both, while prompts in training and scoring portraits are captions.
 
 from __future__ import annotations
 
+from portraitlab.world.appearance import wears_makeup, worn_beard, worn_style
 from portraitlab.world.identity import SKIN_TONES, Identity
-from portraitlab.world.mesh import EXPRESSION_NAMES
+from portraitlab.world.mesh import EXPRESSION_NAMES, SHAPE_NAMES
 from portraitlab.world.settings import PhotoSettings
 
 SKIN_WORDS = ("pale", "light", "tan", "olive", "brown", "dark", "deep")
+FEATURE_WORDS: dict[str, tuple[str, str]] = {
+    "face width": ("narrow face", "wide face"),
+    "face length": ("short face", "long face"),
+    "jaw width": ("slim jaw", "square jaw"),
+    "eye spacing": ("close-set eyes", "wide-set eyes"),
+    "eye size": ("small eyes", "big eyes"),
+    "eye slant": ("drooping eyes", "slanted eyes"),
+    "nose length": ("short nose", "long nose"),
+    "nose width": ("thin nose", "broad nose"),
+    "mouth width": ("small mouth", "wide mouth"),
+    "lip fullness": ("thin lips", "full lips"),
+    "cheeks": ("hollow cheeks", "round cheeks"),
+    "forehead": ("low forehead", "high forehead"),
+}
+"""What is said of a shape coefficient far below and far above the mean."""
+NOTABLE, MOST_NOTABLE = 1.0, 4
+"""From how many deviations on a feature is worth a word, and how many are told at most."""
+COVER_WORDS = {
+    "mask": "a mask on the face",
+    "scarf": "a scarf up to the lips",
+    "hand": "a hand before the face",
+}
 
 
 def caption(settings: PhotoSettings) -> str:
-    """Style, clothes, glasses, background and light."""
+    """Style, clothes, glasses, background and light, and what is before the face."""
     worn = f"{settings.clothes_colour} {settings.clothes}"
     if settings.clothes_pattern != "plain":
         worn = f"{settings.clothes_colour} {settings.clothes_pattern} {settings.clothes}"
-    glasses = "" if settings.glasses == "none" else f" and {settings.glasses} glasses"
+    shades = "sunglasses" if settings.glasses == "sunglasses" else f"{settings.glasses} glasses"
+    glasses = "" if settings.glasses == "none" else f" and {shades}"
+    cover = "" if settings.cover == "none" else f", {COVER_WORDS[settings.cover]}"
+    style = f"blurred {settings.style}" if settings.blur else settings.style
     behind = f"a {settings.background_colour} {settings.background} background"
-    return f"a {settings.style} of a person in a {worn}{glasses}, {behind}, {settings.light} light"
+    return f"a {style} of a person in a {worn}{glasses}, {behind}, {settings.light} light{cover}"
 
 
 def description(identity: Identity, settings: PhotoSettings) -> str:
-    """The caption, the looks and the expression."""
+    """The caption, the looks, the most notable features and the expression."""
     tone = int(abs(SKIN_TONES - identity.skin).sum(-1).argmin())
-    hair = f"{identity.hair_colour} {identity.hair_style} hair"
+    hair = f"{identity.hair_colour} {worn_style(identity, settings)} hair"
     looks = f"{SKIN_WORDS[tone]} skin, {hair}, {identity.eye_colour} eyes"
-    if identity.beard != "none":
-        looks += f", {identity.beard}"
-    if len(identity.moles):
-        looks += ", mole"
-    if identity.freckles:
-        looks += ", freckles"
+    beard = worn_beard(identity, settings)
+    marks = {
+        beard: beard != "none",
+        "makeup": wears_makeup(identity, settings),
+        "mole": len(identity.moles),
+        "birthmark": len(identity.birthmarks),
+        "scar": len(identity.scars),
+        "freckles": identity.freckles,
+    }
+    looks += "".join(f", {mark}" for mark, there in marks.items() if there)
+    looks += "".join(f", {feature}" for feature in _features(identity))
     made = int(settings.expression.argmax())
     face = EXPRESSION_NAMES[made] if settings.expression[made] > 0.45 else "calm"
     turned = (
@@ -46,3 +77,10 @@ def description(identity: Identity, settings: PhotoSettings) -> str:
         else "frontal"
     )
     return f"{caption(settings)}, {looks}, {face}, {turned}"
+
+
+def _features(identity: Identity) -> list[str]:
+    """Words for the features farthest from the mean, the farthest first."""
+    far = {name: float(identity.shape[SHAPE_NAMES.index(name)]) for name in FEATURE_WORDS}
+    notable = sorted((n for n in far if abs(far[n]) > NOTABLE), key=lambda n: -abs(far[n]))
+    return [FEATURE_WORDS[name][far[name] > 0] for name in notable[:MOST_NOTABLE]]

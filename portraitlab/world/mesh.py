@@ -33,7 +33,7 @@ MOUTH_BAND = 0.012
 SHAPE_NAMES = (
     "face width", "face length", "jaw width", "chin", "eye spacing", "eye size", "eye slant",
     "brow height", "nose length", "nose width", "nose projection", "mouth width", "lip fullness",
-    "mouth height", "cheeks", "forehead",
+    "mouth height", "cheeks", "forehead", "nose bend", "mouth tilt",
 )  # fmt: skip
 EXPRESSION_NAMES = (
     "jaw open", "smile", "sad", "pucker", "eyes closed", "brows up", "brows down", "smirk",
@@ -172,6 +172,8 @@ def shape_fields(chart: Chart) -> Array:
         (zero, 0.035 * bump(x, y, 0, MOUTH_Y, 0.4, 0.16), zero),
         (0.04 * side * cheek, zero, 0.03 * _pair(x, y, 0.4, -0.25, 0.18, 0.18)),
         (zero, 0.07 * smoothstep((y - 0.3) / 0.7), 0.05 * bump(x, y, 0, 0.6, 0.4, 0.2)),
+        (0.040 * bump(x, y, 0, -0.14, 0.11, 0.10), zero, zero),
+        (zero, 0.12 * x * mouth, zero),
     ]  # fmt: skip
     return _stack(fields, front, everywhere=(0, 1, 2, 15))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ LIGHTS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
     "warm": ((0.56, 0.46, 0.32), (0.60, 0.54, 0.46)),
     "cold": ((0.34, 0.42, 0.54), (0.52, 0.58, 0.66)),
     "hard": ((0.86, 0.85, 0.82), (0.30, 0.30, 0.33)),
+    "harsh": ((1.45, 1.40, 1.30), (0.10, 0.10, 0.13)),
+    "dim": ((0.17, 0.18, 0.22), (0.22, 0.23, 0.27)),
 }
 """RGB of the directional and of the ambient light of each kind."""
 
@@ -32,7 +35,7 @@ LIGHTS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
 class Face:
     """One face of a photo; points are image fractions.
 
-    landmarks [68, 2], landmarks72 [72, 2], keypoints [5, 2], shape [16], expression [8], pose [6]
+    landmarks [68, 2], landmarks72 [72, 2], keypoints [5, 2], shape [18], expression [8], pose [6]
     (the true coefficients), identity: the seed, face_mask [H, W] bool.
     """
 
@@ -48,13 +51,17 @@ class Face:
 
 @dataclass(frozen=True)
 class Photo:
-    """image [H, W, 3] uint8 RGB; person_mask [H, W]: everything that is not background."""
+    """image [H, W, 3] uint8 RGB; person_mask [H, W]: everything that is not background.
+
+    flaws: what makes it a poor reference (blurred, dim light, mask …).
+    """
 
     image: NDArray[np.uint8]
     person_mask: NDArray[np.bool_]
     faces: tuple[Face, ...]
     caption: str
     description: str
+    flaws: tuple[str, ...]
 
     @property
     def face(self) -> Face:
@@ -83,7 +90,7 @@ class Photo:
 
     @property
     def shape(self) -> Array:
-        """True shape coefficients [16]."""
+        """True shape coefficients [18]."""
         return self.face.shape
 
     @property
@@ -141,6 +148,8 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
         _draw_person(identity, settings, order, light, colours, depth, labels)
     image = _reduced(colours)
     image = apply_style(np.clip(image * scene.exposure, 0, 1), scene.style)
+    if scene.blur:
+        image = _blurred(image, scene.blur)
     cover = _reduced((labels > 0).astype(np.float32)[..., None])[..., 0]
     heads = labels[::SUPERSAMPLING, ::SUPERSAMPLING]
     return Photo(
@@ -149,6 +158,7 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
         faces=tuple(_face(*person, heads, order) for order, person in enumerate(people)),
         caption=caption(scene),
         description=description(first_identity, scene),
+        flaws=scene.flaws,
     )  # fmt: skip
 
 
@@ -157,6 +167,20 @@ def _reduced(fine: Array) -> Array:
     size, channels = fine.shape[0] // SUPERSAMPLING, fine.shape[2]
     blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, channels)
     return blocks.mean((1, 3), dtype=np.float32)
+
+
+@lru_cache(maxsize=64)
+def _gaussian(size: int, deviation: float) -> Array:
+    """Weights [size, size] of a Gaussian blur along an edge of `size` pixels, border repeated."""
+    place = np.arange(size, dtype=np.float32)
+    weights = np.exp(-0.5 * ((place[:, None] - place) / (deviation * size)) ** 2)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _blurred(image: Array, deviation: float) -> Array:
+    """A blur of an image [S, S, 3]; deviation in image fractions."""
+    weights = _gaussian(len(image), deviation)
+    return np.einsum("ij,jkc,lk->ilc", weights, image, weights, optimize=True).astype(np.float32)
 
 
 def _light(scene: PhotoSettings) -> Array:

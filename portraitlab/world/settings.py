@@ -9,6 +9,7 @@ import numpy as np
 from portraitlab.world.mesh import EXPRESSION_NAMES, Array
 
 EXPRESSION_SIZE = len(EXPRESSION_NAMES)
+POSE_SIZE = 6
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (196, 48, 44),
@@ -28,7 +29,14 @@ CLOTHES = ("t-shirt", "shirt", "jacket", "dress")
 PATTERNS = ("plain", "striped", "checked", "dotted")
 BACKGROUNDS = ("plain", "gradient", "striped", "bokeh", "sky", "room")
 STYLES = ("photo", "black and white photo", "vintage photo", "painting")
-LIGHTS = ("soft", "warm", "cold", "hard")
+LIGHTS = ("soft", "warm", "cold", "hard", "harsh", "dim")
+GLASSES = ("none", "round", "square", "sunglasses")
+COVERS = ("none", "mask", "scarf", "hand")
+"""What may be before a face: a mask over mouth and nose, a scarf up to the lips, a hand."""
+SHAVES = ("usual", "stubble", "clean")
+MAKEUPS: dict[str, tuple[int, int, int]] = {
+    "red": (176, 28, 48), "pink": (214, 92, 130), "plum": (110, 36, 80), "nude": (186, 120, 100),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,10 @@ class PhotoSettings:
     expression [8] in about [0, 1]; yaw, pitch, roll of the head in radians; scale: image fraction
     per head unit; x, y: image fractions of the head's centre; light_azimuth (positive: from the
     image's right) and light_elevation in radians; gaze: offset of the irises in chart
-    units; body_turn: the camera's yaw in radians.
+    units; blur: standard deviation in image fractions, 0 for a sharp photo; shave: what is left of
+    the usual beard; other_haircut: whether the person wears the less usual haircut; makeup: a
+    person who wears it in a share of photos above this number wears it here; body_turn: the
+    camera's yaw in radians.
     """
 
     seed: int
@@ -61,7 +72,25 @@ class PhotoSettings:
     style: str
     gaze: tuple[float, float]
     exposure: float
+    cover: str
+    cover_colour: str
+    blur: float
+    shave: str
+    other_haircut: bool
+    makeup: float
+    makeup_colour: str
     body_turn: float = 0.0
+
+    @property
+    def flaws(self) -> tuple[str, ...]:
+        """What makes the photo a poor reference; empty for a good one."""
+        found = {
+            "blurred": self.blur > 0,
+            f"{self.light} light": self.light in ("harsh", "dim"),
+            self.cover: self.cover != "none",
+            self.glasses: self.glasses == "sunglasses",
+        }
+        return tuple(flaw for flaw, there in found.items() if there)
 
     @property
     def body_yaw(self) -> float:
@@ -77,7 +106,8 @@ class PhotoSettings:
 def make_settings(identity_seed: int, photo_seed: int) -> PhotoSettings:
     """The settings of one photo; the same pair of seeds is the same photo everywhere."""
     rng = np.random.default_rng([7102, identity_seed, photo_seed])
-    light = str(rng.choice(LIGHTS, p=[0.4, 0.2, 0.2, 0.2]))
+    light = str(rng.choice(LIGHTS, p=[0.36, 0.18, 0.18, 0.16, 0.06, 0.06]))
+    side = rng.uniform(0.9, 1.4) * rng.choice([-1, 1])
     colours = list(COLOURS)
     return PhotoSettings(
         seed=photo_seed,
@@ -89,17 +119,24 @@ def make_settings(identity_seed: int, photo_seed: int) -> PhotoSettings:
         x=float(0.5 + rng.normal(0, 0.02)),
         y=float(0.45 + rng.normal(0, 0.018)),
         light=light,
-        light_azimuth=float(rng.uniform(-1.2, 1.2)),
+        light_azimuth=float(side if light == "harsh" else rng.uniform(-1.2, 1.2)),
         light_elevation=float(rng.uniform(0.1, 0.9)),
         clothes=str(rng.choice(CLOTHES)),
         clothes_pattern=str(rng.choice(PATTERNS, p=[0.55, 0.15, 0.15, 0.15])),
         clothes_colour=str(rng.choice(colours)),
         background=str(rng.choice(BACKGROUNDS)),
         background_colour=str(rng.choice(colours)),
-        glasses=str(rng.choice(["none", "round", "square"], p=[0.84, 0.08, 0.08])),
+        glasses=str(rng.choice(GLASSES, p=[0.82, 0.075, 0.075, 0.03])),
         style=str(rng.choice(STYLES, p=[0.82, 0.06, 0.06, 0.06])),
         gaze=(float(rng.normal(0, 0.018)), float(rng.normal(0, 0.006))),
         exposure=float(rng.uniform(0.9, 1.1)),
+        cover=str(rng.choice(COVERS, p=[0.92, 0.025, 0.025, 0.03])),
+        cover_colour=str(rng.choice(colours)),
+        blur=float(rng.uniform(0.012, 0.026)) if rng.random() < 0.08 else 0.0,
+        shave=str(rng.choice(SHAVES, p=[0.75, 0.15, 0.1])),
+        other_haircut=bool(rng.random() < 0.2),
+        makeup=float(rng.random()),
+        makeup_colour=str(rng.choice(list(MAKEUPS))),
     )
 
 

@@ -30,9 +30,9 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("sheet.png"))
-    parser.add_argument("--identities", type=int, default=8)
-    parser.add_argument("--photos", type=int, default=10)
-    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--identities", type=int, default=16)
+    parser.add_argument("--photos", type=int, default=12)
+    parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--split", choices=sorted(IDENTITIES), default="development")
     arguments = parser.parse_args()
     seeds = IDENTITIES[arguments.split][: arguments.identities]

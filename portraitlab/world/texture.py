@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from portraitlab.world.appearance import wears_makeup, worn_beard
 from portraitlab.world.identity import Identity
 from portraitlab.world.landmarks import EYE_HALF_HEIGHT, EYE_HALF_WIDTH, LOWER_LIP, UPPER_LIP
 from portraitlab.world.mesh import (
@@ -28,7 +29,7 @@ from portraitlab.world.mesh import (
     grid_angles,
     smoothstep,
 )
-from portraitlab.world.settings import PhotoSettings
+from portraitlab.world.settings import MAKEUPS, PhotoSettings
 
 HEIGHT, WIDTH = 2 * ROWS, 2 * COLUMNS
 
@@ -72,8 +73,8 @@ def _blend(image: Array, alpha: Array, colour: Array) -> None:
 
 
 @lru_cache(maxsize=256)
-def _base(identity: Identity) -> Array:
-    """What no photo changes: skin, blush, lips, brows, beard, marks, scalp [HEIGHT, WIDTH, 3]."""
+def _base(identity: Identity, beard: str) -> Array:
+    """What stays: skin, blush, lips, brows, a beard, marks, scalp [HEIGHT, WIDTH, 3]."""
     rng = np.random.default_rng([7103, identity.seed])
     texture = np.empty((HEIGHT, WIDTH, 3), np.float32)
     texture[:] = identity.skin
@@ -84,9 +85,13 @@ def _base(identity: Identity) -> Array:
     cheeks = bump(np.abs(x), y, 0.40, -0.15, 0.15, 0.13)
     _blend(face, identity.blush * 0.5 * cheeks, skin * np.array([1.0, 0.72, 0.70], np.float32))
     _blend(face, identity.shadows * 0.8 * bump(np.abs(x), y, EYE_X, 0.0, 0.11, 0.045), skin * 0.62)
+    for mark_x, mark_y, radius in identity.birthmarks:
+        ragged = radius * (1 + 0.25 * noise(rng, 30, 30, x.shape))
+        patch = smoothstep(1.6 - 1.1 * np.hypot(x - mark_x, y - mark_y) / ragged)
+        _blend(face, 0.7 * patch, skin * np.array([0.66, 0.42, 0.42], np.float32))
     _paint_freckles(face, x, y, identity, rng)
     _paint_wrinkles(face, x, y, identity, dark)
-    _paint_beard(face, x, y, identity, rng)
+    _paint_beard(face, x, y, identity, beard, rng)
     nostrils = smoothstep(1.6 - np.hypot((np.abs(x) - 0.055) / 0.028, (y - NOSE_BASE_Y) / 0.018))
     _blend(face, 0.8 * nostrils, skin * 0.3)
     _paint_lips(face, x, y, identity)
@@ -95,6 +100,13 @@ def _base(identity: Identity) -> Array:
         _blend(
             face, 0.85 * smoothstep(1.5 - np.hypot(x - mole_x, y - mole_y) / radius), skin * 0.35
         )
+    for scar_x, scar_y, angle, half_length in identity.scars:
+        along = (x - scar_x) * np.cos(angle) + (y - scar_y) * np.sin(angle)
+        across = (y - scar_y) * np.cos(angle) - (x - scar_x) * np.sin(angle)
+        line = smoothstep(1.5 - np.abs(across) / 0.016) * smoothstep(
+            (half_length - np.abs(along)) / 0.02
+        )
+        _blend(face, 0.8 * line, skin * 0.5 + np.array([0.42, 0.30, 0.30], np.float32))
     return texture
 
 
@@ -119,9 +131,9 @@ def _paint_wrinkles(face: Array, x: Array, y: Array, identity: Identity, dark: A
 
 
 def _paint_beard(
-    face: Array, x: Array, y: Array, identity: Identity, rng: np.random.Generator
+    face: Array, x: Array, y: Array, identity: Identity, beard: str, rng: np.random.Generator
 ) -> None:
-    if identity.beard == "none":
+    if beard == "none":
         return
     chin = smoothstep((-y - 0.56) / 0.08) * smoothstep((0.30 - np.abs(x)) / 0.08)
     lip = bump(np.abs(x), y, 0.10, -0.315, 0.12, 0.04) * 1.4
@@ -133,7 +145,7 @@ def _paint_beard(
         "moustache": lip,
         "goatee": np.maximum(chin, lip),
         "full beard": np.maximum.reduce([full, np.minimum(lip, 1), beside * 0.9]),
-    }[identity.beard]
+    }[beard]
     hairs = 0.85 + 0.2 * noise(rng, 50, 60, x.shape)
     _blend(face, np.clip(area * identity.beard_density * hairs, 0, 0.95), identity.hair * 0.85)
 
@@ -161,6 +173,7 @@ def _paint_lips(face: Array, x: Array, y: Array, identity: Identity) -> None:
 def _paint_brows(face: Array, x: Array, y: Array, identity: Identity) -> None:
     u = (np.abs(x) - 0.28) / 0.18
     centre = BROW_Y + identity.brow_arch * (1 - u**2) - identity.brow_tilt * 0.25 * u
+    centre = centre + identity.brow_skew * np.sign(x)
     thickness = identity.brow_thickness * (1 - 0.45 * smoothstep(u))
     alpha = smoothstep((thickness - np.abs(y - centre)) / 0.016 + 0.5) * smoothstep(
         (1.05 - np.abs(u)) / 0.18
@@ -173,11 +186,25 @@ def _paint_brows(face: Array, x: Array, y: Array, identity: Identity) -> None:
     _blend(face, alpha * identity.brow_darkness, colour)
 
 
+def _paint_makeup(face: Array, x: Array, y: Array, colour: str) -> None:
+    paint = np.array(MAKEUPS[colour], np.float32) / 255
+    u = np.clip(np.abs(x) / MOUTH_HALF_WIDTH, 0, 1)
+    top, bottom = UPPER_LIP * (1 - u**2.2), -LOWER_LIP * (1 - u**2.4)
+    above = y - MOUTH_Y
+    lips = smoothstep((top - above) / 0.018) * smoothstep((above - bottom) / 0.018)
+    lips *= (np.abs(x) < MOUTH_HALF_WIDTH) & (np.abs(above) > MOUTH_BAND)
+    _blend(face, 0.85 * lips, paint)
+    lids = bump(np.abs(x), y, EYE_X, EYE_Y + 0.085, 0.12, 0.035)
+    _blend(face, 0.55 * lids, paint * 0.7)
+
+
 def head_texture(identity: Identity, settings: PhotoSettings) -> Array:
     """The head's texture [HEIGHT, WIDTH, 3] in [0, 1], eyes looking where the photo says."""
-    texture = _base(identity).copy()
+    texture = _base(identity, worn_beard(identity, settings)).copy()
     rows, columns, x, y = _face_window()
     face = texture[rows, columns]
+    if wears_makeup(identity, settings):
+        _paint_makeup(face, x, y, settings.makeup_colour)
     u = (np.abs(x) - EYE_X) / EYE_HALF_WIDTH
     v = (y - EYE_Y) / EYE_HALF_HEIGHT
     lid = np.sqrt(np.clip(1 - u**2, 0, 1))
@@ -189,7 +216,7 @@ def head_texture(identity: Identity, settings: PhotoSettings) -> Array:
     _blend(face, eye, np.array([0.95, 0.94, 0.92], np.float32))
     gaze_x, gaze_y = settings.gaze
     radius = np.hypot(x - np.sign(x) * EYE_X - gaze_x, (y - EYE_Y - 0.006 - gaze_y) * 1.0)
-    _blend(face, eye * smoothstep((0.070 - radius) / 0.012), identity.iris)
+    _blend(face, eye * smoothstep((identity.iris_size - radius) / 0.012), identity.iris)
     _blend(
         face, eye * smoothstep((0.033 - radius) / 0.010), np.array([0.03, 0.03, 0.04], np.float32)
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from portraitlab.world.caption import SKIN_WORDS
+from portraitlab.world.caption import COVER_WORDS, FEATURE_WORDS, SKIN_WORDS
 from portraitlab.world.identity import BEARDS, EYE_COLOURS, HAIR_COLOURS, HAIR_STYLES
 from portraitlab.world.mesh import EXPRESSION_NAMES
 from portraitlab.world.settings import BACKGROUNDS, CLOTHES, COLOURS, LIGHTS, PATTERNS, STYLES
@@ -20,6 +20,8 @@ _PHRASES = (
     *COLOURS, *CLOTHES, *PATTERNS, *BACKGROUNDS, *STYLES, *LIGHTS, *HAIR_COLOURS, *HAIR_STYLES,
     *EYE_COLOURS, *BEARDS, *SKIN_WORDS, *EXPRESSION_NAMES, "a of person in background and round",
     "square glasses light skin hair eyes mole freckles calm turned left right frontal , ",
+    "sunglasses blurred makeup birthmark scar", *COVER_WORDS.values(),
+    *(word for pair in FEATURE_WORDS.values() for word in pair),
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The renderer: deterministic, at any size, with geometry that agrees with its pixels."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -8,10 +9,24 @@ import torch
 from threadpoolctl import threadpool_info
 
 from portraitlab.types import FaceCoefficients
+from portraitlab.world.appearance import worn_beard, worn_style
 from portraitlab.world.foundation import load_face_model
-from portraitlab.world.identity import make_identity
+from portraitlab.world.identity import (
+    FAMILY_EVERY,
+    FAMILY_SIZE,
+    STRUCTURE,
+    family_of,
+    make_identity,
+)
 from portraitlab.world.landmarks import chart_points
-from portraitlab.world.mesh import EXPRESSION_NAMES, SHAPE_NAMES, head_model, surface_points
+from portraitlab.world.mesh import (
+    COLUMNS,
+    EXPRESSION_NAMES,
+    ROWS,
+    SHAPE_NAMES,
+    head_model,
+    surface_points,
+)
 from portraitlab.world.pool import rendering_pool
 from portraitlab.world.render import (
     render_body,
@@ -20,7 +35,8 @@ from portraitlab.world.render import (
     render_scene,
     render_views,
 )
-from portraitlab.world.splits import IDENTITIES
+from portraitlab.world.settings import COVERS, make_settings
+from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
 
 
 def test_the_same_seeds_give_the_same_pixels() -> None:
@@ -51,9 +67,103 @@ def test_identity_is_in_shape_and_in_texture() -> None:
     assert np.std([person.skin for person in people]) > 0.1
 
 
+def clear_photo(seed: int) -> int:
+    """The first photo seed of an identity whose photo has no flaw."""
+    return next(number for number in range(50) if not make_settings(seed, number).flaws)
+
+
+def test_a_family_shares_shape_and_colouring_and_differs_in_the_rest() -> None:
+    first = FAMILY_EVERY - FAMILY_SIZE
+    assert {family_of(seed) for seed in range(first)} == {None}
+    members = [make_identity(seed) for seed in range(first, FAMILY_EVERY)]
+    assert {family_of(person.seed) for person in members} == {0}
+    shared = np.isin(SHAPE_NAMES, STRUCTURE)
+    for one, other in combinations(members, 2):
+        np.testing.assert_array_equal(one.shape[shared], other.shape[shared])
+        np.testing.assert_array_equal(one.skin, other.skin)
+        np.testing.assert_array_equal(one.hair, other.hair)
+        assert (one.hair_style, one.beard) == (other.hair_style, other.beard)
+        assert np.abs(one.shape[~shared] - other.shape[~shared]).max() > 0.5
+        assert one.brow_thickness != other.brow_thickness
+    stranger = make_identity(FAMILY_EVERY)
+    assert np.abs(stranger.shape[shared] - members[0].shape[shared]).max() > 0.3
+
+
+def test_look_alike_splits_are_families_and_the_others_have_none() -> None:
+    for name, seeds in IDENTITIES.items():
+        families = [family_of(seed) for seed in seeds[:400]]
+        if name.endswith(LOOK_ALIKES):
+            assert len(set(families)) == 400 / FAMILY_SIZE
+            assert None not in families
+        elif name + LOOK_ALIKES in IDENTITIES:
+            assert set(families) == {None}
+        else:
+            assert 0 < sum(family is not None for family in families) < 200
+
+
+@pytest.mark.parametrize("basis", ["nose bend", "mouth tilt"])
+def test_faces_may_be_asymmetric(basis: str) -> None:
+    head = head_model()
+    bent = head.shape_basis[SHAPE_NAMES.index(basis)].reshape(ROWS, COLUMNS, 3)
+    mirrored = bent[:, ::-1] * np.array([-1, 1, 1])
+    assert np.abs(bent - mirrored).max() > 0.01
+
+
+def test_haircut_beard_and_makeup_change_between_photos_of_a_person() -> None:
+    seed = next(
+        s
+        for s in range(100)
+        if make_identity(s).beard == "full beard"
+        and make_identity(s).hair_style != make_identity(s).other_style
+    )
+    person, shots = make_identity(seed), [make_settings(seed, photo) for photo in range(60)]
+    assert {worn_style(person, shot) for shot in shots} == {person.hair_style, person.other_style}
+    assert {worn_beard(person, shot) for shot in shots} == {"full beard", "stubble", "none"}
+    shot = replace(
+        shots[0], other_haircut=False, shave="usual", cover="none", makeup=1.0, light="soft",
+        style="photo", yaw=0.0, blur=0.0, makeup_colour="red",
+        glasses="none",
+    )  # fmt: skip
+    plain = render_scene([(person, shot)]).image.astype(int)
+    for change in ({"other_haircut": True}, {"shave": "clean"}):
+        assert np.abs(render_scene([(person, replace(shot, **change))]).image - plain).max() > 40
+    painted = next(p for p in map(make_identity, range(50)) if p.makeup)
+    faces = [render_scene([(painted, replace(shot, makeup=m))]).image for m in (0.0, 1.0)]
+    assert np.abs(faces[0].astype(int) - faces[1]).max() > 30
+
+
+@pytest.mark.parametrize("cover", COVERS[1:])
+def test_what_covers_a_face_is_drawn_and_leaves_the_face_mask(cover: str) -> None:
+    person = make_identity(3)
+    frontal = replace(make_settings(3, 0), cover="none", yaw=0.0, pitch=0.0, glasses="none")
+    clear = render_scene([(person, frontal)])
+    covered = render_scene([(person, replace(frontal, cover=cover))])
+    lost = clear.face_mask & ~covered.face_mask
+    assert 0.1 < lost.sum() / clear.face_mask.sum() < 0.8
+    assert covered.person_mask[lost].all()
+    np.testing.assert_array_equal(clear.landmarks, covered.landmarks)
+    assert covered.flaws == (*clear.flaws, cover)
+
+
+def test_flaws_say_what_is_wrong_with_a_photo() -> None:
+    shot = replace(make_settings(1, 0), light="soft", cover="none", blur=0.0, glasses="round")
+    assert shot.flaws == ()
+    bad = replace(shot, light="dim", blur=0.02, glasses="sunglasses", cover="mask")
+    assert bad.flaws == ("blurred", "dim light", "mask", "sunglasses")
+    person = make_identity(1)
+    sharp, soft = (render_scene([(person, replace(shot, blur=blur))]) for blur in (0.0, 0.02))
+    assert soft.image.std() < sharp.image.std()
+    assert np.abs(np.diff(soft.image.astype(int), axis=1)).max() < 60
+    assert soft.image.mean() == pytest.approx(sharp.image.mean(), abs=3)
+    dim = render_scene([(person, replace(shot, light="dim"))])
+    assert dim.image[dim.face_mask].mean() < 0.6 * sharp.image[sharp.face_mask].mean()
+    share = np.mean([bool(make_settings(s, p).flaws) for s in range(300) for p in range(4)])
+    assert 0.2 < share < 0.35
+
+
 def test_masks_cover_the_face_and_the_person() -> None:
     for seed in range(12):
-        photo = render_photo(seed, 1)
+        photo = render_photo(seed, clear_photo(seed))
         inside = photo.person_mask[photo.face_mask]
         assert inside.mean() > 0.98
         assert 0.05 < photo.face_mask.mean() < 0.5
@@ -145,8 +255,8 @@ def test_bad_scenes_are_refused() -> None:
 
 
 def test_no_identity_serves_two_purposes() -> None:
-    for (_, one), (_, other) in combinations(IDENTITIES.items(), 2):
-        assert one.stop <= other.start or other.stop <= one.start
+    for one, other in combinations(IDENTITIES.values(), 2):
+        assert not set(one) & set(other)
 
 
 def test_a_rendering_process_takes_one_core() -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from portraitlab.world.caption import caption, description
-from portraitlab.world.identity import make_identity
-from portraitlab.world.mesh import EXPRESSION_NAMES
+from portraitlab.world.caption import FEATURE_WORDS, MOST_NOTABLE, caption, description
+from portraitlab.world.identity import SHAPE_SIZE, make_identity
+from portraitlab.world.mesh import EXPRESSION_NAMES, SHAPE_NAMES
 from portraitlab.world.models.clip import TEXT_LENGTH
 from portraitlab.world.models.text_to_image import PROMPT_LENGTH
 from portraitlab.world.render import render_photo
@@ -23,14 +23,20 @@ def test_every_word_of_the_world_is_known_and_nothing_is_cut() -> None:
         replace(
             people[0],
             hair_colour="dark brown",
+            hair_style="fringe",
             beard="full beard",
             moles=np.ones((1, 3)),
+            birthmarks=np.ones((1, 3)),
+            scars=np.ones((1, 4)),
             freckles=1,
+            makeup=1,
+            shape=np.full(SHAPE_SIZE, 2.0),
         )
     )
     shots.append(
         replace(
             shots[0], style="black and white photo", clothes_pattern="striped", glasses="round",
+            blur=0.02, cover="hand", shave="usual", other_haircut=False,
             expression=np.eye(8)[EXPRESSION_NAMES.index("jaw open")], yaw=0.5,
         )
     )  # fmt: skip
@@ -51,6 +57,30 @@ def test_a_caption_tells_neither_identity_nor_expression_nor_pose() -> None:
         assert not {"hair", "eyes", "turned"} & set(text.split())
         assert make_settings(seed, photo).clothes_colour in text
     assert "blonde" in render_photo(seed, 0).description
+
+
+def test_a_caption_tells_the_flaws() -> None:
+    shot = replace(
+        make_settings(1, 0), style="photo", blur=0.02, light="dim", cover="scarf",
+        glasses="sunglasses",
+    )  # fmt: skip
+    text = caption(shot)
+    assert text.startswith("a blurred photo of a person in a ")
+    assert " and sunglasses, a " in text
+    assert text.endswith("background, dim light, a scarf up to the lips")
+
+
+def test_a_description_tells_the_most_notable_features() -> None:
+    person, shot = make_identity(1), make_settings(1, 0)
+    shape = np.zeros(SHAPE_SIZE)
+    for name, value in {"nose width": -1.2, "lip fullness": 2.2, "cheeks": 0.9}.items():
+        shape[SHAPE_NAMES.index(name)] = value
+    text = description(replace(person, shape=shape), shot)
+    assert ", full lips, thin nose, " in text
+    assert "cheeks" not in text
+    everything = description(replace(person, shape=np.full(SHAPE_SIZE, -2.0)), shot)
+    told = [words for pair in FEATURE_WORDS.values() for words in pair if words in everything]
+    assert len(told) == MOST_NOTABLE
 
 
 def test_unknown_words_and_empty_prompts() -> None:

@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from portraitlab.world.tokenizer import END, PAD, START, WordTokenizer
 
-TEXT_LENGTH = 56
+TEXT_LENGTH = 76
 CONFIG = {
     "projection_dim": 96,
     "text_config": {

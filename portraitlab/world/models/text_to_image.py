@@ -11,7 +11,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from portraitlab.world.tokenizer import END, PAD, START, WordTokenizer
 
-PROMPT_LENGTH = 48
+PROMPT_LENGTH = 76
 UNET_CONFIG = {
     "sample_size": 16, "in_channels": 4, "out_channels": 4, "layers_per_block": 1,
     "block_out_channels": [64, 128, 128],
@@ -43,7 +43,7 @@ class TextToImage(nn.Module):
     def __init__(self, config: dict[str, Any] = CONFIG) -> None:
         super().__init__()
         self.unet = UNet2DConditionModel(**config["unet"])
-        # Over 64 tokens at most, plain products are no worse than the fused attention that
+        # Over 76 tokens at most, plain products are no worse than the fused attention that
         # diffusers chooses, whose backward pass in bfloat16 is slow on a CPU.
         self.unet.set_attn_processor(AttnProcessor())
         self.text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))

@@ -15,11 +15,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from portraitlab.types import FaceCoefficients
+from portraitlab.world.identity import SHAPE_SIZE
 from portraitlab.world.pool import rendering_pool
 from portraitlab.world.render import render_photo
+from portraitlab.world.settings import EXPRESSION_SIZE, POSE_SIZE, make_settings
 from portraitlab.world.splits import IDENTITIES
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raise it when the same seeds give other pixels, so that no stale photo is trained on."""
 
 
@@ -27,7 +29,7 @@ RENDERER_VERSION = 1
 class TrainingPhotos:
     """Renders of one split, photos of one identity side by side.
 
-    images [P, 64, 64, 3] and person_masks [P, 64, 64]: uint8. truth [P, 30]: shape, expression and
+    images [P, 64, 64, 3] and person_masks [P, 64, 64]: uint8. truth [P, 32]: shape, expression and
     pose. keypoints [P, 5, 2]. identities [P]: 0, 1, 2 … in the split.
     """
 
@@ -53,7 +55,8 @@ class TrainingPhotos:
 
     def coefficients(self, index: Tensor) -> FaceCoefficients:
         """The true coefficients of some photos."""
-        shape, expression, pose = torch.from_numpy(self.truth[index.numpy()]).split([16, 8, 6], 1)
+        sizes = [SHAPE_SIZE, EXPRESSION_SIZE, POSE_SIZE]
+        shape, expression, pose = torch.from_numpy(self.truth[index.numpy()]).split(sizes, 1)
         return FaceCoefficients(shape, expression, pose)
 
 
@@ -87,6 +90,13 @@ def load_photos(
     return TrainingPhotos(
         identities=order, captions=texts["captions"], descriptions=texts["descriptions"], **arrays
     )
+
+
+def flawed(split: str, identities: int, photos: int) -> NDArray[np.bool_]:
+    """Which of the photos that `load_photos` gives have a flaw [P]."""
+    seeds = IDENTITIES[split][:identities]
+    flaws = [bool(make_settings(seed, photo).flaws) for seed in seeds for photo in range(photos)]
+    return np.array(flaws)
 
 
 def _render_split(split: str, identities: int, photos: int, folder: Path, workers: int) -> None:
