@@ -19,10 +19,11 @@ from portraitlab.types import Batch
 class TrainingBatches(Dataset[Batch]):
     """`batches[step]` is the batch of a training step, the same whenever and wherever it is asked.
 
-    Each sample draws an identity, one of its photos as the target and N others as references, N
-    from 1 to `refs` (at most all its other photos), all with equal chance; the rest of the `refs`
-    places is masked. One reference, drawn by chance, gives the shape of the landmarks. The prompt
-    is the empty one with probability `prompt_dropout`.
+    Each sample draws an identity, one of its photos without a flaw as the target (any, where all
+    have one) and N others as references, flawed or not, N from 1 to `refs` (at most all its other
+    photos), all with equal chance; the rest of the `refs` places is masked. One reference, drawn
+    by chance, gives the shape of the landmarks. The prompt is the empty one with probability
+    `prompt_dropout`.
 
     batch_size: samples of one step over all devices; rank r of `world_size` takes every
     world_size-th of them from the r-th on, so that what is drawn does not depend on the devices.
@@ -67,6 +68,7 @@ class TrainingBatches(Dataset[Batch]):
         self._rows = torch.zeros(len(members), int(self._counts.max()), dtype=torch.long)
         for number, rows in enumerate(members.values()):
             self._rows[number, : len(rows)] = torch.tensor(rows)
+        self._flawed = torch.tensor(photos.store.flawed)
 
     def __len__(self) -> int:
         return self.steps
@@ -87,6 +89,8 @@ class TrainingBatches(Dataset[Batch]):
         # A random order of each identity's photos: places beyond its count sort behind all others.
         keys = torch.rand(rows.shape, generator=generator)
         keys[torch.arange(rows.shape[1]) >= count[:, None]] = 2.0
+        # The target is the first without a flaw; the others keep their order.
+        keys[torch.arange(size), (keys + self._flawed[rows].float()).argmin(1)] = -1.0
         rows = rows.gather(1, keys.argsort(dim=1))
         targets, references = rows[:, 0], rows[:, 1 : self.refs + 1]
         most = (count - 1).clamp(max=self.refs)

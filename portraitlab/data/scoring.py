@@ -44,12 +44,14 @@ def string_seed(*parts: object) -> int:
 class ScoringSet:
     """The samples of all identities of a PhotoSet, the same for every row of a table.
 
-    The photos of an identity are put in a seeded order: the first `targets` are targets, the next
-    `refs` references, the last (at most `judges`) are judged against. So targets, noise and, where
-    photos suffice, judges are the same whatever refs is, and the references of refs=1 are among
-    those of refs=4. Every target is generated from `noise_seeds` different noises.
+    The photos of an identity are put in a seeded order: the first `targets` without a flaw are
+    targets, the next `refs` of the others references, flawed or not, the last without a flaw (at
+    most `judges`) are judged against. So targets, noise and, where photos suffice, judges are the
+    same whatever refs is, and the references of refs=1 are among those of refs=4. Every target is
+    generated from `noise_seeds` different noises.
 
-    An identity with fewer than targets + refs + 1 photos is left out with one line in the log.
+    An identity with fewer than targets + refs + 1 photos, or too few without a flaw, is left out
+    with one line in the log.
     Raises ValueError where none is left.
     """
 
@@ -79,18 +81,27 @@ class ScoringSet:
                 continue
             order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
             ordered = [rows[place] for place in order]
-            first_judge = max(targets + refs, len(rows) - judges)
+            aims = [row for row in ordered if not photos.store.flawed[row]][:targets]
+            others = [row for row in ordered if row not in aims]
+            judging = [row for row in others[refs:] if not photos.store.flawed[row]][-judges:]
+            if len(aims) < targets or not judging:
+                _LOG.warning(
+                    "not scored: identity %s has too few photos without a flaw to aim at and to "
+                    "judge by",
+                    identity,
+                )
+                continue
             samples += [
                 Sample(
                     identity=identity,
                     target=target,
-                    references=tuple(ordered[targets : targets + refs]),
+                    references=tuple(others[:refs]),
                     shape_reference=target,
-                    judges=tuple(ordered[first_judge:]),
+                    judges=tuple(judging),
                     seed=string_seed(seed, identity, photos.store.name[target], noise),
                     caption=photos.store.caption[target],
                 )
-                for target in ordered[:targets]
+                for target in aims
                 for noise in range(noise_seeds)
             ]
         if not samples:

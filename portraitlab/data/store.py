@@ -24,7 +24,7 @@ from torch import Tensor
 from portraitlab.fingerprint import content_key
 from portraitlab.types import FaceCoefficients
 
-FORMAT = 2
+FORMAT = 3
 """Version of all that is cached; part of every key, also of the features', and checked on load.
 
 To be raised whenever the same recipe comes to mean other contents.
@@ -41,6 +41,7 @@ class StoredPhoto:
     backbone's size. view uint8 [V, V, 3]: the same picture at the encoder's size; None where the
     two sizes are equal. person_mask bool [S, S]: False where it is known not to be the person.
     shape [S'], expression [E'], pose [6]: true coefficients, known of rendered photos only.
+    flawed: blurred, badly lit or covered: it may be a reference, but nothing to aim at.
     """
 
     identity: str
@@ -50,14 +51,15 @@ class StoredPhoto:
     view: NDArray[np.uint8] | None
     person_mask: NDArray[np.bool_]
     coefficients: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None = None
+    flawed: bool = False
 
 
 class PhotoStore:
     """Read access to a stored list of photos; rows are numbered from 0.
 
     Attributes: `size` and `view_size` (pixels), `identity`, `name` and `caption` (one string a
-    row), `left_out` (one line for each photo or identity that was not taken, with the reason) and
-    `key` (hash of the recipe, under which it is cached).
+    row), `flawed` (one bool a row), `left_out` (one line for each photo or identity that was not
+    taken, with the reason) and `key` (hash of the recipe, under which it is cached).
 
     Raises ValueError where the folder holds another format or was damaged.
     """
@@ -88,6 +90,7 @@ class PhotoStore:
         self.identity: list[str] = table["identity"].to_pylist()
         self.name: list[str] = table["name"].to_pylist()
         self.caption: list[str] = table["caption"].to_pylist()
+        self.flawed: list[bool] = table["flawed"].to_pylist()
         self._table = table
         self._images = [_pixels(batch["image"], self.size) for batch in batches]
         self._views = (
@@ -177,6 +180,7 @@ def _write(path: Path, photos: Iterable[StoredPhoto]) -> int:
             **dict.fromkeys(("identity", "name", "caption"), pa.string()),
             **dict.fromkeys(("image", "view", "person_mask"), pa.binary()),
             **dict.fromkeys(("shape", "expression", "pose"), pa.list_(pa.float32())),
+            "flawed": pa.bool_(),
         }
     )
     count = 0
@@ -211,6 +215,7 @@ def _row(photo: StoredPhoto) -> dict[str, Any]:
         "shape": shape,
         "expression": expression,
         "pose": pose,
+        "flawed": photo.flawed,
     }
 
 

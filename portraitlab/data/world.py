@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import product, repeat
@@ -17,7 +17,7 @@ from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.world import render
 from portraitlab.world.pool import rendering_pool
-from portraitlab.world.splits import IDENTITIES
+from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
 
 _NO_PIXELS = ("foundation", "pool", "sheet", "splits", "tokenizer")
 """Files beside the renderer that have no say in what a photo looks like."""
@@ -28,7 +28,8 @@ class WorldData(PhotoSource):
 
     identities and photos_per_identity: to train on. score_identities and score_photos: the same of
     those to score on, whose `split` is "development" (to choose settings on) or "test" (for
-    tables); the three never share an identity. workers: processes that render; 0 renders in this
+    tables), or one of the two with `_look_alikes`, where only details tell people apart; none
+    shares an identity with another. workers: processes that render; 0 renders in this
     one. cache: folder for photos and features. targets, judges, noise_seeds: see ScoringSet.
 
     Raises ValueError where the split is unknown, or has fewer identities than asked for, or where
@@ -49,8 +50,9 @@ class WorldData(PhotoSource):
         workers: int = 2,
     ) -> None:
         super().__init__(targets, judges, noise_seeds)
-        if split not in ("development", "test"):
-            raise ValueError(f"data.split={split!r} is unknown; choose development or test.")
+        splits = [name + kind for name in ("development", "test") for kind in ("", LOOK_ALIKES)]
+        if split not in splits:
+            raise ValueError(f"data.split={split!r} is unknown; choose {' or '.join(splits)}.")
         for name, value, least in (
             ("photos_per_identity", photos_per_identity, 2),
             ("score_photos", score_photos, 3),
@@ -63,7 +65,7 @@ class WorldData(PhotoSource):
         self._score = self._seeds("score_identities", score_identities, split), score_photos
 
     @staticmethod
-    def _seeds(setting: str, number: int, split: str) -> range:
+    def _seeds(setting: str, number: int, split: str) -> Sequence[int]:
         seeds = IDENTITIES[split]
         if not 1 <= number <= len(seeds):
             raise ValueError(
@@ -80,11 +82,11 @@ class WorldData(PhotoSource):
         """Photos of the first identities of the chosen held-out split."""
         return self._photos(*self._score, frozen)
 
-    def _photos(self, seeds: range, per_identity: int, frozen: Frozen) -> PhotoSet:
+    def _photos(self, seeds: Sequence[int], per_identity: int, frozen: Frozen) -> PhotoSet:
         size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
         recipe = {
-            "source": "world", "first": seeds.start, "identities": len(seeds),
-            "photos": per_identity, "renderer": _renderer_fingerprint(),
+            "source": "world", "identities": list(seeds), "photos": per_identity,
+            "renderer": _renderer_fingerprint(),
         }  # fmt: skip
         photos = self._render(list(product(seeds, range(per_identity))), size, view_size)
         store = PhotoStore.cached(self.cache, recipe, size, view_size, photos, left_out=[])
@@ -119,6 +121,7 @@ class WorldData(PhotoSource):
                     view=None if view is None else view.image,
                     person_mask=photo.person_mask,
                     coefficients=(photo.shape, photo.expression, photo.pose),
+                    flawed=bool(photo.flaws),
                 )
 
 

@@ -45,6 +45,20 @@ def test_references_show_the_targets_identity_and_never_the_target(photos) -> No
     assert all(100 < number < 220 for number in numbers.values()), numbers
 
 
+def test_a_flawed_photo_is_a_reference_and_never_a_target(photos) -> None:
+    flawed = torch.tensor(photos.store.flawed)
+    assert 0 < flawed.sum() < len(flawed)
+    referred = 0
+    for step in range(20):
+        batch = make(photos)[step]
+        assert not flawed[batch.target_index].any()
+        rows = rows_of(photos.features.global_, batch.references.global_)
+        referred += int(flawed[rows][batch.references.mask].sum())
+    assert referred > 50
+    photos.store.flawed = [True] * len(flawed)
+    assert len(set(make(photos)[0].target_index.tolist())) > 5
+
+
 def test_identity_is_the_mean_of_the_references_that_are_there(photos) -> None:
     batch = make(photos)[3]
     rows = rows_of(photos.features.global_, batch.references.global_)

@@ -34,6 +34,27 @@ def test_samples_keep_targets_references_and_judges_apart(held_out) -> None:
     assert len({sample.target for sample in scoring.samples}) == 4
 
 
+def test_only_references_may_be_flawed(held_out) -> None:
+    flawed = held_out.store.flawed
+    assert any(flawed)
+    held_out.store.flawed = flawed = [row % 7 in (0, 2, 5) for row in range(len(flawed))]
+    seen = set()
+    for seed in range(10):
+        for sample in ScoringSet(held_out, 3, RandomReference(), seed, targets=1).samples:
+            assert not any(flawed[row] for row in (sample.target, *sample.judges))
+            seen |= {flawed[row] for row in sample.references}
+    assert seen == {True, False}
+
+
+def test_an_identity_without_photos_to_aim_at_is_left_out_with_a_line(held_out, caplog) -> None:
+    held_out.store.flawed = [row < 7 for row in range(14)]
+    with caplog.at_level(logging.WARNING):
+        scoring = ScoringSet(held_out, refs=3, select=RandomReference(), targets=1)
+    first, second = held_out.identities
+    assert {sample.identity for sample in scoring.samples} == {second}
+    assert f"not scored: identity {first} has too few photos without a flaw" in caplog.text
+
+
 def test_rows_of_a_table_share_targets_noise_judges_and_references(held_out) -> None:
     few, many = (
         ScoringSet(held_out, refs, RandomReference(), targets=1, judges=2).samples

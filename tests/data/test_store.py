@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from portraitlab.data.store import PhotoStore, StoredPhoto
+from portraitlab.data.store import FORMAT, PhotoStore, StoredPhoto
 
 
 def make_photos(number: int, view: bool = False) -> list[StoredPhoto]:
@@ -88,7 +88,7 @@ def test_damage_and_another_format_are_refused_with_the_remedy(tmp_path) -> None
     (folder,) = (tmp_path / "photos").iterdir()
     about = json.loads((folder / "about.json").read_text())
     (folder / "about.json").write_text(json.dumps(about | {"format": 99}))
-    with pytest.raises(ValueError, match=r"has format 99, not 2.*Delete"):
+    with pytest.raises(ValueError, match=rf"has format 99, not {FORMAT}.*Delete"):
         PhotoStore(folder)
     (folder / "about.json").write_text(json.dumps(about | {"photos": 301}))
     with pytest.raises(ValueError, match=r"has 300 photos, not 301.*Delete"):

@@ -50,7 +50,12 @@ def test_training_development_and_test_never_share_an_identity(world_data, froze
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"split": "train"}, "data.split='train' is unknown; choose development or test"),
+        (
+            {"split": "train"},
+            "data.split='train' is unknown; choose development or "
+            "development_look_alikes or test or "
+            "test_look_alikes",
+        ),
         ({"identities": 0}, "data.identities=0, but the world has 1 to 100000"),
         ({"score_identities": 10**6}, "data.score_identities=1000000, but the world has 1 to"),
         ({"photos_per_identity": 1}, "data.photos_per_identity=1 must be at least 2"),
