@@ -1,6 +1,6 @@
 """Train one of the world's face recognisers with an additive angular margin.
 
-python -m portraitlab.world.train.recognisers --which judge --minutes 12
+python -m portraitlab.world.train.recognisers --which judge --minutes 24
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.alignment import align
+from portraitlab.world.identity import FAMILY_SIZE
 from portraitlab.world.models.recognisers import (
     CONVNEXT,
     CROP_SIZE,
@@ -21,8 +22,9 @@ from portraitlab.world.models.recognisers import (
     Recogniser,
     ResidualRecogniser,
 )
+from portraitlab.world.splits import LOOK_ALIKES
 from portraitlab.world.train.loop import budget_arguments, train
-from portraitlab.world.train.photos import TrainingPhotos, load_photos
+from portraitlab.world.train.photos import TrainingPhotos, flawed, load_photos
 from portraitlab.world.train.ship import ship
 
 BATCH = 96
@@ -79,9 +81,11 @@ def main() -> None:
     if which not in ("recogniser", "judge"):
         raise SystemExit(f"--which {which or '(missing)'}: choose recogniser or judge")
     del sys.argv[position : position + 2]
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=12)
-    photos = load_photos(which, 3000, 10, budget.cache, budget.workers)
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=24)
+    photos = load_photos(which, 5000, 8, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
+    families = f"foundation_check{LOOK_ALIKES}"
+    look_alikes = load_photos(families, 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
     recogniser = ResidualRecogniser() if which == "recogniser" else ConvNextRecogniser()
 
@@ -94,11 +98,21 @@ def main() -> None:
             )
         }
 
+    poor = torch.from_numpy(flawed("foundation_check", 300, 8))
+
+    def measure(model: _Classifier) -> dict[str, float]:
+        alike = verification(model.recogniser, look_alikes, within_families=True)
+        return (
+            verification(model.recogniser, check)
+            | {f"{name}{LOOK_ALIKES}": figure for name, figure in alike.items()}
+            | {"cosine_same_flawed": cosine_of_flawed(model.recogniser, check, poor)}
+        )
+
     def watch(model: _Classifier) -> str:
-        return str(verification(model.recogniser, check))
+        return str(measure(model))
 
     trained = train(
-        which, _Classifier(recogniser, 3000), loss, budget, 2e-3, weight_decay=0.05, watch=watch
+        which, _Classifier(recogniser, 5000), loss, budget, 2e-3, weight_decay=0.05, watch=watch
     )
     model = trained.model
     config = RESNET if which == "recogniser" else CONVNEXT
@@ -106,23 +120,42 @@ def main() -> None:
         which,
         model.recogniser,
         config,
-        trained.record | verification(model.recogniser, check),
+        trained.record | measure(model),
         script=f"recognisers --which {which}",
     )
 
 
 @torch.no_grad()
-def verification(model: Recogniser, photos: TrainingPhotos) -> dict[str, float]:
-    """AUC, accepted share at 1 % false accepts, and mean cosines, on held-out identities."""
+def _cosines(model: Recogniser, photos: TrainingPhotos) -> Tensor:
+    """Cosines [P, P] between all photos."""
     model.cpu().eval()
     index = torch.arange(len(photos))
     crops = align(photos.pixels(index), torch.from_numpy(photos.keypoints), CROP_SIZE)
     embeddings = torch.cat([model(part) for part in crops.split(200)])
-    cosine = embeddings @ embeddings.T
+    return embeddings @ embeddings.T
+
+
+def cosine_of_flawed(model: Recogniser, photos: TrainingPhotos, poor: Tensor) -> float:
+    """Mean cosine between a photo with a flaw (poor [P]) and one without, of the same person."""
+    identity = torch.from_numpy(photos.identities)
+    pairs = (identity[:, None] == identity) & poor[:, None] & ~poor
+    return round(float(_cosines(model, photos)[pairs].mean()), 3)
+
+
+def verification(
+    model: Recogniser, photos: TrainingPhotos, within_families: bool = False
+) -> dict[str, float]:
+    """AUC, accepted share at 1 % false accepts, and mean cosines, on held-out identities.
+
+    within_families: of photos of a look-alike split; pairs of two people are then of one family.
+    """
+    cosine = _cosines(model, photos)
     identity = torch.from_numpy(photos.identities)
     same = identity[:, None] == identity
-    same_scores = cosine[same.triu(1)]
-    other_scores = cosine[~same & torch.ones_like(same).triu(1)]
+    group = identity // FAMILY_SIZE if within_families else torch.zeros_like(identity)
+    compared = (group[:, None] == group).triu(1)
+    same_scores = cosine[same & compared]
+    other_scores = cosine[~same & compared]
     threshold = other_scores.sort().values[int(0.99 * len(other_scores))]
     ranks = torch.searchsorted(other_scores.sort().values, same_scores).double() / len(other_scores)
     return {

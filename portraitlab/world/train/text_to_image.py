@@ -1,6 +1,6 @@
 """Train the world's text-to-image UNet and its text encoder on frozen latents.
 
-python -m portraitlab.world.train.text_to_image --minutes 200
+python -m portraitlab.world.train.text_to_image --minutes 266.1
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def encode_photos(
 
 def main() -> None:
     """Run the command."""
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=200)
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=266.1)
     photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
@@ -140,6 +140,12 @@ def sample(
     return backbone.decode(latents).clamp(-1, 1)
 
 
+def beside(drawn: Tensor, renders: Tensor, columns: int = 10) -> Tensor:
+    """A row of drawn images, a row of renders, and so on [2 B, 3, H, W]; columns divides B."""
+    rows = zip(drawn.split(columns), renders.split(columns), strict=True)
+    return torch.cat([row for pair in rows for row in pair])
+
+
 def save_sheet(images: Tensor, path: Path, columns: int = 10) -> None:
     """Images [B, 3, H, W] in [-1, 1] as one picture."""
     tiles = ((images.cpu().permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
@@ -156,7 +162,8 @@ def measure(
     The distance is taken on the CLIP-like's image embeddings; beside it that of the autoencoder's
     round trips of the same renders, which no sampler on these latents can be asked to beat.
     described_likeness: the judge's mean cosine between what is drawn from a description and a
-    photo of the person described, which says whether words for looks are followed.
+    photo of the person described, which says whether words for looks are followed. Pairwise cosine:
+    the judge's mean over all pairs of faces, more where people are less diverse.
     """
     from cleanfid.fid import frechet_distance
 
@@ -173,7 +180,6 @@ def measure(
         return judge(align(images, regressor(images).keypoints, judge.crop_size))
 
     drawn = draw([check.captions[i] for i in index.tolist()])
-    save_sheet(drawn[:40], budget.work / "text_to_image.png")
 
     def statistics(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
         features = (
@@ -186,9 +192,16 @@ def measure(
 
     real = statistics(check.pixels(other).to(budget.device))
     renders = check.pixels(index).to(budget.device)
+    save_sheet(beside(drawn[:30], renders[:30]), budget.work / "text_to_image.png")
     trips = torch.cat(
         [backbone.decode(backbone.encode(part)).clamp(-1, 1) for part in renders.split(50)]
     )
+
+    def alike(images: Tensor) -> float:
+        shown = images[regressor(images).score > 0.5]
+        cosine = faces(shown) @ faces(shown).T
+        return round(float(cosine[~torch.eye(len(cosine), dtype=torch.bool)].mean()), 3)
+
     described = draw([check.descriptions[i] for i in index.tolist()])
     likeness = (faces(described) * faces(check.pixels(other).to(budget.device))).sum(-1).mean()
     return {
@@ -197,6 +210,8 @@ def measure(
         "faces_accepted_of_renders": round(
             float((regressor(renders).score > 0.5).float().mean()), 3
         ),
+        "pairwise_cosine": alike(drawn),
+        "pairwise_cosine_of_renders": alike(renders),
         "fid": round(float(frechet_distance(*real, *statistics(drawn))), 4),
         "fid_of_round_trips": round(float(frechet_distance(*real, *statistics(trips))), 4),
         "fid_of_renders": round(float(frechet_distance(*real, *statistics(renders))), 4),
