@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -33,6 +33,10 @@ class Portraits:
     samples: Sequence[Sample]
 
 
+Change = Callable[[Batch, Sequence[Sample]], Batch]
+"""What is done to samples before they are drawn."""
+
+
 @torch.inference_mode()
 def draw(
     model: PortraitModel,
@@ -41,8 +45,12 @@ def draw(
     batch_size: int,
     device: torch.device,
     count: int | None = None,
+    change: Change | None = None,
 ) -> Portraits:
-    """Draw the first `count` samples of a scoring set, or all, each from its own noise seed."""
+    """Draw the first `count` samples of a scoring set, or all, each from its own noise seed.
+
+    change: what is planted in every batch, to see whether the figures notice.
+    """
     from rich.progress import track
 
     model.eval()
@@ -54,6 +62,8 @@ def draw(
     for batch, samples in track(parts, "Drawing portraits", total=rounds):
         left = count - sum(len(done) for done in batches)
         batch, samples = batch[:left], samples[:left]
+        if change is not None:
+            batch = change(batch, samples)
         drawn = sampler.sample(model, batch.to(device), seeds=[sample.seed for sample in samples])
         images.append(drawn.cpu())
         batches.append(batch)
@@ -106,9 +116,9 @@ def measure(
         "images": len(samples),
         "identities": len(names),
         "faceless": int((~truth.generated.has_face).sum()),
-        "metrics": _estimates(metrics, truth),
+        "metrics": _estimates(metrics, truth, names),
         "bounds": {
-            name: _estimates(metrics, replace(truth, generated=view))
+            name: _estimates(metrics, replace(truth, generated=view), names)
             for name, view in stand_ins.items()
         },
     }
@@ -155,8 +165,11 @@ def _references(real: View, place: Mapping[int, int], samples: Sequence[Sample])
     return replace(view, has_face=view.has_face & known)
 
 
-def _estimates(metrics: Mapping[str, PortraitMetric], judged: Judged) -> dict[str, Any]:
-    estimates = {}
+def _estimates(
+    metrics: Mapping[str, PortraitMetric], judged: Judged, names: Sequence[str]
+) -> dict[str, Any]:
+    """Plain figures; by_identity is by the identities' names."""
+    estimates: dict[str, Any] = {}
     for name, metric in metrics.items():
         metric.reset()
         metric.update(judged)
@@ -170,6 +183,10 @@ def _estimates(metrics: Mapping[str, PortraitMetric], judged: Judged) -> dict[st
             "method": metric.method,
             "without_a_face": metric.missed,
         }
+        if estimate.by_identity is not None:
+            estimates[name]["by_identity"] = {
+                names[number]: _number(value) for number, value in estimate.by_identity.items()
+            }
     return estimates
 
 

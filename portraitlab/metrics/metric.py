@@ -18,12 +18,15 @@ class Estimate(NamedTuple):
     """A figure and its standard error over identities (NaN below two); over how many it is taken.
 
     Images of one identity are alike, so the error is taken over identities, not images.
+    by_identity: the mean of each identity by its number, for paired comparisons; None where the
+    figure is no mean.
     """
 
     value: float
     error: float
     samples: int
     identities: int
+    by_identity: dict[int, float] | None = None
 
 
 class PortraitMetric(Metric):
@@ -75,13 +78,11 @@ class MeanMetric(PortraitMetric):
         values, identities = dim_zero_cat(self.values), dim_zero_cat(self.identities)
         known = ~values.isnan()
         values, identities = values[known], identities[known]
-        means = torch.stack(
-            [values[identities == i].mean() for i in identities.unique()]
-            or [values.new_tensor(math.nan)]
-        )
-        count = len(identities.unique())
+        by_identity = {int(i): float(values[identities == i].mean()) for i in identities.unique()}
+        means = torch.tensor(list(by_identity.values()) or [math.nan], dtype=torch.double)
+        count = len(by_identity)
         error = float(means.std()) / math.sqrt(count) if count > 1 else math.nan
-        return Estimate(float(means.mean()), error, len(values), count)
+        return Estimate(float(means.mean()), error, len(values), count, by_identity)
 
 
 def similarity_to_references(generated: Tensor, references: Tensor, judged: Judged) -> Tensor:
