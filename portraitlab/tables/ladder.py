@@ -1,0 +1,60 @@
+"""From a stranger to the person's own photos: where a method stands on the way, in one table.
+
+    python -m portraitlab.tables.ladder experiments/hifi_portrait/ladder --document README.md
+
+Reads `ladder.yaml` in the folder, whose rungs name a record each, and for a bound which. The table
+goes between the marks of the document, so that no published figure is ever typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from portraitlab.tables.document import replace_part
+from portraitlab.tables.scores import figure, headings
+from portraitlab.tables.table import Table
+
+
+def ladder_table(folder: Path) -> str:
+    """Markdown of the rungs, in the order of ladder.yaml, with the metrics that it names.
+
+    Raises ValueError where a record or a bound is missing.
+    """
+    declared: Any = OmegaConf.to_container(OmegaConf.load(folder / "ladder.yaml"))
+    rows, records = [], []
+    for name, rung in declared["rungs"].items():
+        path = folder / rung["record"]
+        if not path.is_file():
+            raise ValueError(f"{folder / 'ladder.yaml'}: rung {name!r} needs {path}")
+        record = json.loads(path.read_text())
+        bound = rung.get("bound")
+        if bound is not None and bound not in record["bounds"]:
+            raise ValueError(
+                f"{folder / 'ladder.yaml'}: rung {name!r} needs the bound {bound!r}; "
+                f"{path} has {', '.join(record['bounds'])}"
+            )
+        metrics = record["metrics"] if bound is None else record["bounds"][bound]
+        rows.append([name, *(figure(metrics[metric]) for metric in declared["metrics"])])
+        records.append(record)
+    chosen = {name: records[0]["metrics"][name] for name in declared["metrics"]}
+    return Table(["", *headings([{"metrics": chosen}])], rows).markdown()
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--document", type=Path, required=True)
+    given = parser.parse_args()
+    table = ladder_table(given.folder)
+    given.document.write_text(replace_part(given.document.read_text(), "ladder", table))
+    print(f"{given.folder}: {given.document}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The ladder and the resolution of a test set, from committed records."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portraitlab.tables.ladder import ladder_table
+from portraitlab.tables.resolution import resolution_table
+
+
+def metric(value: float, **more: Any) -> dict[str, Any]:
+    return {"value": value, "error": 0.01, "higher_is_better": True, **more}
+
+
+def write(folder: Path, name: str, value: float) -> None:
+    record = {
+        "metrics": {"sim_f": metric(value), "fid": metric(1.0)},
+        "bounds": {"another identity": {"sim_f": metric(0.0), "fid": metric(2.0)}},
+    }
+    (folder / name).write_text(json.dumps(record))
+
+
+def test_the_ladder_shows_records_and_bounds_in_the_order_declared(tmp_path: Path) -> None:
+    write(tmp_path, "low.json", 0.2)
+    write(tmp_path, "high.json", 0.5)
+    (tmp_path / "ladder.yaml").write_text(
+        """
+metrics: [sim_f]
+rungs:
+  stranger: {record: low.json, bound: another identity}
+  short: {record: low.json}
+  long: {record: high.json}
+"""
+    )
+    assert ladder_table(tmp_path).splitlines() == [
+        "|  | sim_f ↑ |",
+        "| --- | --- |",
+        "| stranger | 0.000 ±0.010 |",
+        "| short | 0.200 ±0.010 |",
+        "| long | 0.500 ±0.010 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rung", "message"),
+    [
+        ("{record: none.json}", "rung 'first' needs .*none.json"),
+        ("{record: low.json, bound: nobody}", "needs the bound 'nobody'; .* has another identity"),
+    ],
+)
+def test_a_rung_that_is_not_there_is_named(tmp_path: Path, rung: str, message: str) -> None:
+    write(tmp_path, "low.json", 0.2)
+    (tmp_path / "ladder.yaml").write_text(f"metrics: [sim_f]\nrungs: {{first: {rung}}}")
+    with pytest.raises(ValueError, match=message):
+        ladder_table(tmp_path)
+
+
+def scored(fusion: str, **by_identity: float) -> dict[str, Any]:
+    values = {"sim_f": metric(0.0, by_identity=by_identity)}
+    return {"fusion": fusion, "cond": "landmarks", "metrics": values}
+
+
+def test_rows_are_compared_identity_by_identity_over_their_seeds() -> None:
+    records = [
+        scored("refiner", a=0.5, b=0.7, c=0.1),
+        scored("refiner", a=0.3, b=0.9),
+        scored("concat", a=0.3, b=0.55, d=0.8),
+    ]
+    (line,) = resolution_table(records, "sim_f").rows
+    # means of refiner: a 0.4, b 0.8; differences 0.1 and 0.25
+    error = math.sqrt(0.01125 / 2)
+    assert line == [
+        "refiner, landmarks − concat, landmarks", "1", "+0.175", f"{error:.3f}",
+        str(math.ceil(2 * (2 * error / 0.02) ** 2)),
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 row is no comparison"):
+        resolution_table([scored("refiner", a=0.1, b=0.2)], "sim_f")
+    with pytest.raises(ValueError, match="share 1 identities"):
+        resolution_table([scored("refiner", a=0.1, b=0.2), scored("concat", a=0.3)], "sim_f")
