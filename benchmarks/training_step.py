@@ -38,12 +38,12 @@ WAYS = {
 }  # fmt: skip
 
 
-def main_job() -> DictConfig:
-    """The configuration of the main job, on few people."""
+def main_job(*overrides: str) -> DictConfig:
+    """The configuration of the main job, on few people, with overrides."""
     conf = Path(__file__).parents[1] / "conf"
     few = ["scale.world.identities=32", "scale.world.score_identities=4", "logger=none"]
     with initialize_config_dir(str(conf), version_base="1.3"):
-        config = compose("config", few, return_hydra_config=True)
+        config = compose("config", [*few, *overrides], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
     OmegaConf.set_struct(config, False)
     return config

@@ -1,0 +1,143 @@
+"""Images a second of the main job's training, against a bare loop and diffusers' ControlNet recipe.
+
+python benchmarks/main_job.py           (a quiet machine; writes benchmarks/results/)
+
+The bare loop does the same arithmetic with the same modules on batches that lie ready: what the
+main job takes beyond it is the framework's. The recipe is what diffusers' ControlNet example does
+in a step, on the same UNet, autoencoder and text encoder: it encodes its batch's images and prompts
+in every step and trains a ControlNetModel, without references. The way of its default, and that of
+its --mixed_precision=bf16, which keeps what is frozen in bfloat16.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import ControlNetModel
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from records import write
+from torch.nn import functional
+from training_step import CPU, main_job
+
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.fitting import fit
+from portraitlab.module import PortraitModule, step_generator
+from portraitlab.parts import Parts, build_parts
+from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.records import Run
+from portraitlab.types import Batch
+
+ROUNDS, STEPS, WARM = 4, 30, 6
+
+
+class TimedBatches(TrainingBatches):
+    """Notes when each batch is asked for."""
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step."""
+        self.asked = [*getattr(self, "asked", []), time.perf_counter()]
+        return super().__getitem__(step)
+
+
+def product(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
+    """Seconds of a step of the main job, with its Trainer, progress bar, losses and checkpoints."""
+    batches = TimedBatches(photos, config.refs, config.batch_size, STEPS, 0, config.prompt_dropout)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(config, Run(Path(folder), "", ""), parts, batches, logger=False)
+    return (batches.asked[-1] - batches.asked[WARM]) / (STEPS - 1 - WARM)
+
+
+def bare_loop(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
+    """Seconds of a step of the same modules, batches and optimiser, written out."""
+    batches = TrainingBatches(
+        photos, config.refs, config.batch_size, STEPS, 0, config.prompt_dropout
+    )
+    ready = [batches[step] for step in range(STEPS)]
+    objective, precision = instantiate(config.objective), precision_of(config.trainer)
+    parameters = parts.model.trained_parameters()
+    optimiser = torch.optim.AdamW(parameters, 1e-6, fused=True)
+    half = precision == "bf16-mixed"
+    with cast_once(PortraitModule(parts.model, objective, learning_rate=0, steps=1), precision):
+        for step, batch in enumerate(ready):
+            if step == WARM:
+                begun = time.perf_counter()
+            optimiser.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half), quick_attention(CPU):
+                generator = step_generator(0, step, 0)
+                loss = objective(parts.model, batch, generator, progress=0.0)["loss"]
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+        return (time.perf_counter() - begun) / (STEPS - WARM)
+
+
+def recipe(config: DictConfig, parts: Parts, photos: PhotoSet, half: bool) -> float:
+    """Seconds of a step of diffusers' ControlNet example at the same sizes and batch."""
+    frozen = build_parts(config, CPU).model.backbone
+    unet, autoencoder, text_encoder = frozen.unet, frozen.autoencoder, frozen.text_encoder
+    torch.manual_seed(0)
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 96))
+    if half:
+        for module in (unet, autoencoder, text_encoder):
+            module.to(torch.bfloat16)
+    weights = next(unet.parameters()).dtype
+    optimiser = torch.optim.AdamW(controlnet.parameters(), 1e-6)
+    schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, 1.0, 0)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(STEPS):
+        if step == WARM:
+            begun = time.perf_counter()
+        rows = torch.randint(len(photos.store), (config.batch_size,), generator=generator)
+        pixels, conditioning = photos.store.images(rows), photos.store.images(rows)
+        tokens = frozen.tokenizer([photos.store.caption[int(row)] for row in rows])
+        with torch.no_grad():
+            latents = autoencoder.encode(pixels.to(weights)).latent_dist.sample()
+            text = text_encoder(input_ids=tokens).last_hidden_state
+        noise = torch.randn_like(latents)
+        timesteps = torch.randint(frozen.timesteps, (len(rows),), generator=generator)
+        noisy = frozen.scheduler.add_noise(latents.float(), noise.float(), timesteps).to(weights)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            down, mid = controlnet(
+                noisy, timesteps, text, controlnet_cond=conditioning.to(weights), return_dict=False
+            )
+            predicted = unet(
+                noisy,
+                timesteps,
+                text,
+                down_block_additional_residuals=[sample.to(weights) for sample in down],
+                mid_block_additional_residual=mid.to(weights),
+                return_dict=False,
+            )[0]
+        target = frozen.scheduler.get_velocity(latents, noise, timesteps)
+        functional.mse_loss(predicted.float(), target.float()).backward()
+        torch.nn.utils.clip_grad_norm_(controlnet.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+    return (time.perf_counter() - begun) / (STEPS - WARM)
+
+
+def main() -> None:
+    """Time the ways in turns, so that what else the machine does meets them alike."""
+    config = main_job(f"budget.steps={STEPS}", "scale.identity_loss.start_fraction=1.0")
+    parts = build_parts(config, CPU)
+    photos = instantiate(config.data).train_photos(parts.frozen)
+    ways: dict[str, Callable[[], float]] = {
+        "diffusers' ControlNet recipe": lambda: recipe(config, parts, photos, half=False),
+        "diffusers' ControlNet recipe, bfloat16": lambda: recipe(config, parts, photos, half=True),
+        "the main job": lambda: product(config, parts, photos),
+        "a bare loop of the main job's modules": lambda: bare_loop(config, parts, photos),
+    }
+    rounds = [{name: way() for name, way in ways.items()} for _ in range(ROUNDS)]
+    seconds = {name: min(times[name] for times in rounds) for name in ways}
+    write("main_job", seconds, batch_size=config.batch_size)
+
+
+if __name__ == "__main__":
+    main()
