@@ -8,7 +8,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from portraitlab.tables.document import replace_part
+from portraitlab.tables.ladder import ladder_table
 from portraitlab.tables.published import published_table
+from portraitlab.tables.resolution import resolution_table
+from portraitlab.tables.sensitivity import sensitivity_table
 from portraitlab.world.foundation import WEIGHTS
 from portraitlab.world.train.report import figures
 
@@ -72,6 +75,32 @@ def test_the_readme_s_results_are_those_on_record() -> None:
     assert text == replace_part(text, "results", table), (
         "run python -m portraitlab.tables.published"
     )
+
+
+def test_the_ladder_the_faults_and_the_resolution_are_those_on_record() -> None:
+    experiments = ROOT / "experiments" / "hifi_portrait"
+    readme, world = ((ROOT / name).read_text() for name in ("README.md", "docs/world.md"))
+    assert readme == replace_part(readme, "ladder", ladder_table(experiments / "ladder")), (
+        "run python -m portraitlab.tables.ladder"
+    )
+    (planted,) = (experiments / "sensitivity" / "results").glob("*.json")
+    table = sensitivity_table(json.loads(planted.read_text())).markdown()
+    assert world == replace_part(world, "sensitivity", table), (
+        "run python -m portraitlab.tables.sensitivity"
+    )
+    rows = sorted((experiments / "first_light" / "results").glob("*.json"))
+    table = resolution_table([json.loads(row.read_text()) for row in rows], "sim_f").markdown()
+    assert world == replace_part(world, "resolution", table), (
+        "run python -m portraitlab.tables.resolution"
+    )
+
+
+def test_planted_faults_show() -> None:
+    (planted,) = (ROOT / "experiments/hifi_portrait/sensitivity/results").glob("*.json")
+    for name, fault in json.loads(planted.read_text())["faults"].items():
+        for metric in fault["moves"]:
+            change = fault["metrics"][metric]
+            assert abs(change["difference"]) > 3 * change["error"], (name, metric)
 
 
 def test_a_declared_row_without_a_record_is_named(tmp_path: Path) -> None:
