@@ -11,10 +11,10 @@ import torch
 from omegaconf import DictConfig
 
 from portraitlab.bench import Bench
-from portraitlab.faults import Fault
 from portraitlab.records import plain, trained_run, write_json
 from portraitlab.scoring import draw, measure
 from portraitlab.tables.sensitivity import sensitivity_table
+from portraitlab.task.faults import Fault
 
 
 class Sensitivity:

@@ -10,7 +10,11 @@ import torch
 
 from portraitlab.cond.none import NoCond
 from portraitlab.data.scoring import ScoringSet
-from portraitlab.faults import (
+from portraitlab.fusion.local import LocalFusion
+from portraitlab.model import PortraitModel
+from portraitlab.net.none import NoNet
+from portraitlab.select.random import RandomReference
+from portraitlab.task.faults import (
     Blurred,
     OneWrong,
     ShuffledTokens,
@@ -19,10 +23,6 @@ from portraitlab.faults import (
     blur,
     next_identity,
 )
-from portraitlab.fusion.local import LocalFusion
-from portraitlab.model import PortraitModel
-from portraitlab.net.none import NoNet
-from portraitlab.select.random import RandomReference
 from portraitlab.types import Batch, IdentityTokens, TensorRecord
 
 
