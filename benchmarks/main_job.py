@@ -6,7 +6,8 @@ The bare loop does the same arithmetic with the same modules on batches that lie
 main job takes beyond it is the framework's. The recipe is what diffusers' ControlNet example does
 in a step, on the same UNet, autoencoder and text encoder: it encodes its batch's images and prompts
 in every step and trains a ControlNetModel, without references. The way of its default, and that of
-its --mixed_precision=bf16, which keeps what is frozen in bfloat16.
+its --mixed_precision=bf16, which keeps what is frozen in bfloat16. Its like here is fusion=none;
+the main job does more than the recipe, as it fuses references.
 """
 
 from __future__ import annotations
@@ -125,12 +126,18 @@ def recipe(config: DictConfig, parts: Parts, photos: PhotoSet, half: bool) -> fl
 
 def main() -> None:
     """Time the ways in turns, so that what else the machine does meets them alike."""
-    config = main_job(f"budget.steps={STEPS}", "scale.identity_loss.start_fraction=1.0")
+    alike = [f"budget.steps={STEPS}", "scale.identity_loss.start_fraction=1.0"]
+    config = main_job(*alike)
     parts = build_parts(config, CPU)
     photos = instantiate(config.data).train_photos(parts.frozen)
+    plain = main_job(*alike, "fusion=none")
+    plain_parts = build_parts(plain, CPU)
     ways: dict[str, Callable[[], float]] = {
         "diffusers' ControlNet recipe": lambda: recipe(config, parts, photos, half=False),
         "diffusers' ControlNet recipe, bfloat16": lambda: recipe(config, parts, photos, half=True),
+        "a ControlNet without references (fusion=none)": lambda: product(
+            plain, plain_parts, photos
+        ),
         "the main job": lambda: product(config, parts, photos),
         "a bare loop of the main job's modules": lambda: bare_loop(config, parts, photos),
     }
