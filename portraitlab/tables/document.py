@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 def replace_part(text: str, part: str, content: str) -> str:
     """The document with what stands between `<!-- part -->` and `<!-- end of part -->` replaced.
@@ -15,3 +17,9 @@ def replace_part(text: str, part: str, content: str) -> str:
         )
     head, rest = text.split(start)
     return head + start + content + end + rest.split(end)[1]
+
+
+def write_part(document: Path, part: str, content: str) -> None:
+    """Replace one part of a document file, see replace_part, and print where."""
+    document.write_text(replace_part(document.read_text(), part, content))
+    print(f"{part}: {document}")

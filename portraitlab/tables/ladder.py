@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from portraitlab.tables.document import replace_part
+from portraitlab.tables.document import write_part
 from portraitlab.tables.scores import figure, headings
 from portraitlab.tables.table import Table
 
@@ -52,8 +52,7 @@ def main() -> None:
     parser.add_argument("--document", type=Path, required=True)
     given = parser.parse_args()
     table = ladder_table(given.folder)
-    given.document.write_text(replace_part(given.document.read_text(), "ladder", table))
-    print(f"{given.folder}: {given.document}")
+    write_part(given.document, "ladder", table)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from portraitlab.tables.document import replace_part
+from portraitlab.tables.document import write_part
 from portraitlab.tables.scores import figure, headings
 from portraitlab.tables.table import Table
 
@@ -67,8 +67,7 @@ def main() -> None:
     parser.add_argument("--document", type=Path, required=True)
     given = parser.parse_args()
     table = published_table(given.folder)
-    given.document.write_text(replace_part(given.document.read_text(), "results", table))
-    print(f"{given.folder}: {given.document}")
+    write_part(given.document, "results", table)
 
 
 if __name__ == "__main__":

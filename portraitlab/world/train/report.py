@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from portraitlab.tables.document import replace_part
+from portraitlab.tables.document import write_part
 from portraitlab.world.train.ship import WEIGHTS
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "foundation.md"
@@ -39,8 +39,7 @@ def figures(listing: dict[str, Any], weights: Path = WEIGHTS) -> str:
 def main() -> None:
     """Run the command."""
     listing = json.loads((WEIGHTS / "foundation.json").read_text())
-    DOCUMENT.write_text(replace_part(DOCUMENT.read_text(), "figures", figures(listing)))
-    print(f"figures of {len(listing)} models: {DOCUMENT}")
+    write_part(DOCUMENT, "figures", figures(listing))
 
 
 if __name__ == "__main__":
