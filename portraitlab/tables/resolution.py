@@ -17,9 +17,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from portraitlab.tables.document import replace_part
+from portraitlab.tables.document import write_part
+from portraitlab.tables.pairing import paired_difference
 from portraitlab.tables.table import Table
 
 WANTED = 0.02
@@ -37,21 +36,18 @@ def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table
     lines = []
     for one, other in combinations(rows, 2):
         first, second = (_by_identity(rows[name], metric) for name in (one, other))
-        shared = [identity for identity in first if identity in second]
-        if len(shared) < 2:
+        difference, error, shared = paired_difference(first, second)
+        if shared < 2:
             raise ValueError(
-                f"the rows {one!r} and {other!r} share {len(shared)} identities; a comparison "
-                "needs two"
+                f"the rows {one!r} and {other!r} share {shared} identities; a comparison needs two"
             )
-        each = torch.tensor([first[i] - second[i] for i in shared], dtype=torch.double)
-        error = float(each.std()) / math.sqrt(len(each))
-        needed = math.ceil(len(each) * (2 * error / WANTED) ** 2)
+        needed = math.ceil(shared * (2 * error / WANTED) ** 2)
         seeds = min(len(rows[one]), len(rows[other]))
         lines.append(
             [
                 f"{one} − {other}",
                 str(seeds),
-                f"{float(each.mean()):+.3f}",
+                f"{difference:+.3f}",
                 f"{error:.3f}",
                 str(needed),
             ]
@@ -78,8 +74,7 @@ def main() -> None:
     given = parser.parse_args()
     records = [json.loads(path.read_text()) for path in sorted(given.folder.glob("results/*.json"))]
     table = resolution_table(records, given.metric).markdown()
-    given.document.write_text(replace_part(given.document.read_text(), "resolution", table))
-    print(f"{given.folder}: {given.document}")
+    write_part(given.document, "resolution", table)
 
 
 if __name__ == "__main__":

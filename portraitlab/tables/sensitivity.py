@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from portraitlab.tables.document import replace_part
+from portraitlab.tables.document import write_part
 from portraitlab.tables.scores import figure, headings
 from portraitlab.tables.table import Table
 
@@ -46,8 +46,7 @@ def main() -> None:
     parser.add_argument("--document", type=Path, required=True)
     given = parser.parse_args()
     table = sensitivity_table(json.loads(given.record.read_text())).markdown()
-    given.document.write_text(replace_part(given.document.read_text(), "sensitivity", table))
-    print(f"{given.record}: {given.document}")
+    write_part(given.document, "sensitivity", table)
 
 
 if __name__ == "__main__":

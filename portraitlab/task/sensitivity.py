@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 
 from portraitlab.bench import Bench
 from portraitlab.records import plain, trained_run, write_json
 from portraitlab.scoring import draw, measure
+from portraitlab.tables.pairing import paired_difference
 from portraitlab.tables.sensitivity import sensitivity_table
 from portraitlab.task.faults import Fault
 
@@ -28,7 +28,7 @@ class Sensitivity:
         self.run = run
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """Differences by fault and metric, also written to the run's `sensitivity.json`.
+        """Differences by fault and metric, also `sensitivity.json` beside this scoring's record.
 
         Raises NoRun (a ValueError) where nothing was trained.
         """
@@ -47,9 +47,10 @@ class Sensitivity:
             "key": run.key, "scoring": run.scoring, "seed": config.seed,
             "steps": config.budget.steps, "metrics": sound, "faults": differences,
         }  # fmt: skip
-        write_json(run.folder / "sensitivity.json", record)
+        path = run.record_folder / "sensitivity.json"
+        write_json(path, record)
         sensitivity_table(record).show()
-        print(f"record: {run.folder / 'sensitivity.json'}")
+        print(f"record: {path}")
         return record
 
     def _figures(self, bench: Bench, config: DictConfig, fault: Fault | None) -> dict[str, Any]:
@@ -77,16 +78,12 @@ def paired(sound: Mapping[str, Any], faulty: Mapping[str, Any]) -> dict[str, dic
     for name, before in sound.items():
         after = faulty[name]
         own, other = before.get("by_identity", {}), after.get("by_identity", {})
-        shared = [identity for identity in own if identity in other]
-        if not shared:
-            known = before["value"] is not None and after["value"] is not None
-            change = after["value"] - before["value"] if known else None
-            differences[name] = {"difference": change, "error": None}
-            continue
-        each = torch.tensor([other[i] - own[i] for i in shared], dtype=torch.double)
-        error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else None
-        differences[name] = {
-            "difference": round(float(each.mean()), 6),
-            "error": None if error is None else round(error, 6),
-        }
+        difference, error, shared = paired_difference(other, own)
+        if not shared and None not in (before["value"], after["value"]):
+            difference = after["value"] - before["value"]
+        differences[name] = {"difference": _number(difference), "error": _number(error)}
     return differences
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 6)

@@ -1,0 +1,30 @@
+"""Two figures compared identity by identity, so that what is hard about a person cancels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+
+
+class PairedDifference(NamedTuple):
+    """Mean difference over the identities that both know, and its standard error.
+
+    Both are NaN without a shared identity, the error also with one alone.
+    """
+
+    difference: float
+    error: float
+    identities: int
+
+
+def paired_difference(
+    minuend: Mapping[str, float], subtrahend: Mapping[str, float]
+) -> PairedDifference:
+    """minuend less subtrahend; both give a figure by identity, as records do (`by_identity`)."""
+    shared = [identity for identity in minuend if identity in subtrahend]
+    each = torch.tensor([minuend[i] - subtrahend[i] for i in shared], dtype=torch.double)
+    error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+    return PairedDifference(float(each.mean()), error, len(shared))
