@@ -106,6 +106,12 @@ class ScoringSet:
             ]
         if not samples:
             largest = max(members, key=lambda identity: len(members[identity]))
+            if len(members[largest]) >= need:
+                raise ValueError(
+                    f"none of the {len(members)} identities held out has enough photos without a "
+                    f"flaw: targets={targets} to aim at, and 1 to judge by beside refs={refs} "
+                    "references. Add photos."
+                )
             raise ValueError(
                 f"refs={refs} is too many for the photos at hand: scoring needs an identity with "
                 f"{needs}, and the largest held out, {largest}, has {len(members[largest])}. "

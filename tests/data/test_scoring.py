@@ -55,6 +55,12 @@ def test_an_identity_without_photos_to_aim_at_is_left_out_with_a_line(held_out, 
     assert f"not scored: identity {first} has too few photos without a flaw" in caplog.text
 
 
+def test_no_photo_without_a_flaw_is_refused_with_the_remedy(held_out) -> None:
+    held_out.store.flawed = [True] * 14
+    with pytest.raises(ValueError, match=r"none of the 2 identities .* without a flaw.*Add photos"):
+        ScoringSet(held_out, refs=3, select=RandomReference(), targets=1)
+
+
 def test_rows_of_a_table_share_targets_noise_judges_and_references(held_out) -> None:
     few, many = (
         ScoringSet(held_out, refs, RandomReference(), targets=1, judges=2).samples
