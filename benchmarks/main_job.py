@@ -40,15 +40,18 @@ ROUNDS, STEPS, WARM = 4, 30, 6
 class TimedBatches(TrainingBatches):
     """Notes when each batch is asked for."""
 
+    asked: list[float]
+
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
-        self.asked = [*getattr(self, "asked", []), time.perf_counter()]
+        self.asked.append(time.perf_counter())
         return super().__getitem__(step)
 
 
 def product(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
     """Seconds of a step of the main job, with its Trainer, progress bar, losses and checkpoints."""
     batches = TimedBatches(photos, config.refs, config.batch_size, STEPS, 0, config.prompt_dropout)
+    batches.asked = []
     with tempfile.TemporaryDirectory() as folder:
         fit(config, Run(Path(folder), "", ""), parts, batches, logger=False)
     return (batches.asked[-1] - batches.asked[WARM]) / (STEPS - 1 - WARM)
