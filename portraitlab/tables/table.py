@@ -10,7 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, then rows of as many cells; `notes` are lines below it."""
+    """Columns, then rows of as many cells; `notes` are lines below it.
+
+    A cell between two `**` is bold, as in Markdown.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -37,11 +40,16 @@ class Table:
         from rich.table import Table as Drawn
         from rich.text import Text
 
+        def cell(content: str) -> Text:
+            if content.startswith("**") and content.endswith("**"):
+                return Text(content.strip("*"), style="bold")
+            return Text(content)
+
         drawn = Drawn()
         for column in self.columns:
             drawn.add_column(Text(column), no_wrap=True)
         for row in self.rows:
-            drawn.add_row(*map(Text, row))
+            drawn.add_row(*map(cell, row))
         # A table wider than the screen is printed whole: figures cut in two are no figures.
         needed = Console(width=1000).measure(drawn).maximum
         console = Console(width=max(Console().width, needed))
