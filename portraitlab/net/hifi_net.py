@@ -24,14 +24,13 @@ class HiFiNet(Net):
     reads_noise: True adds z_lmk, through a convolution that starts at zero, to what the copy makes
     of the noisy latents, as ControlNet does. False puts z_lmk in their place, so that the queries
     of cross-attention come from it alone, as eq. 5 writes them; without a control image the noisy
-    latents are all there is, and are read whatever this says. control_scale: multiplies z_lmk, for
-    a drawing is mostly empty, and its latents smaller than those that the copy was trained on.
+    latents are all there is, and are read whatever this says.
     noise_gate: power of the noise's share of a noisy latent's variance, by which all residuals are
     multiplied; 0 is without. Where little noise is left there is little to correct, and what is
     learnt at high noise does harm.
 
     Raises ValueError where neither control nor identity is given, since nothing would steer, and
-    for a control_scale or noise_gate out of range.
+    for a negative noise_gate.
     """
 
     empty_drawing: Tensor
@@ -43,7 +42,6 @@ class HiFiNet(Net):
         control: bool,
         identity: bool,
         reads_noise: bool = True,
-        control_scale: float = 1.0,
         noise_gate: float = 0.0,
     ) -> None:
         super().__init__(control, identity)
@@ -52,13 +50,9 @@ class HiFiNet(Net):
                 "net=hifi_net has nothing to read with fusion=none and cond=none; "
                 "choose a fusion or a cond, or net=none for the backbone alone."
             )
-        if control_scale <= 0 or noise_gate < 0:
-            raise ValueError(
-                f"net.control_scale is {control_scale} and net.noise_gate {noise_gate}; the scale "
-                "must be positive (1: the paper's), the gate 0 or more (0: none)."
-            )
+        if noise_gate < 0:
+            raise ValueError(f"net.noise_gate is {noise_gate}; it must be 0 or more (0: none).")
         self.reads_noise = reads_noise or not control
-        self.control_scale = control_scale
         self.noise_gate = noise_gate
         size = backbone.image_size
         black = -torch.ones(1, 3, size, size, device=backbone.latent_scale.device)
@@ -93,7 +87,7 @@ class HiFiNet(Net):
         if tokens is None and control is None:
             return Injection()
         nothing = noisy.new_zeros(())
-        drawn = nothing if control is None else self.control_scale * (control - self.empty_drawing)
+        drawn = nothing if control is None else control - self.empty_drawing
         down, mid = self.controlnet(
             noisy if self.reads_noise else drawn,
             timesteps,
