@@ -15,7 +15,7 @@ CONFIG = {
     "num_channels": 3,
 }  # fmt: skip
 POSE_SCALE = (0.3, 0.13, 0.12, 0.02, 0.03, 0.03)
-POSE_MEAN = (0.0, 0.0, 0.0, 0.345, 0.5, 0.45)
+POSE_MEAN = (0.0, 0.0, 0.0, 0.425, 0.5, 0.44)
 
 
 class FaceRegressor(nn.Module):

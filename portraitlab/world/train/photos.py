@@ -21,7 +21,7 @@ from portraitlab.world.render import render_photo
 from portraitlab.world.settings import EXPRESSION_SIZE, POSE_SIZE, make_settings
 from portraitlab.world.splits import IDENTITIES
 
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 """Raise it when the same seeds give other pixels, so that no stale photo is trained on."""
 
 
