@@ -1,0 +1,46 @@
+"""What the autoencoder is trained on, and the sheet that its followers are looked at on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from portraitlab.world.foundation import load_recogniser
+from portraitlab.world.train.autoencoder import face_cosine, spread
+from portraitlab.world.train.photos import TrainingPhotos, load_photos
+from portraitlab.world.train.text_to_image import beside
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> TrainingPhotos:
+    cache: Path = tmp_path_factory.mktemp("cache")
+    return load_photos("foundation_check", identities=4, photos=2, cache=cache, workers=1)
+
+
+def test_the_perceptual_loss_sees_who_it_is_and_only_what_was_decoded_learns(photos) -> None:
+    recogniser, index = load_recogniser("recogniser"), torch.arange(0, 8, 2)
+    images = photos.pixels(index).requires_grad_()
+    same = face_cosine(recogniser, photos, index, images.detach().clone(), images.detach())
+    torch.testing.assert_close(same, torch.ones(4), atol=1e-5, rtol=0)
+    decoded = (images.detach() + 0.3 * torch.randn(images.shape)).requires_grad_()
+    noisy = face_cosine(recogniser, photos, index, decoded, images.detach())
+    assert (noisy < 0.99).all()
+    (1 - noisy).mean().backward()
+    assert decoded.grad is not None
+    assert decoded.grad.abs().sum() > 0
+
+
+def test_an_encoder_outgrows_no_noise(photos) -> None:
+    latents = torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    channels = torch.tensor([0.5, 1.0, 2.0, 4.0]).view(1, -1, 1, 1)
+    size = torch.ones((), requires_grad=True)
+    kept = channels * size * latents / spread(channels * size * latents)
+    torch.testing.assert_close(spread(kept), torch.ones(1, 4, 1, 1))
+    (slope,) = torch.autograd.grad(kept.square().sum(), size)
+    assert abs(float(slope)) < 1e-3
+
+
+def test_samples_stand_above_the_renders_of_their_captions() -> None:
+    drawn, renders = torch.arange(4.0).view(4, 1, 1, 1), 10 + torch.arange(4.0).view(4, 1, 1, 1)
+    rows = beside(drawn, renders, columns=2).flatten().tolist()
+    assert rows == [0, 1, 10, 11, 2, 3, 12, 13]
