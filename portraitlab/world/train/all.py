@@ -12,12 +12,12 @@ import subprocess
 import sys
 
 STAGES: tuple[tuple[str, float], ...] = (
-    ("recognisers --which recogniser", 22),
-    ("recognisers --which judge", 24),
-    ("autoencoder", 45),
-    ("clip", 32),
-    ("regressor", 39),
-    ("text_to_image", 266.1),
+    ("recognisers --which recogniser", 33),
+    ("recognisers --which judge", 35),
+    ("autoencoder", 67),
+    ("clip", 37),
+    ("regressor", 52),
+    ("text_to_image", 332),
 )
 """Modules and their minutes, in the order in which they need each other."""
 

@@ -1,6 +1,6 @@
 """Train the world's CLIP-like image and text encoders on descriptions.
 
-python -m portraitlab.world.train.clip --minutes 32
+python -m portraitlab.world.train.clip --minutes 37
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _references(photos: TrainingPhotos, index: Tensor) -> Tensor:
 
 def main() -> None:
     """Run the command."""
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=32)
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=37)
     photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)

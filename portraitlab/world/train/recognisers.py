@@ -1,6 +1,6 @@
 """Train one of the world's face recognisers with an additive angular margin.
 
-python -m portraitlab.world.train.recognisers --which judge --minutes 24
+python -m portraitlab.world.train.recognisers --which judge --minutes 35
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
     if which not in ("recogniser", "judge"):
         raise SystemExit(f"--which {which or '(missing)'}: choose recogniser or judge")
     del sys.argv[position : position + 2]
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=24)
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=35)
     photos = load_photos(which, 5000, 8, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     families = f"foundation_check{LOOK_ALIKES}"

@@ -1,6 +1,6 @@
 """Train the regressor of shape, expression, pose and face score.
 
-python -m portraitlab.world.train.regressor --minutes 39
+python -m portraitlab.world.train.regressor --minutes 52
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _softened(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def main() -> None:
     """Run the command."""
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=39)
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=52)
     photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
