@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -23,3 +25,15 @@ def write_part(document: Path, part: str, content: str) -> None:
     """Replace one part of a document file, see replace_part, and print where."""
     document.write_text(replace_part(document.read_text(), part, content))
     print(f"{part}: {document}")
+
+
+def part_command(description: str, part: str, content: Callable[[Path], str]) -> None:
+    """Run the command `SOURCE --document DOCUMENT`, which writes a part as content(SOURCE).
+
+    description: what --help says. Raises ValueError where content or replace_part do.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("source", type=Path, help="folder or record that the part is made of")
+    parser.add_argument("--document", type=Path, required=True)
+    given = parser.parse_args()
+    write_part(given.document, part, content(given.source))

@@ -8,14 +8,13 @@ goes between the marks of the document, so that no published figure is ever type
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from portraitlab.tables.document import write_part
+from portraitlab.tables.document import part_command
 from portraitlab.tables.scores import figure, headings
 from portraitlab.tables.table import Table
 
@@ -47,12 +46,7 @@ def ladder_table(folder: Path) -> str:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--document", type=Path, required=True)
-    given = parser.parse_args()
-    table = ladder_table(given.folder)
-    write_part(given.document, "ladder", table)
+    part_command(__doc__.splitlines()[0], "ladder", ladder_table)
 
 
 if __name__ == "__main__":

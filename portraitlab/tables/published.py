@@ -8,7 +8,6 @@ document, so that no published figure is ever typed.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from portraitlab.tables.document import write_part
+from portraitlab.tables.document import part_command
 from portraitlab.tables.scores import figure, headings
 from portraitlab.tables.table import Table
 
@@ -62,12 +61,7 @@ def _record_of(
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--document", type=Path, required=True)
-    given = parser.parse_args()
-    table = published_table(given.folder)
-    write_part(given.document, "results", table)
+    part_command(__doc__.splitlines()[0], "results", published_table)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,11 @@ The table goes between the marks of the document.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from portraitlab.tables.document import write_part
+from portraitlab.tables.document import part_command
 from portraitlab.tables.scores import figure, headings
 from portraitlab.tables.table import Table
 
@@ -41,12 +39,11 @@ def _difference(change: Mapping[str, Any], expected: bool) -> str:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("record", type=Path)
-    parser.add_argument("--document", type=Path, required=True)
-    given = parser.parse_args()
-    table = sensitivity_table(json.loads(given.record.read_text())).markdown()
-    write_part(given.document, "sensitivity", table)
+    part_command(
+        __doc__.splitlines()[0],
+        "sensitivity",
+        lambda record: sensitivity_table(json.loads(record.read_text())).markdown(),
+    )
 
 
 if __name__ == "__main__":

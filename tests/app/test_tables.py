@@ -77,6 +77,16 @@ def test_markdown_and_csv_keep_every_cell(capsys: pytest.CaptureFixture[str]) ->
     assert "x" * 200 in capsys.readouterr().out
 
 
+def test_a_bold_cell_is_shown_without_its_marks(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(["a", "b"], [["**-0.1 (-5.0)**", "2 ** 3"]])
+    assert "| **-0.1 (-5.0)** | 2 ** 3 |" in table.markdown()
+    table.show()
+    shown = capsys.readouterr().out
+    assert "-0.1 (-5.0)" in shown
+    assert "**-0.1" not in shown
+    assert "2 ** 3" in shown
+
+
 def test_the_grid_has_a_place_for_each_picture(tmp_path: Path) -> None:
     red = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 8, 8)
     picture = grid(["left", "right"], [[red, None], [None, red * 9]])
