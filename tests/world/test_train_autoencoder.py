@@ -1,4 +1,4 @@
-"""What the autoencoder is trained on, and the sheet that its followers are looked at on."""
+"""What the autoencoder is trained on."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import torch
 from portraitlab.world.foundation import load_recogniser
 from portraitlab.world.train.autoencoder import face_cosine, spread
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
-from portraitlab.world.train.text_to_image import beside
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +37,3 @@ def test_an_encoder_outgrows_no_noise(photos) -> None:
     torch.testing.assert_close(spread(kept), torch.ones(1, 4, 1, 1))
     (slope,) = torch.autograd.grad(kept.square().sum(), size)
     assert abs(float(slope)) < 1e-3
-
-
-def test_samples_stand_above_the_renders_of_their_captions() -> None:
-    drawn, renders = torch.arange(4.0).view(4, 1, 1, 1), 10 + torch.arange(4.0).view(4, 1, 1, 1)
-    rows = beside(drawn, renders, columns=2).flatten().tolist()
-    assert rows == [0, 1, 10, 11, 2, 3, 12, 13]

@@ -59,6 +59,15 @@ def encode_photos(
     return torch.cat(parts)
 
 
+def person_weights(photos: TrainingPhotos, index: Tensor, size: int) -> Tensor:
+    """What an error in each latent cell of photos `index` [B] counts [B, 1, size, size].
+
+    From BACKGROUND_WEIGHT, where there is nothing of the person, to 1.
+    """
+    person = functional.adaptive_avg_pool2d(photos.masks(index), size)
+    return BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * person
+
+
 def main() -> None:
     """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=332)
@@ -66,6 +75,7 @@ def main() -> None:
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
     autoencoder = load_autoencoder()
+    everyone = torch.arange(len(photos))
     latents = encode_photos(autoencoder, photos, budget.device)
     shift = latents.float().mean((0, 2, 3)).tolist()
     scale = (1 / latents.float().std((0, 2, 3))).tolist()
@@ -81,6 +91,9 @@ def main() -> None:
     backbone = backbone_of(untrained)
     untrained.requires_grad_(True)  # a backbone's parts are frozen
     latents = (latents.float() - backbone.latent_shift.cpu()) * backbone.latent_scale.cpu()
+    weights = torch.cat(
+        [person_weights(photos, part, backbone.latent_size) for part in everyone.split(1024)]
+    )
     captions = backbone.tokenizer(photos.captions)
     descriptions = backbone.tokenizer(photos.descriptions)
     empty = backbone.tokenizer([""])
@@ -99,8 +112,7 @@ def main() -> None:
         noisy = backbone.add_noise(clean, noise, timesteps)
         predicted = model(noisy, timesteps, tokens).float()
         error = (predicted - backbone.training_target(clean, noise, timesteps)).square()
-        person = functional.adaptive_avg_pool2d(photos.masks(index), backbone.latent_size)
-        weight = (BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * person).to(budget.device)
+        weight = weights[index].to(budget.device)
         return {"velocity": (weight * error).sum() / weight.sum() / error.shape[1]}
 
     def watch(model: TextToImage) -> str:
