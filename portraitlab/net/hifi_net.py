@@ -24,10 +24,9 @@ class HiFiNet(Net):
     reads_noise: True adds z_lmk, through a convolution that starts at zero, to what the copy makes
     of the noisy latents, as ControlNet does. False puts z_lmk in their place, so that the queries
     of cross-attention come from it alone, as eq. 5 writes them; without a control image the noisy
-    latents are all there is, and are read whatever this says.
-    noise_gate: power of the noise's share of a noisy latent's variance, by which all residuals are
-    multiplied; 0 is without. Where little noise is left there is little to correct, and what is
-    learnt at high noise does harm.
+    latents are all there is, and are read whatever this says. noise_gate: power of the noise's
+    share of a noisy latent's variance, by which all residuals are multiplied; 0 is without. Where
+    little noise is left there is little to correct, and what is learnt at high noise does harm.
 
     Raises ValueError where neither control nor identity is given, since nothing would steer, and
     for a negative noise_gate.
