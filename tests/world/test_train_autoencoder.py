@@ -1,12 +1,14 @@
 """What the autoencoder is trained on."""
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from portraitlab.world.foundation import load_recogniser
-from portraitlab.world.train.autoencoder import face_cosine, spread
+from portraitlab.world.train.autoencoder import MOST_NOISE, face_cosine, spread, with_noise
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
 
 
@@ -27,6 +29,20 @@ def test_the_perceptual_loss_sees_who_it_is_and_only_what_was_decoded_learns(pho
     (1 - noisy).mean().backward()
     assert decoded.grad is not None
     assert decoded.grad.abs().sum() > 0
+
+
+def test_every_other_image_is_decoded_from_latents_that_bear_noise() -> None:
+    mean = 3 * torch.randn(400, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    posterior = DiagonalGaussianDistribution(
+        torch.cat([mean, torch.full_like(mean, 2 * math.log(0.01))], 1)
+    )
+    added = with_noise(posterior, torch.Generator().manual_seed(1)) - mean
+    assert added[0::2].abs().max() < 0.06
+    sizes = added[1::2].flatten(1).std(1)
+    most = MOST_NOISE * 3
+    assert 0.4 * most < sizes.mean() < 0.6 * most
+    assert sizes.min() < 0.1 * most
+    assert sizes.max() > 0.9 * most
 
 
 def test_an_encoder_outgrows_no_noise(photos) -> None:

@@ -6,6 +6,7 @@ python -m portraitlab.world.train.autoencoder --minutes 67
 from __future__ import annotations
 
 import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,6 +41,15 @@ def spread(latents: Tensor) -> Tensor:
     return latents.std((0, 2, 3), keepdim=True)
 
 
+def with_noise(posterior: DiagonalGaussianDistribution, generator: torch.Generator) -> Tensor:
+    """Latents [B, c, h, w] to decode: every other one with noise, the others from the posterior."""
+    mean = posterior.mean
+    noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+    level = MOST_NOISE * torch.rand(len(mean), 1, 1, 1, generator=generator).to(mean.device)
+    noised = (torch.arange(len(mean)) % 2 == 1).view(-1, 1, 1, 1).to(mean.device)
+    return mean + torch.where(noised, level * spread(mean), posterior.std) * noise
+
+
 def main() -> None:
     """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=67)
@@ -53,11 +63,7 @@ def main() -> None:
         images = photos.pixels(index).to(budget.device)
         weight = 1 + (PERSON_WEIGHT - 1) * photos.masks(index).to(budget.device)
         posterior = model.encode(images).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(budget.device)
-        level = MOST_NOISE * torch.rand(BATCH, 1, 1, 1, generator=generator).to(budget.device)
-        noised = (torch.arange(BATCH) % 2 == 1).view(-1, 1, 1, 1).to(budget.device)
-        deviation = torch.where(noised, level * spread(posterior.mean), posterior.std)
-        decoded = model.decode(posterior.mean + deviation * noise).sample.float()
+        decoded = model.decode(with_noise(posterior, generator)).sample.float()
         error = (decoded - images).abs() + 2 * (decoded - images).square()
         return {
             "pixels": (weight * error).mean(),
