@@ -15,11 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from portraitlab.types import FaceCoefficients
-from portraitlab.world.identity import SHAPE_SIZE
+from portraitlab.world.identity import SHAPE_SIZE, make_identity
 from portraitlab.world.pool import rendering_pool
 from portraitlab.world.render import render_photo
 from portraitlab.world.settings import EXPRESSION_SIZE, POSE_SIZE, make_settings
 from portraitlab.world.splits import IDENTITIES
+from portraitlab.world.traits import traits
 
 RENDERER_VERSION = 3
 """Raise it when the same seeds give other pixels, so that no stale photo is trained on."""
@@ -97,6 +98,17 @@ def flawed(split: str, identities: int, photos: int) -> NDArray[np.bool_]:
     seeds = IDENTITIES[split][:identities]
     flaws = [bool(make_settings(seed, photo).flaws) for seed in seeds for photo in range(photos)]
     return np.array(flaws)
+
+
+def load_traits(split: str, identities: int, photos: int) -> Tensor:
+    """The traits of the people in the photos that `load_photos` gives [P, TRAITS_SIZE]."""
+    seeds = IDENTITIES[split][:identities]
+    rows = [
+        traits(make_identity(seed), make_settings(seed, photo))
+        for seed in seeds
+        for photo in range(photos)
+    ]
+    return torch.from_numpy(np.stack(rows))
 
 
 def _render_split(split: str, identities: int, photos: int, folder: Path, workers: int) -> None:
