@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 from diffusers import ControlNetModel
 from torch import Tensor, nn
@@ -28,8 +30,11 @@ class HiFiNet(Net):
     share of a noisy latent's variance, by which all residuals are multiplied; 0 is without. Where
     little noise is left there is little to correct, and what is learnt at high noise does harm.
 
-    Raises ValueError where neither control nor identity is given, since nothing would steer, and
-    for a negative noise_gate.
+    start: a ControlNet trained with this UNet, of which the trained net is a copy instead of one of
+    the UNet's encoder. It may attend at more places, and it changes something from the first step.
+
+    Raises ValueError where neither control nor identity is given, since nothing would steer, for a
+    negative noise_gate, and for a start whose residuals do not fit the UNet.
     """
 
     empty_drawing: Tensor
@@ -42,6 +47,7 @@ class HiFiNet(Net):
         identity: bool,
         reads_noise: bool = True,
         noise_gate: float = 0.0,
+        start: ControlNetModel | None = None,
     ) -> None:
         super().__init__(control, identity)
         if not control and not identity:
@@ -51,7 +57,9 @@ class HiFiNet(Net):
             )
         if noise_gate < 0:
             raise ValueError(f"net.noise_gate is {noise_gate}; it must be 0 or more (0: none).")
-        self.reads_noise = reads_noise or not control
+        if start is not None:
+            _check_fit(start, backbone)
+        self.reads_noise = reads_noise
         self.noise_gate = noise_gate
         size = backbone.image_size
         black = -torch.ones(1, 3, size, size, device=backbone.latent_scale.device)
@@ -62,20 +70,23 @@ class HiFiNet(Net):
         noise_share = 1 - backbone.scheduler.alphas_cumprod
         self.register_buffer("noise_share", noise_share, persistent=False)
         # The pixel path that diffusers builds is replaced at once, so it is built small.
-        self.controlnet = ControlNetModel.from_unet(
-            backbone.unet, conditioning_embedding_out_channels=(1, 1)
+        self.controlnet = (
+            ControlNetModel.from_unet(backbone.unet, conditioning_embedding_out_channels=(1, 1))
+            if start is None
+            else deepcopy(start).requires_grad_(True)
         )
         self.controlnet.controlnet_cond_embedding = (
             _zero_convolution(backbone.latent_channels, self.controlnet.conv_in.out_channels)
-            if control and self.reads_noise
+            if control and reads_noise
             else nn.Identity()
         )
-        processors = backbone.unet.attn_processors
+        # The backbone's own attention, whichever it is, wherever no identity tokens are read.
+        own = next(iter(backbone.unet.attn_processors.values()))
         self.controlnet.set_attn_processor(
             {
                 name: MaskedCrossAttention()
                 if identity and name.endswith("attn2.processor")
-                else processors[name]
+                else own
                 for name in self.controlnet.attn_processors
             }
         )
@@ -85,13 +96,18 @@ class HiFiNet(Net):
         tokens, control = condition.tokens, condition.control_latents
         if tokens is None and control is None:
             return Injection()
-        nothing = noisy.new_zeros(())
-        drawn = nothing if control is None else control - self.empty_drawing
+        drawn = None if control is None else control - self.empty_drawing
+        read, beside = noisy, noisy.new_zeros(())
+        if self.control and self.reads_noise:
+            # The path beside the noisy latents, which is there only where they are read.
+            beside = torch.zeros_like(noisy)
+        if drawn is not None:
+            read, beside = (noisy, drawn) if self.reads_noise else (drawn, beside)
         down, mid = self.controlnet(
-            noisy if self.reads_noise else drawn,
+            read,
             timesteps,
             encoder_hidden_states=condition.text if tokens is None else tokens.tokens,
-            controlnet_cond=drawn if self.reads_noise else nothing,
+            controlnet_cond=beside,
             cross_attention_kwargs=None if tokens is None else {"ip_adapter_masks": tokens.mask},
             return_dict=False,
         )
@@ -99,11 +115,24 @@ class HiFiNet(Net):
         return Injection(down=tuple(gate * residual for residual in down), mid=gate * mid)
 
     def starting_at_zero(self) -> list[nn.Parameter]:
-        """The zero convolutions, on the way out and, where there is one, on the way in."""
+        """The convolutions on the way out and, where there is one, on the way in.
+
+        They start at zero, those on the way out where the net is a copy of the UNet's encoder.
+        """
         net = self.controlnet
         modules = [*net.controlnet_down_blocks, net.controlnet_mid_block]
         modules.append(net.controlnet_cond_embedding)
         return [parameter for module in modules for parameter in module.parameters()]
+
+
+def _check_fit(start: ControlNetModel, backbone: Backbone) -> None:
+    for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"):
+        given, needed = start.config[name], backbone.unet.config[name]
+        if given != needed:
+            raise ValueError(
+                f"net.start has {name}={given}, and the backbone's UNet {needed}; give one "
+                "trained with it, or net.start=null to start from a copy of the UNet's encoder."
+            )
 
 
 def _zero_convolution(in_channels: int, out_channels: int) -> nn.Conv2d:

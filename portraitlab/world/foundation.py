@@ -15,6 +15,8 @@ from portraitlab.face3d.linear import LinearFaceModel
 from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
 
 if TYPE_CHECKING:
+    from diffusers import ControlNetModel
+
     from portraitlab.backbone.diffusion import Backbone
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.clip import ClipEncoder
@@ -121,6 +123,15 @@ def load_autoencoder(folder: Path = WEIGHTS) -> UnshuffledAutoencoder:
 
     model = UnshuffledAutoencoder(entry("autoencoder", folder)["config"])
     _load("autoencoder", model, folder)
+    return model
+
+
+def load_controlnet(folder: Path = WEIGHTS) -> ControlNetModel:
+    """The ControlNet for faces from which HiFi-Net starts."""
+    from portraitlab.world.models.controlnet import make_controlnet
+
+    model = make_controlnet(entry("controlnet", folder)["config"])
+    _load("controlnet", model, folder)
     return model
 
 

@@ -8,13 +8,18 @@ import pytest
 import torch
 
 from portraitlab.alignment import align
+from portraitlab.cond.landmarks import LandmarkCond
 from portraitlab.encoder.face_encoder import matted
+from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.types import Condition
 from portraitlab.world.foundation import (
     WEIGHTS,
     MissingWeights,
     entry,
     load_backbone,
     load_clip,
+    load_controlnet,
+    load_face_model,
     load_recogniser,
     load_regressor,
 )
@@ -103,6 +108,27 @@ def test_the_text_to_image_model_follows_words_for_looks() -> None:
     assert pale - deep > 0.3
 
 
+def test_the_controlnet_draws_a_face_where_the_landmarks_are(photos) -> None:
+    backbone, regressor, face_model = load_backbone(), load_regressor(), load_face_model()
+    images, _, shots = photos
+    asked, prompts = regressor(images[:16]), [shot.description for shot in shots[:16]]
+    drawing = LandmarkCond(face_model)(asked, asked, 64)
+    text = backbone.encode_text(prompts)
+    net = HiFiNet(backbone, True, False, False, noise_gate=1.0, start=load_controlnet())
+    with torch.no_grad():
+        condition = Condition(text, None, backbone.encode(drawing))
+        drawn = sample(
+            backbone, prompts, seed=0, steps=10,
+            steer=lambda latents, levels: net(latents, levels, condition),
+        )  # fmt: skip
+    wanted = face_model.landmarks(asked.coefficients)
+    found = face_model.landmarks(regressor(drawn).coefficients)
+    there = (found - wanted).norm(dim=-1).mean() * 64
+    elsewhere = (found - wanted.roll(1, dims=0)).norm(dim=-1).mean() * 64
+    assert there < 1.5
+    assert elsewhere > 2 * there
+
+
 def test_patch_tokens_are_standardised_over_references(photos) -> None:
     images, keypoints, shots = photos
     masks = torch.stack([torch.from_numpy(shot.person_mask) for shot in shots])
@@ -118,7 +144,8 @@ def test_patch_tokens_are_standardised_over_references(photos) -> None:
 
 
 def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
-    for model in (load_backbone(), load_clip(), load_recogniser("judge"), load_regressor()):
+    frozen = load_backbone(), load_clip(), load_recogniser("judge"), load_regressor()
+    for model in (*frozen, load_controlnet()):
         assert not model.training
         assert not any(parameter.requires_grad for parameter in model.parameters())
     listing = json.loads((WEIGHTS / "foundation.json").read_text())

@@ -5,6 +5,7 @@ python -m portraitlab.world.train.text_to_image --minutes 332
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,21 +136,27 @@ def main() -> None:
 
 @torch.no_grad()
 def sample(
-    backbone: Backbone, prompts: list[str], seed: int, guidance: float = 2.0, steps: int = 25
+    backbone: Backbone,
+    prompts: list[str],
+    seed: int,
+    guidance: float = 2.0,
+    steps: int = 25,
+    steer: Callable[[Tensor, Tensor], Injection] = lambda latents, timesteps: Injection(),
 ) -> Tensor:
-    """Images [B, 3, 64, 64] in [-1, 1] of prompts alone, by DDIM."""
+    """Images [B, 3, 64, 64] in [-1, 1] of prompts, by DDIM.
+
+    steer: from latents [B, 4, 16, 16] and timesteps [B] to what is injected beside the prompts.
+    """
     device = backbone.latent_scale.device
     scheduler = make_scheduler()
     scheduler.set_timesteps(steps)
-    text = torch.cat(
-        [backbone.encode_text(prompts), backbone.encode_text([""]).expand(len(prompts), -1, -1)]
-    )
+    text, empty = backbone.encode_text(prompts), backbone.encode_text([""] * len(prompts))
     shape = (len(prompts), backbone.latent_channels, backbone.latent_size, backbone.latent_size)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
     for timestep in scheduler.timesteps:
-        level = timestep.to(device).expand(2 * len(latents))
-        both = backbone.predict(torch.cat([latents, latents]), level, text, Injection())
-        told, free = both.chunk(2)
+        level = timestep.to(device).expand(len(latents))
+        told = backbone.predict(latents, level, text, steer(latents, level))
+        free = backbone.predict(latents, level, empty, Injection())
         latents = scheduler.step(free + guidance * (told - free), timestep, latents).prev_sample
     return backbone.decode(latents).clamp(-1, 1)
 

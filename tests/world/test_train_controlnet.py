@@ -1,0 +1,126 @@
+"""The ControlNet that HiFi-Net starts from: how it is grown, and what it is trained on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import ControlNetModel
+
+from portraitlab.alignment import align
+from portraitlab.cond.landmarks import LandmarkCond
+from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.types import Condition
+from portraitlab.world.foundation import (
+    load_backbone,
+    load_controlnet,
+    load_face_model,
+    load_recogniser,
+    load_regressor,
+)
+from portraitlab.world.identity import make_identity
+from portraitlab.world.models.controlnet import TOKENS, TraitTokens, grow_from
+from portraitlab.world.settings import make_settings
+from portraitlab.world.train.controlnet import DrawnPerson, EncodedPhotos
+from portraitlab.world.train.photos import load_photos, load_traits
+from portraitlab.world.traits import TRAITS_SIZE, traits
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone()
+
+
+def test_a_grown_controlnet_begins_as_a_copy_of_the_unet_s_encoder(backbone) -> None:
+    grown = grow_from(backbone.unet)
+    copy = ControlNetModel.from_unet(backbone.unet, conditioning_embedding_out_channels=(1, 1))
+    copy.controlnet_cond_embedding = torch.nn.Identity()
+    assert "CrossAttnDownBlock2D" not in copy.config["down_block_types"][0]
+    for model in (grown, copy):
+        torch.manual_seed(0)
+        for out in [*model.controlnet_down_blocks, model.controlnet_mid_block]:
+            torch.nn.init.normal_(out.weight, std=0.1)
+    noisy, text = torch.randn(2, 4, 16, 16), backbone.encode_text(["a photo", ""])
+    with torch.no_grad():
+        one, other = (
+            model(noisy, torch.tensor([100, 900]), text, torch.zeros(()), return_dict=False)
+            for model in (grown, copy)
+        )
+    for mine, theirs in zip([*one[0], one[1]], [*other[0], other[1]], strict=True):
+        assert mine.abs().max() > 0
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_traits_tell_people_and_what_they_wear() -> None:
+    one, settings = make_identity(3), make_settings(3, 0)
+    assert traits(one, settings).shape == (TRAITS_SIZE,)
+    other_cut = traits(one, replace(settings, other_haircut=not settings.other_haircut))
+    assert 0 < (other_cut != traits(one, settings)).sum() <= 2
+    turned = traits(one, replace(settings, yaw=0.5, expression=0 * settings.expression))
+    assert (turned == traits(one, settings)).all()
+    rows = load_traits("foundation_check", 200, 2)
+    assert rows.shape == (400, TRAITS_SIZE)
+    assert (rows[0::2].std(0) > 0.2).all()
+    assert (rows.abs() < 8).all()
+    tokens = TraitTokens(TRAITS_SIZE, 128)(rows[:4])
+    assert tokens.shape == (4, TOKENS, 128)
+    torch.testing.assert_close(tokens.std(-1, unbiased=False), torch.ones(4, TOKENS))
+
+
+def test_photos_and_drawings_are_encoded_once(backbone, tmp_path: Path) -> None:
+    photos = load_photos("foundation_check", identities=3, photos=2, cache=tmp_path, workers=1)
+    encoded = EncodedPhotos(backbone, photos, "cpu")
+    index = torch.tensor([4, 1, 4])
+    geometry = load_regressor()(photos.pixels(index))
+    drawing = LandmarkCond(load_face_model())(geometry, geometry, 64)
+    half = {"atol": 2e-2, "rtol": 1e-2}
+    with torch.no_grad():
+        torch.testing.assert_close(encoded.drawn(0, index), backbone.encode(drawing), **half)
+        straight = backbone.encode(photos.pixels(index))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(encoded.latents(index), straight, **half)
+    assert not torch.allclose(encoded.drawn(1, index), encoded.drawn(2, index), atol=0.1)
+    recogniser = load_recogniser("recogniser")
+    crops = align(photos.pixels(index), geometry.keypoints, recogniser.crop_size)
+    torch.testing.assert_close(encoded.identity(index), recogniser(crops), atol=1e-4, rtol=1e-4)
+    photos.images[:] = 0
+    torch.testing.assert_close(encoded.identity(index[:1]), recogniser(crops[:1]), **half)
+    torch.testing.assert_close(encoded.latents(index), straight, **half)
+
+
+def test_a_drawing_and_no_drawing_train_the_same_net(backbone) -> None:
+    model = DrawnPerson(backbone)
+    torch.manual_seed(0)
+    for parameter in model.net.starting_at_zero():
+        torch.nn.init.normal_(parameter, std=0.1)
+    noisy, other, control = (torch.randn(2, 4, 16, 16) for _ in range(3))
+    tokens, text = model.tokens(torch.randn(2, TRAITS_SIZE)), backbone.encode_text(["", ""])
+    levels = torch.tensor([500, 900])
+
+    def middle(noise: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:
+        given = model.net(noise, levels, Condition(text, tokens, drawn)).mid
+        assert given is not None
+        return given
+
+    with torch.no_grad():
+        assert torch.equal(middle(noisy, control), middle(other, control))
+        assert not torch.allclose(middle(noisy, None), middle(other, None))
+        assert not torch.allclose(middle(noisy, None), middle(noisy, control))
+
+
+def test_hifi_net_starts_as_the_controlnet_it_is_given(backbone) -> None:
+    start = load_controlnet()
+    net = HiFiNet(backbone, True, True, reads_noise=False, start=start)
+    given = start.state_dict()
+    assert all(
+        torch.equal(value, given[name]) for name, value in net.controlnet.state_dict().items()
+    )
+    assert all(parameter.requires_grad for parameter in net.parameters())
+    next(net.parameters()).data += 1
+    assert not any(parameter.requires_grad for parameter in start.parameters())
+    assert torch.equal(next(start.parameters()), next(load_controlnet().parameters()))
+
+
+def test_a_start_of_another_unet_is_refused(tiny_backbone) -> None:
+    with pytest.raises(ValueError, match=r"net\.start has .*=null to start from a copy"):
+        HiFiNet(tiny_backbone(), True, True, start=load_controlnet())
