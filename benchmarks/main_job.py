@@ -5,9 +5,9 @@ python benchmarks/main_job.py           (a quiet machine; writes benchmarks/resu
 The bare loop does the same arithmetic with the same modules on batches that lie ready: what the
 main job takes beyond it is the framework's. The recipe is what diffusers' ControlNet example does
 in a step, on the same UNet, autoencoder and text encoder: it encodes its batch's images and prompts
-in every step and trains a ControlNetModel, without references. The way of its default, and that of
-its --mixed_precision=bf16, which keeps what is frozen in bfloat16. Its like here is fusion=none;
-the main job does more than the recipe, as it fuses references.
+in every step and trains a ControlNetModel of HiFi-Net's sizes, without references. The way of its
+default, and that of its --mixed_precision=bf16, which keeps what is frozen in bfloat16. Its like
+here is fusion=none; the main job does more than the recipe, as it fuses references.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from portraitlab.parts import Parts, build_parts
 from portraitlab.precision import cast_once, precision_of, quick_attention
 from portraitlab.records import Run
 from portraitlab.types import Batch
+from portraitlab.world.models.controlnet import CONFIG
 
 ROUNDS, STEPS, WARM = 4, 30, 6
 
@@ -86,7 +87,8 @@ def recipe(config: DictConfig, parts: Parts, photos: PhotoSet, half: bool) -> fl
     frozen = build_parts(config, CPU).model.backbone
     unet, autoencoder, text_encoder = frozen.unet, frozen.autoencoder, frozen.text_encoder
     torch.manual_seed(0)
-    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 32, 96))
+    sizes = CONFIG | {"conditioning_embedding_out_channels": (16, 32, 96)}
+    controlnet = ControlNetModel(**sizes)  # type: ignore[arg-type]
     if half:
         for module in (unet, autoencoder, text_encoder):
             module.to(torch.bfloat16)
