@@ -12,6 +12,12 @@ from portraitlab.objective.base import Denoising, Term
 from portraitlab.types import Batch
 
 
+def draw_timesteps(count: int, levels: int, power: float, generator: torch.Generator) -> Tensor:
+    """Timesteps [count] in [0, levels), drawn as levels · u^power with u uniform, on the CPU."""
+    uniform = torch.rand(count, generator=generator)
+    return (levels * uniform**power).long().clamp(max=levels - 1)
+
+
 class Objective(nn.Module):
     """Weighted sum of named terms over one noising of a batch.
 
@@ -45,9 +51,9 @@ class Objective(nn.Module):
         training that is done, in [0, 1]. step: number of optimiser steps done.
         """
         latents, backbone = batch.latents, model.backbone
-        uniform = torch.rand(len(latents), generator=generator)
-        timesteps = (backbone.timesteps * uniform**self.timestep_power).long()
-        timesteps = timesteps.clamp(max=backbone.timesteps - 1).to(latents.device)
+        timesteps = draw_timesteps(
+            len(latents), backbone.timesteps, self.timestep_power, generator
+        ).to(latents.device)
         noise = torch.randn(latents.shape, generator=generator).to(latents)
         noisy = backbone.add_noise(latents, noise, timesteps)
         prediction = model(batch, noisy, timesteps)

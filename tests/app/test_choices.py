@@ -16,6 +16,7 @@ from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.module import PortraitModule
 from portraitlab.types import Batch
+from portraitlab.world.foundation import load_controlnet
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +34,18 @@ def batch_of() -> Callable[[Bench], Batch]:
         return TrainingBatches(photos, refs=4, batch_size=2, steps=1, seed=0)[0]
 
     return first
+
+
+def test_hifi_net_starts_from_the_foundation_s_controlnet_or_from_the_unet(
+    composed: Compose, cache: Path
+) -> None:
+    shipped = load_controlnet().state_dict()
+    for override, start in (("cond=landmarks", True), ("net.start=null", False)):
+        config = composed("scale=smoke", f"cache={cache}", override)
+        net = Bench.of(config).parts.model.net
+        own = net.controlnet.state_dict()
+        assert (own.keys() == shipped.keys()) == start
+        assert torch.equal(own["conv_in.weight"], shipped["conv_in.weight"]) == start
 
 
 @pytest.mark.parametrize(("group", "choice"), [pair for pair in choices() if pair[0] in GROUPS])

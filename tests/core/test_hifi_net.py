@@ -98,6 +98,22 @@ def test_without_a_control_image_the_noise_is_read_all_the_same(tiny_backbone) -
     assert not torch.allclose(given[0], residuals(net, backbone, other, None, tokens)[0])
 
 
+@pytest.mark.parametrize("reads_noise", [True, False])
+def test_a_net_built_for_drawings_reads_the_noise_where_it_is_given_none(
+    tiny_backbone, reads_noise
+) -> None:
+    backbone = tiny_backbone()
+    net = HiFiNet(backbone, True, True, reads_noise)
+    noisy, other, _, tokens = inputs(backbone)
+    given = residuals(net, backbone, noisy, None, tokens)
+    assert not torch.allclose(given[0], residuals(net, backbone, other, None, tokens)[0])
+    if reads_noise:
+        # ... as if an empty drawing were beside it
+        empty = net.empty_drawing.expand_as(noisy)
+        for one, two in zip(given, residuals(net, backbone, noisy, empty, tokens), strict=True):
+            torch.testing.assert_close(one, two)
+
+
 def test_the_gate_follows_the_noise_that_is_left(tiny_backbone) -> None:
     backbone = tiny_backbone()
     gated = HiFiNet(backbone, True, True, noise_gate=2.0)
