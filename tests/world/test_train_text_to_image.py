@@ -11,8 +11,9 @@ from portraitlab.world.train.text_to_image import BACKGROUND_WEIGHT, beside, per
 def test_an_error_on_the_person_counts_more_than_one_beside(tmp_path: Path) -> None:
     photos = load_photos("foundation_check", identities=4, photos=2, cache=tmp_path, workers=1)
     index = torch.arange(1, 8)
-    weights = person_weights(photos, index, 16)
-    assert weights.shape == (7, 1, 16, 16)
+    weights = person_weights(photos, 16)
+    assert weights.shape == (8, 1, 16, 16)
+    weights = weights[index]
     shares = photos.masks(index).unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).mean(-1)
     assert (weights[shares == 1] == 1).all()
     beyond = weights[shares == 0]

@@ -16,7 +16,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from portraitlab.alignment import align
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.cond.base import Cond
 from portraitlab.cond.keypoints import KeypointCond
@@ -24,6 +23,7 @@ from portraitlab.cond.landmarks import LandmarkCond
 from portraitlab.cond.landmarks5 import FiveLandmarkCond
 from portraitlab.net.hifi_net import HiFiNet
 from portraitlab.objective.identity import IdentityLoss
+from portraitlab.objective.weighted import draw_timesteps
 from portraitlab.precision import cast_once
 from portraitlab.types import Condition, FaceGeometry, IdentityTokens, Injection
 from portraitlab.world.foundation import (
@@ -36,7 +36,13 @@ from portraitlab.world.models.controlnet import CONFIG, TOKENS, TraitTokens, gro
 from portraitlab.world.train.loop import Budget, budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos, load_traits
 from portraitlab.world.train.ship import ship
-from portraitlab.world.train.text_to_image import beside, person_weights, sample, save_sheet
+from portraitlab.world.train.text_to_image import (
+    beside,
+    embed_faces,
+    person_weights,
+    sample,
+    save_sheet,
+)
 from portraitlab.world.traits import TRAITS_SIZE
 
 BATCH = 16
@@ -106,9 +112,7 @@ class EncodedPhotos:
         if len(new):
             images = self.photos.pixels(new).to(self.device)
             with torch.autocast(self.device.type, enabled=False):
-                keypoints = self.regressor(images).keypoints
-                crops = align(images, keypoints, self.recogniser.crop_size)
-                self.embeddings[new] = self.recogniser(crops).cpu()
+                self.embeddings[new] = embed_faces(images, self.regressor, self.recogniser).cpu()
             self.embedded[new] = True
         return self.embeddings[index].to(self.device)
 
@@ -142,6 +146,7 @@ def main() -> None:
     captions = backbone.tokenizer(photos.captions)
     descriptions = backbone.tokenizer(photos.descriptions)
     empty = backbone.tokenizer([""])
+    weights = person_weights(photos, backbone.latent_size)
     odds = torch.tensor(DRAWN_SHARES)
     model = DrawnPerson(backbone)
     recognised = IdentityLoss(encoded.recogniser, encoded.regressor)
@@ -150,6 +155,8 @@ def main() -> None:
         with torch.no_grad():
             return backbone.text_encoder(input_ids=tokens.to(budget.device)).last_hidden_state
 
+    silence = text(empty)
+
     def loss(model: DrawnPerson, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         cond = int(torch.multinomial(odds, 1, generator=generator))
@@ -157,11 +164,10 @@ def main() -> None:
         dropped = torch.rand(BATCH, 1, generator=generator) < PROMPTS_DROPPED
         clean = encoded.latents(index)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
-        uniform = torch.rand(BATCH, generator=generator)
-        timesteps = (backbone.timesteps * uniform**TIMESTEP_POWER).long()
-        timesteps = timesteps.clamp(max=backbone.timesteps - 1).to(clean.device)
+        timesteps = draw_timesteps(BATCH, backbone.timesteps, TIMESTEP_POWER, generator)
+        timesteps = timesteps.to(clean.device)
         condition = Condition(
-            text=text(descriptions[index]) if described else text(empty),
+            text=text(descriptions[index]) if described else silence,
             tokens=None if described else model.tokens(traits[index].to(clean)),
             control_latents=encoded.drawn(cond, index) if cond < len(DRAWN) else None,
         )
@@ -170,10 +176,10 @@ def main() -> None:
         injection = model.net(noisy, timesteps, condition)
         predicted = backbone.predict(noisy, timesteps, prompts, injection).float()
         error = (predicted - backbone.training_target(clean, noise, timesteps)).square()
-        weight = person_weights(photos, index, backbone.latent_size).to(clean)
+        weight = weights[index].to(clean)
         terms = {"velocity": (weight * error).sum() / weight.sum() / error.shape[1]}
         chosen = (timesteps >= RECOGNISED_FROM).nonzero().flatten()[:RECOGNISED]
-        if len(chosen) and not described:
+        if len(chosen) and not described:  # words leave open who it is
             implied = backbone.clean_estimate(noisy[chosen], predicted[chosen], timesteps[chosen])
             asked = encoded.identity(index[chosen.cpu()])
             terms["identity"] = RECOGNISED_WEIGHT * recognised.loss(backbone.decode(implied), asked)
@@ -199,9 +205,6 @@ def measure(model: DrawnPerson, backbone: Backbone, budget: Budget) -> dict[str,
     regressor, judge = load_regressor(), load_recogniser("judge")
     face_model, index = load_face_model(), torch.arange(people) * shots
 
-    def faces(images: Tensor) -> Tensor:
-        return judge(align(images, regressor(images).keypoints, judge.crop_size))
-
     drawn, errors = [], []
     for part in index.split(50):
         seen = regressor(check.pixels(part))
@@ -219,7 +222,10 @@ def measure(model: DrawnPerson, backbone: Backbone, budget: Budget) -> dict[str,
         errors.append(distance.norm(dim=-1).mean() * backbone.image_size)
     images = torch.cat(drawn)
     save_sheet(beside(images[:30], check.pixels(index[:30])), budget.work / "controlnet.png")
-    likeness = (faces(images) * faces(check.pixels(index + shots // 2))).sum(-1).mean()
+    mine, theirs = (
+        embed_faces(shown, regressor, judge) for shown in (images, check.pixels(index + shots // 2))
+    )
+    likeness = (mine * theirs).sum(-1).mean()
     return {
         "likeness": round(float(likeness), 3),
         "landmark_error_px": round(float(torch.stack(errors).mean()), 3),

@@ -25,6 +25,8 @@ from portraitlab.world.foundation import (
     load_regressor,
 )
 from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
+from portraitlab.world.models.recognisers import Recogniser
+from portraitlab.world.models.regressor import FaceRegressor
 from portraitlab.world.models.text_to_image import (
     CONFIG,
     PROMPT_LENGTH,
@@ -60,12 +62,13 @@ def encode_photos(
     return torch.cat(parts)
 
 
-def person_weights(photos: TrainingPhotos, index: Tensor, size: int) -> Tensor:
-    """What an error in each latent cell of photos `index` [B] counts [B, 1, size, size].
+def person_weights(photos: TrainingPhotos, size: int) -> Tensor:
+    """What an error in each latent cell of each photo counts [P, 1, size, size].
 
     From BACKGROUND_WEIGHT, where there is nothing of the person, to 1.
     """
-    person = functional.adaptive_avg_pool2d(photos.masks(index), size)
+    parts = torch.arange(len(photos)).split(1024)
+    person = torch.cat([functional.adaptive_avg_pool2d(photos.masks(part), size) for part in parts])
     return BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * person
 
 
@@ -76,7 +79,6 @@ def main() -> None:
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
     autoencoder = load_autoencoder()
-    everyone = torch.arange(len(photos))
     latents = encode_photos(autoencoder, photos, budget.device)
     shift = latents.float().mean((0, 2, 3)).tolist()
     scale = (1 / latents.float().std((0, 2, 3))).tolist()
@@ -92,9 +94,7 @@ def main() -> None:
     backbone = backbone_of(untrained)
     untrained.requires_grad_(True)  # a backbone's parts are frozen
     latents = (latents.float() - backbone.latent_shift.cpu()) * backbone.latent_scale.cpu()
-    weights = torch.cat(
-        [person_weights(photos, part, backbone.latent_size) for part in everyone.split(1024)]
-    )
+    weights = person_weights(photos, backbone.latent_size)
     captions = backbone.tokenizer(photos.captions)
     descriptions = backbone.tokenizer(photos.descriptions)
     empty = backbone.tokenizer([""])
@@ -174,6 +174,11 @@ def save_sheet(images: Tensor, path: Path, columns: int = 10) -> None:
     Image.fromarray(np.concatenate(rows)).save(path)
 
 
+def embed_faces(images: Tensor, regressor: FaceRegressor, recogniser: Recogniser) -> Tensor:
+    """Unit embeddings [B, d] of the faces of images [B, 3, H, W] in [-1, 1], found and aligned."""
+    return recogniser(align(images, regressor(images).keypoints, recogniser.crop_size))
+
+
 @torch.no_grad()
 def measure(
     backbone: Backbone, check: TrainingPhotos, budget: Budget, count: int = 400
@@ -198,7 +203,7 @@ def measure(
         return torch.cat([sample(backbone, prompts[i : i + 50], seed=1000 + i) for i in rounds])
 
     def faces(images: Tensor) -> Tensor:
-        return judge(align(images, regressor(images).keypoints, judge.crop_size))
+        return embed_faces(images, regressor, judge)
 
     drawn = draw([check.captions[i] for i in index.tolist()])
 
