@@ -90,8 +90,10 @@ class PortraitModule(lightning.LightningModule):
                 f"The loss is not finite at step {step} ({terms}). What was saved before is kept; "
                 "lower optimiser.learning_rate, or look for broken photos in the data."
             )
-        logged = {f"train/{name}": loss.detach() for name, loss in losses.items()}
-        self.log_dict(logged, prog_bar=True, batch_size=len(batch))
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set without a type
+        if every and (step + 1) % every == 0:  # a logger takes no others, and each costs time
+            logged = {f"train/{name}": loss.detach() for name, loss in losses.items()}
+            self.log_dict(logged, batch_size=len(batch))
         return losses["loss"]
 
     def learning_rate_factor(self, step: int) -> float:

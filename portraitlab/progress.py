@@ -21,6 +21,7 @@ class TrainingBar(Callback):
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
+            refresh_per_second=2,  # each drawing takes a core from the training
             disable=process_rank() > 0,
         )
         self.task = self.bar.add_task("Training", losses="")

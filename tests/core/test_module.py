@@ -45,7 +45,7 @@ def train(tiny_backbone, tiny_batch, tmp_path):
             model, Objective({"noise": NoiseLoss()}), seed=seed, schedule="cosine", **settings
         )
         trainer = lightning.Trainer(
-            **(trainer or {}),
+            **{"log_every_n_steps": 1, **(trainer or {})},
             accelerator="cpu",
             max_steps=steps,
             use_distributed_sampler=False,
@@ -104,6 +104,15 @@ def test_stop_and_resume_gives_the_numbers_of_never_stopping(train, tmp_path) ->
     assert resumed.global_step == whole.global_step == STEPS
     torch.testing.assert_close(other.state_dict(), module.state_dict(), atol=0, rtol=0)
     assert resumed.callback_metrics["train/loss"] == whole.callback_metrics["train/loss"]
+
+
+def test_losses_are_logged_every_so_many_steps_and_are_those_of_their_step(train) -> None:
+    third, _ = train(steps=3)
+    seldom, _ = train(trainer={"log_every_n_steps": 3})
+    assert seldom.global_step == STEPS
+    assert seldom.callback_metrics["train/loss"] == third.callback_metrics["train/loss"]
+    never, _ = train(trainer={"log_every_n_steps": 0})
+    assert not never.callback_metrics
 
 
 def test_checkpoints_hold_what_is_trained_and_load_weights_only(train, tmp_path) -> None:
