@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from portraitlab.tables.document import replace_part
 from portraitlab.tables.ladder import ladder_table
 from portraitlab.tables.published import published_table
-from portraitlab.tables.resolution import resolution_table
+from portraitlab.tables.resolution import read_records, resolution_table
 from portraitlab.tables.sensitivity import sensitivity_table
 from portraitlab.world.foundation import WEIGHTS
 from portraitlab.world.train.report import figures
@@ -88,8 +88,8 @@ def test_the_ladder_the_faults_and_the_resolution_are_those_on_record() -> None:
     assert world == replace_part(world, "sensitivity", table), (
         "run python -m portraitlab.tables.sensitivity"
     )
-    rows = sorted((experiments / "first_light" / "results").glob("*.json"))
-    table = resolution_table([json.loads(row.read_text()) for row in rows], "sim_f").markdown()
+    records = read_records([experiments / "first_light", experiments / "more_seeds"])
+    table = resolution_table(records, "sim_f").markdown()
     assert world == replace_part(world, "resolution", table), (
         "run python -m portraitlab.tables.resolution"
     )

@@ -1,8 +1,8 @@
 """How small a difference between two rows a test set tells from chance.
 
-    python -m portraitlab.tables.resolution FOLDER --document docs/world.md
+    python -m portraitlab.tables.resolution FOLDER... --document docs/world.md
 
-Reads `results/*.json` in the folder. Rows are compared identity by identity under the same targets
+Reads `results/*.json` in the folders. Rows are compared identity by identity under the same targets
 and noise, after each identity's mean over the seeds that are there. The table goes between the
 marks of the document.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,52 +28,79 @@ WANTED = 0.02
 def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table:
     """One line for each pair of rows: difference, its standard error, people needed for WANTED.
 
-    Raises ValueError where fewer than two rows were scored on the same two identities or more.
+    Beside the difference of the means over seeds stand the least and the greatest of any one seed.
+    Raises ValueError where fewer than two rows were scored on the same two identities or more,
+    where two rows have other seeds, and where a row has two records of one seed.
     """
-    rows: dict[str, list[Mapping[str, Any]]] = {}
+    rows: dict[str, dict[int, Mapping[str, Any]]] = {}
     for record in records:
-        rows.setdefault(f"{record['fusion']}, {record['cond']}", []).append(record)
+        name = f"{record['fusion']}, {record['cond']}"
+        if rows.setdefault(name, {}).setdefault(record["seed"], record) is not record:
+            raise ValueError(
+                f"the row {name!r} has two records of seed {record['seed']}; keep one of them"
+            )
     lines = []
     for one, other in combinations(rows, 2):
-        first, second = (_by_identity(rows[name], metric) for name in (one, other))
-        difference, error, shared = paired_difference(first, second)
+        first, second = rows[one], rows[other]
+        if first.keys() != second.keys():
+            raise ValueError(
+                f"the rows {one!r} and {other!r} have the seeds {sorted(first)} and "
+                f"{sorted(second)}; a comparison needs the same"
+            )
+        difference, error, shared = paired_difference(
+            _by_identity(first.values(), metric), _by_identity(second.values(), metric)
+        )
         if shared < 2:
             raise ValueError(
                 f"the rows {one!r} and {other!r} share {shared} identities; a comparison needs two"
             )
+        each = [
+            paired_difference(
+                _by_identity([first[seed]], metric), _by_identity([second[seed]], metric)
+            ).difference
+            for seed in first
+        ]
         needed = math.ceil(shared * (2 * error / WANTED) ** 2)
-        seeds = min(len(rows[one]), len(rows[other]))
         lines.append(
             [
                 f"{one} − {other}",
-                str(seeds),
+                str(len(first)),
                 f"{difference:+.3f}",
+                f"{min(each):+.3f} to {max(each):+.3f}",
                 f"{error:.3f}",
                 str(needed),
             ]
         )
     if not lines:
         raise ValueError(f"{len(rows)} row is no comparison; give records of two rows or more")
-    columns = ["rows", "seeds", f"{metric} difference", "standard error", "people needed"]
+    columns = [
+        "rows", "seeds", f"{metric} difference", "of single seeds", "standard error",
+        "people needed",
+    ]  # fmt: skip
     return Table(columns, lines)
 
 
-def _by_identity(records: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
+def _by_identity(records: Iterable[Mapping[str, Any]], metric: str) -> dict[str, float]:
     """An identity's mean over records, of the identities that all of them know."""
     known = [record["metrics"][metric]["by_identity"] for record in records]
     shared = set(known[0]).intersection(*known)
     return {name: sum(each[name] for each in known) / len(known) for name in sorted(shared)}
 
 
+def read_records(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """The records of all folders, in the order of the folders and of the files' names."""
+    paths = [path for folder in folders for path in sorted(folder.glob("results/*.json"))]
+    return [json.loads(path.read_text()) for path in paths]
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--metric", default="sim_f")
     parser.add_argument("--document", type=Path, required=True)
     given = parser.parse_args()
-    records = [json.loads(path.read_text()) for path in sorted(given.folder.glob("results/*.json"))]
-    table = resolution_table(records, given.metric).markdown()
+    table = resolution_table(read_records(given.folders), given.metric).markdown()
     write_part(given.document, "resolution", table)
 
 

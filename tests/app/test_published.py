@@ -60,28 +60,34 @@ def test_a_rung_that_is_not_there_is_named(tmp_path: Path, rung: str, message: s
         ladder_table(tmp_path)
 
 
-def scored(fusion: str, **by_identity: float) -> dict[str, Any]:
+def scored(fusion: str, seed: int = 0, **by_identity: float) -> dict[str, Any]:
     values = {"sim_f": metric(0.0, by_identity=by_identity)}
-    return {"fusion": fusion, "cond": "landmarks", "metrics": values}
+    return {"fusion": fusion, "cond": "landmarks", "seed": seed, "metrics": values}
 
 
 def test_rows_are_compared_identity_by_identity_over_their_seeds() -> None:
     records = [
         scored("refiner", a=0.5, b=0.7, c=0.1),
-        scored("refiner", a=0.3, b=0.9),
+        scored("refiner", seed=1, a=0.3, b=0.9),
         scored("concat", a=0.3, b=0.55, d=0.8),
+        scored("concat", seed=1, a=0.2, b=0.55),
     ]
     (line,) = resolution_table(records, "sim_f").rows
-    # means of refiner: a 0.4, b 0.8; differences 0.1 and 0.25
-    error = math.sqrt(0.01125 / 2)
+    # means of refiner: a 0.4, b 0.8; of concat: 0.25, 0.55; differences 0.15 and 0.25
+    error = math.sqrt(0.005 / 2)
     assert line == [
-        "refiner, landmarks − concat, landmarks", "1", "+0.175", f"{error:.3f}",
-        str(math.ceil(2 * (2 * error / 0.02) ** 2)),
+        "refiner, landmarks − concat, landmarks", "2", "+0.200", "+0.175 to +0.225",
+        f"{error:.3f}", str(math.ceil(2 * (2 * error / 0.02) ** 2)),
     ]  # fmt: skip
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
+    refiner = scored("refiner", a=0.1, b=0.2)
     with pytest.raises(ValueError, match="1 row is no comparison"):
-        resolution_table([scored("refiner", a=0.1, b=0.2)], "sim_f")
+        resolution_table([refiner], "sim_f")
     with pytest.raises(ValueError, match="share 1 identities"):
-        resolution_table([scored("refiner", a=0.1, b=0.2), scored("concat", a=0.3)], "sim_f")
+        resolution_table([refiner, scored("concat", a=0.3)], "sim_f")
+    with pytest.raises(ValueError, match=r"have the seeds \[0\] and \[1\]"):
+        resolution_table([refiner, scored("concat", seed=1, a=0.1, b=0.2)], "sim_f")
+    with pytest.raises(ValueError, match="has two records of seed 0"):
+        resolution_table([refiner, scored("refiner", a=0.1, b=0.2)], "sim_f")
