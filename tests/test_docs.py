@@ -77,6 +77,18 @@ def test_the_readme_s_results_are_those_on_record() -> None:
     )
 
 
+def test_the_rows_without_the_start_are_those_on_record() -> None:
+    text = (ROOT / "docs" / "foundation.md").read_text()
+    folder = ROOT / "experiments" / "hifi_portrait" / "without_start"
+    assert text == replace_part(text, "results", published_table(folder)), (
+        "run python -m portraitlab.tables.published"
+    )
+    table = resolution_table(read_records([folder]), "sim_f").markdown()
+    assert text == replace_part(text, "resolution", table), (
+        "run python -m portraitlab.tables.resolution"
+    )
+
+
 def test_the_ladder_the_faults_and_the_resolution_are_those_on_record() -> None:
     experiments = ROOT / "experiments" / "hifi_portrait"
     readme, world = ((ROOT / name).read_text() for name in ("README.md", "docs/world.md"))
