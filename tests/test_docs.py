@@ -100,7 +100,7 @@ def test_the_ladder_the_faults_and_the_resolution_are_those_on_record() -> None:
     assert world == replace_part(world, "sensitivity", table), (
         "run python -m portraitlab.tables.sensitivity"
     )
-    records = read_records([experiments / "first_light", experiments / "more_seeds"])
+    records = read_records([experiments / "first_light"])
     table = resolution_table(records, "sim_f").markdown()
     assert world == replace_part(world, "resolution", table), (
         "run python -m portraitlab.tables.resolution"
