@@ -28,7 +28,7 @@ WANTED = 0.02
 def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table:
     """One line for each pair of rows: difference, its standard error, people needed for WANTED.
 
-    Beside the difference of the means over seeds stand the least and the greatest of any one seed.
+    Beside the difference of the means over seeds stand the least and the greatest of single seeds.
     Raises ValueError where fewer than two rows were scored on the same two identities or more,
     where two rows have other seeds, and where a row has two records of one seed.
     """
@@ -66,7 +66,7 @@ def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table
                 f"{one} − {other}",
                 str(len(first)),
                 f"{difference:+.3f}",
-                f"{min(each):+.3f} to {max(each):+.3f}",
+                f"{min(each):+.3f} to {max(each):+.3f}" if len(each) > 1 else "",
                 f"{error:.3f}",
                 str(needed),
             ]
