@@ -1,8 +1,10 @@
+import csv
 from dataclasses import replace
 
 import lightning
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import Dataset
 
 from portraitlab.cond.keypoints import KeypointCond
@@ -45,11 +47,10 @@ def train(tiny_backbone, tiny_batch, tmp_path):
             model, Objective({"noise": NoiseLoss()}), seed=seed, schedule="cosine", **settings
         )
         trainer = lightning.Trainer(
-            **{"log_every_n_steps": 1, **(trainer or {})},
+            **{"log_every_n_steps": 1, "logger": False, **(trainer or {})},
             accelerator="cpu",
             max_steps=steps,
             use_distributed_sampler=False,
-            logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -106,13 +107,23 @@ def test_stop_and_resume_gives_the_numbers_of_never_stopping(train, tmp_path) ->
     assert resumed.callback_metrics["train/loss"] == whole.callback_metrics["train/loss"]
 
 
-def test_losses_are_logged_every_so_many_steps_and_are_those_of_their_step(train) -> None:
-    third, _ = train(steps=3)
-    seldom, _ = train(trainer={"log_every_n_steps": 3})
-    assert seldom.global_step == STEPS
-    assert seldom.callback_metrics["train/loss"] == third.callback_metrics["train/loss"]
-    never, _ = train(trainer={"log_every_n_steps": 0})
-    assert not never.callback_metrics
+def test_a_logger_gets_the_losses_of_every_nth_step_also_after_a_stop(train, tmp_path) -> None:
+    def logged(name: str, every: int, **settings) -> dict[str, str]:
+        logger = CSVLogger(tmp_path, name=name, version="", flush_logs_every_n_steps=1)
+        train(trainer={"log_every_n_steps": every, "logger": logger}, **settings)
+        path = tmp_path / name / "metrics.csv"
+        rows = csv.DictReader(path.read_text().splitlines()) if path.exists() else []
+        return {row["step"]: row["train/loss"] for row in rows}
+
+    each = logged("each", every=1)
+    assert list(each) == ["0", "1", "2", "3"]
+    assert logged("second", every=2) == {step: each[step] for step in ("1", "3")}
+    assert logged("third", every=3) == {"2": each["2"]}
+    assert logged("never", every=0) == {}
+    stopped, _ = train(steps=1)
+    stopped.save_checkpoint(tmp_path / "first.ckpt")
+    resumed = logged("resumed", every=2, resume=tmp_path / "first.ckpt")
+    assert resumed == {step: each[step] for step in ("1", "3")}
 
 
 def test_checkpoints_hold_what_is_trained_and_load_weights_only(train, tmp_path) -> None:
