@@ -89,6 +89,16 @@ def test_the_rows_without_the_start_are_those_on_record() -> None:
     )
 
 
+def test_what_the_limits_say_of_the_start_is_on_record() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    training = json.loads((WEIGHTS / "foundation.json").read_text())["controlnet"]["training"]
+    assert f"trained for {training['minutes']:.0f} minutes to draw people" in readme
+    results = ROOT / "experiments" / "hifi_portrait" / "without_start" / "results"
+    record = json.loads((results / "refiner-landmarks-0.json").read_text())
+    value = f"{record['metrics']['sim_f']['value']:.3f}"
+    assert f"the first row has {value} after {record['steps']:,} steps" in readme
+
+
 def test_the_ladder_the_faults_and_the_resolution_are_those_on_record() -> None:
     experiments = ROOT / "experiments" / "hifi_portrait"
     readme, world = ((ROOT / name).read_text() for name in ("README.md", "docs/world.md"))
