@@ -51,7 +51,7 @@ def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
     return listing[name]
 
 
-def _load(name: str, model: nn.Module, folder: Path) -> None:
+def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
     """Read a model's weights, checked against their checksum, and freeze it."""
     described = entry(name, folder)
     path = folder / described["file"]
@@ -88,7 +88,7 @@ def load_regressor(folder: Path = WEIGHTS) -> FaceRegressor:
     from portraitlab.world.models.regressor import FaceRegressor
 
     model = FaceRegressor(load_face_model(), entry("regressor", folder)["config"])
-    _load("regressor", model, folder)
+    load_weights("regressor", model, folder)
     return model
 
 
@@ -104,7 +104,7 @@ def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
     if name not in classes:
         raise ValueError(f"the world has no recogniser {name!r}; choose {' or '.join(classes)}")
     model = classes[name](entry(name, folder)["config"])
-    _load(name, model, folder)
+    load_weights(name, model, folder)
     return model
 
 
@@ -113,7 +113,7 @@ def load_clip(folder: Path = WEIGHTS) -> ClipEncoder:
     from portraitlab.world.models.clip import ClipEncoder
 
     model = ClipEncoder(entry("clip", folder)["config"])
-    _load("clip", model, folder)
+    load_weights("clip", model, folder)
     return model
 
 
@@ -122,7 +122,7 @@ def load_autoencoder(folder: Path = WEIGHTS) -> UnshuffledAutoencoder:
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
 
     model = UnshuffledAutoencoder(entry("autoencoder", folder)["config"])
-    _load("autoencoder", model, folder)
+    load_weights("autoencoder", model, folder)
     return model
 
 
@@ -131,7 +131,7 @@ def load_controlnet(folder: Path = WEIGHTS) -> ControlNetModel:
     from portraitlab.world.models.controlnet import make_controlnet
 
     model = make_controlnet(entry("controlnet", folder)["config"])
-    _load("controlnet", model, folder)
+    load_weights("controlnet", model, folder)
     return model
 
 
@@ -143,7 +143,7 @@ def load_backbone(folder: Path = WEIGHTS) -> Backbone:
 
     described = entry("text_to_image", folder)
     model = TextToImage(described["config"])
-    _load("text_to_image", model, folder)
+    load_weights("text_to_image", model, folder)
     return Backbone(
         unet=model.unet,
         autoencoder=load_autoencoder(folder),

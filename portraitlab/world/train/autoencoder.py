@@ -16,7 +16,7 @@ from portraitlab.world.models.autoencoder import CONFIG, UnshuffledAutoencoder
 from portraitlab.world.models.recognisers import Recogniser
 from portraitlab.world.train.loop import Budget, budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
-from portraitlab.world.train.ship import ship
+from portraitlab.world.train.ship import begin, ship
 
 BATCH = 32
 PERSON_WEIGHT = 3.0
@@ -76,9 +76,8 @@ def main() -> None:
     def watch(model: UnshuffledAutoencoder) -> str:
         return str(round_trips(model, check, budget))
 
-    trained = train(
-        "autoencoder", UnshuffledAutoencoder(), loss, budget, 2e-3, average=0.998, watch=watch
-    )
+    untrained = begin("autoencoder", UnshuffledAutoencoder(), budget)
+    trained = train("autoencoder", untrained, loss, budget, 2e-3, average=0.998, watch=watch)
     model = trained.model
     ship(
         "autoencoder",

@@ -13,7 +13,7 @@ from portraitlab.encoder.face_encoder import matted
 from portraitlab.world.models.clip import CONFIG, ClipEncoder
 from portraitlab.world.train.loop import budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
-from portraitlab.world.train.ship import ship
+from portraitlab.world.train.ship import begin, ship
 
 BATCH = 96
 
@@ -63,7 +63,8 @@ def main() -> None:
     def watch(model: ClipEncoder) -> str:
         return ", ".join(f"{name} {share}" for name, share in measure(model).items())
 
-    trained = train("clip", ClipEncoder(), loss, budget, 1e-3, weight_decay=0.05, watch=watch)
+    untrained = begin("clip", ClipEncoder(), budget)
+    trained = train("clip", untrained, loss, budget, 1e-3, weight_decay=0.05, watch=watch)
     model = trained.model
     model.measure_patches(_references(photos, torch.arange(0, len(photos), len(photos) // 2000)))
     ship("clip", model, CONFIG, trained.record | measure(model), script="clip")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitlab.precision import quick_attention
+from portraitlab.world.foundation import entry
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -33,6 +34,8 @@ class Budget:
 
     minutes: of training, over all calls (a call that finds saved work goes on from it). The rate
     falls to zero over the last quarter. device: "cpu" or "cuda". half: bfloat16 autocast.
+    from_shipped: where no saved work is found, go on from the weights in the package, whose steps
+    and minutes count; what they were trained with beside (heads, optimiser) begins anew.
     """
 
     minutes: float
@@ -42,6 +45,7 @@ class Budget:
     half: bool = True
     seed: int = 0
     workers: int = 2
+    from_shipped: bool = False
 
 
 def budget_arguments(description: str, minutes: float) -> Budget:
@@ -56,6 +60,11 @@ def budget_arguments(description: str, minutes: float) -> Budget:
     parser.add_argument("--full-precision", action="store_true", help="no bfloat16 autocast")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
+    parser.add_argument(
+        "--from-shipped",
+        action="store_true",
+        help="where there is no saved work, go on from the weights in the package",
+    )
     given = parser.parse_args()
     return Budget(
         given.minutes,
@@ -65,6 +74,7 @@ def budget_arguments(description: str, minutes: float) -> Budget:
         not given.full_precision,
         given.seed,
         given.workers,
+        given.from_shipped,
     )
 
 
@@ -95,7 +105,7 @@ def train(
         trained, learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
     )
     averaged = copy.deepcopy(model).eval() if average else model
-    step, spent = 0, 0.0
+    step, spent, cold = 0, 0.0, 0
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
@@ -103,13 +113,18 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         step, spent = state["step"], state["seconds"]
         print(f"{name}: going on from step {step}, {spent / 60:.1f} min", flush=True)
+    elif budget.from_shipped:
+        shipped = entry(name)["training"]
+        step, spent, cold = shipped["steps"], shipped["minutes"] * 60, shipped["steps"]
     total = budget.minutes * 60
     history: dict[str, float] = {}
     last = saved = time.monotonic()
     while spent < total:
         generator = torch.Generator().manual_seed(budget.seed * 1_000_003 + step)
         rate = (
-            learning_rate * min(1.0, (step + 1) / warmup) * min(1.0, 4 * (1 - spent / total) + 0.01)
+            learning_rate
+            * min(1.0, (step - cold + 1) / warmup)
+            * min(1.0, 4 * (1 - spent / total) + 0.01)
         )
         for group in optimiser.param_groups:
             group["lr"] = rate

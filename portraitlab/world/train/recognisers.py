@@ -25,7 +25,7 @@ from portraitlab.world.models.recognisers import (
 from portraitlab.world.splits import LOOK_ALIKES
 from portraitlab.world.train.loop import budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, flawed, load_photos
-from portraitlab.world.train.ship import ship
+from portraitlab.world.train.ship import begin, ship
 
 BATCH = 96
 MARGIN, SCALE = 0.25, 24.0
@@ -87,7 +87,8 @@ def main() -> None:
     families = f"foundation_check{LOOK_ALIKES}"
     look_alikes = load_photos(families, 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
-    recogniser = ResidualRecogniser() if which == "recogniser" else ConvNextRecogniser()
+    made = ResidualRecogniser() if which == "recogniser" else ConvNextRecogniser()
+    recogniser = begin(which, made, budget)
 
     def loss(model: _Classifier, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)

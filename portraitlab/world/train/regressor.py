@@ -13,7 +13,7 @@ from portraitlab.world.foundation import load_face_model
 from portraitlab.world.models.regressor import CONFIG, FaceRegressor
 from portraitlab.world.train.loop import budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
-from portraitlab.world.train.ship import ship
+from portraitlab.world.train.ship import begin, ship
 
 BATCH = 64
 
@@ -79,9 +79,8 @@ def main() -> None:
     def watch(model: FaceRegressor) -> str:
         return str(accuracy(model, check))
 
-    trained = train(
-        "regressor", FaceRegressor(load_face_model()), loss, budget, 1.5e-3, watch=watch
-    )
+    untrained = begin("regressor", FaceRegressor(load_face_model()), budget)
+    trained = train("regressor", untrained, loss, budget, 1.5e-3, watch=watch)
     model = trained.model
     record = trained.record | accuracy(model, check)
     ship("regressor", model, CONFIG, record, script="regressor")

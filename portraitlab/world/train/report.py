@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from portraitlab.tables.document import write_part
-from portraitlab.world.train.ship import WEIGHTS
+from portraitlab.world.foundation import WEIGHTS
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "foundation.md"
 ABOUT_TRAINING = {"command", "device", "minutes", "seed", "steps", "torch"}

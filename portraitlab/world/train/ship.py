@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+from portraitlab.world.foundation import WEIGHTS, load_weights
+from portraitlab.world.train.loop import Budget
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def begin(name: str, model: Model, budget: Budget) -> Model:
+    """`model` as it is or, where the budget says so, with the package's weights, to train on."""
+    if budget.from_shipped:
+        load_weights(name, model)
+        model.requires_grad_(True)
+    return model
 
 
 def ship(

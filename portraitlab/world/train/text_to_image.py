@@ -36,7 +36,7 @@ from portraitlab.world.models.text_to_image import (
 from portraitlab.world.tokenizer import WordTokenizer
 from portraitlab.world.train.loop import Budget, budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
-from portraitlab.world.train.ship import ship
+from portraitlab.world.train.ship import begin, ship
 
 BATCH = 32
 PROMPTS_DROPPED = 0.1
@@ -90,7 +90,7 @@ def main() -> None:
             latent_scale=scale, latent_shift=shift,
         ).to(budget.device)  # fmt: skip
 
-    untrained = TextToImage()
+    untrained = begin("text_to_image", TextToImage(), budget)
     backbone = backbone_of(untrained)
     untrained.requires_grad_(True)  # a backbone's parts are frozen
     latents = (latents.float() - backbone.latent_shift.cpu()) * backbone.latent_scale.cpu()
