@@ -19,7 +19,7 @@ from portraitlab.world.foundation import (
     load_regressor,
 )
 from portraitlab.world.identity import make_identity
-from portraitlab.world.models.controlnet import TOKENS, TraitTokens, grow_from
+from portraitlab.world.models.controlnet import REFERENCES, TraitTokens, grow_from
 from portraitlab.world.settings import make_settings
 from portraitlab.world.train.controlnet import DrawnPerson, EncodedPhotos
 from portraitlab.world.train.photos import load_photos, load_traits
@@ -62,10 +62,58 @@ def test_traits_tell_people_and_what_they_wear() -> None:
     assert rows.shape == (400, TRAITS_SIZE)
     assert (rows[0::2].std(0) > 0.2).all()
     assert (rows.abs() < 8).all()
-    tokens = TraitTokens(TRAITS_SIZE, 128)(rows[:4])
-    assert tokens.shape == (4, TOKENS, 128)
-    sizes = tokens.detach().std(-1, unbiased=False)
-    torch.testing.assert_close(sizes, torch.ones(4, TOKENS), atol=1e-2, rtol=0)
+
+
+def test_traits_are_dealt_out_over_few_tokens_or_many_and_none_is_lost() -> None:
+    made = TraitTokens(TRAITS_SIZE, 256)
+    torch.nn.init.orthogonal_(made.directions)
+    torch.nn.init.zeros_(made.names)
+    rows = torch.randn(3, TRAITS_SIZE)
+    lengths = []
+    for seed in range(60):
+        tokens = made(rows, torch.Generator().manual_seed(seed))
+        again = made(rows, torch.Generator().manual_seed(seed))
+        assert torch.equal(tokens.tokens, again.tokens)
+        assert tokens.tokens.shape == (*tokens.mask.shape, 256)
+        assert not tokens.tokens[~tokens.mask].any()
+        told = (tokens.tokens @ made.directions.T).detach() * 2**0.5
+        held = told[0].abs() > 1e-5  # which token holds which trait
+        references = int(held.sum(0)[0])
+        assert 1 <= references <= REFERENCES
+        assert (held.sum(0) == references).all()
+        sums = (told * held.sum(1)[None, :, None].sqrt()).sum(1)
+        torch.testing.assert_close(sums, references * rows, atol=1e-4, rtol=1e-4)
+        lengths.append(tokens.mask.shape[1] // references)
+    assert min(lengths) == 1
+    assert max(lengths) > 40
+    assert max(lengths) <= TRAITS_SIZE
+    assert 0.3 < sum(length <= TRAITS_SIZE**0.5 for length in lengths) / 60 < 0.7
+
+
+def test_tokens_are_of_unit_size_and_name_their_traits() -> None:
+    torch.manual_seed(0)
+    made = TraitTokens(TRAITS_SIZE, 128)
+    rows = torch.randn(50, TRAITS_SIZE)
+    for seed in range(5):
+        dealt = made(rows, torch.Generator().manual_seed(seed))
+        assert 0.8 < dealt.tokens[dealt.mask].detach().std() < 1.2
+    nothing = made(torch.zeros(2, TRAITS_SIZE), torch.Generator().manual_seed(0))
+    assert nothing.tokens[nothing.mask].abs().max() > 0.1
+
+
+def test_shipped_weights_are_gone_on_from_and_tokens_read_anew(backbone) -> None:
+    shipped, grown = load_controlnet().state_dict(), grow_from(backbone.unet).state_dict()
+    begun = DrawnPerson(backbone, from_shipped=True).net.controlnet.state_dict()
+    read = [name for name in shipped if "attn2.to_k" in name or "attn2.to_v" in name]
+    assert len(read) == 8  # four cross-attentions
+    for name, value in begun.items():
+        if name in read:
+            assert not torch.equal(value, shipped[name])
+            assert value.shape == grown[name].shape
+        else:
+            assert torch.equal(value, shipped[name])
+    anew = DrawnPerson(backbone).net.controlnet.state_dict()
+    assert not torch.equal(anew["conv_in.weight"], shipped["conv_in.weight"])
 
 
 def test_photos_and_drawings_are_encoded_once(backbone, tmp_path: Path) -> None:
@@ -95,7 +143,8 @@ def test_a_drawing_and_no_drawing_train_the_same_net(backbone) -> None:
     for parameter in model.net.starting_at_zero():
         torch.nn.init.normal_(parameter, std=0.1)
     noisy, other, control = (torch.randn(2, 4, 16, 16) for _ in range(3))
-    tokens, text = model.tokens(torch.randn(2, TRAITS_SIZE)), backbone.encode_text(["", ""])
+    tokens = model.traits(torch.randn(2, TRAITS_SIZE), torch.Generator().manual_seed(0))
+    text = backbone.encode_text(["", ""])
     levels = torch.tensor([500, 900])
 
     def middle(noise: torch.Tensor, drawn: torch.Tensor | None) -> torch.Tensor:

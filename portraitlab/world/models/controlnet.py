@@ -9,6 +9,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
+from portraitlab.types import IdentityTokens
 from portraitlab.world.models.text_to_image import UNET_CONFIG
 
 CONFIG = {
@@ -23,7 +24,8 @@ CONFIG = {
     "down_block_types": ["CrossAttnDownBlock2D"] * 3,
     "conditioning_embedding_out_channels": [1, 1],
 }  # fmt: skip
-TOKENS = 16
+REFERENCES = 4
+"""The most references whose tokens the ControlNet learns to read side by side."""
 
 
 def make_controlnet(config: dict[str, Any] = CONFIG) -> ControlNetModel:
@@ -53,17 +55,33 @@ def grow_from(unet: UNet2DConditionModel, config: dict[str, Any] = CONFIG) -> Co
 
 
 class TraitTokens(nn.Module):
-    """Tokens [B, TOKENS, width] of unit size from traits [B, size].
+    """Identity tokens from traits [B, size], in a form that changes from call to call.
 
     They teach the ControlNet to draw a person from tokens, and are thrown away: a method brings
-    tokens of its own, from photos.
+    tokens of its own, from photos. So that it favours no method's form, the traits are dealt out
+    anew in each call, as cards are to players: over one token or over as many as there are traits,
+    and once for each of one to four references. A token may tell something of the whole person, as
+    those of a refiner can, or of one place alone, as those of a concatenation do; it is the sum of
+    what it was dealt, each trait along a direction of its own and with a name that says which.
     """
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(size, 256), nn.SiLU(), nn.Linear(256, TOKENS * width))
-        self.norm = nn.LayerNorm(width)
+        self.directions = nn.Parameter(torch.randn(size, width))
+        self.names = nn.Parameter(torch.randn(size, width))
 
-    def forward(self, traits: Tensor) -> Tensor:
-        """Tokens of each person."""
-        return self.norm(torch.unflatten(self.layers(traits), -1, (TOKENS, -1)))
+    def forward(self, traits: Tensor, generator: torch.Generator) -> IdentityTokens:
+        """Tokens [B, N·T, width], about of unit size, of one deal for all B.
+
+        generator: of the CPU. T is between 1 and size, as likely below its square root as above; N
+        is between 1 and REFERENCES. Tokens to which nothing was dealt are masked.
+        """
+        size = traits.shape[1]
+        tokens = round(size ** float(torch.rand((), generator=generator)))
+        references = int(torch.randint(1, REFERENCES + 1, (), generator=generator))
+        holder = torch.randint(tokens, (references, size), generator=generator)
+        dealt = nn.functional.one_hot(holder, tokens).mT.flatten(0, 1).to(traits)
+        counts = dealt.sum(1, keepdim=True)
+        told = (traits[..., None] * self.directions + self.names) / 2**0.5
+        mask = (counts[:, 0] > 0).expand(len(traits), -1)
+        return IdentityTokens(dealt / counts.clamp(min=1).sqrt() @ told, mask)

@@ -10,6 +10,7 @@ landmarks first.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -25,14 +26,15 @@ from portraitlab.net.hifi_net import HiFiNet
 from portraitlab.objective.identity import IdentityLoss
 from portraitlab.objective.weighted import draw_timesteps
 from portraitlab.precision import cast_once
-from portraitlab.types import Condition, FaceGeometry, IdentityTokens, Injection
+from portraitlab.types import Condition, FaceGeometry, Injection
 from portraitlab.world.foundation import (
     load_backbone,
+    load_controlnet,
     load_face_model,
     load_recogniser,
     load_regressor,
 )
-from portraitlab.world.models.controlnet import CONFIG, TOKENS, TraitTokens, grow_from
+from portraitlab.world.models.controlnet import CONFIG, TraitTokens, grow_from
 from portraitlab.world.train.loop import Budget, budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos, load_traits
 from portraitlab.world.train.ship import ship
@@ -59,6 +61,8 @@ PROMPTS_DROPPED = 0.1
 TIMESTEP_POWER = 0.35
 """t = 1000 · u^0.35: mostly high noise, where a face's layout and build are settled."""
 AVERAGE = 0.999
+READS_TOKENS = re.compile(r"attn2\.to_[kv]\.")
+"""Names of the weights that make keys and values of tokens."""
 RECOGNISED, RECOGNISED_FROM, RECOGNISED_WEIGHT = 6, 450, 1.0
 """The recogniser looks at what at most 6 samples of a batch imply, at noise levels from 450: below
 it the photo shows through. Its distance (eq. 7) counts as much as the error of the velocity."""
@@ -67,16 +71,20 @@ it the photo shows through. Its distance (eq. 7) counts as much as the error of 
 class DrawnPerson(nn.Module):
     """HiFi-Net under training, with and without a drawing, and the tokens it learns from."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, from_shipped: bool = False) -> None:
+        """from_shipped: begin with the package's weights, but for those that read tokens.
+
+        What made the tokens those weights were trained on is not in the package.
+        """
         super().__init__()
         start = grow_from(backbone.unet)
+        if from_shipped:
+            shipped = load_controlnet().state_dict()
+            own = start.state_dict()
+            fresh = {name: value for name, value in own.items() if READS_TOKENS.search(name)}
+            start.load_state_dict(shipped | fresh)
         self.net = HiFiNet(backbone, True, True, reads_noise=False, noise_gate=1.0, start=start)
         self.traits = TraitTokens(TRAITS_SIZE, backbone.text_dim)
-
-    def tokens(self, traits: Tensor) -> IdentityTokens:
-        """Identity tokens of people with these traits [B, TRAITS_SIZE]."""
-        everywhere = torch.ones(len(traits), TOKENS, dtype=torch.bool, device=traits.device)
-        return IdentityTokens(self.traits(traits), everywhere)
 
 
 class EncodedPhotos:
@@ -148,7 +156,7 @@ def main() -> None:
     empty = backbone.tokenizer([""])
     weights = person_weights(photos, backbone.latent_size)
     odds = torch.tensor(DRAWN_SHARES)
-    model = DrawnPerson(backbone)
+    model = DrawnPerson(backbone, budget.from_shipped)
     recognised = IdentityLoss(encoded.recogniser, encoded.regressor)
 
     def text(tokens: Tensor) -> Tensor:
@@ -168,7 +176,7 @@ def main() -> None:
         timesteps = timesteps.to(clean.device)
         condition = Condition(
             text=text(descriptions[index]) if described else silence,
-            tokens=None if described else model.tokens(traits[index].to(clean)),
+            tokens=None if described else model.traits(traits[index].to(clean), generator),
             control_latents=encoded.drawn(cond, index) if cond < len(DRAWN) else None,
         )
         noisy = backbone.add_noise(clean, noise, timesteps)
@@ -210,8 +218,11 @@ def measure(model: DrawnPerson, backbone: Backbone, budget: Budget) -> dict[str,
         seen = regressor(check.pixels(part))
         images = draw(LandmarkCond(face_model), seen, backbone.image_size)
         prompts = [check.captions[photo] for photo in part.tolist()]
+        deal = torch.Generator().manual_seed(int(part[0]))
         condition = Condition(
-            backbone.encode_text(prompts), model.tokens(traits[part]), backbone.encode(images)
+            backbone.encode_text(prompts),
+            model.traits(traits[part], deal),
+            backbone.encode(images),
         )
         steer = partial(_steer, model.net, condition)
         drawn.append(sample(backbone, prompts, seed=int(part[0]), steer=steer))
