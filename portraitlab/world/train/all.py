@@ -18,7 +18,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("clip", 37),
     ("regressor", 52),
     ("text_to_image", 332),
-    ("controlnet", 148),
+    ("controlnet", 220),
 )
 """Modules and their minutes, in the order in which they need each other."""
 

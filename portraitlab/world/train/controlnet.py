@@ -1,6 +1,6 @@
 """Train the world's ControlNet for faces: a drawing and tokens of a person, on the frozen UNet.
 
-python -m portraitlab.world.train.controlnet --minutes 148
+python -m portraitlab.world.train.controlnet --minutes 220
 
 What HiFi-Net starts from, whatever fusion and cond are compared: of the three drawings each is
 seen, and none, and the tokens come from numbers that no encoder gives (traits). HiFi-Portrait
@@ -144,7 +144,7 @@ def draw(cond: Cond, geometry: FaceGeometry, size: int) -> Tensor:
 
 def main() -> None:
     """Run the command."""
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=148)
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=220)
     people, shots = 7000, 6
     photos = load_photos("foundation", people, shots, budget.cache, budget.workers)
     traits = load_traits("foundation", people, shots)
