@@ -8,12 +8,19 @@ from portraitlab.fusion.base import Fusion
 from portraitlab.fusion.concat import ConcatFusion
 from portraitlab.fusion.global_ import GlobalFusion
 from portraitlab.fusion.local import LocalFusion
+from portraitlab.fusion.mlp import MLPFusion
 from portraitlab.fusion.none import NoFusion
 from portraitlab.fusion.refiner import FaceRefiner
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 D1, D2, LENGTH, DIM = 10, 12, 6, 16
-TOKENS = {LocalFusion: LENGTH, GlobalFusion: 1, ConcatFusion: 1 + LENGTH, FaceRefiner: 33}
+TOKENS = {
+    LocalFusion: LENGTH,
+    GlobalFusion: 1,
+    ConcatFusion: 1 + LENGTH,
+    MLPFusion: 1 + LENGTH,
+    FaceRefiner: 33,
+}
 every_fusion = pytest.mark.parametrize("kind", list(TOKENS))
 
 
