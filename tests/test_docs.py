@@ -89,6 +89,20 @@ def test_the_rows_without_the_start_are_those_on_record() -> None:
     )
 
 
+def test_the_fusions_that_are_compared_are_those_on_record() -> None:
+    text = (ROOT / "docs" / "fusions.md").read_text()
+    folders = [
+        ROOT / "experiments" / "hifi_portrait" / name for name in ("perceptron", "first_light")
+    ]
+    assert text == replace_part(text, "results", published_table(folders[0])), (
+        "run python -m portraitlab.tables.published"
+    )
+    table = resolution_table(read_records(folders), "sim_f").markdown()
+    assert text == replace_part(text, "resolution", table), (
+        "run python -m portraitlab.tables.resolution"
+    )
+
+
 def test_what_the_limits_say_of_the_start_is_on_record() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
     training = json.loads((WEIGHTS / "foundation.json").read_text())["controlnet"]["training"]
