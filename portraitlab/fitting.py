@@ -11,13 +11,16 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
+from torch import Tensor
 
-from portraitlab.data.batches import PortraitData, TrainingBatches
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.data.loader import PortraitData
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts
-from portraitlab.precision import cast_once, precision_of
+from portraitlab.precision import cast_once, precision_of, quick_attention
 from portraitlab.progress import TrainingBar
 from portraitlab.records import Run
+from portraitlab.types import FaceGeometry
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +64,14 @@ def fit(
             callbacks=[checkpoints, TrainingBar(), LossLines(config.trainer.log_every_n_steps)],
             default_root_dir=str(run.folder),
         )
+
+        def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
+            device = parts.device
+            with trainer.precision_plugin.forward_context(), quick_attention(device):
+                return parts.model.control_latents(shape.to(device), target.to(device))
+
         resume = str(run.checkpoint) if run.checkpoint.is_file() else None
-        trainer.fit(module, PortraitData(batches), ckpt_path=resume, weights_only=True)
+        trainer.fit(module, PortraitData(batches, encode), ckpt_path=resume, weights_only=True)
     return bool(trainer.is_global_zero)
 
 

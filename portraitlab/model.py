@@ -39,11 +39,19 @@ class PortraitModel(nn.Module):
         with torch.no_grad():
             return self.cond(shape_geometry, target_geometry, self.backbone.image_size)
 
+    def control_latents(
+        self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry
+    ) -> Tensor | None:
+        """The control image through the autoencoder [B, c, h, w], without a gradient."""
+        image = self.control_image(shape_geometry, target_geometry)
+        with torch.no_grad():
+            return None if image is None else self.backbone.encode(image)
+
     def condition(self, batch: Batch) -> Condition:
         """All that steers the backbone, computed once for all noise levels."""
-        image = self.control_image(batch.shape_geometry, batch.target_geometry)
-        with torch.no_grad():
-            control_latents = None if image is None else self.backbone.encode(image)
+        control_latents = batch.control_latents
+        if control_latents is None:
+            control_latents = self.control_latents(batch.shape_geometry, batch.target_geometry)
         return Condition(
             text=batch.text,
             tokens=self.fusion(batch.references) if self.net.identity else None,

@@ -122,7 +122,8 @@ class Batch(TensorRecord):
     landmarks (Sec. 3.3). target_geometry: geometry of the target. identity [B, d2']: mean unit
     embedding of the references by the recogniser of the identity loss (F_id of eq. 7).
     person [B, 1, h, w] in [0, 1]: share of each latent cell that shows the person.
-    target_index [B] long: the target's row in the photo store.
+    target_index [B] long: the target's row in the photo store. control_latents [B, c, h, w]: the
+    control image through the autoencoder, where it was drawn and encoded beforehand.
     """
 
     latents: Tensor
@@ -133,6 +134,7 @@ class Batch(TensorRecord):
     identity: Tensor
     person: Tensor
     target_index: Tensor
+    control_latents: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-
 import numpy as np
 import torch
-from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.select.random import RandomReference
@@ -75,14 +71,22 @@ class TrainingBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step in 0..steps-1: this rank's share of it."""
+        return self.photos.batch(*self._share(step))
+
+    def pairs(self, step: int) -> Tensor:
+        """Rows [B, 2] of the photos whose shape, and whose expression and pose, are drawn."""
+        targets, _, _, shape_rows, _ = self._share(step)
+        return torch.stack([shape_rows, targets], dim=1)
+
+    def _share(self, step: int) -> tuple[Tensor, ...]:
+        draws = self._draw(step)
+        return tuple(draw[self.rank :: self.world_size] for draw in draws)
+
+    def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} is outside 0..{self.steps - 1}")
         entropy = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
-        draws = self._draw(generator)
-        return self.photos.batch(*(draw[self.rank :: self.world_size] for draw in draws))
-
-    def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         size = self.batch_size
         identity = torch.randint(len(self._counts), (size,), generator=generator)
         rows, count = self._rows[identity], self._counts[identity]
@@ -101,51 +105,3 @@ class TrainingBatches(Dataset[Batch]):
         shape_rows = references.gather(1, chosen[:, None])[:, 0]
         without_prompt = torch.rand(size, generator=generator) < self.prompt_dropout
         return targets, references, mask, shape_rows, without_prompt
-
-
-class _StepsFrom(Sampler[int]):
-    """Step numbers from `start` on; its length counts the steps already done too, because Lightning
-    goes on counting where the checkpoint stopped."""
-
-    def __init__(self, start: int, steps: int) -> None:
-        self.start = start
-        self.steps = steps
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.steps))
-
-    def __len__(self) -> int:
-        return self.steps
-
-
-class PortraitData(LightningDataModule):
-    """Gives the batches to a Trainer, from its current step on and this rank's share of each.
-
-    The Trainer needs `use_distributed_sampler=False` and, because one epoch holds all steps,
-    `max_steps` equal to `batches.steps`.
-    """
-
-    def __init__(self, batches: TrainingBatches) -> None:
-        super().__init__()
-        self.batches = batches
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """One batch a step. Raises ValueError where the devices cannot share a batch evenly."""
-        assert self.trainer is not None
-        batches, devices = self.batches, self.trainer.world_size
-        if batches.batch_size % devices:
-            raise ValueError(
-                f"batch_size={batches.batch_size} does not divide by {devices} devices; "
-                f"take a multiple of {devices}."
-            )
-        batches.rank, batches.world_size = self.trainer.global_rank, devices
-        # Lightning cannot know that these batches go on exactly where a checkpoint stopped.
-        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
-        steps = _StepsFrom(self.trainer.global_step, batches.steps)
-        return DataLoader(batches, batch_size=None, sampler=steps)
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """The batch on the Trainer's device."""
-        return batch.to(device)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.fitting import fit
+from portraitlab.precision import precision_of
 from portraitlab.records import Run, plain
 from portraitlab.task.train import Train
 
@@ -73,6 +74,26 @@ def test_stop_and_resume_gives_the_loss_of_never_stopping(
     )
     for name in left:
         torch.testing.assert_close(left[name], right[name], msg=name)
+
+
+def test_a_training_draws_and_encodes_its_control_images_before_the_first_step(
+    composed: Compose, cache: Path, tmp_path: Path
+) -> None:
+    config = composed("scale=smoke", f"cache={cache}", "metrics=none")
+    bench = Bench.of(config)
+    photos = bench.data.train_photos(bench.parts.frozen)
+    batches = TrainingBatches(photos, refs=4, batch_size=2, steps=4, seed=0)
+    model, drawn, given = bench.parts.model, [], []
+    model.cond.register_forward_hook(lambda cond, inputs, image: drawn.append(len(image)))
+    model.net.register_forward_pre_hook(
+        lambda net, inputs: given.append(inputs[2].control_latents.clone())
+    )
+    assert fit(config, Run(tmp_path, "key", "scoring"), bench.parts, batches, logger=False)
+    assert len(drawn) == 1
+    half = precision_of(config.trainer) == "bf16-mixed"
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        alone = [model.condition(batches[step]).control_latents for step in range(4)]
+    torch.testing.assert_close(given, alone, rtol=0, atol=1e-4)
 
 
 def test_a_killed_run_is_not_finished_and_the_same_command_ends_it(

@@ -248,3 +248,9 @@ def test_control_latents_are_the_encoded_drawing_without_gradient(build, tiny_ba
     assert torch.equal(condition.control_latents, model.backbone.encode(image))
     assert not condition.control_latents.requires_grad
     assert build("refiner", "none", "hifi_net").condition(batch).control_latents is None
+
+
+def test_what_was_encoded_beforehand_is_taken_instead_of_a_drawing(build, tiny_batch) -> None:
+    model, batch = build("refiner", "landmarks", "hifi_net"), tiny_batch()
+    known = torch.ones_like(batch.latents)
+    assert model.condition(replace(batch, control_latents=known)).control_latents is known

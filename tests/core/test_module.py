@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import Dataset
 
 from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.data.batches import PortraitData
+from portraitlab.data.loader import PortraitData
 from portraitlab.fusion.refiner import FaceRefiner
 from portraitlab.model import PortraitModel
 from portraitlab.module import NonFiniteLoss, PortraitModule, step_generator

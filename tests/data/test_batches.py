@@ -10,7 +10,8 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from portraitlab.data.batches import PortraitData, TrainingBatches
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.data.loader import PortraitData
 from portraitlab.types import Batch
 
 

@@ -1,0 +1,82 @@
+"""Control images of coming steps, drawn and encoded together before they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.types import Batch, FaceGeometry
+
+Encode = Callable[[FaceGeometry, FaceGeometry], Tensor | None]
+"""Takes geometries of shape and target [B] to control latents [B, c, h, w]; None: no image."""
+
+_AT_ONCE = 16
+_MEMORY = 2**28  # bytes of latents that are held
+
+
+class EncodedAhead(Dataset[Batch]):
+    """Training batches with control latents, each pair of photos drawn and encoded only once.
+
+    Which photos meet in which step is known beforehand, so the control images of all steps, or of
+    as many as fit in `memory` bytes, are encoded before the first of them: in larger batches than
+    a step's, and once where a pair comes back.
+    """
+
+    def __init__(self, batches: TrainingBatches, encode: Encode, memory: int = _MEMORY) -> None:
+        self.batches = batches
+        self.encode = encode
+        latents = batches.photos.features.latents
+        self.most = max(1, memory // (latents[0].numel() * latents.element_size()))
+        self._latents: Tensor | None = None
+        self._places: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step in 0..steps-1; its control_latents None where cond draws nothing."""
+        batch = self.batches[step]
+        if step not in self._places:
+            self.encode_from(step)
+        if self._latents is None:
+            return batch
+        return replace(batch, control_latents=self._latents[self._places[step]])
+
+    def encode_from(self, step: int, show: bool = False) -> None:
+        """Encode for this step and those after it, as many as there is memory for.
+
+        show: with a progress bar.
+        """
+        known: set[tuple[int, int]] = set()
+        steps: dict[int, Tensor] = {}
+        for later in range(step, len(self)):
+            pairs = self.batches.pairs(later)
+            new = {(shape, target) for shape, target in pairs.tolist()} - known
+            if steps and len(known) + len(new) > self.most:
+                break
+            known |= new
+            steps[later] = pairs
+        distinct, places = torch.cat(list(steps.values())).unique(dim=0, return_inverse=True)
+        self._latents = self._encode(distinct, show)
+        self._places = dict(zip(steps, places.split([len(p) for p in steps.values()]), strict=True))
+
+    @torch.no_grad()
+    def _encode(self, pairs: Tensor, show: bool) -> Tensor | None:
+        geometry = self.batches.photos.features.geometry
+        # Always as many at once: how products are rounded depends on a batch's size, and a resumed
+        # training, which has fewer pairs left, is to go on with the same numbers.
+        padded = pairs[torch.arange(-(-len(pairs) // _AT_ONCE) * _AT_ONCE) % len(pairs)]
+        parts = padded.split(_AT_ONCE)
+        pieces = []
+        for part in track(parts, description="Encoding control images", disable=not show):
+            latents = self.encode(geometry[part[:, 0]], geometry[part[:, 1]])
+            if latents is None:
+                return None
+            pieces.append(latents.cpu())
+        return torch.cat(pieces)[: len(pairs)]

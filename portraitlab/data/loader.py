@@ -1,0 +1,69 @@
+"""Training batches as a Trainer takes them: from its current step on, each rank its share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from portraitlab.data.ahead import Encode, EncodedAhead
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.types import Batch
+
+
+class _StepsFrom(Sampler[int]):
+    """Step numbers from `start` on; its length counts the steps already done too, because Lightning
+    goes on counting where the checkpoint stopped."""
+
+    def __init__(self, start: int, steps: int) -> None:
+        self.start = start
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.steps))
+
+    def __len__(self) -> int:
+        return self.steps
+
+
+class PortraitData(LightningDataModule):
+    """Gives the batches to a Trainer, from its current step on and this rank's share of each.
+
+    The Trainer needs `use_distributed_sampler=False` and, because one epoch holds all steps,
+    `max_steps` equal to `batches.steps`. encode: draws and encodes control images ahead; without
+    it the batches hold no control latents.
+    """
+
+    def __init__(self, batches: TrainingBatches, encode: Encode | None = None) -> None:
+        super().__init__()
+        self.batches = batches
+        self.encode = encode
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """One batch a step. Raises ValueError where the devices cannot share a batch evenly."""
+        assert self.trainer is not None
+        batches, devices = self.batches, self.trainer.world_size
+        if batches.batch_size % devices:
+            raise ValueError(
+                f"batch_size={batches.batch_size} does not divide by {devices} devices; "
+                f"take a multiple of {devices}."
+            )
+        batches.rank, batches.world_size = self.trainer.global_rank, devices
+        # Lightning cannot know that these batches go on exactly where a checkpoint stopped.
+        warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+        steps = _StepsFrom(self.trainer.global_step, batches.steps)
+        if self.encode is None:
+            return DataLoader(batches, batch_size=None, sampler=steps)
+        ahead = EncodedAhead(batches, self.encode)
+        if steps.start < steps.steps:
+            ahead.encode_from(steps.start, show=self.trainer.is_global_zero)
+        return DataLoader(ahead, batch_size=None, sampler=steps)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """The batch on the Trainer's device."""
+        return batch.to(device)
