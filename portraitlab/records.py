@@ -34,6 +34,11 @@ TRAINING = (
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
 )
+# What of the data only scoring reads: the same training is scored under all of it.
+ONLY_SCORED = tuple(
+    f"data.{name}"
+    for name in ("score_identities", "score_photos", "split", "targets", "judges", "noise_seeds")
+)
 # What decides, beside the weights, which figures come out.
 SCORING = ("data", "refs", "select", "sampler", "metrics", "judge")
 # Where things lie and how many processes make them changes no figure.
@@ -55,15 +60,24 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def content_hash(config: Mapping[str, Any], paths: tuple[str, ...]) -> str:
-    """Eight hexadecimal digits that name the content at these dotted paths of a configuration."""
+def content_hash(
+    config: Mapping[str, Any], paths: tuple[str, ...], without: tuple[str, ...] = ()
+) -> str:
+    """Eight hexadecimal digits that name the content at these dotted paths of a configuration.
+
+    without: dotted paths one below them that have no say.
+    """
     content = {}
     for path in paths:
         value: Any = config
         for name in path.split("."):
             value = value[name]
         if isinstance(value, Mapping):
-            value = {name: item for name, item in value.items() if name not in PLACES}
+            value = {
+                name: item
+                for name, item in value.items()
+                if name not in PLACES and f"{path}.{name}" not in without
+            }
         content[path] = value
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -92,7 +106,7 @@ class Run:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Run:
         """The run that a resolved configuration describes; touches no disk."""
-        key = content_hash(config, TRAINING)
+        key = content_hash(config, TRAINING, without=ONLY_SCORED)
         names = config["choices"]
         parts = [names["fusion"], names["cond"], names["net"]]
         name = "-".join([*parts, f"r{config['refs']}", f"s{config['seed']}", key])

@@ -45,7 +45,8 @@ class Train:
             )
             with ExitStack() as stack:
                 if first:
-                    run.describe(settings)
+                    if not run.weights.is_file():
+                        run.describe(settings)
                     stack.enter_context(run.watched("training"))
                     stack.enter_context(written_log(run.folder / "log.txt"))
                 record = train_and_score(config, settings, run, bench, batches)

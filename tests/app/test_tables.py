@@ -126,6 +126,7 @@ def test_a_run_is_named_by_what_is_trained(tmp_path: Path) -> None:
     assert run_in(tmp_path / "elsewhere").key == run.key
     assert run_in(tmp_path, trainer={**SETTINGS["trainer"], "devices": 2}).key == run.key
     assert run_in(tmp_path, data={**SETTINGS["data"], "cache": "there"}).key == run.key
+    assert run_in(tmp_path, data={**SETTINGS["data"], "identities": 7}).key != run.key
     assert run_in(tmp_path, seed=1).key != run.key
     assert run_in(tmp_path, optimiser={"learning_rate": 1}).key != run.key
     assert run_in(tmp_path, trainer={**SETTINGS["trainer"], "max_steps": 4}).key != run.key
@@ -139,6 +140,16 @@ def test_another_scoring_is_another_record_of_the_same_run(tmp_path: Path) -> No
     assert run.record() == {"scoring": run.scoring}
     assert other.record() is None
     assert other.record_folder == run.folder / "scores" / other.scoring
+
+
+@pytest.mark.parametrize(
+    "name", ["score_identities", "score_photos", "split", "targets", "judges", "noise_seeds"]
+)
+def test_who_is_scored_and_how_often_is_no_part_of_the_training(tmp_path: Path, name: str) -> None:
+    run = run_in(tmp_path)
+    other = run_in(tmp_path, data={**SETTINGS["data"], name: "other"})
+    assert other.folder == run.folder
+    assert other.scoring != run.scoring
 
 
 def test_the_hash_follows_content_not_order() -> None:
