@@ -26,7 +26,7 @@ from portraitlab.world.foundation import (
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
 from portraitlab.world.train.all import STAGES
-from portraitlab.world.train.text_to_image import sample
+from portraitlab.world.train.samples import sample
 
 HELD_OUT = IDENTITIES["foundation_check"][1000:1040]
 

@@ -21,7 +21,9 @@ from portraitlab.world.foundation import (
 from portraitlab.world.identity import make_identity
 from portraitlab.world.models.controlnet import REFERENCES, TraitTokens, grow_from
 from portraitlab.world.settings import make_settings
-from portraitlab.world.train.controlnet import DrawnPerson, EncodedPhotos
+from portraitlab.world.train import controlnet
+from portraitlab.world.train.controlnet import DrawnPerson, EncodedPhotos, Lesson, measure
+from portraitlab.world.train.loop import Budget
 from portraitlab.world.train.photos import load_photos, load_traits
 from portraitlab.world.traits import TRAITS_SIZE, traits
 
@@ -174,3 +176,74 @@ def test_hifi_net_starts_as_the_controlnet_it_is_given(backbone) -> None:
 def test_a_start_of_another_unet_is_refused(tiny_backbone) -> None:
     with pytest.raises(ValueError, match=r"net\.start has .*=null to start from a copy"):
         HiFiNet(tiny_backbone(), True, True, start=load_controlnet())
+
+
+@pytest.fixture(scope="module")
+def lesson(backbone, tmp_path_factory: pytest.TempPathFactory) -> Lesson:
+    cache = tmp_path_factory.mktemp("photos")
+    photos = load_photos("foundation_check", identities=6, photos=3, cache=cache, workers=1)
+    return Lesson(backbone, photos, load_traits("foundation_check", 6, 3), "cpu")
+
+
+def test_a_lesson_is_its_generators_and_comes_in_all_kinds(
+    backbone, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controlnet, "BATCH", 3)
+    monkeypatch.setattr(controlnet, "DESCRIBED", 0.5)
+    torch.manual_seed(0)
+    model = DrawnPerson(backbone)
+    given: list[Condition] = []
+    model.net.register_forward_pre_hook(lambda net, inputs: given.append(inputs[2]))
+    terms = []
+    with torch.no_grad():
+        for seed in range(12):
+            terms.append(lesson(model, torch.Generator().manual_seed(seed)))
+            assert all(torch.isfinite(term) for term in terms[-1].values())
+        again = lesson(model, torch.Generator().manual_seed(7))
+    assert again == terms[7]
+    del given[-1]
+    for condition, term in zip(given, terms, strict=True):
+        assert condition.tokens is not None or condition.control_latents is not None
+        if condition.tokens is None:  # words leave open who it is
+            assert list(term) == ["velocity"]
+            assert not torch.equal(condition.text, lesson.silence)
+        else:
+            assert torch.equal(condition.text, lesson.silence)
+    assert {condition.tokens is None for condition in given} == {True, False}
+    assert {condition.control_latents is None for condition in given} == {True, False}
+    assert {len(term) for term in terms} == {1, 2}
+
+
+def test_a_lesson_reaches_all_that_is_trained_and_is_learnt(
+    backbone, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controlnet, "BATCH", 4)
+    monkeypatch.setattr(controlnet, "DESCRIBED", 0.0)
+    torch.manual_seed(0)
+    model = DrawnPerson(backbone, from_shipped=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(8):
+        loss = sum(lesson(model, torch.Generator().manual_seed(0)).values())
+        optimiser.zero_grad()
+        loss.backward()
+        losses.append(float(loss.detach()))
+        optimiser.step()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.slow
+def test_a_net_that_follows_landmarks_is_measured_as_better_than_one_that_does_not(
+    backbone, tmp_path: Path
+) -> None:
+    budget = Budget(minutes=1, work=tmp_path, cache=tmp_path / "cache", workers=1)
+    torch.manual_seed(0)
+    trained, untrained = (
+        measure(DrawnPerson(backbone, from_shipped=shipped), backbone, budget, people=10)
+        for shipped in (True, False)
+    )
+    assert trained["landmark_error_px"] < 2 < 3 < untrained["landmark_error_px"]
+    assert -1 <= untrained["likeness"] <= 1
+    assert (tmp_path / "controlnet.png").is_file()

@@ -35,16 +35,12 @@ from portraitlab.world.foundation import (
     load_regressor,
 )
 from portraitlab.world.models.controlnet import CONFIG, TraitTokens, grow_from
+from portraitlab.world.train.faces import embed_faces
 from portraitlab.world.train.loop import Budget, budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos, load_traits
+from portraitlab.world.train.samples import beside, sample, save_sheet
 from portraitlab.world.train.ship import ship
-from portraitlab.world.train.text_to_image import (
-    beside,
-    embed_faces,
-    person_weights,
-    sample,
-    save_sheet,
-)
+from portraitlab.world.train.text_to_image import person_weights
 from portraitlab.world.traits import TRAITS_SIZE
 
 BATCH = 16
@@ -142,6 +138,58 @@ def draw(cond: Cond, geometry: FaceGeometry, size: int) -> Tensor:
     return cond(geometry, geometry, size)
 
 
+class Lesson:
+    """What a step teaches: the loss of drawing photos' people from their traits and landmarks."""
+
+    def __init__(
+        self, backbone: Backbone, photos: TrainingPhotos, traits: Tensor, device: str
+    ) -> None:
+        self.backbone, self.traits = backbone, traits
+        self.encoded = EncodedPhotos(backbone, photos, device)
+        self.captions = backbone.tokenizer(photos.captions)
+        self.descriptions = backbone.tokenizer(photos.descriptions)
+        self.empty = backbone.tokenizer([""])
+        self.silence = self._text(self.empty)
+        self.weights = person_weights(photos, backbone.latent_size)
+        self.recognised = IdentityLoss(self.encoded.recogniser, self.encoded.regressor)
+
+    def __call__(self, model: DrawnPerson, generator: torch.Generator) -> dict[str, Tensor]:
+        """The terms of one batch, which with all its noise is drawn from the generator alone."""
+        backbone, encoded = self.backbone, self.encoded
+        index = torch.randint(len(self.traits), (BATCH,), generator=generator)
+        cond = int(torch.multinomial(torch.tensor(DRAWN_SHARES), 1, generator=generator))
+        described = bool(torch.rand((), generator=generator) < DESCRIBED) and cond < len(DRAWN)
+        dropped = torch.rand(BATCH, 1, generator=generator) < PROMPTS_DROPPED
+        clean = encoded.latents(index)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        timesteps = draw_timesteps(BATCH, backbone.timesteps, TIMESTEP_POWER, generator)
+        timesteps = timesteps.to(clean.device)
+        condition = Condition(
+            text=self._text(self.descriptions[index]) if described else self.silence,
+            tokens=None if described else model.traits(self.traits[index].to(clean), generator),
+            control_latents=encoded.drawn(cond, index) if cond < len(DRAWN) else None,
+        )
+        noisy = backbone.add_noise(clean, noise, timesteps)
+        prompts = self._text(torch.where(dropped, self.empty, self.captions[index]))
+        injection = model.net(noisy, timesteps, condition)
+        predicted = backbone.predict(noisy, timesteps, prompts, injection).float()
+        error = (predicted - backbone.training_target(clean, noise, timesteps)).square()
+        weight = self.weights[index].to(clean)
+        terms = {"velocity": (weight * error).sum() / weight.sum() / error.shape[1]}
+        chosen = (timesteps >= RECOGNISED_FROM).nonzero().flatten()[:RECOGNISED]
+        if len(chosen) and not described:  # words leave open who it is
+            implied = backbone.clean_estimate(noisy[chosen], predicted[chosen], timesteps[chosen])
+            asked = encoded.identity(index[chosen.cpu()])
+            distance = self.recognised.loss(backbone.decode(implied), asked)
+            terms["identity"] = RECOGNISED_WEIGHT * distance
+        return terms
+
+    @torch.no_grad()
+    def _text(self, tokens: Tensor) -> Tensor:
+        encoder = self.backbone.text_encoder
+        return encoder(input_ids=tokens.to(self.encoded.device)).last_hidden_state
+
+
 def main() -> None:
     """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=220)
@@ -150,64 +198,25 @@ def main() -> None:
     traits = load_traits("foundation", people, shots)
     torch.manual_seed(budget.seed)
     backbone = load_backbone().to(budget.device)
-    encoded = EncodedPhotos(backbone, photos, budget.device)
-    captions = backbone.tokenizer(photos.captions)
-    descriptions = backbone.tokenizer(photos.descriptions)
-    empty = backbone.tokenizer([""])
-    weights = person_weights(photos, backbone.latent_size)
-    odds = torch.tensor(DRAWN_SHARES)
+    lesson = Lesson(backbone, photos, traits, budget.device)
     model = DrawnPerson(backbone, budget.from_shipped)
-    recognised = IdentityLoss(encoded.recogniser, encoded.regressor)
-
-    def text(tokens: Tensor) -> Tensor:
-        with torch.no_grad():
-            return backbone.text_encoder(input_ids=tokens.to(budget.device)).last_hidden_state
-
-    silence = text(empty)
-
-    def loss(model: DrawnPerson, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randint(len(photos), (BATCH,), generator=generator)
-        cond = int(torch.multinomial(odds, 1, generator=generator))
-        described = bool(torch.rand((), generator=generator) < DESCRIBED) and cond < len(DRAWN)
-        dropped = torch.rand(BATCH, 1, generator=generator) < PROMPTS_DROPPED
-        clean = encoded.latents(index)
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
-        timesteps = draw_timesteps(BATCH, backbone.timesteps, TIMESTEP_POWER, generator)
-        timesteps = timesteps.to(clean.device)
-        condition = Condition(
-            text=text(descriptions[index]) if described else silence,
-            tokens=None if described else model.traits(traits[index].to(clean), generator),
-            control_latents=encoded.drawn(cond, index) if cond < len(DRAWN) else None,
-        )
-        noisy = backbone.add_noise(clean, noise, timesteps)
-        prompts = text(torch.where(dropped, empty, captions[index]))
-        injection = model.net(noisy, timesteps, condition)
-        predicted = backbone.predict(noisy, timesteps, prompts, injection).float()
-        error = (predicted - backbone.training_target(clean, noise, timesteps)).square()
-        weight = weights[index].to(clean)
-        terms = {"velocity": (weight * error).sum() / weight.sum() / error.shape[1]}
-        chosen = (timesteps >= RECOGNISED_FROM).nonzero().flatten()[:RECOGNISED]
-        if len(chosen) and not described:  # words leave open who it is
-            implied = backbone.clean_estimate(noisy[chosen], predicted[chosen], timesteps[chosen])
-            asked = encoded.identity(index[chosen.cpu()])
-            terms["identity"] = RECOGNISED_WEIGHT * recognised.loss(backbone.decode(implied), asked)
-        return terms
-
     with cast_once(backbone.unet, "bf16-mixed" if budget.half else "32-true"):
-        trained = train("controlnet", model, loss, budget, 8e-4, average=AVERAGE)
+        trained = train("controlnet", model, lesson, budget, 8e-4, average=AVERAGE)
     quality = measure(trained.model, backbone.to("cpu"), budget)
     record = trained.record | quality
     ship("controlnet", trained.model.net.controlnet, CONFIG, record, script="controlnet")
 
 
 @torch.no_grad()
-def measure(model: DrawnPerson, backbone: Backbone, budget: Budget) -> dict[str, float]:
+def measure(
+    model: DrawnPerson, backbone: Backbone, budget: Budget, people: int = 300
+) -> dict[str, float]:
     """What is drawn of people held out, from their traits and the landmarks of one photo.
 
     likeness: the judge's mean cosine to another photo of the person; landmark_error_px: between the
     landmarks found in what is drawn and those that were asked for, in pixels of 64.
     """
-    people, shots = 300, 8
+    shots = 8
     check = load_photos("foundation_check", people, shots, budget.cache, budget.workers)
     traits = load_traits("foundation_check", people, shots)
     regressor, judge = load_regressor(), load_recogniser("judge")

@@ -5,19 +5,13 @@ python -m portraitlab.world.train.text_to_image --minutes 332
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from portraitlab.alignment import align
 from portraitlab.backbone.diffusion import Backbone
-from portraitlab.types import Injection
 from portraitlab.world.foundation import (
     load_autoencoder,
     load_clip,
@@ -25,8 +19,6 @@ from portraitlab.world.foundation import (
     load_regressor,
 )
 from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
-from portraitlab.world.models.recognisers import Recogniser
-from portraitlab.world.models.regressor import FaceRegressor
 from portraitlab.world.models.text_to_image import (
     CONFIG,
     PROMPT_LENGTH,
@@ -34,8 +26,10 @@ from portraitlab.world.models.text_to_image import (
     make_scheduler,
 )
 from portraitlab.world.tokenizer import WordTokenizer
+from portraitlab.world.train.faces import embed_faces
 from portraitlab.world.train.loop import Budget, budget_arguments, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
+from portraitlab.world.train.samples import beside, sample, save_sheet
 from portraitlab.world.train.ship import begin, ship
 
 BATCH = 32
@@ -132,51 +126,6 @@ def main() -> None:
         latent_scale=scale,
         latent_shift=shift,
     )
-
-
-@torch.no_grad()
-def sample(
-    backbone: Backbone,
-    prompts: list[str],
-    seed: int,
-    guidance: float = 2.0,
-    steps: int = 25,
-    steer: Callable[[Tensor, Tensor], Injection] = lambda latents, timesteps: Injection(),
-) -> Tensor:
-    """Images [B, 3, 64, 64] in [-1, 1] of prompts, by DDIM.
-
-    steer: from latents [B, 4, 16, 16] and timesteps [B] to what is injected beside the prompts.
-    """
-    device = backbone.latent_scale.device
-    scheduler = make_scheduler()
-    scheduler.set_timesteps(steps)
-    text, empty = backbone.encode_text(prompts), backbone.encode_text([""] * len(prompts))
-    shape = (len(prompts), backbone.latent_channels, backbone.latent_size, backbone.latent_size)
-    latents = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
-    for timestep in scheduler.timesteps:
-        level = timestep.to(device).expand(len(latents))
-        told = backbone.predict(latents, level, text, steer(latents, level))
-        free = backbone.predict(latents, level, empty, Injection())
-        latents = scheduler.step(free + guidance * (told - free), timestep, latents).prev_sample
-    return backbone.decode(latents).clamp(-1, 1)
-
-
-def beside(drawn: Tensor, renders: Tensor, columns: int = 10) -> Tensor:
-    """A row of drawn images, a row of renders, and so on [2 B, 3, H, W]; columns divides B."""
-    rows = zip(drawn.split(columns), renders.split(columns), strict=True)
-    return torch.cat([row for pair in rows for row in pair])
-
-
-def save_sheet(images: Tensor, path: Path, columns: int = 10) -> None:
-    """Images [B, 3, H, W] in [-1, 1] as one picture."""
-    tiles = ((images.cpu().permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
-    rows = [np.concatenate(list(tiles[i : i + columns]), 1) for i in range(0, len(tiles), columns)]
-    Image.fromarray(np.concatenate(rows)).save(path)
-
-
-def embed_faces(images: Tensor, regressor: FaceRegressor, recogniser: Recogniser) -> Tensor:
-    """Unit embeddings [B, d] of the faces of images [B, 3, H, W] in [-1, 1], found and aligned."""
-    return recogniser(align(images, regressor(images).keypoints, recogniser.crop_size))
 
 
 @torch.no_grad()
