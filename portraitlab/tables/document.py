@@ -30,10 +30,17 @@ def write_part(document: Path, part: str, content: str) -> None:
 def part_command(description: str, part: str, content: Callable[[Path], str]) -> None:
     """Run the command `SOURCE --document DOCUMENT`, which writes a part as content(SOURCE).
 
-    description: what --help says. Raises ValueError where content or replace_part do.
+    description: what --help says. part: which, where --part names no other, as it must in a
+    document that has two of a kind. Raises ValueError where content or replace_part do.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("source", type=Path, help="folder or record that the part is made of")
-    parser.add_argument("--document", type=Path, required=True)
+    document_arguments(parser, part)
     given = parser.parse_args()
-    write_part(given.document, part, content(given.source))
+    write_part(given.document, given.part, content(given.source))
+
+
+def document_arguments(parser: argparse.ArgumentParser, part: str) -> None:
+    """Which document and which part of it a command writes; the part by default as given."""
+    parser.add_argument("--document", type=Path, required=True)
+    parser.add_argument("--part", default=part, help=f"name of the marks (default: {part})")

@@ -17,7 +17,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from portraitlab.tables.document import write_part
+from portraitlab.tables.document import document_arguments, write_part
 from portraitlab.tables.pairing import paired_difference
 from portraitlab.tables.table import Table
 
@@ -98,10 +98,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--metric", default="sim_f")
-    parser.add_argument("--document", type=Path, required=True)
+    document_arguments(parser, "resolution")
     given = parser.parse_args()
     table = resolution_table(read_records(given.folders), given.metric).markdown()
-    write_part(given.document, "resolution", table)
+    write_part(given.document, given.part, table)
 
 
 if __name__ == "__main__":

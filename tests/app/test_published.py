@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from portraitlab.tables.document import part_command
 from portraitlab.tables.ladder import ladder_table
 from portraitlab.tables.resolution import resolution_table
 
@@ -58,6 +59,24 @@ def test_a_rung_that_is_not_there_is_named(tmp_path: Path, rung: str, message: s
     (tmp_path / "ladder.yaml").write_text(f"metrics: [sim_f]\nrungs: {{first: {rung}}}")
     with pytest.raises(ValueError, match=message):
         ladder_table(tmp_path)
+
+
+def test_a_document_may_have_two_parts_of_a_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = tmp_path / "page.md"
+    first = "<!-- results -->\nold\n<!-- end of results -->\n"
+    second = "<!-- full -->\n<!-- end of full -->\n"
+    document.write_text(first + second)
+    for more, expected in (
+        (["--part", "full"], first + second.replace("full -->\n<", "full -->\nnew\n<")),
+        ([], first.replace("old", "new") + second.replace("full -->\n<", "full -->\nnew\n<")),
+    ):
+        monkeypatch.setattr(
+            "sys.argv", ["published", str(tmp_path), "--document", str(document), *more]
+        )
+        part_command("a description", "results", lambda source: "new\n")
+        assert document.read_text() == expected
 
 
 def scored(fusion: str, seed: int = 0, **by_identity: float) -> dict[str, Any]:
