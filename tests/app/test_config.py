@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from composing import ROOT, choices
 from hydra.utils import get_class, get_method
 from omegaconf import DictConfig, OmegaConf
 
-from portraitlab.records import plain
+from portraitlab.records import Run, plain
 
 # What a choice needs beside its name.
 NEEDS = {
@@ -34,6 +35,37 @@ def test_every_choice_composes_and_resolves(
     for target in targets(settings):
         # Raises where a target names nothing.
         get_class(target) if target.rsplit(".", 1)[1][0].isupper() else get_method(target)
+
+
+# What trains nothing: who scores and how, where things lie and are logged, how fast it goes. The
+# scale, the budget and the names of the choices act through what refers to them.
+UNTRAINED = re.compile(
+    r"(scale|budget|choices|sampler|metrics|judge|select|logger|task|runs|cache|group|fresh)\b|"
+    r"data\.(cache|workers|score_identities|score_photos|split|targets|judges|noise_seeds)$|"
+    r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)"
+)
+
+
+def each_changed(settings: dict[str, Any], above: str = "") -> Iterator[str]:
+    """The path of each setting in turn, while it holds another value."""
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from each_changed(value, f"{above}{name}.")
+        else:
+            settings[name] = "something else"
+            yield f"{above}{name}"
+            settings[name] = value
+
+
+@pytest.mark.parametrize(("group", "choice"), [pair for pair in choices() if pair[0] != "metrics"])
+def test_each_setting_is_known_to_train_or_not_to(
+    composed: Callable[..., DictConfig], group: str, choice: str
+) -> None:
+    settings = plain(composed(f"{group}={choice}", *NEEDS.get((group, choice), [])))
+    key = Run.of(settings).key
+    for path in each_changed(settings):
+        assert (Run.of(settings).key != key) is not bool(UNTRAINED.match(path)), path
+    assert Run.of(settings).key == key
 
 
 @pytest.mark.parametrize(
