@@ -92,7 +92,8 @@ def test_the_rows_without_the_start_are_those_on_record() -> None:
 def test_the_fusions_that_are_compared_are_those_on_record() -> None:
     text = (ROOT / "docs" / "fusions.md").read_text()
     folders = [
-        ROOT / "experiments" / "hifi_portrait" / name for name in ("perceptron", "first_light")
+        ROOT / "experiments" / "hifi_portrait" / name
+        for name in ("perceptron", "first_light", "more_seeds")
     ]
     assert text == replace_part(text, "results", published_table(folders[0])), (
         "run python -m portraitlab.tables.published"
@@ -129,6 +130,19 @@ def test_the_ladder_the_faults_and_the_resolution_are_those_on_record() -> None:
     assert world == replace_part(world, "resolution", table), (
         "run python -m portraitlab.tables.resolution"
     )
+
+
+def test_as_many_people_are_scored_as_tell_two_hundredths_apart_at_three_seeds() -> None:
+    experiments = ROOT / "experiments" / "hifi_portrait"
+    records = read_records([experiments / "first_light", experiments / "more_seeds"])
+    scored = OmegaConf.load(ROOT / "conf" / "scale" / "mini.yaml").world.score_identities
+    assert {record["identities"] for record in records} == {scored}
+    table = resolution_table(records, "sim_f")
+    assert table.columns[1] == "seeds"
+    assert table.columns[-1] == "people needed"
+    for row in table.rows:
+        assert row[1] == "3"
+        assert int(row[-1]) <= scored, row
 
 
 def test_planted_faults_show() -> None:
