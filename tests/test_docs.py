@@ -104,6 +104,20 @@ def test_the_fusions_that_are_compared_are_those_on_record() -> None:
     )
 
 
+def test_what_becomes_of_the_refiners_lead_is_on_record() -> None:
+    text, readme = ((ROOT / name).read_text() for name in ("docs/fusions.md", "README.md"))
+    folder = ROOT / "experiments" / "hifi_portrait" / "full_budget"
+    assert text == replace_part(text, "full", published_table(folder)), (
+        "run python -m portraitlab.tables.published with --part full"
+    )
+    table = resolution_table(read_records([folder]), "sim_f")
+    assert text == replace_part(text, "full resolution", table.markdown()), (
+        "run python -m portraitlab.tables.resolution with --part 'full resolution'"
+    )
+    (lead,) = (row for row in table.rows if row[0] == "concat, landmarks − refiner, landmarks")
+    assert f"[{lead[2].replace('-', '+')} ±{lead[4]}](docs/fusions.md" in readme
+
+
 def test_what_the_limits_say_of_the_start_is_on_record() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
     training = json.loads((WEIGHTS / "foundation.json").read_text())["controlnet"]["training"]
