@@ -38,7 +38,7 @@ from portraitlab.records import Run
 from portraitlab.types import Batch
 from portraitlab.world.models.controlnet import CONFIG
 
-ROUNDS, STEPS, WARM = 4, 30, 6
+ROUNDS, STEPS, WARM = 10, 30, 6
 
 
 class TimedBatches(TrainingBatches):
