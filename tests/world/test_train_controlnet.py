@@ -185,12 +185,17 @@ def lesson(backbone, tmp_path_factory: pytest.TempPathFactory) -> Lesson:
     return Lesson(backbone, photos, load_traits("foundation_check", 6, 3), "cpu")
 
 
+def teach_less(monkeypatch: pytest.MonkeyPatch, described: float) -> None:
+    """Small batches, this share of them with words for tokens; and new weights from a seed."""
+    monkeypatch.setattr(controlnet, "BATCH", 3)
+    monkeypatch.setattr(controlnet, "DESCRIBED", described)
+    torch.manual_seed(0)
+
+
 def test_a_lesson_is_its_generators_and_comes_in_all_kinds(
     backbone, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(controlnet, "BATCH", 3)
-    monkeypatch.setattr(controlnet, "DESCRIBED", 0.5)
-    torch.manual_seed(0)
+    teach_less(monkeypatch, described=0.5)
     model = DrawnPerson(backbone)
     given: list[Condition] = []
     model.net.register_forward_pre_hook(lambda net, inputs: given.append(inputs[2]))
@@ -217,9 +222,7 @@ def test_a_lesson_is_its_generators_and_comes_in_all_kinds(
 def test_a_lesson_reaches_all_that_is_trained_and_is_learnt(
     backbone, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(controlnet, "BATCH", 4)
-    monkeypatch.setattr(controlnet, "DESCRIBED", 0.0)
-    torch.manual_seed(0)
+    teach_less(monkeypatch, described=0.0)
     model = DrawnPerson(backbone, from_shipped=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []
