@@ -45,7 +45,7 @@ class Train:
             )
             with ExitStack() as stack:
                 if first:
-                    if not run.weights.is_file():
+                    if not run.weights.is_file():  # else it tells how they were trained
                         run.describe(settings)
                     stack.enter_context(run.watched("training"))
                     stack.enter_context(written_log(run.folder / "log.txt"))

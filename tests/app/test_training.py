@@ -47,6 +47,23 @@ def test_same_seed_same_numbers_and_another_seed_others(
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+def test_other_people_are_scored_without_training_again(
+    composed: Compose, cache: Path, tmp_path: Path
+) -> None:
+    common = ("scale=smoke", "logger=none", f"runs={tmp_path}", f"cache={cache}")
+    first = Train()(composed(*common))
+    (folder,) = (tmp_path / "hifi_portrait").iterdir()
+    names = ("model.safetensors", "training.json", "config.yaml", "metrics.json")
+    before = {name: (folder / name).read_bytes() for name in names}
+    others = Train()(composed(*common, "data.split=development"))
+    assert list((tmp_path / "hifi_portrait").iterdir()) == [folder]
+    assert {name: (folder / name).read_bytes() for name in names} == before
+    assert len(list(folder.glob("scores/*/metrics.json"))) == 1
+    assert others["key"] == first["key"]
+    people = [record["metrics"]["sim_f"]["by_identity"].keys() for record in (first, others)]
+    assert people[0].isdisjoint(people[1])
+
+
 def trained_losses(config: DictConfig, folder: Path, caplog: pytest.LogCaptureFixture) -> list[str]:
     """The loss lines of one fit into a folder, from its checkpoint where there is one."""
     run = Run(folder, "key", "scoring")
