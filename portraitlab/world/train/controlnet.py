@@ -139,7 +139,10 @@ def draw(cond: Cond, geometry: FaceGeometry, size: int) -> Tensor:
 
 
 class Lesson:
-    """What a step teaches: the loss of drawing photos' people from their traits and landmarks."""
+    """What a step teaches: the loss of drawing photos' people from their traits and landmarks.
+
+    photos: P of them; traits: [P, TRAITS_SIZE], of who is on each. device: where the model is.
+    """
 
     def __init__(
         self, backbone: Backbone, photos: TrainingPhotos, traits: Tensor, device: str
@@ -151,13 +154,14 @@ class Lesson:
         self.empty = backbone.tokenizer([""])
         self.silence = self._text(self.empty)
         self.weights = person_weights(photos, backbone.latent_size)
+        self.odds = torch.tensor(DRAWN_SHARES)
         self.recognised = IdentityLoss(self.encoded.recogniser, self.encoded.regressor)
 
     def __call__(self, model: DrawnPerson, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms of one batch, which with all its noise is drawn from the generator alone."""
         backbone, encoded = self.backbone, self.encoded
         index = torch.randint(len(self.traits), (BATCH,), generator=generator)
-        cond = int(torch.multinomial(torch.tensor(DRAWN_SHARES), 1, generator=generator))
+        cond = int(torch.multinomial(self.odds, 1, generator=generator))
         described = bool(torch.rand((), generator=generator) < DESCRIBED) and cond < len(DRAWN)
         dropped = torch.rand(BATCH, 1, generator=generator) < PROMPTS_DROPPED
         clean = encoded.latents(index)
@@ -214,7 +218,8 @@ def measure(
     """What is drawn of people held out, from their traits and the landmarks of one photo.
 
     likeness: the judge's mean cosine to another photo of the person; landmark_error_px: between the
-    landmarks found in what is drawn and those that were asked for, in pixels of 64.
+    landmarks found in what is drawn and those that were asked for, in pixels of 64. people: how
+    many are drawn, a multiple of ten, as the sheet has ten in a row.
     """
     shots = 8
     check = load_photos("foundation_check", people, shots, budget.cache, budget.workers)
