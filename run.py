@@ -7,41 +7,38 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
-from portraitlab.sweeps import Failure, refuse_many_devices
+from portraitlab.runs.sweep import sweep_name
+
+OmegaConf.register_new_resolver("sweep_name", sweep_name)
 
 
 class UserError(CompactHydraException):
     """What the user can mend: Hydra prints its message alone and exits with code 1."""
 
 
-def message(error: BaseException) -> str:
-    """The message of a ValueError, also where it was raised inside `instantiate`."""
-    cause = error.__cause__
-    inside = isinstance(error, InstantiationException) and isinstance(cause, ValueError)
-    return str(cause if inside else error)
-
-
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> dict[str, Any] | Failure:
-    """The task's result, or in a sweep why there is none: its other jobs go on."""
+def main(config: DictConfig) -> dict[str, Any]:
+    """The task's result. A sweep's launcher calls this in jobs that a scheduler starts."""
+    from portraitlab.launching.messages import message
+    from portraitlab.launching.perform import perform
+
     settings = HydraConfig.get()
-    sweep = settings.mode is RunMode.MULTIRUN
     try:
-        if sweep:
-            refuse_many_devices(config.trainer.devices, settings.launcher._target_)
+        if settings.mode is RunMode.MULTIRUN:
+            from portraitlab.launching.sweeping import refuse_replays
+
+            refuse_replays(config.trainer, settings.launcher._target_)
             config.group = Path(settings.sweep.dir).name
-        result: dict[str, Any] = instantiate(config.task)(config)
-        return result
-    except (ValueError, InstantiationException, OmegaConfBaseException) as error:
-        if sweep:
-            return Failure(message(error))
-        raise UserError(message(error)) from error
+        return perform(config)
+    except Exception as error:
+        said = message(error)
+        if said is None:
+            raise
+        raise UserError(said) from error
 
 
 if __name__ == "__main__":

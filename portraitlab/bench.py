@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.scoring import ScoringSet
 from portraitlab.data.source import PhotoSource
+from portraitlab.fingerprint import file_digest
 from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
 from portraitlab.parts import Parts, build_parts
-from portraitlab.pictures import save
+from portraitlab.pictures import save, save_each, sheet
 from portraitlab.processes import process_rank
-from portraitlab.records import Run, write_json
+from portraitlab.runs.files import DamagedFile, write_json
+from portraitlab.runs.origin import origin
+from portraitlab.runs.run import Run
 from portraitlab.sampler.ddim import DDIM
-from portraitlab.scoring import draw, measure, picture
+from portraitlab.scoring import draw, measure, show_samples
 from portraitlab.tables.scores import record_table
 
 
@@ -53,15 +57,26 @@ class Bench:
         scoring = data.scoring_set(photos, refs=config.refs, select=select)
         return cls(config, parts, data, photos, scoring, sampler, judge, metrics)
 
-    def save(self, weights: Path) -> None:
-        """Write what was trained, whole or not at all."""
-        half = weights.with_name(f".{weights.name}")
+    def save(self, run: Run, **facts: Any) -> None:
+        """Write what was trained, whole or not at all, and what is known of the training."""
+        half = run.weights.with_name(f".{run.weights.name}")
         save_file(self.parts.model.trained_state_dict(), half)
-        half.replace(weights)
+        with half.open("rb") as file:
+            os.fsync(file.fileno())
+        run.note(sha256=file_digest(half), **facts)
+        half.replace(run.weights)
 
-    def load(self, weights: Path) -> None:
-        """Load what a run trained; ValueError where it is of other components."""
-        self.parts.model.load_trained_state_dict(load_file(weights))
+    def load(self, run: Run) -> None:
+        """Load what a run trained; ValueError where it is damaged or of other components."""
+        remedy = f"the weights {run.weights} are damaged; train them again with fresh=true"
+        noted = run.noted().get("sha256")
+        if noted is not None and noted != file_digest(run.weights):
+            raise DamagedFile(remedy)
+        try:
+            state = load_file(run.weights)
+        except SafetensorError as error:
+            raise DamagedFile(f"{remedy} ({error})") from error
+        self.parts.model.load_trained_state_dict(state)
 
     def score(self, run: Run) -> dict[str, Any]:
         """Draw, measure, and write the record and its picture."""
@@ -70,11 +85,14 @@ class Bench:
         portraits = draw(model, self.sampler, self.scoring, size, device)
         figures = measure(portraits, self.photos, model, self.judge, self.metrics, device)
         folder = run.record_folder
-        save(picture(portraits, self.photos, model), folder / "grid.png")
+        shown = show_samples(portraits, self.photos, model)
+        save(sheet(shown), folder / "grid.png")
+        save_each(shown, folder / "samples")
         choices = {str(name): choice for name, choice in self.config.choices.items()}
         record = {"key": run.key, "scoring": run.scoring, **choices}
         record |= {"refs": self.config.refs, "seed": self.config.seed}
         record |= {"steps": self.config.budget.steps, **figures}
+        record |= {"origin": origin()}
         # Last, since a record says that all before it is done.
         write_json(folder / "metrics.json", record)
         return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,12 @@ class HasWeights(Protocol):
 def content_key(recipe: Any) -> str:
     """sha256 of a recipe of plain values (numbers, strings, lists, dicts with string keys)."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_fingerprint(*modules: HasWeights) -> str:

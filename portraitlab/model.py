@@ -92,6 +92,7 @@ class PortraitModel(nn.Module):
         if wrong:
             raise ValueError(
                 f"These weights are of another fusion or net ({len(wrong)} differences, first: "
-                f"{wrong[0]}); choose the components they were trained with."
+                f"{wrong[0]}); choose the components they were trained with, or "
+                "train them again with fresh=true."
             )
         self.load_state_dict(state, strict=False)

@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 _EDGE, _GAP, _TITLE = 128, 4, 18
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sample as people look at it: images [3, H, W] in [-1, 1]; control None where none is drawn.
+
+    identity: whom it shows.
+    """
+
+    identity: str
+    references: Sequence[Tensor]
+    control: Tensor | None
+    generated: Tensor
+    target: Tensor
+
+    def images(self, references: int) -> dict[str, Tensor | None]:
+        """The images by their titles, with places for this many references."""
+        more = [None] * (references - len(self.references))
+        titled = enumerate([*self.references, *more], start=1)
+        return {
+            **{f"reference {number}": image for number, image in titled},
+            "control image": self.control,
+            "generated": self.generated,
+            "target": self.target,
+        }
 
 
 def to_image(image: Tensor) -> Image.Image:
@@ -36,6 +62,21 @@ def grid(titles: Sequence[str], rows: Sequence[Sequence[Tensor | None]]) -> Imag
                 drawn = to_image(image).resize((_EDGE, _EDGE), Image.Resampling.NEAREST)
                 canvas.paste(drawn, (_GAP + column * step, _TITLE + row * step))
     return canvas
+
+
+def sheet(samples: Sequence[Shown]) -> Image.Image:
+    """References, control image, portrait and target, a row a sample."""
+    count = max(len(sample.references) for sample in samples)
+    rows = [sample.images(count) for sample in samples]
+    return grid(list(rows[0]), [list(row.values()) for row in rows])
+
+
+def save_each(samples: Sequence[Shown], folder: Path) -> None:
+    """Write each image on its own, as `<identity>/<title>.png`."""
+    for sample in samples:
+        for title, image in sample.images(len(sample.references)).items():
+            if image is not None:
+                save(to_image(image), folder / sample.identity / f"{title.replace(' ', '-')}.png")
 
 
 def save(picture: Image.Image, path: Path) -> None:

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from portraitlab.data.photo_set import PhotoSet
@@ -17,11 +16,11 @@ from portraitlab.data.scoring import Sample, ScoringSet
 from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
 from portraitlab.model import PortraitModel
-from portraitlab.pictures import grid
+from portraitlab.pictures import Shown
 from portraitlab.sampler.ddim import DDIM
 from portraitlab.types import Batch, Judged, View
 
-_GRID_ROWS = 6
+_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -124,34 +123,28 @@ def measure(
     }
 
 
-def picture(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -> Image.Image:
-    """References, control image, portrait and target of the first few identities."""
-    shown: dict[str, int] = {}
+def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -> list[Shown]:
+    """One sample of each of the first few identities, as people look at it."""
+    first: dict[str, int] = {}
     for number, sample in enumerate(portraits.samples):
-        shown.setdefault(sample.identity, number)
-    chosen = list(shown.values())[:_GRID_ROWS]
-    count = max(len(portraits.samples[number].references) for number in chosen)
+        first.setdefault(sample.identity, number)
+    chosen = list(first.values())[:_SHOWN]
     batch = portraits.batch[chosen]
     device = next(model.backbone.parameters()).device
     with torch.inference_mode():
         control = model.control_image(
             batch.shape_geometry.to(device), batch.target_geometry.to(device)
         )
-    rows = []
-    for place, number in enumerate(chosen):
-        sample = portraits.samples[number]
-        references = list(photos.store.images(list(sample.references)))
-        rows.append(
-            [
-                *references,
-                *[None] * (count - len(references)),
-                None if control is None else control[place],
-                portraits.images[number],
-                photos.store.images([sample.target])[0],
-            ]
+    return [
+        Shown(
+            identity=portraits.samples[number].identity,
+            references=tuple(photos.store.images(list(portraits.samples[number].references))),
+            control=None if control is None else control[place].cpu(),
+            generated=portraits.images[number],
+            target=photos.store.images([portraits.samples[number].target])[0],
         )
-    titles = [f"reference {number + 1}" for number in range(count)]
-    return grid([*titles, "control image", "generated", "target"], rows)
+        for place, number in enumerate(chosen)
+    ]
 
 
 def _references(real: View, place: Mapping[int, int], samples: Sequence[Sample]) -> View:

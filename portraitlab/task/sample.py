@@ -7,9 +7,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from portraitlab.bench import Bench
-from portraitlab.pictures import save, to_image
-from portraitlab.records import plain, trained_run
-from portraitlab.scoring import draw, picture
+from portraitlab.pictures import save, sheet, to_image
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
+from portraitlab.scoring import draw, show_samples
 
 
 class SamplePortraits:
@@ -27,17 +28,18 @@ class SamplePortraits:
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
         """Where the pictures lie. Raises NoRun (a ValueError) where nothing was trained."""
-        run = trained_run(plain(config), self.run)
+        run = Run.of(plain(config), self.run)
+        run.require_weights()
         bench = Bench.of(config)
-        bench.load(run.weights)
+        bench.load(run)
         model = bench.parts.model
         size = config.scale.score_batch_size
         portraits = draw(model, bench.sampler, bench.scoring, size, bench.parts.device, self.count)
-        folder = run.folder / "samples" / run.scoring
+        folder = run.folder / "portraits" / run.scoring
         for number, (image, sample) in enumerate(
             zip(portraits.images, portraits.samples, strict=True)
         ):
             save(to_image(image), folder / f"{number:04d}-{sample.identity}.png")
-        save(picture(portraits, bench.photos, model), folder / "grid.png")
-        print(f"samples: {folder}")
+        save(sheet(show_samples(portraits, bench.photos, model)), folder / "grid.png")
+        print(f"portraits: {folder}")
         return {"folder": str(folder), "images": len(portraits.samples)}

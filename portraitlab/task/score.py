@@ -7,7 +7,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from portraitlab.bench import Bench, show
-from portraitlab.records import plain, trained_run
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
 
 
 class ScoreRun:
@@ -21,11 +22,12 @@ class ScoreRun:
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
         """The record. Raises NoRun (a ValueError) where nothing was trained."""
-        run = trained_run(plain(config), self.run)
-        record = None if config.fresh else run.record()
+        run = Run.of(plain(config), self.run)
+        run.require_weights()
+        record = run.record()
         if record is None:
             bench = Bench.of(config)
-            bench.load(run.weights)
+            bench.load(run)
             record = bench.score(run)
         show(run, record)
         return record

@@ -10,7 +10,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from portraitlab.bench import Bench
-from portraitlab.records import plain, trained_run, write_json
+from portraitlab.runs.files import write_json
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
 from portraitlab.scoring import draw, measure
 from portraitlab.tables.pairing import paired_difference
 from portraitlab.tables.sensitivity import sensitivity_table
@@ -32,9 +34,10 @@ class Sensitivity:
 
         Raises NoRun (a ValueError) where nothing was trained.
         """
-        run = trained_run(plain(config), self.run)
+        run = Run.of(plain(config), self.run)
+        run.require_weights()
         bench = Bench.of(config)
-        bench.load(run.weights)
+        bench.load(run)
         sound = self._figures(bench, config, None)
         differences = {
             name: {

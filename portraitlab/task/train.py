@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,11 +11,15 @@ from omegaconf import DictConfig
 
 from portraitlab.bench import Bench, show
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.fitting import fit
+from portraitlab.launching.devices import is_rank
 from portraitlab.loggers import close, mirror, written_log
 from portraitlab.precision import precision_of
 from portraitlab.processes import process_rank
-from portraitlab.records import Run, plain
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
+from portraitlab.runs.status import Status
+from portraitlab.training.fitting import fit
+from portraitlab.training.stopping import StopSignals
 
 
 class Train:
@@ -25,31 +28,23 @@ class Train:
     def __call__(self, config: DictConfig) -> dict[str, Any]:
         """The record, which also lies in the run's folder; empty in processes beside the first.
 
-        A run that is finished is only shown. Raises ValueError for what the user can mend.
+        A run that is done is only shown. Raises ValueError for what the user can mend, Preempted
+        where a signal stopped it.
         """
         settings = plain(config)
         run = Run.of(settings)
         first = process_rank() == 0
-        if config.fresh and first:
-            run.clear()
         record = run.record()
         if record is None:
-            bench = Bench.of(config)
-            batches = TrainingBatches(
-                bench.data.train_photos(bench.parts.frozen),
-                refs=config.refs,
-                batch_size=config.batch_size,
-                steps=config.budget.steps,
-                seed=config.seed,
-                prompt_dropout=config.prompt_dropout,
-            )
             with ExitStack() as stack:
+                signals = stack.enter_context(StopSignals(patient=is_rank()))
+                status = None
                 if first:
                     if not run.weights.is_file():  # else it tells how they were trained
                         run.describe(settings)
-                    stack.enter_context(run.watched("training"))
+                    status = stack.enter_context(Status(run.folder))
                     stack.enter_context(written_log(run.folder / "log.txt"))
-                record = train_and_score(config, settings, run, bench, batches)
+                record = train_and_score(config, settings, run, signals, status)
         if first:
             show(run, record)
         return record
@@ -59,33 +54,50 @@ def train_and_score(
     config: DictConfig,
     settings: dict[str, Any],
     run: Run,
-    bench: Bench,
-    batches: TrainingBatches,
+    signals: StopSignals,
+    status: Status | None,
 ) -> dict[str, Any]:
-    """The record of a run, trained where its weights are not there yet."""
+    """The record of a run, trained where its weights are not there yet.
+
+    status: None in processes beside the first, which only train.
+    """
+    bench = Bench.of(config)
+    trained = run.weights.is_file()
+    if not trained:
+        batches = TrainingBatches(
+            bench.data.train_photos(bench.parts.frozen),
+            refs=config.refs,
+            batch_size=config.batch_size,
+            steps=config.budget.steps,
+            seed=config.seed,
+            prompt_dropout=config.prompt_dropout,
+        )
     flat = {**settings["choices"], "refs": config.refs, "seed": config.seed, "config": settings}
     # Partial, or Hydra would instantiate what the settings describe as well.
     logger: Logger | bool = instantiate(config.logger, _partial_=True)(
         folder=run.folder, name=run.folder.name, key=run.key, settings=flat
     )
     try:
-        if run.weights.is_file():
-            bench.load(run.weights)
+        if trained:
+            bench.load(run)
         else:
-            started = time.monotonic()
+            if status is not None:
+                status.doing("training", config.budget.steps)
             # With net=none nothing is trained, and the bare backbone is scored.
             trains = bool(bench.parts.model.trained_parameters())
-            if trains and not fit(config, run, bench.parts, batches, logger):
-                return {}
-            run.note(
-                training_seconds=round(time.monotonic() - started, 1),
-                precision=precision_of(config.trainer),
+            seconds = (
+                fit(config, run, bench.parts, batches, logger, signals, status) if trains else 0.0
             )
-            bench.save(run.weights)
-        run.state("scoring")
+            if status is None or seconds is None:
+                return {}
+            bench.save(
+                run, training_seconds=round(seconds, 1), precision=precision_of(config.trainer)
+            )
+        if status is None:
+            return {}
+        status.doing("scoring")
         record = bench.score(run)
         mirror(logger, run.record_folder, record)
-        run.state("finished")
         return record
     finally:
         close(logger)

@@ -12,7 +12,8 @@ from composing import ROOT, choices
 from hydra.utils import get_class, get_method
 from omegaconf import DictConfig, OmegaConf
 
-from portraitlab.records import Run, plain
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
 
 # What a choice needs beside its name.
 NEEDS = {

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from portraitlab.sweeps import refuse_many_devices
 
 from portraitlab.pictures import grid, save, to_image
-from portraitlab.records import NoRun, Run, content_hash, trained_run, write_json
-from portraitlab.sweeps import refuse_many_devices
+from portraitlab.runs.files import write_json
+from portraitlab.runs.key import content_hash
+from portraitlab.runs.run import NoRun, Run
 from portraitlab.tables.scores import record_table, sweep_table
 from portraitlab.tables.table import Table
 

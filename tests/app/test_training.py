@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 
 from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.fitting import fit
 from portraitlab.precision import precision_of
-from portraitlab.records import Run, plain
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
 from portraitlab.task.train import Train
+from portraitlab.training.fitting import fit
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,17 @@ from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from portraitlab.processes import process_rank
+from portraitlab.runs.status import Status
 
 
 class TrainingBar(Callback):
-    """Steps done, time left and the latest losses on one line."""
+    """Steps done, time left and the latest losses on one line.
 
-    def __init__(self) -> None:
+    status: of the run, which is told the steps too.
+    """
+
+    def __init__(self, status: Status | None = None) -> None:
+        self.status = status
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -35,6 +40,8 @@ class TrainingBar(Callback):
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Move on."""
+        if self.status is not None:
+            self.status.step = trainer.global_step
         metrics = trainer.callback_metrics.items()
         losses = " ".join(f"{name.removeprefix('train/')} {float(v):.3f}" for name, v in metrics)
         self.bar.update(self.task, completed=trainer.global_step, losses=losses)

@@ -1,0 +1,197 @@
+"""Jobs of a sweep on this machine, each in a process of its own.
+
+A server process imports the libraries once and is forked for every job: a job starts at once, and
+nothing that it does to its process reaches the next one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from portraitlab.launching.share import Share, shares
+from portraitlab.launching.sweeping import SweepPlan
+from portraitlab.launching.watching import SweepView
+from portraitlab.runs.lock import locked
+from portraitlab.runs.status import Preempted, read_status, write_status
+
+# What a job imports; none of them starts a thread or touches a GPU, which a fork would not survive.
+_IMPORTED = [
+    *("portraitlab.launching.local", "portraitlab.launching.perform", "portraitlab.task.train"),
+    *("portraitlab.world.foundation", "portraitlab.data.world", "portraitlab.judge"),
+    *("portraitlab.net.hifi_net", "portraitlab.fusion.refiner", "portraitlab.loggers"),
+    *("portraitlab.metrics.fid", "portraitlab.sampler.ddim", "wandb"),
+]
+_POLL = 0.5
+
+
+@dataclass
+class _Running:
+    place: int
+    process: BaseProcess
+    said: Connection
+    share: Share
+
+
+def run_jobs(plan: SweepPlan, places: list[int], jobs: int) -> None:
+    """Run jobs of a plan, `jobs` side by side, and keep the sweep's table as they end.
+
+    A signal stops the jobs that run, each after its step, and begins no other: raises Preempted.
+    Raises ValueError where the machine has no room for as many.
+    """
+    free = shares(jobs, [plan.settings[place]["trainer"] for place in places])
+    waiting, running = list(places), list[_Running]()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    with _told() as told, SweepView(plan, places, show=jobs > 1) as view:
+        while running or (waiting and told.signum is None):
+            while waiting and free and told.signum is None:
+                place, share = waiting.pop(0), free.pop(0)
+                view.begins(place)
+                running.append(_begin(context, plan, place, share, console=jobs == 1))
+            wait([job.process.sentinel for job in running], timeout=_POLL)
+            view.update([job.place for job in running])
+            if told.signum is not None:
+                for job in running:
+                    told.pass_on(job.process)
+            for job in [job for job in running if not job.process.is_alive()]:
+                running.remove(job)
+                free.append(job.share)
+                _end(plan, job)
+                view.ended(job.place)
+    if told.signum is not None:
+        for place in waiting:
+            _withdraw(plan, place)
+        done = sum(not isinstance(job.outcome(), str) for job in plan.jobs)
+        print(
+            f"stopped: {done} of {len(plan.jobs)} jobs are done; the same command goes on",
+            file=sys.stderr,
+        )
+        raise Preempted(told.signum, signal.Signals(told.signum).name)
+
+
+class _Told:
+    """The signal that this process got, passed on once to each job."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._passed: set[int | None] = set()
+
+    def hear(self, signum: int, frame: FrameType | None) -> None:
+        self.signum = signum
+
+    def pass_on(self, process: BaseProcess) -> None:
+        # Always as SIGTERM: a terminal's Ctrl-C reaches the jobs by itself, and a second one would
+        # tell them not to wait for their step.
+        if process.pid not in self._passed:
+            self._passed.add(process.pid)
+            process.terminate()
+
+
+@contextmanager
+def _told() -> Iterator[_Told]:
+    told = _Told()
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = {each: signal.signal(each, told.hear) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _begin(context: Any, plan: SweepPlan, place: int, share: Share, console: bool) -> _Running:
+    hears, says = context.Pipe(duplex=False)
+    log = None if console else plan.folder / f"job-{place}.txt"
+    arguments = (plan.settings[place], share, log, says)
+    process = context.Process(target=_work, args=arguments, name=f"job {place}")
+    process.start()
+    says.close()
+    return _Running(place, process, hears, share)
+
+
+def _end(plan: SweepPlan, job: _Running) -> None:
+    job.process.join()
+    code = job.process.exitcode
+    try:
+        error = job.said.recv() if job.said.poll() else None
+    except EOFError:
+        error = None
+    run = plan.jobs[job.place].run
+    if error is None and code:
+        error = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL:
+            error += "; the system does that where memory runs out: lower jobs or batch_size"
+        with locked(run.folder):
+            status = read_status(run.folder)
+            if status is not None and status["state"] == "running":
+                write_status(run.folder, "failed", **{**status, "error": error})
+    plan.jobs[job.place] = replace(plan.jobs[job.place], error=error)
+    plan.sweep.write()
+    plan.sweep.write_table()
+
+
+def _withdraw(plan: SweepPlan, place: int) -> None:
+    run = plan.jobs[place].run
+    with locked(run.folder):
+        status = read_status(run.folder)
+        if status is not None and status["state"] == "queued":
+            write_status(run.folder, "preempted", error="the sweep was stopped before it began")
+
+
+def _work(settings: dict[str, Any], share: Share, log: Path | None, says: Connection) -> None:
+    """A job's process."""
+    from omegaconf import OmegaConf
+
+    from portraitlab.launching.messages import message
+    from portraitlab.launching.perform import perform
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if log is not None:
+        with log.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+    _console_logging()
+    try:
+        share.take()
+        perform(OmegaConf.create(settings))
+    except Exception as error:
+        said = message(error)
+        if said is None:
+            said = f"{type(error).__name__}: {error}"
+            traceback.print_exc()
+        says.send(said)
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _console_logging() -> None:
+    """The program's messages on the screen, as Hydra sets them up in its own process."""
+    import logging
+
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(logging.INFO)
+    logging.basicConfig(format="%(message)s", handlers=[handler], level=logging.WARNING)
+    logging.getLogger("portraitlab").setLevel(logging.DEBUG)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)

@@ -1,0 +1,31 @@
+"""What a person is told of an error that is theirs, or their machine's, to mend."""
+
+from __future__ import annotations
+
+import errno
+
+from hydra.errors import InstantiationException
+from omegaconf.errors import OmegaConfBaseException
+
+_REMEDIES = {
+    errno.ENOSPC: "free space there; the same command goes on from what is saved",
+    errno.EDQUOT: "free space there; the same command goes on from what is saved",
+    errno.EFBIG: "raise the limit of file sizes; the same command goes on from what is saved",
+    errno.EROFS: "choose folders that can be written, with runs=FOLDER and cache=FOLDER",
+    errno.EACCES: "choose folders that can be written, with runs=FOLDER and cache=FOLDER",
+}
+
+
+def message(error: BaseException) -> str | None:
+    """One message for what the user can mend, also where `instantiate` wraps it; None for a bug."""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        said = message(error.__cause__)
+        return str(error) if said is None else said
+    if isinstance(error, ValueError | InstantiationException | OmegaConfBaseException):
+        return str(error)
+    if isinstance(error, OSError):
+        remedy = _REMEDIES.get(error.errno or 0)
+        return str(error) if remedy is None else f"{error}: {remedy}"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+        return f"{error} Lower batch_size or scale.score_batch_size."
+    return None

@@ -1,0 +1,51 @@
+"""One job: its run locked, its task done in this process or in a group of one for each device."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import nullcontext
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from portraitlab.launching.devices import device_count, is_rank
+from portraitlab.processes import process_rank
+from portraitlab.runs.key import plain
+from portraitlab.runs.lock import locked
+from portraitlab.runs.run import Run
+from portraitlab.runs.status import Preempted
+
+
+def perform(config: DictConfig) -> dict[str, Any]:
+    """The result of a configuration's task; {} in processes of a group beside the first.
+
+    No other process works on the run meanwhile. Raises what the task raises.
+    """
+    settings = plain(config)
+    run = Run.of(settings, settings["task"].get("run"))
+    rank = is_rank()
+    if rank and settings["fresh"]:
+        raise ValueError(
+            "fresh=true under torchrun or srun: one process would clear what another reads; start "
+            "run.py itself, which starts a process for each device, or use launcher=slurm"
+        )
+    devices = device_count(settings["trainer"])
+    try:
+        with locked(run.folder) if process_rank() == 0 else nullcontext():
+            if settings["fresh"]:
+                run.forget(settings["choices"]["task"])
+                config.fresh = settings["fresh"] = False
+            if devices > 1 and not rank and settings["choices"]["task"] == "train":
+                from portraitlab.launching.group import perform_in_group
+
+                return perform_in_group(settings, run, devices)
+            result: dict[str, Any] = instantiate(config.task)(config)
+            return result
+    except Preempted as stop:
+        if stop.signum == signal.SIGUSR2:
+            # All is saved. Who took this signal before us (submitit) puts the job in the queue
+            # again; on a terminal nobody did, and the process ends.
+            os.kill(os.getpid(), signal.SIGUSR2)
+        raise

@@ -1,0 +1,122 @@
+"""What the launchers of a sweep share: its jobs before it starts, and its table when it ends."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import filter_overrides
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
+
+from portraitlab.launching.devices import device_count
+from portraitlab.runs.key import plain
+from portraitlab.runs.lock import is_locked, locked
+from portraitlab.runs.run import Run
+from portraitlab.runs.status import write_status
+from portraitlab.runs.sweep import Sweep, SweepJob
+
+
+class SweepPlan:
+    """The jobs of a sweep, resolved before any of them starts.
+
+    folder: of the sweep. jobs and settings: of each job, in the sweep's order; more are added
+    where Hydra launches a long sweep in parts.
+    """
+
+    def __init__(self, config: DictConfig, context: HydraContext) -> None:
+        self.folder = Path(config.hydra.sweep.dir)
+        self.jobs: list[SweepJob] = []
+        self.settings: list[dict[str, Any]] = []
+        self._config = config
+        self._context = context
+
+    def add(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
+        """Take in jobs by their overrides and write sweep.json; returns their places.
+
+        Raises what composing raises where a job's configuration does not fit together, before
+        anything started. With fresh=true, what the jobs would reuse is forgotten here, once.
+        """
+        places = []
+        for overrides in job_overrides:
+            settings = self._compose(overrides)
+            own = dict(text.split("=", 1) for text in filter_overrides(overrides))
+            run = Run.of(settings, settings["task"].get("run"))
+            names = {name.lstrip("+~"): value for name, value in own.items()}
+            places.append(len(self.jobs))
+            self.jobs.append(SweepJob(names, run))
+            self.settings.append(settings)
+        for place in places:
+            self._prepare(self.jobs[place], self.settings[place])
+        self.sweep.write()
+        self.sweep.write_table()
+        return places
+
+    @property
+    def sweep(self) -> Sweep:
+        """The sweep as far as it is planned."""
+        return Sweep(self.folder, self.jobs)
+
+    def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
+        loader = self._context.config_loader
+        config = loader.load_sweep_config(self._config, list(overrides))
+        HydraConfig.instance().set_config(config)  # the names of the choices are read from there
+        own = copy.deepcopy(config)
+        with open_dict(own):
+            del own["hydra"]
+            own.group = self.folder.name
+        return plain(own)
+
+    def _prepare(self, job: SweepJob, settings: dict[str, Any]) -> None:
+        if settings["fresh"]:
+            with locked(job.run.folder):
+                job.run.forget(settings["choices"]["task"])
+            settings["fresh"] = False
+        training = settings["choices"]["task"] == "train"
+        if training and job.run.record() is None and not is_locked(job.run.folder):
+            write_status(job.run.folder, "queued")
+
+
+def refuse_replays(trainer: Mapping[str, Any], launcher: str) -> None:
+    """ValueError where the processes of one job would each run the whole sweep.
+
+    trainer: a job's settings. launcher: the class that started this process.
+    """
+    devices = device_count(trainer)
+    if os.environ.get("TORCHELASTIC_RUN_ID") or (devices > 1 and "portraitlab" not in launcher):
+        raise ValueError(
+            f"trainer.devices={trainer['devices']} with -m under {launcher or 'torchrun'}: every "
+            "process of a job would run the whole sweep again; use launcher=local, which starts a "
+            "group of processes for each job, or launcher=slurm"
+        )
+
+
+class SweepEnd(Callback):
+    """Prints the table of a sweep and where it lies, in the process that the user started.
+
+    Ends it with exit code 1 where a job has no record, or there was no job.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Forget the list of jobs of the same command before."""
+        (Path(config.hydra.sweep.dir) / "sweep.json").unlink(missing_ok=True)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Show it."""
+        folder = Path(config.hydra.sweep.dir)
+        if not (folder / "sweep.json").is_file():
+            raise SystemExit(
+                "this sweep has no job: a swept choice expands to nothing (a glob sees no "
+                "subfolders); name the choices, as in fusion=refiner,concat"
+            )
+        sweep = Sweep.read(folder)
+        sweep.write_table()
+        sweep.table().show()
+        print(f"sweep: {folder / 'sweep.md'}")
+        if any(isinstance(job.outcome(), str) for job in sweep.jobs):
+            raise SystemExit(1)

@@ -1,0 +1,81 @@
+"""What a person sees of a sweep while its jobs run."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from portraitlab.launching.sweeping import SweepPlan
+from portraitlab.runs.files import DamagedFile
+from portraitlab.runs.status import read_status
+
+
+class SweepView:
+    """A line a job: what it sweeps, what it does, and its time left, read from the runs.
+
+    show: draw bars. Without, jobs have the screen to themselves one after another, and only their
+    titles are printed.
+    """
+
+    def __init__(self, plan: SweepPlan, places: list[int], show: bool) -> None:
+        self.plan = plan
+        self.places = places
+        self.show = show
+        self.console = Console()
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            TextColumn("{task.fields[doing]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            refresh_per_second=2,
+            disable=not show,
+        )
+        self._tasks = {
+            place: self.bars.add_task(self._title(place), total=None, doing="queued")
+            for place in places
+        }
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.bars.stop()
+
+    def begins(self, place: int) -> None:
+        """A job begins."""
+        if self.show:
+            self.bars.update(self._tasks[place], doing="starts")
+        else:
+            self.console.print(self._title(place), style="bold", highlight=False)
+
+    def update(self, running: list[int]) -> None:
+        """Read what the running jobs do."""
+        for place in running if self.show else []:
+            try:
+                status = read_status(self.plan.jobs[place].run.folder)
+            except (DamagedFile, OSError):  # a job's own message says so when it ends
+                continue
+            if status is None or status["state"] != "running":
+                continue
+            task = self._tasks[place]
+            self.bars.update(task, doing=status.get("doing", "prepares"))
+            if "steps" in status:
+                self.bars.update(task, total=status["steps"], completed=status.get("step", 0))
+
+    def ended(self, place: int) -> None:
+        """A job ended."""
+        outcome = self.plan.jobs[place].outcome()
+        doing = f"failed: {outcome}" if isinstance(outcome, str) else "done"
+        task = self._tasks[place]
+        total = self.bars.tasks[task].total or 1
+        self.bars.update(task, doing=doing, total=total, completed=total)
+
+    def _title(self, place: int) -> str:
+        overrides = self.plan.jobs[place].overrides.items()
+        names = " ".join(f"{name}={value}" for name, value in overrides)
+        return f"[{place + 1}/{len(self.plan.jobs)}] {names}"

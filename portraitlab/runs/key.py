@@ -1,0 +1,60 @@
+"""What names a run and a record: the parts of a configuration that decide what comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+# What decides which weights come out.
+TRAINING = (
+    *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
+    *("refs", "seed", "batch_size", "prompt_dropout", "optimiser"),
+    *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
+)
+# What of the data only scoring reads: the same training is scored under all of it.
+ONLY_SCORED = tuple(
+    f"data.{name}"
+    for name in ("score_identities", "score_photos", "split", "targets", "judges", "noise_seeds")
+)
+# What decides, beside the weights, which figures come out.
+SCORING = ("data", "refs", "select", "sampler", "metrics", "judge")
+# Where things lie and how many processes make them changes no figure.
+PLACES = ("cache", "workers")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as plain containers; ValueError where a value is missing."""
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        name = error.full_key
+        raise ValueError(f"{name} has no value and needs one; give it as {name}=VALUE") from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def content_hash(
+    config: Mapping[str, Any], paths: tuple[str, ...], without: tuple[str, ...] = ()
+) -> str:
+    """Eight hexadecimal digits that name the content at these dotted paths of a configuration.
+
+    without: dotted paths one below them that have no say.
+    """
+    content = {}
+    for path in paths:
+        value: Any = config
+        for name in path.split("."):
+            value = value[name]
+        if isinstance(value, Mapping):
+            value = {
+                name: item
+                for name, item in value.items()
+                if name not in PLACES and f"{path}.{name}" not in without
+            }
+        content[path] = value
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

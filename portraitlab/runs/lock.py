@@ -1,0 +1,48 @@
+"""One process at a time: a lock that the system takes back from a holder that dies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder, which need not exist; wait while another process has it.
+
+    The lock's own file stays beside `path`, hidden: removing it would let two processes hold two
+    files of one name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        _log.info("waiting for %s, which another process works on", path)
+        lock.acquire(poll_interval=0.2)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process that lives holds the lock of `path`."""
+    lock = _lock(path)
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        with lock.acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock(path: Path) -> FileLock:
+    return FileLock(path.with_name(f".{path.name}.lock"), preserve_lock_file=True)

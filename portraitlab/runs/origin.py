@@ -1,0 +1,69 @@
+"""What made a run: the code, the libraries and the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = (
+    *("torch", "lightning", "diffusers", "transformers", "torchmetrics", "hydra-core", "omegaconf"),
+    *("clean-fid", "numpy"),
+)
+
+
+def origin() -> dict[str, Any]:
+    """Commit, versions and hardware, as plain JSON content."""
+    return {
+        "commit": commit(Path(__file__).parent),
+        "versions": {
+            "portraitlab": version("portraitlab"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in _LIBRARIES},
+        },
+        "machine": machine(),
+    }
+
+
+def commit(folder: Path) -> str | None:
+    """The commit that is checked out where a folder lies, `+changes` where files differ from it.
+
+    None outside of a repository, or where there is no git.
+    """
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{head}+changes" if changed else head
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, and GPUs."""
+    import torch
+
+    cuda = range(torch.cuda.device_count())
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(number) for number in cuda],
+    }
+
+
+def _processor() -> str:
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    ended = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return ended.stdout.strip()

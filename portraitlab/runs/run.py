@@ -1,0 +1,113 @@
+"""Runs and records: a run is one training, a record one scoring of it; both are named by content.
+
+A run's folder is a pure function of the part of the configuration that decides what is trained:
+the same command finds the same folder, in any process and on any day. Inside it
+
+    config.yaml         the resolved configuration
+    origin.json         commit, versions and machine that train it
+    status.json         queued, running (with a heartbeat), done, failed (why) or preempted
+    metrics.jsonl       the losses, a line every so many steps
+    checkpoints/        to go on from
+    model.safetensors   what was trained, once training ended; training.json: how long it took
+    metrics.json        the record; grid.png and samples/ beside it
+    scores/<hash>/      records of the same weights scored otherwise
+    log.txt             messages
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from portraitlab.runs.files import read_json, write_json, write_text
+from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash
+from portraitlab.runs.origin import origin
+
+
+class NoRun(ValueError):
+    """No trained run where one is asked for."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its folder and the hashes of what it trains and how it is scored."""
+
+    folder: Path
+    key: str
+    scoring: str
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], folder: str | None = None) -> Run:
+        """The run that a resolved configuration describes, or the one in `folder`.
+
+        Touches no disk.
+        """
+        key = content_hash(config, TRAINING, without=ONLY_SCORED)
+        names = config["choices"]
+        parts = [names["fusion"], names["cond"], names["net"]]
+        name = "-".join([*parts, f"r{config['refs']}", f"s{config['seed']}", key])
+        own = Path(config["runs"]) / names["system"] / name
+        place = own if folder is None else Path(folder)
+        return cls(place, key, content_hash(config, SCORING))
+
+    @property
+    def weights(self) -> Path:
+        """What was trained; there only when training came to its end."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the states that training can go on from."""
+        return self.folder / "checkpoints"
+
+    @property
+    def losses(self) -> Path:
+        """The losses, one JSON line every so many steps."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def record_folder(self) -> Path:
+        """Where the record of this scoring lies: the run's folder, or below it for a second one."""
+        first = read_json(self.folder / "metrics.json")
+        if first is None or first["scoring"] == self.scoring:
+            return self.folder
+        return self.folder / "scores" / self.scoring
+
+    def record(self) -> dict[str, Any] | None:
+        """The finished record of this run and scoring, if there is one."""
+        return read_json(self.record_folder / "metrics.json")
+
+    def require_weights(self) -> None:
+        """Raises NoRun where nothing was trained."""
+        if not self.weights.is_file():
+            raise NoRun(
+                f"no trained run in {self.folder}: {self.weights.name} is not there; train it "
+                "first with task=train and the same choices, or give a run's folder as "
+                "task.run=FOLDER"
+            )
+
+    def forget(self, task: str) -> None:
+        """Forget what a task would reuse: all of the run before a training, else the record."""
+        if task == "train":
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+        else:
+            (self.record_folder / "metrics.json").unlink(missing_ok=True)
+
+    def describe(self, config: Mapping[str, Any]) -> None:
+        """Write config.yaml and origin.json."""
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        write_json(self.folder / "origin.json", origin())
+
+    def note(self, **facts: Any) -> None:
+        """Write training.json: what is known of the training once it ended."""
+        write_json(self.folder / "training.json", facts)
+
+    def noted(self) -> dict[str, Any]:
+        """What `note` wrote; nothing where nothing was trained."""
+        return read_json(self.folder / "training.json") or {}

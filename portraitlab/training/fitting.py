@@ -1,0 +1,96 @@
+"""Training by Lightning: progress, checkpoints to resume from, and what was trained at the end."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+from torch import Tensor
+
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.data.loader import PortraitData
+from portraitlab.module import PortraitModule
+from portraitlab.parts import Parts
+from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.runs.run import Run
+from portraitlab.runs.status import Status
+from portraitlab.training.checkpoints import Checkpoints
+from portraitlab.training.losses import Losses
+from portraitlab.training.progress import TrainingBar
+from portraitlab.training.stopping import StopAfterStep, StopSignals
+from portraitlab.types import FaceGeometry
+
+_log = logging.getLogger(__name__)
+
+# What Lightning warns of and is meant here: batches are gathers from memory, which worker processes
+# would only copy about; frozen models stay in eval mode; smoke runs end before the first log line.
+_EXPECTED = (
+    ".*does not have many workers.*",
+    ".*in eval mode at the start of training.*",
+    ".*smaller than the logging interval.*",
+    ".*LeafSpec.*is deprecated.*",
+)
+
+
+def fit(
+    config: DictConfig,
+    run: Run,
+    parts: Parts,
+    batches: TrainingBatches,
+    logger: Logger | bool = False,
+    signals: StopSignals | None = None,
+    status: Status | None = None,
+) -> float | None:
+    """Train `parts.model`, going on from the run's latest checkpoint if it has one.
+
+    Returns the seconds of training, None in processes other than the first, which have nothing
+    more to do. signals: what may stop it after a step. status: is told the steps.
+
+    Raises NonFiniteLoss where a loss is no number, Preempted where a signal stopped it.
+    """
+    objective = instantiate(config.objective)
+    module = PortraitModule(
+        parts.model, objective, steps=config.budget.steps, seed=config.seed, **config.optimiser
+    )
+    precision = precision_of(config.trainer)
+    signals = StopSignals() if signals is None else signals
+    checkpoints = Checkpoints(run.checkpoints, config.scale.checkpoint_every)
+    callbacks = [
+        Losses(run.losses, config.trainer.log_every_n_steps),
+        checkpoints,
+        TrainingBar(status),
+        StopAfterStep(signals, checkpoints, _say_stopped),
+    ]
+    with warnings.catch_warnings(), cast_once(module, precision), signals.later():
+        for pattern in _EXPECTED:
+            warnings.filterwarnings("ignore", pattern)
+        trainer: Trainer = instantiate(
+            config.trainer,
+            precision=precision,
+            logger=logger,
+            callbacks=callbacks,
+            enable_checkpointing=False,  # Lightning's own, which takes a damaged file for a sound one
+            default_root_dir=str(run.folder),
+        )
+
+        def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
+            device = parts.device
+            with trainer.precision_plugin.forward_context(), quick_attention(device):
+                return parts.model.control_latents(shape.to(device), target.to(device))
+
+        resumes = checkpoints.resumes
+        trainer.fit(
+            module,
+            PortraitData(batches, encode),
+            ckpt_path=None if resumes is None else str(resumes),
+            weights_only=True,
+        )
+    return checkpoints.seconds if trainer.is_global_zero else None
+
+
+def _say_stopped(step: int) -> None:
+    _log.info("stopped and saved after step %d; the same command goes on from there", step)

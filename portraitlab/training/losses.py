@@ -1,0 +1,55 @@
+"""metrics.jsonl: a training's losses, each logged step once however often it was taken up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from portraitlab.runs.files import write_text
+
+
+class Losses(Callback):
+    """Appends a line every so many steps: the step, the losses and the learning rate.
+
+    A training that goes on from a checkpoint first takes back the lines that came after it.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path = path
+        self.every = every
+        self._rate = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the lines up to the step that training starts from."""
+        if trainer.is_global_zero:
+            kept = [line for line in read_losses(self.path) if line["step"] <= trainer.global_step]
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
+    ) -> None:
+        """Look at the learning rate before the scheduler moves on."""
+        self._rate = optimizer.param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Append one line."""
+        if trainer.is_global_zero and trainer.global_step % self.every == 0:
+            line: dict[str, Any] = {"step": trainer.global_step}
+            line |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+            line["learning_rate"] = self._rate
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def read_losses(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, [] where there is none; a last one cut short is left out."""
+    if not path.is_file():
+        return []
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in whole]

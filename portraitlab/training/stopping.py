@@ -1,0 +1,99 @@
+"""Signals that ask a training to stop: it ends after the step at hand, and saves what it has."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from portraitlab.runs.status import Preempted
+from portraitlab.training.checkpoints import Checkpoints
+
+# Ctrl-C; what kills politely; what submitit has SLURM send before a job's time is up.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+_NAMES = {signal.SIGINT: "Ctrl-C"}
+
+
+class StopSignals:
+    """Turns signals into Preempted inside `with`: at once, or when a `later` block allows it.
+
+    A second Ctrl-C does not wait for the step, unless `patient`: a process of a group is told twice,
+    by the terminal and by the process that watches the group. Signals reach a program's main thread
+    only; elsewhere this changes nothing. The handlers of before come back at the end.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
+        self.patient = patient
+        self.caught: int | None = None
+        self._later = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before = {}
+
+    def install(self) -> None:
+        """Take the signals, also from who took them in between (Lightning takes SIGTERM)."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in SIGNALS:
+                before = signal.signal(signum, self._handle)
+                self._before.setdefault(signum, before)
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """Inside, a signal is only noted in `caught`."""
+        self._later = True
+        try:
+            yield
+        finally:
+            self._later = False
+
+    def stop(self, signum: int) -> None:
+        """Raise Preempted."""
+        raise Preempted(signum, _NAMES.get(signal.Signals(signum), signal.Signals(signum).name))
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        again = self.caught == signum == signal.SIGINT and not self.patient
+        self.caught = signum
+        if again or not self._later:
+            self.stop(signum)
+
+
+class StopAfterStep(Callback):
+    """Ends a training in all its processes after the step in which one of them got a signal.
+
+    said: called with the step that was saved.
+    """
+
+    def __init__(
+        self, signals: StopSignals, checkpoints: Checkpoints, said: Callable[[int], None]
+    ) -> None:
+        self.signals = signals
+        self.checkpoints = checkpoints
+        self.said = said
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals from Lightning, which would broadcast from inside of a handler."""
+        self.signals.install()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Save and raise Preempted where a signal came."""
+        caught = self.signals.caught
+        if trainer.strategy.reduce_boolean_decision(caught is not None, all=False):
+            if trainer.global_step < trainer.max_steps:
+                self.checkpoints.save(trainer)
+                self.said(trainer.global_step)
+            self.signals.stop(signal.SIGTERM if caught is None else caught)
