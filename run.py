@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ def main(config: DictConfig) -> dict[str, Any]:
     """The task's result. A sweep's launcher calls this in jobs that a scheduler starts."""
     from portraitlab.launching.messages import message
     from portraitlab.launching.perform import perform
+    from portraitlab.runs.status import Preempted
 
     settings = HydraConfig.get()
     try:
@@ -34,6 +37,12 @@ def main(config: DictConfig) -> dict[str, Any]:
             refuse_replays(config.trainer, settings.launcher._target_)
             config.group = Path(settings.sweep.dir).name
         return perform(config)
+    except Preempted as stop:
+        print(f"stopped by {stop.name}; the same command goes on", file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         said = message(error)
         if said is None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from portraitlab.launching.sweeping import SweepPlan
 
 
 class LocalLauncher(Launcher):
@@ -32,9 +37,43 @@ class LocalLauncher(Launcher):
 
         places = self.plan.add(job_overrides)
         run_jobs(self.plan, places, self.jobs)
-        returns = []
-        for place in places:
-            outcome = self.plan.jobs[place].outcome()
-            status = JobStatus.FAILED if isinstance(outcome, str) else JobStatus.COMPLETED
-            returns.append(JobReturn(_return_value=outcome, status=status))
-        return returns
+        return _returns(self.plan, places)
+
+
+class SlurmLauncher(BaseSubmititLauncher):
+    """Has a sweep's jobs run by SLURM, one task for each GPU, and waits for them.
+
+    cluster: submitit's name of what runs the jobs. params: submitit's settings.
+    """
+
+    def __init__(self, cluster: str, **params: Any) -> None:
+        super().__init__(**params)
+        self.cluster = cluster
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Take in the sweep."""
+        from portraitlab.launching.sweeping import SweepPlan
+
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.plan = SweepPlan(config, hydra_context)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """The jobs' records, or the messages they ended with."""
+        from portraitlab.launching.slurm import submit
+
+        places = self.plan.add(job_overrides)
+        submit(self, self.plan, places, job_overrides, self.cluster, self.params)
+        return _returns(self.plan, places)
+
+
+def _returns(plan: SweepPlan, places: Sequence[int]) -> list[JobReturn]:
+    returns = []
+    for place in places:
+        outcome = plan.jobs[place].outcome()
+        status = JobStatus.FAILED if isinstance(outcome, str) else JobStatus.COMPLETED
+        returns.append(JobReturn(_return_value=outcome, status=status))
+    return returns

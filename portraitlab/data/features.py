@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from portraitlab.data.store import PhotoStore
 from portraitlab.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.encoder.models import Recogniser
 from portraitlab.fingerprint import content_key, weights_fingerprint
+from portraitlab.runs.lock import locked
 from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry
 
 _BATCH = 64
@@ -119,16 +121,16 @@ def _cached(
     folder: Path, recipe: list[str], compute: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
     path = folder / f"{recipe[0]}-{content_key(recipe)[:24]}.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
-        handle, unfinished = tempfile.mkstemp(dir=folder, prefix="unfinished-")
-        os.close(handle)
-        try:
-            save_file(tensors, unfinished)
-            os.replace(unfinished, path)
-        finally:
-            Path(unfinished).unlink(missing_ok=True)
+    with locked(path) if not path.exists() else nullcontext():
+        if not path.exists():  # another process may have made it meanwhile
+            tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
+            handle, unfinished = tempfile.mkstemp(dir=folder, prefix="unfinished-")
+            os.close(handle)
+            try:
+                save_file(tensors, unfinished)
+                os.replace(unfinished, path)
+            finally:
+                Path(unfinished).unlink(missing_ok=True)
     try:
         return load_file(path)
     except SafetensorError as error:

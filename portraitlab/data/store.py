@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from portraitlab.fingerprint import content_key
+from portraitlab.runs.lock import locked
 from portraitlab.types import FaceCoefficients
 
 FORMAT = 3
@@ -148,30 +150,35 @@ class PhotoStore:
         recipe = {**recipe, "format": FORMAT, "size": size, "view_size": view_size}
         key = content_key(recipe)
         folder = cache / "photos" / key[:24]
-        if not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
-            try:
-                count = _write(unfinished / "photos.arrow", photos)
-                about = {
-                    "format": FORMAT, "key": key, "size": size, "view_size": view_size,
-                    "photos": count, "left_out": left_out, "recipe": recipe,
-                }  # fmt: skip
-                (unfinished / "about.json").write_text(json.dumps(about, indent=1), "utf-8")
-                _publish(unfinished, folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
+        with locked(folder) if not folder.exists() else nullcontext():
+            if not folder.exists():  # another process may have made it meanwhile
+                _make(
+                    folder,
+                    {
+                        "key": key,
+                        "format": FORMAT,
+                        "size": size,
+                        "view_size": view_size,
+                        "recipe": recipe,
+                    },
+                    photos,
+                    left_out,
+                )
         return cls(folder)
 
 
-def _publish(unfinished: Path, folder: Path) -> None:
-    """Give a finished folder its name, at once."""
+def _make(
+    folder: Path, about: dict[str, Any], photos: Iterable[StoredPhoto], left_out: list[str]
+) -> None:
+    """Make a store, which takes its name when it is whole."""
+    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
     try:
+        count = _write(unfinished / "photos.arrow", photos)
+        about = {**about, "photos": count, "left_out": left_out}
+        (unfinished / "about.json").write_text(json.dumps(about, indent=1), "utf-8")
         os.rename(unfinished, folder)
-    except OSError:
-        # Another process may have made the same store meanwhile: theirs is as good as ours.
-        if not folder.exists():
-            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write(path: Path, photos: Iterable[StoredPhoto]) -> int:

@@ -6,6 +6,7 @@ the sweep, and lets the group hang where one process fails alone.
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from portraitlab.launching.console import console_logging
 from portraitlab.launching.messages import message
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, write_status
@@ -43,16 +45,18 @@ def perform_in_group(settings: dict[str, Any], run: Run, devices: int) -> dict[s
         monitor_interval=0.1,
         start_method="spawn",
     )
+    # Its agent prints the traceback of each process; one message is said, and status.json has all.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         results = elastic_launch(launch, _rank)(settings)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        said = failure.message
+        said, trace = failure.message, str(error)
         if isinstance(said, dict):
-            said = said["message"]
-        reason = f"process {rank} of {devices}: {said}"
+            said, trace = said["message"], said["extraInfo"]["py_callstack"]
+        reason = f"process {rank} of {devices}: {said.removeprefix('ValueError: ')}"
         # The process that keeps the status was stopped, or died without a word.
-        write_status(run.folder, "failed", error=reason, traceback=str(error))
+        write_status(run.folder, "failed", error=reason, traceback=trace)
         raise GroupFailed(reason) from error
     except SignalException as error:
         raise Preempted(int(error.sigval), error.sigval.name) from error
@@ -63,6 +67,7 @@ def perform_in_group(settings: dict[str, Any], run: Run, devices: int) -> dict[s
 def _rank(settings: dict[str, Any]) -> dict[str, Any]:
     import torch
 
+    console_logging()
     if settings["trainer"]["accelerator"] == "cpu":
         # Threads of all processes together are as many as there are cores.
         cores = len(os.sched_getaffinity(0))

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from portraitlab.launching.console import console_logging
 from portraitlab.launching.share import Share, shares
 from portraitlab.launching.sweeping import SweepPlan
 from portraitlab.launching.watching import SweepView
@@ -139,7 +140,10 @@ def _end(plan: SweepPlan, job: _Running) -> None:
         with locked(run.folder):
             status = read_status(run.folder)
             if status is not None and status["state"] == "running":
-                write_status(run.folder, "failed", **{**status, "error": error})
+                place = {
+                    name: status[name] for name in ("doing", "step", "steps") if name in status
+                }
+                write_status(run.folder, "failed", error=error, **place)
     plan.jobs[job.place] = replace(plan.jobs[job.place], error=error)
     plan.sweep.write()
     plan.sweep.write_table()
@@ -165,10 +169,12 @@ def _work(settings: dict[str, Any], share: Share, log: Path | None, says: Connec
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-    _console_logging()
+    console_logging()
     try:
         share.take()
         perform(OmegaConf.create(settings))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         said = message(error)
         if said is None:
@@ -183,15 +189,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _console_logging() -> None:
-    """The program's messages on the screen, as Hydra sets them up in its own process."""
-    import logging
-
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setLevel(logging.INFO)
-    logging.basicConfig(format="%(message)s", handlers=[handler], level=logging.WARNING)
-    logging.getLogger("portraitlab").setLevel(logging.DEBUG)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(f"{name}.utilities.rank_zero").setLevel(logging.WARNING)

@@ -25,8 +25,8 @@ class SweepView:
         self.show = show
         self.console = Console()
         self.bars = Progress(
-            TextColumn("{task.description}"),
-            TextColumn("{task.fields[doing]}"),
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[doing]}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
@@ -51,7 +51,7 @@ class SweepView:
         if self.show:
             self.bars.update(self._tasks[place], doing="starts")
         else:
-            self.console.print(self._title(place), style="bold", highlight=False)
+            self.console.print(self._title(place), style="bold", highlight=False, markup=False)
 
     def update(self, running: list[int]) -> None:
         """Read what the running jobs do."""
@@ -76,6 +76,7 @@ class SweepView:
         self.bars.update(task, doing=doing, total=total, completed=total)
 
     def _title(self, place: int) -> str:
-        overrides = self.plan.jobs[place].overrides.items()
-        names = " ".join(f"{name}={value}" for name, value in overrides)
+        overrides = self.plan.jobs[place].overrides
+        swept = self.plan.sweep.swept()
+        names = " ".join(f"{name}={overrides[name]}" for name in swept if name in overrides)
         return f"[{place + 1}/{len(self.plan.jobs)}] {names}"

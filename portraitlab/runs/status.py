@@ -101,7 +101,7 @@ class Status:
 def write_status(folder: Path, state: State, **details: Any) -> None:
     """Write a run's status.json with the time of writing, the heartbeat of a run that runs."""
     written = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(folder / "status.json", {**details, "state": state, "written": written})
+    write_json(folder / "status.json", {"state": state, **details, "written": written})
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:

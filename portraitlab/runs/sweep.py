@@ -17,7 +17,7 @@ from typing import Any
 from portraitlab.runs.files import DamagedFile, read_json, write_json, write_text
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import read_status
-from portraitlab.tables.scores import sweep_table
+from portraitlab.tables.scores import sweep_table, swept_names
 from portraitlab.tables.table import Table
 
 # Settings of a command that change how its jobs are run and kept, and not what they are.
@@ -88,6 +88,10 @@ class Sweep:
             for job in self.jobs
         ]
         write_json(self.folder / "sweep.json", {"jobs": jobs})
+
+    def swept(self) -> list[str]:
+        """Names of the settings that vary between the jobs, all where none does."""
+        return swept_names([job.overrides for job in self.jobs])
 
     def table(self) -> Table:
         """What was swept, then the figures of each job, or why there are none."""

@@ -23,7 +23,7 @@ def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table
 
     rows: each job's overrides, and its record or the message it ended with.
     """
-    swept = _swept([overrides for overrides, _ in rows])
+    swept = swept_names([overrides for overrides, _ in rows])
     records = [result for _, result in rows if not isinstance(result, str)]
     columns = headings(records)
     names = list(records[0]["metrics"]) if records else []
@@ -48,7 +48,8 @@ def faceless_note(record: Record) -> str:
     return f"{record['faceless']} of {record['images']} generated images hold no face"
 
 
-def _swept(overrides: Sequence[Mapping[str, str]]) -> list[str]:
+def swept_names(overrides: Sequence[Mapping[str, str]]) -> list[str]:
+    """Names of the settings that vary between jobs, or of all where none does."""
     names = list(dict.fromkeys(name for each in overrides for name in each))
     varying = [name for name in names if len({each.get(name) for each in overrides}) > 1]
     return varying or names or ["run"]

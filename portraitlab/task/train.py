@@ -14,7 +14,7 @@ from portraitlab.data.batches import TrainingBatches
 from portraitlab.launching.devices import is_rank
 from portraitlab.loggers import close, mirror, written_log
 from portraitlab.precision import precision_of
-from portraitlab.processes import process_rank
+from portraitlab.processes import process_count, process_rank
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
@@ -91,7 +91,10 @@ def train_and_score(
             if status is None or seconds is None:
                 return {}
             bench.save(
-                run, training_seconds=round(seconds, 1), precision=precision_of(config.trainer)
+                run,
+                training_seconds=round(seconds, 1),
+                precision=precision_of(config.trainer),
+                processes=process_count(),
             )
         if status is None:
             return {}

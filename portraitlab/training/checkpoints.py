@@ -68,7 +68,8 @@ class Checkpoints(Callback):
             if trainer.is_global_zero:
                 self._name(half, trainer.global_step)
         finally:
-            half.unlink(missing_ok=True)
+            if trainer.is_global_zero:
+                half.unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, float]:
         """The seconds until now: part of every checkpoint."""

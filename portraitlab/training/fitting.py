@@ -7,6 +7,7 @@ import warnings
 
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
@@ -73,8 +74,9 @@ def fit(
             precision=precision,
             logger=logger,
             callbacks=callbacks,
-            enable_checkpointing=False,  # Lightning's own, which takes a damaged file for a sound one
+            enable_checkpointing=False,  # Lightning's takes a damaged file for a sound one
             default_root_dir=str(run.folder),
+            plugins=[_requeued_by_submitit()] if SLURMEnvironment.detect() else None,
         )
 
         def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
@@ -90,6 +92,11 @@ def fit(
             weights_only=True,
         )
     return checkpoints.seconds if trainer.is_global_zero else None
+
+
+def _requeued_by_submitit() -> SLURMEnvironment:
+    # Two owners of requeueing would queue a job twice.
+    return SLURMEnvironment(auto_requeue=False)
 
 
 def _say_stopped(step: int) -> None:

@@ -23,9 +23,9 @@ _NAMES = {signal.SIGINT: "Ctrl-C"}
 class StopSignals:
     """Turns signals into Preempted inside `with`: at once, or when a `later` block allows it.
 
-    A second Ctrl-C does not wait for the step, unless `patient`: a process of a group is told twice,
-    by the terminal and by the process that watches the group. Signals reach a program's main thread
-    only; elsewhere this changes nothing. The handlers of before come back at the end.
+    A second Ctrl-C does not wait for the step, unless `patient`: a process of a group is told
+    twice, by the terminal and by the process that watches the group. Signals reach a program's
+    main thread only; elsewhere this changes nothing. The handlers of before come back at the end.
     """
 
     def __init__(self, patient: bool = False) -> None:

@@ -59,7 +59,14 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["task=score"], ["no trained run", "task=train"]),
         (["task=sample", "task.run=nowhere"], ["nowhere", "task.run=FOLDER"]),
         (["task=sample", "task.count=0"], ["task.count=0"]),
-        (["-m", "trainer.devices=2,3"], ["trainer.devices=2 with -m", "trainer.devices=1"]),
+        (
+            ["-m", "trainer.devices=2,3", "hydra/launcher=basic"],
+            ["trainer.devices=2 with -m", "launcher=local"],
+        ),
+        (["-m", "refs=1,2", "jobs=0"], ["jobs=0", "jobs=NUMBER"]),
+        (["-m", "refs=1,2", "jobs=500"], ["jobs=500", "cores"]),
+        (["-m", "fusion=refiner,nothing"], ["fusion/nothing", "concat"]),
+        (["-m", "fusion=refiner,concat", "fusion.layers=3"], ["layers", "not in 'fusion"]),
         (["-m", "fusion=glob(nothing*)"], ["this sweep has no job", "fusion=refiner,concat"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
@@ -83,15 +90,16 @@ def test_a_gpu_that_is_not_there(main) -> None:
     assert "trainer=cpu" in said
 
 
+@pytest.mark.fault("a loss that is not a number", "that run, with a message")
 def test_a_nan_loss_loses_nothing_finished(main, tmp_path: Path) -> None:
     code, _ = main()
     assert code == 0
-    (finished,) = (tmp_path / "runs" / "hifi_portrait").iterdir()
+    (finished,) = (tmp_path / "runs" / "hifi_portrait").glob("*/")
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     code, said = main("optimiser.learning_rate=1e38")
     assert code == 1
     assert "not finite" in said
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
-    failed = [each for each in finished.parent.iterdir() if each != finished]
+    failed = [each for each in finished.parent.glob("*/") if each != finished]
     assert '"failed"' in (failed[0] / "status.json").read_text()
     assert not (failed[0] / "metrics.json").exists()

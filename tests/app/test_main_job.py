@@ -14,6 +14,8 @@ from offline import records, values
 from omegaconf import OmegaConf
 from PIL import Image
 
+from portraitlab.training.losses import read_losses
+
 pytestmark = pytest.mark.slow
 
 METRICS = ["sim_f", "clip_f", "exp", "pose", "fid", "clip_t"]
@@ -63,11 +65,17 @@ def test_the_record_holds_every_figure_and_how_it_was_taken(folder: Path) -> Non
 
 
 def test_the_run_folder_is_whole(folder: Path) -> None:
-    assert read(folder / "status.json") == {"state": "finished"}
+    assert read(folder / "status.json")["state"] == "done"
     assert OmegaConf.load(folder / "config.yaml").choices.cond == "landmarks"
-    assert "step 4: train/loss" in (folder / "log.txt").read_text()
+    assert [line["step"] for line in read_losses(folder / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert read(folder / "origin.json")["versions"]["torch"]
     assert Image.open(folder / "grid.png").size == (7 * 132 + 4, 3 * 132 + 22)
-    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert [path.name[:12] for path in sorted((folder / "checkpoints").glob("*"))] == [
+        *("step-000002-", "step-000004-"),
+    ]
+    people = sorted((folder / "samples").iterdir())
+    assert len(people) == 3
+    assert len(list(people[0].glob("*.png"))) == 7
     assert (folder / "model.safetensors").is_file()
 
 
@@ -96,6 +104,7 @@ def test_wandb_is_written_offline_and_stays_in_the_run_folder(folder: Path) -> N
     assert Image.open(path.parent / "files" / picture).size[0] == 7 * 132 + 4
 
 
+@pytest.mark.fault("W&B is not reached", "nothing: it is logged offline")
 def test_with_a_key_but_no_connection_wandb_is_written_offline(
     cache: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -135,7 +144,7 @@ def test_a_trained_run_is_scored_otherwise_and_sampled(
     assert read(folder / "metrics.json") == first
     sampled = run_py("task=sample", "task.count=2", *places, home=home)
     assert sampled.returncode == 0, sampled.stderr
-    pictures = sorted((folder / "samples").glob("*/*.png"))
+    pictures = sorted((folder / "portraits").glob("*/*.png"))
     assert [path.name[:4] for path in pictures] == ["0000", "0001", "grid"]
     assert Image.open(pictures[0]).size == (64, 64)
 
@@ -162,9 +171,10 @@ def test_the_sweep_ends_with_one_table(folder: Path, cache: Path, home: Path, ru
         assert "| " + " | ".join(row) + " |" in markdown
     table = sweep.stdout.split("run: ")[-1]
     assert all(name in table for name in ("refiner", "concat", "keypoints", *BOUNDS))
-    assert len(list((runs / "hifi_portrait").iterdir())) == 4
+    assert len(list((runs / "hifi_portrait").glob("*/"))) == 4
 
 
+@pytest.mark.fault("a job of a sweep fails", "that job, with a message")
 def test_a_failing_job_costs_the_sweep_no_other(cache: Path, home: Path, tmp_path: Path) -> None:
     sweep = run_py(
         *("-m", "optimiser.learning_rate=1e38,0.002", "scale=smoke", "logger=none"),
@@ -179,4 +189,4 @@ def test_a_failing_job_costs_the_sweep_no_other(cache: Path, home: Path, tmp_pat
     assert "±" in rows[2][-1]
     assert "1e+38 failed: The loss is not finite at step" in sweep.stdout
     states = [read(path)["state"] for path in tmp_path.glob("hifi_portrait/*/status.json")]
-    assert sorted(states) == ["failed", "finished"]
+    assert sorted(states) == ["done", "failed"]

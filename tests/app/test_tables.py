@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from portraitlab.sweeps import refuse_many_devices
 
 from portraitlab.pictures import grid, save, to_image
 from portraitlab.runs.files import write_json
@@ -160,20 +159,6 @@ def test_the_hash_follows_content_not_order() -> None:
     assert content_hash(left, ("a.x",)) != content_hash(right, ("a.y",))
 
 
-def test_a_failure_is_written_down_and_raised(tmp_path: Path) -> None:
-    run = run_in(tmp_path)
-    with run.watched("training"):
-        assert json.loads((run.folder / "status.json").read_text())["state"] == "training"
-    with pytest.raises(ValueError, match="broken"), run.watched("training"):
-        raise ValueError("broken")
-    status = json.loads((run.folder / "status.json").read_text())
-    assert (status["state"], status["error"]) == ("failed", "broken")
-    assert "Traceback" in status["traceback"]
-    with pytest.raises(KeyboardInterrupt), run.watched("training"):
-        raise KeyboardInterrupt
-    assert json.loads((run.folder / "status.json").read_text())["state"] == "stopped"
-
-
 def test_nothing_half_written_is_left_or_taken(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     write_json(path, {"value": 1})
@@ -185,14 +170,6 @@ def test_nothing_half_written_is_left_or_taken(tmp_path: Path) -> None:
 
 def test_scoring_what_was_never_trained_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NoRun, match=r"no trained run in .*model.safetensors.*task=train"):
-        trained_run({**SETTINGS, "runs": str(tmp_path)}, None)
+        run_in(tmp_path).require_weights()
     with pytest.raises(NoRun, match=r"no trained run in .*nowhere"):
-        trained_run({**SETTINGS, "runs": str(tmp_path)}, str(tmp_path / "nowhere"))
-
-
-def test_many_devices_are_refused_in_a_sweep() -> None:
-    basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-    with pytest.raises(ValueError, match=r"trainer.devices=2 with -m.*trainer.devices=1"):
-        refuse_many_devices(2, basic)
-    refuse_many_devices(1, basic)
-    refuse_many_devices(2, "hydra_plugins.submitit.SlurmLauncher")
+        Run.of({**SETTINGS, "runs": str(tmp_path)}, "nowhere").require_weights()

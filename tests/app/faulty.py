@@ -1,0 +1,72 @@
+"""Faults for jobs that are otherwise real: put in the place of a logger, which no key depends on.
+
+Each is called as every choice of `logger` is, before a training begins.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.loggers import CSVLogger
+
+from portraitlab.processes import process_rank
+
+
+def crash_at_seed_1(settings: Mapping[str, Any], **_: Any) -> Literal[False]:
+    """The process dies without a word, as by a fault of a library."""
+    if settings["seed"] == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return False
+
+
+def leak_at_seed_0(settings: Mapping[str, Any], folder: Path, **_: Any) -> Literal[False]:
+    """The process is left in a state that no other job should meet, with a W&B run that is live."""
+    if settings["seed"] == 0:
+        import wandb
+
+        wandb.init(mode="offline", dir=folder, id="leaked", settings=wandb.Settings(silent=True))
+        torch.set_default_dtype(torch.float64)
+        torch.manual_seed(7)
+        os.environ["PORTRAITLAB_LEAK"] = "1"
+    else:
+        import wandb
+
+        assert wandb.run is None, "a W&B run of another job is live"
+        assert torch.get_default_dtype() is torch.float32
+        assert "PORTRAITLAB_LEAK" not in os.environ
+    return False
+
+
+class FailingLogger(CSVLogger):
+    """Fails in the second step, in the first process only, which alone logs."""
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Fail from the second step on."""
+        if step:
+            raise RuntimeError("the first process failed alone")
+
+
+def fail_in_first(
+    settings: Mapping[str, Any], folder: Path, **_: Any
+) -> FailingLogger | Literal[False]:
+    """The first process of a group fails in a step; the others wait for its gradients."""
+    return FailingLogger(folder) if settings["seed"] == 0 else False
+
+
+def fail_in_second(settings: Mapping[str, Any], **_: Any) -> Literal[False]:
+    """The second process of a group fails before the first step."""
+    if settings["seed"] == 0 and process_rank() == 1:
+        raise RuntimeError("the second process failed alone")
+    return False
+
+
+def told_threads(folder: Path, **_: Any) -> Literal[False]:
+    """Leaves the number of threads that torch computes with, and the cores it may use."""
+    cores = len(os.sched_getaffinity(0))
+    (folder / "threads.txt").write_text(f"{torch.get_num_threads()} {cores}")
+    return False
