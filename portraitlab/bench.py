@@ -54,7 +54,7 @@ class Bench:
         data: PhotoSource = instantiate(config.data)
         photos = data.score_photos(parts.frozen)
         select = instantiate(config.select)
-        scoring = data.scoring_set(photos, refs=config.refs, select=select)
+        scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
         return cls(config, parts, data, photos, scoring, sampler, judge, metrics)
 
     def save(self, run: Run, **facts: Any) -> None:
@@ -90,7 +90,8 @@ class Bench:
         save_each(shown, folder / "samples")
         choices = {str(name): choice for name, choice in self.config.choices.items()}
         record = {"key": run.key, "scoring": run.scoring, **choices}
-        record |= {"refs": self.config.refs, "seed": self.config.seed}
+        record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
+        record |= {"seed": self.config.seed}
         record |= {"steps": self.config.budget.steps, **figures}
         record |= {"origin": origin()}
         # Last, since a record says that all before it is done.

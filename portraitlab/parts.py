@@ -55,6 +55,7 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
 def check_numbers(config: DictConfig) -> None:
     """ValueError where a number that a user sweeps is none, or out of range."""
     _check_whole("refs", config.refs, 1, 6)
+    _check_whole("score_refs", config.score_refs, 1, 6)
     _check_whole("seed", config.seed, 0, 2**32 - 1)
     _check_whole("batch_size", config.batch_size, 1, 2**16)
     _check_whole("budget.steps", config.budget.steps, 1, 2**31)

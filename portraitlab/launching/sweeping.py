@@ -118,5 +118,6 @@ class SweepEnd(Callback):
         sweep.write_table()
         sweep.table().show()
         print(f"sweep: {folder / 'sweep.md'}")
+        print(f"a page of it: portraitlab report {folder}")
         if any(isinstance(job.outcome(), str) for job in sweep.jobs):
             raise SystemExit(1)

@@ -22,7 +22,7 @@ ONLY_SCORED = tuple(
     for name in ("score_identities", "score_photos", "split", "targets", "judges", "noise_seeds")
 )
 # What decides, beside the weights, which figures come out.
-SCORING = ("data", "refs", "select", "sampler", "metrics", "judge")
+SCORING = ("data", "score_refs", "select", "sampler", "metrics", "judge")
 # Where things lie and how many processes make them changes no figure.
 PLACES = ("cache", "workers")
 

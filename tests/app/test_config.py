@@ -22,7 +22,7 @@ NEEDS = {
     ("net", "adapter"): ["cond=none"],
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers.
-NO_FOLDER = {"backbone", "trainer", "logger", "system", "scale", "budget"}
+NO_FOLDER = {"backbone", "trainer", "logger", "system", "scale", "budget", "launcher"}
 
 
 @pytest.mark.parametrize(("group", "choice"), choices())
@@ -42,6 +42,7 @@ def test_every_choice_composes_and_resolves(
 # scale, the budget and the names of the choices act through what refers to them.
 UNTRAINED = re.compile(
     r"(scale|budget|choices|sampler|metrics|judge|select|logger|task|runs|cache|group|fresh)\b|"
+    r"(score_refs|jobs)$|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|judges|noise_seeds)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)"
 )

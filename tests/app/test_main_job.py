@@ -135,11 +135,11 @@ def test_a_trained_run_is_scored_otherwise_and_sampled(
     folder: Path, cache: Path, home: Path, runs: Path
 ) -> None:
     first = read(folder / "metrics.json")
-    places = (f"runs={runs}", f"cache={cache}", "scale=smoke", f"task.run={folder}")
-    scored = run_py("task=score", "refs=1", "metrics=[sim_f]", *places, home=home)
+    places = (f"runs={runs}", f"cache={cache}", "scale=smoke")
+    scored = run_py("task=score", "score_refs=1", "metrics=[sim_f]", *places, home=home)
     assert scored.returncode == 0, scored.stderr
     (record,) = (folder / "scores").glob("*/metrics.json")
-    assert read(record)["refs"] == 1
+    assert (read(record)["refs"], read(record)["score_refs"]) == (4, 1)
     assert list(read(record)["metrics"]) == ["sim_f"]
     assert read(folder / "metrics.json") == first
     sampled = run_py("task=sample", "task.count=2", *places, home=home)
@@ -156,7 +156,7 @@ def test_the_sweep_ends_with_one_table(folder: Path, cache: Path, home: Path, ru
         home=home,
     )
     assert sweep.returncode == 0, sweep.stderr
-    path = Path(sweep.stdout.split("sweep: ")[1].strip())
+    path = Path(sweep.stdout.split("sweep: ")[1].splitlines()[0])
     rows = list(csv.reader((path.parent / "sweep.csv").read_text().splitlines()))
     assert rows[0][:2] == ["fusion", "cond"]
     assert [row[:2] for row in rows[1:5]] == [

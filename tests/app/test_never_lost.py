@@ -343,6 +343,6 @@ def test_damaged_weights_are_never_scored(tmp_path: Path, cache: Path, home: Pat
     content = bytearray(weights.read_bytes())
     content[-100] ^= 1
     weights.write_bytes(content)
-    ended = run_py("task=score", "refs=2", *command, home=home)
+    ended = run_py("task=score", "score_refs=2", *command, home=home)
     assert ended.returncode == 1
     assert "are damaged; train them again with fresh=true" in ended.stderr

@@ -110,6 +110,7 @@ SETTINGS = {
     "data": {"_target_": "data", "cache": "here", "workers": 2},
     "trainer": {"max_steps": 3, "gradient_clip_val": 1.0, "precision": "32-true", "devices": 1},
     "refs": 4,
+    "score_refs": 4,
     "seed": 0,
     "batch_size": 2,
     "prompt_dropout": 0.1,

@@ -1,0 +1,135 @@
+"""The parts of launching: messages, shares of a machine, devices, stop signals, checkpoints."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.errors import InstantiationException
+
+from portraitlab.launching.devices import device_count
+from portraitlab.launching.messages import message
+from portraitlab.launching.share import Share, shares
+from portraitlab.launching.slurm import tasks
+from portraitlab.launching.sweeping import refuse_replays
+from portraitlab.runs.status import Preempted
+from portraitlab.training.checkpoints import latest
+from portraitlab.training.losses import read_losses
+from portraitlab.training.stopping import StopSignals
+
+CPU: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "num_nodes": 1}
+
+
+def test_what_the_user_can_mend_has_a_message_and_a_bug_has_none() -> None:
+    assert message(ValueError("refs=9")) == "refs=9"
+    wrapped = InstantiationException("Error in call to target")
+    wrapped.__cause__ = ValueError("refs=9")
+    assert message(wrapped) == "refs=9"
+    full = OSError(errno.ENOSPC, "No space left on device", "runs")
+    assert "'runs': free space there; the same command goes on" in str(message(full))
+    denied = message(PermissionError(errno.EACCES, "Permission denied", "runs"))
+    assert "runs=FOLDER" in str(denied)
+    assert message(FileNotFoundError(errno.ENOENT, "No such file", "x")) is not None
+    assert message(RuntimeError("shapes differ")) is None
+    assert message(KeyError("name")) is None
+
+
+def test_torch_s_memory_error_has_a_remedy() -> None:
+    import torch
+
+    assert "batch_size" in str(message(torch.OutOfMemoryError("CUDA out of memory.")))
+
+
+def test_shares_are_disjoint_and_no_larger_than_the_machine() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    assert shares(1, [CPU]) == [Share()]
+    many = shares(len(cores), [CPU])
+    taken = [core for share in many for core in share.cores or ()]
+    assert taken == cores
+    for jobs in (0, len(cores) + 1, "two", True):
+        with pytest.raises(ValueError, match=f"jobs={jobs}"):
+            shares(jobs, [CPU])  # type: ignore[arg-type]
+
+
+def test_devices_are_counted_as_the_trainer_says() -> None:
+    assert device_count(CPU) == 1
+    assert device_count({**CPU, "devices": 3}) == 3
+    assert device_count({**CPU, "devices": [0, 2]}) == 2
+    assert device_count({**CPU, "devices": "auto"}) == 1
+    assert device_count({"accelerator": "auto", "devices": "auto"}) >= 1
+
+
+def test_slurm_gets_a_task_for_each_gpu() -> None:
+    gpu = {"accelerator": "auto", "devices": 8, "num_nodes": 2}
+    assert tasks([gpu, gpu]) == {"nodes": 2, "tasks_per_node": 8, "gpus_per_node": 8}
+    assert tasks([CPU]) == {"nodes": 1, "tasks_per_node": 1}
+    with pytest.raises(ValueError, match="2 kinds of devices"):
+        tasks([gpu, CPU])
+    with pytest.raises(ValueError, match=r"trainer\.devices=auto .*trainer\.devices=NUMBER"):
+        tasks([{**gpu, "devices": "auto"}])
+
+
+def test_replays_are_refused() -> None:
+    basic = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+    ours = "hydra_plugins.portraitlab_launchers.SlurmLauncher"
+    two = {**CPU, "devices": 2}
+    with pytest.raises(ValueError, match=r"trainer\.devices=2 with -m.*launcher=local"):
+        refuse_replays(two, basic)
+    refuse_replays(CPU, basic)
+    refuse_replays(two, ours)
+
+
+def test_signals_wait_for_the_step_only_where_they_may() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with StopSignals() as signals:
+        with pytest.raises(Preempted) as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.value.code == 143
+        with signals.later():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert signals.caught == signal.SIGUSR2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_second_ctrl_c_is_impatient_but_in_a_group(patient: bool) -> None:
+    with StopSignals(patient) as signals, signals.later():
+        os.kill(os.getpid(), signal.SIGINT)
+        if patient:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signals.caught == signal.SIGINT
+        else:
+            with pytest.raises(Preempted, match="130"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_latest_checkpoint_is_the_latest_sound_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import hashlib
+
+    def write(step: int, content: bytes, named: bytes | None = None) -> Path:
+        digest = hashlib.sha256(content if named is None else named).hexdigest()[:16]
+        path = tmp_path / f"step-{step:06d}-{digest}.ckpt"
+        path.write_bytes(content)
+        return path
+
+    assert latest(tmp_path) is None
+    assert latest(tmp_path / "none") is None
+    sound = write(8, b"eight")
+    damaged = write(12, b"twelv", named=b"twelve")
+    (tmp_path / "other.ckpt").write_bytes(b"")
+    assert latest(tmp_path) == sound
+    assert f"{damaged} is damaged" in caplog.text
+
+
+def test_a_line_of_losses_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    assert read_losses(path) == []
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert read_losses(path) == [{"step": 1}, {"step": 2}]
