@@ -9,7 +9,6 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,14 +17,10 @@ from portraitlab.runs.sweep import sweep_name
 OmegaConf.register_new_resolver("sweep_name", sweep_name)
 
 
-class UserError(CompactHydraException):
-    """What the user can mend: Hydra prints its message alone and exits with code 1."""
-
-
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> dict[str, Any]:
     """The task's result. A sweep's launcher calls this in jobs that a scheduler starts."""
-    from portraitlab.launching.messages import message
+    from portraitlab.launching.messages import UserError, message
     from portraitlab.launching.perform import perform
     from portraitlab.runs.status import Preempted
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -27,7 +28,8 @@ class LocalLauncher(Launcher):
         """Take in the sweep."""
         from portraitlab.launching.sweeping import SweepPlan
 
-        self.plan = SweepPlan(config, hydra_context)
+        with _messages():
+            self.plan = SweepPlan(config, hydra_context)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -35,8 +37,9 @@ class LocalLauncher(Launcher):
         """The jobs' records, or the messages they ended with."""
         from portraitlab.launching.local import run_jobs
 
-        places = self.plan.add(job_overrides)
-        run_jobs(self.plan, places, self.jobs)
+        with _messages():
+            places = self.plan.add(job_overrides)
+            run_jobs(self.plan, places, self.jobs)
         return _returns(self.plan, places)
 
 
@@ -57,7 +60,8 @@ class SlurmLauncher(BaseSubmititLauncher):
         from portraitlab.launching.sweeping import SweepPlan
 
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.plan = SweepPlan(config, hydra_context)
+        with _messages():
+            self.plan = SweepPlan(config, hydra_context)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -65,15 +69,29 @@ class SlurmLauncher(BaseSubmititLauncher):
         """The jobs' records, or the messages they ended with."""
         from portraitlab.launching.slurm import submit
 
-        places = self.plan.add(job_overrides)
-        submit(self, self.plan, places, job_overrides, self.cluster, self.params)
+        with _messages():
+            places = self.plan.add(job_overrides)
+            submit(self, self.plan, places, job_overrides, self.cluster, self.params)
         return _returns(self.plan, places)
 
 
+@contextmanager
+def _messages() -> Iterator[None]:
+    """What the user can mend ends the command with its message."""
+    from portraitlab.launching.messages import UserError, message
+
+    try:
+        yield
+    except Exception as error:
+        said = message(error)
+        if said is None:
+            raise
+        raise UserError(said) from error
+
+
 def _returns(plan: SweepPlan, places: Sequence[int]) -> list[JobReturn]:
-    returns = []
-    for place in places:
-        outcome = plan.jobs[place].outcome()
-        status = JobStatus.FAILED if isinstance(outcome, str) else JobStatus.COMPLETED
-        returns.append(JobReturn(_return_value=outcome, status=status))
-    return returns
+    # All as completed: Hydra would end the sweep with the first failure, before its table.
+    return [
+        JobReturn(_return_value=plan.jobs[place].outcome(), status=JobStatus.COMPLETED)
+        for place in places
+    ]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import errno
+import re
 
-from hydra.errors import InstantiationException
+from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
+
+
+class UserError(CompactHydraException):
+    """What the user can mend: Hydra prints its message alone and exits with code 1."""
+
 
 _REMEDIES = {
     errno.ENOSPC: "free space there; the same command goes on from what is saved",
@@ -25,6 +31,10 @@ def message(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError):
         remedy = _REMEDIES.get(error.errno or 0)
+        return str(error) if remedy is None else f"{error}: {remedy}"
+    if type(error).__name__ == "SafetensorError":  # with the system's error only in its text
+        number = re.search(r"os error (\d+)", str(error))
+        remedy = _REMEDIES.get(int(number[1])) if number else None
         return str(error) if remedy is None else f"{error}: {remedy}"
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
         return f"{error} Lower batch_size or scale.score_batch_size."

@@ -79,8 +79,8 @@ def submit(
             ended = each.results()[0]
             failed = ended.status is not JobStatus.COMPLETED
             error = str(ended._return_value) if failed else None
-        except submitit.core.utils.UncompletedJobError as unfinished:  # killed, or never run
-            error = str(unfinished).splitlines()[0]
+        except submitit.core.utils.UncompletedJobError:  # killed, or never run
+            error = f"{each.state} as {cluster} says; the job's output lies in {each.paths.folder}"
         except submitit.core.utils.FailedJobError as crashed:
             error = str(crashed).strip().splitlines()[-1]
         plan.jobs[place] = replace(plan.jobs[place], error=error)

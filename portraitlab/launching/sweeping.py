@@ -21,15 +21,22 @@ from portraitlab.runs.run import Run
 from portraitlab.runs.status import write_status
 from portraitlab.runs.sweep import Sweep, SweepJob
 
+_REPLAYED = (
+    "every process of a job would run the whole sweep again; use launcher=local, which starts a "
+    "group of processes for each job, or launcher=slurm"
+)
+
 
 class SweepPlan:
     """The jobs of a sweep, resolved before any of them starts.
 
     folder: of the sweep. jobs and settings: of each job, in the sweep's order; more are added
-    where Hydra launches a long sweep in parts.
+    where Hydra launches a long sweep in parts. Raises ValueError under torchrun.
     """
 
     def __init__(self, config: DictConfig, context: HydraContext) -> None:
+        if os.environ.get("TORCHELASTIC_RUN_ID"):
+            raise ValueError(f"-m under torchrun: {_REPLAYED}")
         self.folder = Path(config.hydra.sweep.dir)
         self.jobs: list[SweepJob] = []
         self.settings: list[dict[str, Any]] = []
@@ -87,12 +94,9 @@ def refuse_replays(trainer: Mapping[str, Any], launcher: str) -> None:
 
     trainer: a job's settings. launcher: the class that started this process.
     """
-    devices = device_count(trainer)
-    if os.environ.get("TORCHELASTIC_RUN_ID") or (devices > 1 and "portraitlab" not in launcher):
+    if device_count(trainer) > 1 and "portraitlab" not in launcher:
         raise ValueError(
-            f"trainer.devices={trainer['devices']} with -m under {launcher or 'torchrun'}: every "
-            "process of a job would run the whole sweep again; use launcher=local, which starts a "
-            "group of processes for each job, or launcher=slurm"
+            f"trainer.devices={trainer['devices']} with -m under {launcher}: {_REPLAYED}"
         )
 
 

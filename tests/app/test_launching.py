@@ -197,24 +197,6 @@ def test_the_sbatch_file_asks_for_a_task_for_each_gpu(
     assert all("NODE_FAIL" in str(job.outcome()) for job in sweep_in(tmp_path).jobs)
 
 
-@pytest.mark.fault("a scheduler's time limit in the midst of a training", "nothing", times=2)
-def test_submitit_queues_a_training_again_that_its_time_limit_stopped(
-    tmp_path: Path, home: Path, places: tuple[str, str]
-) -> None:
-    ended = run_py(
-        *("-m", "seed=0,1", "launcher=slurm", "hydra.launcher.cluster=local", *SMOKE, *places),
-        # The signal comes 30 seconds after the start.
-        *("hydra.launcher.timeout_min=10", "hydra.launcher.signal_delay_s=570"),
-        "budget.steps=150",
-        home=home,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    for job in sweep_in(tmp_path).jobs:
-        steps = [line["step"] for line in read_losses(job.run.losses)]
-        assert steps == list(range(1, 151))
-        assert "stopped and saved after step" in (job.run.folder / "log.txt").read_text()
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -243,6 +243,27 @@ def test_ctrl_c_stops_a_sweep_after_a_step_and_says_how_to_go_on(
     assert [read_status(job.run.folder)["state"] for job in jobs] == ["preempted"] * 2
 
 
+@pytest.mark.fault("a scheduler's signal before the time limit", "nothing")
+def test_submitit_queues_a_training_again_that_its_signal_stopped(
+    start: Callable[..., Command], tmp_path: Path, straight: Path
+) -> None:
+    command = start("-m", "seed=0", "launcher=slurm", "hydra.launcher.cluster=local")
+    command.wait_for(lambda: checkpoints(tmp_path / "runs"))
+    run = run_folder(tmp_path / "runs")
+    status = read_status(run)
+    assert status is not None
+    os.kill(status["process"], signal.SIGUSR2)
+    assert command.process.wait(timeout=300) == 0, command.said()
+    assert "stopped and saved after step" in (run / "log.txt").read_text()
+    again = read_status(run)
+    assert again is not None
+    assert again["state"] == "done"
+    (log,) = (tmp_path / "runs" / "sweeps").glob("*/submitit/*/*_log.err")
+    assert "Caught signal SIGUSR2" in log.read_text()
+    assert "Requeued job" in log.read_text()
+    assert_same(run, straight)
+
+
 @pytest.mark.fault(
     "a full disk while a checkpoint is written", "the steps since the last checkpoint"
 )

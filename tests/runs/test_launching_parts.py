@@ -38,6 +38,14 @@ def test_what_the_user_can_mend_has_a_message_and_a_bug_has_none() -> None:
     assert message(KeyError("name")) is None
 
 
+def test_weights_that_do_not_fit_on_the_disk_have_a_remedy() -> None:
+    from safetensors import SafetensorError
+
+    error = SafetensorError("I/O error: No space left on device (os error 28)")
+    assert "free space there" in str(message(error))
+    assert message(SafetensorError("InvalidHeader")) == "InvalidHeader"
+
+
 def test_torch_s_memory_error_has_a_remedy() -> None:
     import torch
 
