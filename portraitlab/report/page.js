@@ -85,7 +85,8 @@
     filter();
   }
 
-  byId("filters").addEventListener("input", filter);
+  byId("find").addEventListener("input", filter);
+  each("[data-setting]", (menu) => menu.addEventListener("change", filter));
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("clear").addEventListener("click", clear);
 
