@@ -111,6 +111,8 @@
     };
   }
 
+  // Plotly takes some markup in its texts; a name is never meant as such.
+  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const short = (label) => (label.length > 34 ? `${label.slice(0, 33)}…` : label);
 
   function drawScores() {
@@ -129,7 +131,7 @@
     const traces = all.map((one, place) => ({
       type: "scatter",
       mode: "markers",
-      name: one.label,
+      name: escaped(one.label),
       x: [one.values[metric][0]],
       y: [place],
       error_x: { type: "data", array: [one.values[metric][1] ?? 0], thickness: 1.6, width: 5 },
@@ -155,9 +157,6 @@
         : [],
     }), config);
   }
-
-  // Plotly takes some markup in its texts; a name is never meant as such.
-  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
   // An axis of the parallel coordinates: where a row's point lies in 0..1, what it says, its ticks.
   function settingAxis(name, place) {
@@ -202,7 +201,7 @@
     const traces = own.map((row) => ({
       type: "scatter",
       mode: "lines+markers",
-      name: row.label,
+      name: escaped(row.label),
       meta: row.number,
       x: places,
       y: axes.map((axis) => axis.at(row)),
@@ -263,7 +262,7 @@
     const traces = drawnRows().filter((row) => row.losses[loss]).map((row) => ({
       type: "scatter",
       mode: row.losses.step.length > 40 ? "lines" : "lines+markers",
-      name: row.label,
+      name: escaped(row.label),
       x: row.losses.step,
       y: row.losses[loss],
       connectgaps: false,
@@ -296,9 +295,9 @@
   function draw() {
     if (byId("metric")) {
       drawScores();
-      drawParallel();
       captions();
     }
+    if (byId("parallel-chart")) drawParallel();
     if (byId("loss")) drawCurves();
   }
 

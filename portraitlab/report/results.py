@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from portraitlab.report.bounds import bounds
-from portraitlab.report.charts import colour
+from portraitlab.report.layout import swatch
 from portraitlab.report.markup import Html, element, joined
 from portraitlab.report.rows import Report, Row
+from portraitlab.report.seeds import Group
 from portraitlab.report.standing import best, figure_of, level_with
 
 
@@ -75,9 +76,29 @@ def results(report: Report) -> Html:
     )
 
 
-def swatch(row: Row) -> Html:
-    """The row's colour, as a square before its name."""
-    return element("span", class_="swatch", style=f"background:{colour(row)}", aria_hidden="true")
+def over_seeds(report: Report, groups: Sequence[Group]) -> Html:
+    """A table of means over seeds ± their standard deviation."""
+    names = list(groups[0].settings)
+    metrics = {name: metric["higher_is_better"] for name, metric in report.metrics.items()}
+    head = [*names, "rows", *(f"{name} {'↑' if up else '↓'}" for name, up in metrics.items())]
+    lines = []
+    for group in groups:
+        texts = [*group.settings.values(), ", ".join(str(row.number) for row in group.rows)]
+        spreads = [group.spread(name) for name in metrics]
+        figures = [
+            {"value": None, "error": None}
+            if spread is None
+            else {"value": spread[0], "error": spread[1]}
+            for spread in spreads
+        ]
+        cells = [element("td", text) for text in texts]
+        lines.append(element("tr", *cells, *(_figure(figure) for figure in figures)))
+    return element(
+        "table",
+        element("thead", element("tr", *(element("th", name, scope="col") for name in head))),
+        element("tbody", *lines),
+        id="seeds-table",
+    )
 
 
 def _heading(place: int, column: Column) -> Html:

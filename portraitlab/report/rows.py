@@ -28,8 +28,8 @@ class Row:
     """One job: its settings, and all that is known of its run.
 
     number: its place, from 1. record: None where there is none, and then message says why.
-    state: done, failed, running, queued, preempted or not begun. configuration: by dotted path.
-    losses: the lines of metrics.jsonl. remarks: files that could not be read.
+    state: done, no record, failed, running, queued, preempted or not begun. configuration: values
+    by dotted path. losses: the lines of metrics.jsonl. remarks: files that could not be read.
     """
 
     number: int
@@ -153,17 +153,18 @@ def _row(number: int, job: SweepJob) -> Row:
         losses = read_losses(job.run.losses)
     except ValueError as error:
         remarks.append(f"{job.run.losses} is damaged ({error})")
-    failed = isinstance(outcome, str)
-    state = status.get("state", "not begun")
-    if failed and job.error is not None:
-        state = "failed"
+    state = "done"
+    if isinstance(outcome, str):
+        state = "failed" if job.error is not None else status.get("state", "not begun")
+        # Tasks that only draw leave no record.
+        state = "no record" if state == "done" else state
     return Row(
         number=number,
         settings={n: v for n, v in job.overrides.items() if n.split(".")[0] not in NO_DIFFERENCE},
         run=job.run,
         record=None if isinstance(outcome, str) else outcome,
         message=outcome if isinstance(outcome, str) else "",
-        state=state if failed else "done",
+        state=state,
         status=status,
         configuration=configuration,
         losses=losses,

@@ -16,6 +16,7 @@ from portraitlab.report.differences import differing, flattened
 from portraitlab.report.markup import Html, element
 from portraitlab.report.page import page
 from portraitlab.report.rows import read_report
+from portraitlab.report.seeds import seed_groups
 from portraitlab.report.sheets import sheets
 from portraitlab.report.standing import best, level_with
 from portraitlab.runs.files import write_json, write_text
@@ -204,3 +205,25 @@ def test_losses_that_are_no_numbers_leave_a_gap(sweep: Path) -> None:
     assert content["rows"][0]["losses"] == {"step": [1, 2], "train/loss": [None, 0.5]}
     assert content["losses"] == ["train/loss", "train/noise", "learning_rate"]
     assert len(content["rows"]) == len(FOUR)
+
+
+def test_rows_that_differ_in_their_seed_have_a_mean(tmp_path: Path) -> None:
+    jobs = [
+        Given({"fusion": "refiner", "seed": "0"}, (0.1, 0.1, 0.1)),
+        Given({"fusion": "refiner", "seed": "1"}, (0.3, 0.3, 0.3), (None,) * 3),
+        Given({"fusion": "concat", "seed": "0"}),
+        Given({"fusion": "concat", "seed": "1"}, error="broken"),
+    ]
+    report = read_report(write_sweep(tmp_path, jobs))
+    [group] = seed_groups(report)
+    assert (group.settings, [row.number for row in group.rows]) == ({"fusion": "refiner"}, [1, 2])
+    assert group.spread("sim_f") == pytest.approx((0.2, 0.02**0.5))
+    assert group.spread("exp") is None
+    assert '0.200</span><span class="error"> ±0.141' in page(report)
+    assert "Means over seeds" not in page(read_report(write_sweep(tmp_path / "one", jobs[1:3])))
+
+
+def test_a_job_that_only_drew_has_no_record(tmp_path: Path) -> None:
+    place = write_sweep(tmp_path, [Given({"seed": "0"}), Given({"seed": "1"}, begun=False)])
+    write_status(Sweep.read(place).jobs[1].run.folder, "done")
+    assert [row.state for row in read_report(place).rows] == ["done", "no record"]
