@@ -28,8 +28,9 @@ class Row:
     """One job: its settings, and all that is known of its run.
 
     number: its place, from 1. record: None where there is none, and then message says why.
-    state: done, no record, failed, running, queued, preempted or not begun. configuration: values
-    by dotted path. losses: the lines of metrics.jsonl. remarks: files that could not be read.
+    state: done, no record, failed, running, queued, preempted, not begun, or unknown where
+    status.json is damaged. configuration: values by dotted path. losses: the lines of
+    metrics.jsonl. remarks: files that could not be read.
     """
 
     number: int
@@ -126,7 +127,7 @@ def _row_of_run(folder: Path) -> Row:
         settings: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         run = Run.of(settings, str(folder))
         told = {**settings["choices"], "refs": settings["refs"], "seed": settings["seed"]}
-    except (YAMLError, KeyError, TypeError) as error:
+    except (YAMLError, KeyError, TypeError, OSError) as error:
         raise DamagedFile(
             f"{folder / 'config.yaml'} is damaged ({error}); run the same command again"
         ) from error
@@ -135,41 +136,56 @@ def _row_of_run(folder: Path) -> Row:
 
 def _row(number: int, job: SweepJob) -> Row:
     outcome = job.outcome()
-    remarks = []
-    try:
-        status = read_status(job.run.folder) or {}
-    except DamagedFile as error:
-        status = {}
-        remarks.append(str(error))
-    configuration: dict[str, str] = {}
-    path = job.run.folder / "config.yaml"
-    try:
-        if path.is_file():
-            configuration = flattened(OmegaConf.to_container(OmegaConf.load(path)))
-    except (YAMLError, ValueError) as error:
-        remarks.append(f"{path} is damaged ({error})")
-    losses: list[dict[str, Any]] = []
-    try:
-        losses = read_losses(job.run.losses)
-    except ValueError as error:
-        remarks.append(f"{job.run.losses} is damaged ({error})")
-    state = "done"
-    if isinstance(outcome, str):
-        state = "failed" if job.error is not None else status.get("state", "not begun")
-        # Tasks that only draw leave no record.
-        state = "no record" if state == "done" else state
+    record = None if isinstance(outcome, str) else outcome
+    status = _status(job.run)
+    remarks: list[str] = []
     return Row(
         number=number,
         settings={n: v for n, v in job.overrides.items() if n.split(".")[0] not in NO_DIFFERENCE},
         run=job.run,
-        record=None if isinstance(outcome, str) else outcome,
+        record=record,
         message=outcome if isinstance(outcome, str) else "",
-        state=state,
+        state="done" if record is not None else _state_without_record(job, status),
         status=status,
-        configuration=configuration,
-        losses=losses,
+        configuration=_configuration(job.run.folder / "config.yaml", remarks),
+        losses=_losses(job.run.losses, remarks),
         remarks=remarks,
     )
+
+
+def _status(run: Run) -> Mapping[str, Any]:
+    try:
+        return read_status(run.folder) or {"state": "not begun"}
+    except DamagedFile:  # which is then the job's outcome, in words
+        return {"state": "unknown"}
+
+
+def _state_without_record(job: SweepJob, status: Mapping[str, Any]) -> str:
+    if job.error is not None:
+        return "failed"
+    state: str = status["state"]
+    # Tasks that only draw end without one.
+    return "no record" if state == "done" else state
+
+
+def _configuration(path: Path, remarks: list[str]) -> dict[str, str]:
+    """The configuration by dotted path; what is wrong with the file is added to the remarks."""
+    if not path.is_file():
+        return {}
+    try:
+        return flattened(OmegaConf.to_container(OmegaConf.load(path)))
+    except (YAMLError, ValueError, OSError) as error:
+        remarks.append(f"{path} is damaged ({error})")
+        return {}
+
+
+def _losses(path: Path, remarks: list[str]) -> list[dict[str, Any]]:
+    """The logged lines; what is wrong with the file is added to the remarks."""
+    try:
+        return read_losses(path)
+    except ValueError as error:
+        remarks.append(f"{path} is damaged ({error})")
+        return []
 
 
 def finite(value: float | None) -> float | None:

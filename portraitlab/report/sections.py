@@ -29,7 +29,15 @@ def filters(report: Report) -> Html:
     clear = element("button", "show all rows", type="button", id="clear")
     count = element("output", id="count", aria_live="polite")
     return element(
-        "form", search, *choices, clear, count, id="filters", role="search", aria_label="Rows"
+        "form",
+        search,
+        *choices,
+        clear,
+        count,
+        id="filters",
+        role="search",
+        aria_label="Rows",
+        hidden=len(report.rows) == 1,
     )
 
 

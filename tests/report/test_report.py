@@ -65,6 +65,15 @@ def test_nothing_to_report_on_is_one_message(
         assert message.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["a: [", "a word", "- 1", "seed: 0"])
+def test_a_damaged_configuration_of_a_single_run_is_one_message(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text(tmp_path / "config.yaml", text)
+    assert main(["report", str(tmp_path)]) == 1
+    assert f"{tmp_path / 'config.yaml'} is damaged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["{", "{}", '{"jobs": [{}]}', '{"jobs": 3}', '{"jobs": ["a"]}'])
 def test_a_damaged_list_of_jobs_is_one_message(
     sweep: Path, text: str, capsys: pytest.CaptureFixture[str]
@@ -103,12 +112,15 @@ def test_damaged_files_of_a_row_are_told_and_the_others_shown(sweep: Path) -> No
     jobs = Sweep.read(sweep).jobs
     write_text(jobs[0].run.folder / "config.yaml", "a: [")
     write_text(jobs[0].run.losses, "{\n")
+    write_text(jobs[1].run.folder / "config.yaml", "a word")
     write_text(jobs[1].run.folder / "metrics.json", "{")
+    write_text(jobs[3].run.folder / "status.json", "")
     report = read_report(sweep)
     assert len(report.rows[0].remarks) == 2
     assert report.rows[0].record is not None
     assert report.rows[1].record is None
     assert "metrics.json is damaged" in report.rows[1].message
+    assert [row.state for row in report.rows] == ["done", "no record", "failed", "unknown"]
     assert "metrics.jsonl is damaged" in page(report)
 
 
