@@ -16,7 +16,7 @@ from portraitlab.runs.files import DamagedFile
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import read_status
 from portraitlab.runs.sweep import Sweep, SweepJob
-from portraitlab.tables.scores import Record
+from portraitlab.tables.scores import Record, swept_names
 from portraitlab.training.logged import read_losses
 
 # What tells a run from others where no sweep says which settings vary.
@@ -69,9 +69,7 @@ class Report:
     @property
     def swept(self) -> list[str]:
         """Names of the settings that differ between rows; all of them where none does."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row.settings))
-        varying = [name for name in names if len({row.settings.get(name) for row in self.rows}) > 1]
-        return varying or names
+        return swept_names([row.settings for row in self.rows])
 
     @property
     def fixed(self) -> dict[str, str]:
@@ -137,11 +135,12 @@ def _row_of_run(folder: Path) -> Row:
 def _row(number: int, job: SweepJob) -> Row:
     outcome = job.outcome()
     record = None if isinstance(outcome, str) else outcome
+    own = {n: v for n, v in job.overrides.items() if n.split(".")[0] not in NO_DIFFERENCE}
     status = _status(job.run)
     remarks: list[str] = []
     return Row(
         number=number,
-        settings={n: v for n, v in job.overrides.items() if n.split(".")[0] not in NO_DIFFERENCE},
+        settings=own or {"run": job.run.folder.name},
         run=job.run,
         record=record,
         message=outcome if isinstance(outcome, str) else "",

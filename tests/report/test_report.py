@@ -55,6 +55,11 @@ def test_rows_tell_what_was_swept_and_what_became_of_them(sweep: Path) -> None:
     assert "runs" not in report.rows[0].settings
 
 
+def test_a_job_without_settings_of_its_own_goes_by_its_run(tmp_path: Path) -> None:
+    report = read_report(write_sweep(tmp_path, [Given({"logger": "none"})]))
+    assert report.label(report.rows[0]) == f"1: {report.rows[0].run.folder.name}"
+
+
 def test_nothing_to_report_on_is_one_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,6 +37,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "trainer": {"max_steps": 3, "gradient_clip_val": 1.0, "precision": "32-true"},
         "optimiser": {"learning_rate": float(changes.get("optimiser.learning_rate", 0.002))},
         "refs": 2,
+        "score_refs": 2,
         "seed": int(changes.get("seed", 0)),
         "batch_size": 2,
         "prompt_dropout": 0.1,
