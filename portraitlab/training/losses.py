@@ -10,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from portraitlab.runs.files import write_text
+from portraitlab.training.logged import read_losses
 
 
 class Losses(Callback):
@@ -45,11 +46,3 @@ class Losses(Callback):
             line["learning_rate"] = self._rate
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-
-
-def read_losses(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, [] where there is none; a last one cut short is left out."""
-    if not path.is_file():
-        return []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in whole]
