@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from yaml import YAMLError  # type: ignore[import-untyped]
+from yaml import YAMLError
 
 from portraitlab.report.differences import NO_DIFFERENCE, flattened
 from portraitlab.runs.files import DamagedFile
