@@ -6,8 +6,6 @@ features, identity embeddings and geometry are all read from here.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -124,13 +122,12 @@ def _cached(
     with locked(path) if not path.exists() else nullcontext():
         if not path.exists():  # another process may have made it meanwhile
             tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
-            handle, unfinished = tempfile.mkstemp(dir=folder, prefix="unfinished-")
-            os.close(handle)
+            unfinished = path.with_name(f"unfinished-{path.name}")
             try:
                 save_file(tensors, unfinished)
-                os.replace(unfinished, path)
+                unfinished.replace(path)
             finally:
-                Path(unfinished).unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
     try:
         return load_file(path)
     except SafetensorError as error:

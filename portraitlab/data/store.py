@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -170,8 +169,10 @@ class PhotoStore:
 def _make(
     folder: Path, about: dict[str, Any], photos: Iterable[StoredPhoto], left_out: list[str]
 ) -> None:
-    """Make a store, which takes its name when it is whole."""
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix="unfinished-"))
+    """Make a store, which takes its name when it is whole. Only in one process at a time."""
+    unfinished = folder.with_name(f"unfinished-{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+    unfinished.mkdir()
     try:
         count = _write(unfinished / "photos.arrow", photos)
         about = {**about, "photos": count, "left_out": left_out}
