@@ -11,9 +11,11 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from portraitlab.help import help_text
 from portraitlab.runs.sweep import sweep_name
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name)
+OmegaConf.register_new_resolver("help_text", help_text)
 
 
 class UserError(CompactHydraException):
