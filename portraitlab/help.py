@@ -31,7 +31,11 @@ def help_text(_root_: DictConfig) -> str:
         width = max(map(len, choices))
         for choice, said in choices.items():
             lines.append(f"  {'*' if choice == taken else ' '} {choice:{width}}  {said}")
-    lines += ["", "Settings, as in refs=2; all others by their dotted names, as in task.run=FOLDER:", ""]
+    lines += [
+        "",
+        "Settings, as in refs=2; all others by their dotted names, as in task.run=FOLDER:",
+        "",
+    ]
     settings = {
         f"{name}={OmegaConf.select(_root_, name)}": about
         for name, about in _SETTING.findall(declared)

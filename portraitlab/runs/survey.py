@@ -148,7 +148,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def read_record(path: Path) -> dict[str, Any]:
     """A record's metrics.json, {} where there is none. Raises DamagedFile for anything else."""
-    record = _mapping(read_json(path) or {}, path)
+    record = _whole(path)
     if record:
         _mapping(record.get("metrics"), path)
     return record
@@ -178,13 +178,18 @@ def _read(folder: Path) -> FoundRun:
 
 def _status(folder: Path) -> dict[str, Any]:
     path = folder / "status.json"
-    status = _mapping(read_json(path) or {}, path)
+    status = _whole(path)
     if status and status.get("state") not in get_args(State):
         raise DamagedFile(
             f"{path} is damaged (its state is {status.get('state')!r}); delete the file and run "
             "the same command again"
         )
     return status
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    return {} if content is None else _mapping(content, path)
 
 
 def _mapping(content: Any, path: Path) -> dict[str, Any]:
