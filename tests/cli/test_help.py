@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -73,6 +74,22 @@ def test_the_shell_completes_groups_choices_and_settings(typed: str, offered: se
     line = f"python run.py {typed}"
     text, _ = run_py("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
     assert offered <= set(text.split())
+
+
+def test_bash_completes_what_is_typed() -> None:
+    script = (
+        'eval "$(python run.py -sc install=bash)"; COMP_LINE="python run.py fusion=re"; '
+        "COMP_POINT=${#COMP_LINE}; COMP_WORDS=(python run.py fusion=re); COMP_CWORD=2; "
+        'hydra_bash_completion; echo "${COMPREPLY[@]}"'
+    )
+    ended = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout == "fusion=refiner\n", ended.stderr
 
 
 def test_the_first_comment_is_a_choices_line(tmp_path: Path) -> None:

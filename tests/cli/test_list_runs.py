@@ -112,9 +112,8 @@ def test_order(store: Store, portraitlab: Call) -> None:
     best = store.done("seed=1", sim_f={"anna": 0.9})
 
     def order(*arguments: str) -> list[str]:
-        return [
-            each["run"] for each in json.loads(portraitlab("runs", store.folder, *arguments)[1])
-        ]
+        _, output, _ = portraitlab("runs", store.folder, "--json", *arguments)
+        return [each["run"] for each in json.loads(output)]
 
     assert order("--sort", "sim_f") == [best.key, worst.key, failed.key]
     assert order("--sort", "exp") == [best.key, worst.key, failed.key]
