@@ -7,7 +7,6 @@ in the list of defaults, a setting's behind the setting.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -27,7 +26,8 @@ def help_text(_root_: DictConfig) -> str:
     for group, about in _GROUP.findall(declared):
         lines.append(f"{group}: {about}")
         taken = _root_.hydra.runtime.choices[group]
-        choices = {path.stem: first_comment(path) for path in _choices(Path(conf) / group)}
+        files = sorted((Path(conf) / group).glob("*.yaml"))
+        choices = {file.stem: first_comment(file) for file in files}
         width = max(map(len, choices))
         for choice, said in choices.items():
             lines.append(f"  {'*' if choice == taken else ' '} {choice:{width}}  {said}")
@@ -37,8 +37,7 @@ def help_text(_root_: DictConfig) -> str:
         "",
     ]
     settings = {
-        f"{name}={OmegaConf.select(_root_, name)}": about
-        for name, about in _SETTING.findall(declared)
+        f"{name}={_value(_root_, name)}": about for name, about in _SETTING.findall(declared)
     }
     width = max(map(len, settings))
     lines += [f"  {setting:{width}}  {about}" for setting, about in settings.items()]
@@ -55,5 +54,6 @@ def first_comment(path: Path) -> str:
     return ""
 
 
-def _choices(folder: Path) -> Iterable[Path]:
-    return sorted(folder.glob("*.yaml"))
+def _value(root: DictConfig, name: str) -> str:
+    value = OmegaConf.select(root, name)
+    return str(value).lower() if isinstance(value, bool) else str(value)

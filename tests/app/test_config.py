@@ -44,7 +44,8 @@ def test_every_choice_composes_and_resolves(
 # What trains nothing: who scores and how, where things lie and are logged, how fast it goes. The
 # scale, the budget and the names of the choices act through what refers to them.
 UNTRAINED = re.compile(
-    r"(scale|budget|choices|sampler|metrics|judge|select|logger|task|runs|cache|group|fresh|jobs)\b|"
+    r"(scale|budget|choices|sampler|metrics|judge|select|logger|task)\b|"
+    r"(runs|cache|group|fresh|jobs)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|judges|noise_seeds)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)"
 )
