@@ -22,15 +22,17 @@ def help_text(_root_: DictConfig) -> str:
     """
     conf = next(s.path for s in _root_.hydra.runtime.config_sources if s.provider == "main")
     declared = (Path(conf) / "config.yaml").read_text(encoding="utf-8")
+    named = _root_.hydra.runtime.choices
     lines = []
     for group, about in _GROUP.findall(declared):
         lines.append(f"{group}: {about}")
-        taken = _root_.hydra.runtime.choices[group]
+        # Several at once, as in metrics=[sim_f,fid], are no choice to Hydra, but keys of the group.
+        taken = [named[group]] if group in named else [*_root_[group]]
         files = sorted((Path(conf) / group).glob("*.yaml"))
         choices = {file.stem: first_comment(file) for file in files}
         width = max(map(len, choices))
         for choice, said in choices.items():
-            lines.append(f"  {'*' if choice == taken else ' '} {choice:{width}}  {said}")
+            lines.append(f"  {'*' if choice in taken else ' '} {choice:{width}}  {said}")
     lines += [
         "",
         "Settings, as in refs=2; all others by their dotted names, as in task.run=FOLDER:",

@@ -47,10 +47,11 @@ def test_every_group_and_choice_is_shown_with_what_it_is(shown: tuple[str, str])
 
 
 def test_what_is_taken_is_marked_and_settings_have_their_values() -> None:
-    text, _ = run_py("fusion=concat", "refs=2", "debug=fast", "--help")
+    text, _ = run_py("fusion=concat", "refs=2", "debug=fast", "metrics=[sim_f,fid]", "--help")
     assert "  * concat " in text
     assert "    refiner " in text
     assert "  * fast " in text
+    assert re.findall(r"\* (fid|exp|sim_f|all) ", text) == ["fid", "sim_f"]
     assert re.search(r"^  refs=2 +N, the most references", text, re.MULTILINE)
     assert re.search(r"^  runs=runs/debug ", text, re.MULTILINE)
     assert {"seed=0", "jobs=1"} < set(text.split())
