@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Store
+from storing import ROOT, Store
 
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, Status, write_status

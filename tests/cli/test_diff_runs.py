@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PEOPLE, Store
+from storing import PEOPLE, Store
 
 from portraitlab.runs.files import read_json, write_json
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from storing import ROOT
 
 from portraitlab.help import first_comment
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Store
+from storing import ROOT, Store
 
 from portraitlab.runs.lock import locked
 from portraitlab.runs.run import Run
