@@ -12,9 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from portraitlab.help import help_text
 from portraitlab.runs.sweep import sweep_name
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name)
+OmegaConf.register_new_resolver("help_text", help_text)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import fmean, stdev
 from typing import NamedTuple
-
-import torch
 
 
 class PairedDifference(NamedTuple):
@@ -24,7 +23,6 @@ def paired_difference(
     minuend: Mapping[str, float], subtrahend: Mapping[str, float]
 ) -> PairedDifference:
     """minuend less subtrahend; both give a figure by identity, as records do (`by_identity`)."""
-    shared = [identity for identity in minuend if identity in subtrahend]
-    each = torch.tensor([minuend[i] - subtrahend[i] for i in shared], dtype=torch.double)
-    error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else math.nan
-    return PairedDifference(float(each.mean()), error, len(shared))
+    each = [minuend[name] - subtrahend[name] for name in minuend if name in subtrahend]
+    error = stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+    return PairedDifference(fmean(each) if each else math.nan, error, len(each))

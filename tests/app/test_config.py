@@ -21,8 +21,11 @@ NEEDS = {
     ("encoder", "insightface"): ["encoder.root=packs"],
     ("net", "adapter"): ["cond=none"],
 }
-# Groups whose choices are no component of this package: frozen models, Lightning, numbers.
-NO_FOLDER = {"backbone", "trainer", "logger", "system", "scale", "budget", "launcher"}
+# Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
+NO_FOLDER = {
+    *("backbone", "trainer", "logger", "system", "scale", "budget"),
+    *("launcher", "debug"),
+}
 
 
 @pytest.mark.parametrize(("group", "choice"), choices())
@@ -41,8 +44,8 @@ def test_every_choice_composes_and_resolves(
 # What trains nothing: who scores and how, where things lie and are logged, how fast it goes. The
 # scale, the budget and the names of the choices act through what refers to them.
 UNTRAINED = re.compile(
-    r"(scale|budget|choices|sampler|metrics|judge|select|logger|task|runs|cache|group|fresh)\b|"
-    r"(score_refs|jobs)$|"
+    r"(scale|budget|choices|sampler|metrics|judge|select|logger|task)\b|"
+    r"(runs|cache|group|fresh|jobs|score_refs)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|judges|noise_seeds)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)"
 )

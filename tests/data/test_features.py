@@ -45,7 +45,7 @@ def test_a_second_start_computes_nothing_and_another_model_only_its_own(
     folder = tmp_path / "cache" / "features"
 
     def files() -> dict[str, int]:
-        return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        return {path.name: path.stat().st_mtime_ns for path in folder.glob("[!.]*")}
 
     first = files()
     assert sorted(name.split("-")[0] for name in first) == ["faces", "identity", "pictures"]

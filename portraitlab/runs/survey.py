@@ -1,0 +1,201 @@
+"""What became of the runs below a folder, read from their small files; imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml  # type: ignore[import-untyped]
+
+from portraitlab.runs.files import DamagedFile, read_json
+from portraitlab.runs.lock import is_locked
+from portraitlab.runs.status import State
+
+# OmegaConf's own loader takes ten times as long, which is seconds for hundreds of runs.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# The settings that tell runs apart, and where a configuration holds them.
+KEY_SETTINGS = {
+    **{name: f"choices.{name}" for name in ("system", "fusion", "cond", "net")},
+    **{"refs": "refs", "seed": "seed", "steps": "budget.steps"},
+    **{name: f"choices.{name}" for name in ("scale", "budget", "data")},
+}
+STATES = (*get_args(State), "lost", "damaged")
+"""A lost run was killed without a word: its status says running, and no process holds its lock."""
+
+_NAME = re.compile(
+    r"(?P<fusion>\w+)-(?P<cond>\w+)-(?P<net>\w+)-r(?P<refs>\d+)-s(?P<seed>\d+)-(?P<key>[0-9a-f]{8})"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundRun:
+    """A run as its files tell.
+
+    state: one of STATES. written: when its status was. status, config and record: what
+    status.json, config.yaml and metrics.json hold, empty where they are not there. scorings: names
+    of its further records. message: what it failed of, or what else there is to say.
+    """
+
+    folder: Path
+    state: str
+    written: datetime | None = None
+    status: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    scorings: tuple[str, ...] = ()
+    message: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The hash that ends the folder's name; the whole name where it ends in none."""
+        named = _NAME.fullmatch(self.folder.name)
+        return self.folder.name if named is None else named["key"]
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The figures of its record, by name."""
+        figures: Mapping[str, Any] = self.record.get("metrics", {})
+        return figures
+
+    def setting(self, name: str) -> Any:
+        """A key setting, or what lies at a dotted path of the configuration.
+
+        Raises KeyError where the run has no such setting. A run that has only been queued has the
+        settings of its name.
+        """
+        if name in KEY_SETTINGS and not self.config:
+            return self._named()[name]
+        value: Any = self.config
+        for part in KEY_SETTINGS.get(name, name).split("."):
+            if not isinstance(value, Mapping):
+                raise KeyError(name)
+            value = value[part]
+        return value
+
+    def _named(self) -> dict[str, Any]:
+        named = _NAME.fullmatch(self.folder.name)
+        if named is None:
+            return {}
+        names = {name: named[name] for name in ("fusion", "cond", "net")}
+        numbers = {name: int(named[name]) for name in ("refs", "seed")}
+        return {"system": self.folder.parent.name, **names, **numbers}
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folders of runs: `folder` itself or those one or two below it, by name.
+
+    Runs lie at SYSTEM/NAME of the folder of all runs; what lies deeper, as in runs/debug, is apart.
+    Raises ValueError where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"there is no folder {folder}; give the one that run.py was given as runs=FOLDER"
+        )
+    return [
+        path
+        for pattern in (".", "*", "*/*")
+        for path in sorted(folder.glob(pattern) if pattern != "." else [folder])
+        if (path / "status.json").is_file()
+        or ((path / "config.yaml").is_file() and (path / "origin.json").is_file())
+    ]
+
+
+def look(folder: Path) -> FoundRun:
+    """What became of the run in a folder. A file that is damaged or not to be read is told of."""
+    try:
+        return _read(folder)
+    except (ValueError, OSError) as error:
+        return FoundRun(folder, "damaged", message=str(error))
+
+
+def find_run(name: str, runs: Path) -> Path:
+    """The folder of the one run below `runs` whose name ends with `name`, as its key does.
+
+    Raises ValueError, with candidates, where there is none or several.
+    """
+    known = run_folders(runs)
+    found = [folder for folder in known if name and folder.name.endswith(name)]
+    if len(found) == 1:
+        return found[0]
+    shown = found or known
+    listed = "".join(f"\n  {folder}" for folder in shown[:20])
+    more = f"\n  and {len(shown) - 20} more" if len(shown) > 20 else ""
+    if found:
+        raise ValueError(f"{name!r} ends the names of {len(found)} runs; give more:{listed}{more}")
+    raise ValueError(
+        f"{name!r} is no folder and ends the name of no run in {runs}"
+        + (f"; there are:{listed}{more}" if known else ", which holds none; give another --runs")
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's config.yaml, {} where there is none. Raises DamagedFile for anything else."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        return {}
+    except (ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedFile(f"{path} is damaged ({reason}); run the same command again") from error
+    return _mapping(content, path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A record's metrics.json, {} where there is none. Raises DamagedFile for anything else."""
+    record = _whole(path)
+    if record:
+        _mapping(record.get("metrics"), path)
+    return record
+
+
+def _read(folder: Path) -> FoundRun:
+    status = _status(folder)
+    config = read_config(folder / "config.yaml")
+    record = read_record(folder / "metrics.json")
+    state, message = status.get("state"), status.get("error")
+    if state is None:
+        state = "done" if record else "running" if is_locked(folder) else "lost"
+    elif (
+        state == "running" and status.get("host") == socket.gethostname() and not is_locked(folder)
+    ):
+        status = _status(folder)  # it may have ended just now; it says so before it lets go
+        state, message = status["state"], status.get("error")
+        state = "lost" if state == "running" else state
+    if state == "lost":
+        message = "was killed without a word; the same command goes on"
+    elif state == "preempted":
+        message = f"{message}; the same command goes on"
+    written = datetime.fromisoformat(status["written"]) if "written" in status else None
+    scorings = tuple(sorted(path.parent.name for path in folder.glob("scores/*/metrics.json")))
+    return FoundRun(folder, state, written, status, config, record, scorings, message)
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    path = folder / "status.json"
+    status = _whole(path)
+    if status and status.get("state") not in get_args(State):
+        raise DamagedFile(
+            f"{path} is damaged (its state is {status.get('state')!r}); delete the file and run "
+            "the same command again"
+        )
+    return status
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    return {} if content is None else _mapping(content, path)
+
+
+def _mapping(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise DamagedFile(
+            f"{path} is damaged (it holds something else); delete the file and run the same "
+            "command again"
+        )
+    return content
