@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from portraitlab.runs.files import DamagedFile, read_json
 from portraitlab.runs.lock import is_locked
