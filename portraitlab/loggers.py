@@ -13,7 +13,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
-from portraitlab.processes import process_rank
 from portraitlab.runs.files import read_json, write_json
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
@@ -32,7 +31,9 @@ class WandbMirror:
     """A run of Weights & Biases that repeats what lies in a run's folder.
 
     It is told each logged step once, however often a training is taken up: wandb/told.json in the
-    folder holds the last step that each of W&B's runs was told.
+    folder holds the last step that each of W&B's runs was told. W&B takes steps in growing order
+    only, also where the offline files of several processes end up in one run, so the steps are
+    the training's; a record takes the next one.
     """
 
     def __init__(self, run: wandb.Run, folder: Path) -> None:
@@ -40,16 +41,25 @@ class WandbMirror:
         self.folder = folder
         self._path = folder / "wandb" / "told.json"
         self._told: dict[str, int] = read_json(self._path) or {}
-        # W&B's own count only grows; a training that is taken up goes back to its checkpoint.
+        # Past what W&B has of this run and the folder does not know: an earlier one, made afresh.
+        self._offset = max(0, run.starting_step - self._step - 1)
         run.define_metric(STEP, hidden=True)
         run.define_metric("train/*", step_metric=STEP)
 
+    @property
+    def _step(self) -> int:
+        return self._told.get(self.run.id, 0)
+
+    def _log(self, step: int, content: dict[str, Any]) -> None:
+        self.run.log(content, step=self._offset + step)
+        self._told[self.run.id] = step
+        write_json(self._path, self._told)
+
     def line(self, line: Mapping[str, Any]) -> None:
         """Repeat a line of metrics.jsonl, unless its step was repeated before."""
-        if line["step"] > self._told.get(self.run.id, 0):
-            self.run.log({f"train/{name.removeprefix('train/')}": line[name] for name in line})
-            self._told[self.run.id] = line["step"]
-            write_json(self._path, self._told)
+        if line["step"] > self._step:
+            named = {f"train/{name.removeprefix('train/')}": line[name] for name in line}
+            self._log(line["step"], named)
 
     def record(self, record: Mapping[str, Any], folder: Path) -> None:
         """Repeat a finished record: each figure and its standard error, and the pictures beside it.
@@ -67,9 +77,10 @@ class WandbMirror:
             figures |= {name: metric["value"], f"{name}_error": metric["error"]}
         logged = {f"score{own}/{name}": v for name, v in figures.items() if v is not None}
         table = _portraits(folder / "samples")
-        self._stage(table, f"portraits{own.replace('/', '-')}")
+        if self.run.offline:
+            self._stage(table, f"portraits{own.replace('/', '-')}")
         pictures = {f"grid{own}": wandb.Image(str(folder / "grid.png")), f"portraits{own}": table}
-        self.run.log({**logged, **pictures})
+        self._log(self._step + 1, {**logged, **pictures})
 
     def close(self, error: BaseException | None = None) -> None:
         """End W&B's run; with an error as failed, or as preempted where a signal stopped it.
@@ -85,15 +96,17 @@ class WandbMirror:
             self.run.finish(exit_code=1)
 
     def _stage(self, table: wandb.Table, name: str) -> None:
-        """Log the files of a table; offline, under paths that hold wherever the folder is moved."""
+        """Note a table's files under paths that hold wherever the run's folder is moved.
+
+        `wandb sync` takes them as seen from where it is called, so from the run's folder.
+        """
         import wandb
 
         artifact = wandb.Artifact(f"{name}-{self.run.id}", type="portraits")
         artifact.add(table, name)
-        if self.run.offline:
-            for entry in artifact.manifest.entries.values():
-                if entry.local_path is not None:
-                    entry.local_path = os.path.relpath(entry.local_path, self.folder.absolute())
+        for entry in artifact.manifest.entries.values():
+            if entry.local_path is not None:
+                entry.local_path = os.path.relpath(entry.local_path, self.folder.absolute())
         self.run.log_artifact(artifact)
 
 
@@ -120,6 +133,8 @@ def wandb_logger(
     settings: flat columns (fusion, cond, refs, seed) beside the whole configuration.
     done: whether the run's record is there, and W&B knows it but for a sweep that asks for it.
     """
+    from portraitlab.processes import process_rank
+
     if process_rank() > 0:
         return None
     # W&B stages the files of tables there and takes no argument for it.

@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from portraitlab.runs.files import write_text
+from portraitlab.runs.losses import read_losses
 
 
 class Losses(Callback):
@@ -55,11 +56,3 @@ class Losses(Callback):
                 file.write(json.dumps(line) + "\n")
             if self.repeat is not None:
                 self.repeat(line)
-
-
-def read_losses(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, [] where there is none; a last one cut short is left out."""
-    if not path.is_file():
-        return []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in whole]
