@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 STEP = "train/step"  # what the curves are drawn over
 ROW = ("fusion", "cond", "net", "refs")  # what the label `row` is made of
+_NUMBERS = ("refs", "score_refs", "seed", "batch_size", "prompt_dropout")
 _SHOWN = ("control-image", "generated", "target")
 
 
@@ -187,7 +188,7 @@ def opened(
     settings: the configuration as plain containers. done: whether the run's record is there.
     """
     choices = settings["choices"]
-    numbers = {name: settings[name] for name in ("refs", "seed", "batch_size", "prompt_dropout")}
+    numbers = {name: settings[name] for name in _NUMBERS}
     flat = {**choices, **numbers, "steps": settings["budget"]["steps"]}
     flat["row"] = "-".join(str(flat[name]) for name in ROW)
     flat |= {"key": run.key, "config": dict(settings)}
