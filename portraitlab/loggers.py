@@ -117,6 +117,7 @@ def wandb_logger(
     key: str,
     task: str,
     settings: Mapping[str, Any],
+    scoring: str | None,
     done: bool,
     project: str,
     group: str,
@@ -132,6 +133,8 @@ def wandb_logger(
     key: names the run for ever: a resumed training goes on in the same W&B run. A job of a W&B
     sweep has the name that its agent gives it.
     settings: flat columns (fusion, cond, refs, seed) beside the whole configuration.
+    scoring: hash of a scoring after the first, whose settings then stand below score/<hash>, since
+    the flat ones are the first's; else None.
     done: whether the run's record is there, and W&B knows it but for a sweep that asks for it.
     """
     from portraitlab.processes import process_rank
@@ -147,6 +150,7 @@ def wandb_logger(
         return None
     # An agent of a W&B sweep says itself which run this process is, and waits for it.
     own: dict[str, Any] = {} if agents else {"project": project, "id": key}
+    further = scoring is not None and not agents
 
     def start(mode: Literal["online", "offline"] | None) -> WandbMirror:
         run = wandb.init(
@@ -158,7 +162,7 @@ def wandb_logger(
             notes=notes,
             resume="allow",
             dir=folder,
-            config=dict(settings),
+            config={f"score/{scoring}": settings["config"]} if further else dict(settings),
             mode=mode,
             reinit="create_new",
             settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
@@ -192,8 +196,7 @@ def opened(
     flat = {**choices, **numbers, "steps": settings["budget"]["steps"]}
     flat["row"] = "-".join(str(flat[name]) for name in ROW)
     flat |= {"key": run.key, "config": dict(settings)}
-    if run.weights.is_file() and run.record_folder != run.folder:
-        flat = {f"score/{run.scoring}": dict(settings)}  # the others are the first record's
+    further = run.weights.is_file() and run.record_folder != run.folder
     # Partial, or Hydra would instantiate what the settings describe as well.
     mirror: WandbMirror | None = instantiate(config.logger, _partial_=True)(
         folder=run.folder,
@@ -201,6 +204,7 @@ def opened(
         key=run.key,
         task=choices["task"],
         settings=flat,
+        scoring=run.scoring if further else None,
         done=done,
     )
     try:

@@ -74,7 +74,8 @@ def open_mirror(folder: Path, **changed: Any) -> WandbMirror:
     folder.mkdir(parents=True, exist_ok=True)
     given: dict[str, Any] = {"folder": folder, "name": folder.name, "key": "k1", "task": "train"}
     given |= {"settings": {"fusion": "concat", "refs": 2}, "project": "portraitlab"}
-    given |= {"group": "a-sweep", "tags": ["smoke"], "notes": "why", "offline": True, "done": False}
+    given |= {"group": "a-sweep", "tags": ["smoke"], "notes": "why", "offline": True}
+    given |= {"scoring": None, "done": False}
     mirror = wandb_logger(**{**given, **changed})
     assert mirror is not None
     return mirror
@@ -301,13 +302,16 @@ def test_an_agents_job_has_the_agents_name_and_is_told_what_is_done(
         wandb.teardown()
     (path,) = offline_files(tmp_path)
     assert path.name == "run-agents.wandb"
+    (run,) = [each.run for each in records(path) if each.WhichOneof("record_type") == "run"]
+    assert values(run.config.update)["refs"] == 2
     assert [row.get("score/sim_f") for row in history(tmp_path)] == [None, 0.5]
 
 
 def wandb_logger_of_a_done_run(folder: Path) -> WandbMirror | None:
     return wandb_logger(
-        **{"folder": folder, "name": "n", "key": "k1", "task": "train", "settings": {}},
-        **{"done": True, "project": "p", "group": "g", "tags": [], "notes": None, "offline": True},
+        **{"folder": folder, "name": "n", "key": "k1", "task": "train", "settings": {"refs": 2}},
+        **{"scoring": "abcd", "done": True},
+        **{"project": "p", "group": "g", "tags": [], "notes": None, "offline": True},
     )
 
 
