@@ -290,6 +290,7 @@ def test_an_agents_job_has_the_agents_name_and_is_told_what_is_done(
     assert wandb_logger_of_a_done_run(tmp_path) is None
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
     monkeypatch.setenv("WANDB_RUN_ID", "agents")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "agents"))
     wandb.teardown()
     try:
         mirror = wandb_logger_of_a_done_run(tmp_path)
