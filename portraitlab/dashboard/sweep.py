@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from portraitlab.dashboard.workspace import Comparison
-from portraitlab.runs.losses import read_losses
 from portraitlab.runs.sweep import Sweep
 from portraitlab.tables.scores import swept_names
+from portraitlab.training.logged import read_losses
 
 # Of a sweep whose jobs have not got that far.
 _METRICS = ("sim_f", "clip_f", "exp", "pose", "fid", "clip_t")

@@ -26,6 +26,7 @@ from portraitlab.launching.share import Share, shares
 from portraitlab.launching.sweeping import SweepPlan
 from portraitlab.launching.watching import SweepView
 from portraitlab.runs.lock import locked
+from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, read_status, write_status
 
 # What a job imports; none of them starts a thread or touches a GPU, which a fork would not survive.
@@ -132,21 +133,26 @@ def _end(plan: SweepPlan, job: _Running) -> None:
         error = job.said.recv() if job.said.poll() else None
     except EOFError:
         error = None
-    run = plan.jobs[job.place].run
     if error is None and code:
-        error = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-        if code == -signal.SIGKILL:
-            error += "; the system does that where memory runs out: lower jobs or batch_size"
-        with locked(run.folder):
-            status = read_status(run.folder)
-            if status is not None and status["state"] == "running":
-                place = {
-                    name: status[name] for name in ("doing", "step", "steps") if name in status
-                }
-                write_status(run.folder, "failed", error=error, **place)
+        error = _died(plan.jobs[job.place].run, code)
     plan.jobs[job.place] = replace(plan.jobs[job.place], error=error)
     plan.sweep.write()
     plan.sweep.write_table()
+
+
+def _died(run: Run, code: int) -> str | None:
+    """Why a job ended that said nothing, also in its status; None where it was told to stop."""
+    with locked(run.folder):
+        status = read_status(run.folder)
+        if status is not None and status["state"] == "preempted":
+            return None
+        error = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+        if code == -signal.SIGKILL:
+            error += "; the system does that where memory runs out: lower jobs or batch_size"
+        if status is not None and status["state"] == "running":
+            place = {name: status[name] for name in ("doing", "step", "steps") if name in status}
+            write_status(run.folder, "failed", error=error, **place)
+    return error
 
 
 def _withdraw(plan: SweepPlan, place: int) -> None:

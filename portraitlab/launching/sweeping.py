@@ -21,6 +21,8 @@ from portraitlab.runs.run import Run
 from portraitlab.runs.status import write_status
 from portraitlab.runs.sweep import Sweep, SweepJob
 
+# Tasks that end with a record of the job's own scoring.
+_WITH_RECORD = ("train", "score")
 _REPLAYED = (
     "every process of a job would run the whole sweep again; use launcher=local, which starts a "
     "group of processes for each job, or launcher=slurm"
@@ -52,6 +54,12 @@ class SweepPlan:
         places = []
         for overrides in job_overrides:
             settings = self._compose(overrides)
+            task = settings["choices"]["task"]
+            if task not in _WITH_RECORD:
+                raise ValueError(
+                    f"task={task} with -m: a sweep's table is of records, which only task="
+                    f"{' and task='.join(_WITH_RECORD)} make; run the jobs one by one without -m"
+                )
             own = dict(text.split("=", 1) for text in filter_overrides(overrides))
             run = Run.of(settings, settings["task"].get("run"))
             names = {name.lstrip("+~"): value for name, value in own.items()}

@@ -14,10 +14,10 @@ from portraitlab.loggers import opened, written_log
 from portraitlab.precision import precision_of
 from portraitlab.processes import process_count, process_rank
 from portraitlab.runs.key import plain
-from portraitlab.runs.losses import read_losses
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
 from portraitlab.training.fitting import fit
+from portraitlab.training.logged import read_losses
 from portraitlab.training.stopping import StopSignals
 
 

@@ -11,7 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from portraitlab.runs.files import write_text
-from portraitlab.runs.losses import read_losses
+from portraitlab.training.logged import read_losses
 
 
 class Losses(Callback):

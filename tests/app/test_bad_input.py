@@ -63,6 +63,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
             ["-m", "trainer.devices=2,3", "hydra/launcher=basic"],
             ["trainer.devices=2 with -m", "launcher=local"],
         ),
+        (["-m", "refs=1,2", "task=sample"], ["task=sample with -m", "task=train"]),
         (["-m", "refs=1,2", "jobs=0"], ["jobs=0", "jobs=NUMBER"]),
         (["-m", "refs=1,2", "jobs=500"], ["jobs=500", "cores"]),
         (["-m", "fusion=refiner,nothing"], ["fusion/nothing", "concat"]),

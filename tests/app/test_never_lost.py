@@ -23,7 +23,7 @@ from portraitlab.training.losses import read_losses
 
 pytestmark = pytest.mark.slow
 
-STEPS = 40
+STEPS = 20
 SMOKE = ("scale=smoke", "metrics=[sim_f]", "logger=none", f"budget.steps={STEPS}")
 
 
@@ -102,145 +102,93 @@ def checkpoints(runs: Path, system: str = "hifi_portrait") -> list[Path]:
     return sorted(runs.glob(f"{system}/*/checkpoints/*.ckpt"))
 
 
-def step_of(path: Path) -> int:
-    return int(path.name.split("-")[1])
-
-
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
-@pytest.mark.fault("Ctrl-C or SIGTERM in the midst of a training", "nothing")
-def test_a_training_that_is_told_to_stop_saves_its_last_step(
-    start: Callable[..., Command], tmp_path: Path, straight: Path, signum: int, code: int
-) -> None:
-    command = start()
-    command.wait_for(lambda: checkpoints(tmp_path / "runs"))
-    told = time.monotonic()
-    assert command.end(signum) == code, command.said()
-    assert time.monotonic() - told < 30, "SLURM's grace time is over"
-    run = run_folder(tmp_path / "runs")
-    status = read_status(run)
-    assert status is not None
-    assert status["state"] == "preempted"
-    saved = max(map(step_of, checkpoints(tmp_path / "runs")))
-    assert status["step"] == saved
-    assert f"stopped and saved after step {saved}; the same command goes on" in command.said()
-    assert "Traceback" not in command.said()
-    again = start()
-    assert again.process.wait(timeout=300) == 0, again.said()
-    assert_same(run, straight)
-
-
-@pytest.mark.fault("a second Ctrl-C", "the steps since the last checkpoint")
-def test_a_second_ctrl_c_does_not_wait(start: Callable[..., Command], tmp_path: Path) -> None:
-    command = start()
-    command.wait_for(lambda: checkpoints(tmp_path / "runs"))
-    os.kill(command.process.pid, signal.SIGINT)
-    assert command.end(signal.SIGINT) == 130
-    status = read_status(run_folder(tmp_path / "runs"))
-    assert status is not None
-    assert status["state"] == "preempted"
-
-
-@pytest.mark.fault(
-    "SIGKILL between two checkpoints", "the steps since the last checkpoint", times=3
-)
-def test_a_killed_training_goes_on_to_the_same_bytes(
-    start: Callable[..., Command], tmp_path: Path, straight: Path
-) -> None:
-    killed_at = []
-    for wanted in (3, 17, 30):  # between checkpoints, which are made every second step
-        command = start()
-        command.wait_for(
-            lambda wanted=wanted: any(
-                line["step"] >= wanted
-                for path in tmp_path.glob("runs/*/*/metrics.jsonl")
-                for line in read_losses(path)
-            )
-        )
-        assert command.end(signal.SIGKILL) == -signal.SIGKILL
-        run = run_folder(tmp_path / "runs")
-        lost = read_losses(run / "metrics.jsonl")[-1]["step"]
-        lost -= max(map(step_of, checkpoints(tmp_path / "runs")))
-        assert lost <= 2, "more than the steps since the last checkpoint is lost"
-        killed_at.append(lost)
-        assert read_json(run / "metrics.json") is None
-        status = read_status(run)
-        assert status is not None
-        assert status["state"] == "running"
-    last = start()
-    assert last.process.wait(timeout=300) == 0, last.said()
-    assert_same(run, straight)
-
-
-@pytest.mark.fault("one bit of a checkpoint turned", "the steps since the one before")
-def test_a_damaged_checkpoint_is_passed_over(
-    start: Callable[..., Command], tmp_path: Path, straight: Path
-) -> None:
-    command = start()
-    command.wait_for(lambda: len(checkpoints(tmp_path / "runs")) == 2)
-    command.end(signal.SIGKILL)
-    good, bad = checkpoints(tmp_path / "runs")[-2:]
-    content = bytearray(bad.read_bytes())
-    content[len(content) // 2] ^= 1
-    bad.write_bytes(content)
-    again = start()
-    assert again.process.wait(timeout=300) == 0, again.said()
-    assert f"{bad} is damaged; going back to the one before" in again.said().replace("\n", "")
-    assert good.name.startswith("step-")
-    assert_same(run_folder(tmp_path / "runs"), straight)
+def saved(runs: Path) -> int:
+    """The latest step that a checkpoint is of."""
+    return max([int(path.name.split("-")[1]) for path in checkpoints(runs)], default=0)
 
 
 @pytest.mark.fault("every checkpoint cut short", "the training, which begins anew")
-def test_a_checkpoint_cut_short_is_passed_over_too(
+@pytest.mark.fault("Ctrl-C in the midst of a training", "nothing")
+@pytest.mark.fault("SIGTERM in the midst of a training", "nothing")
+@pytest.mark.fault("SIGKILL in the midst of a training", "the steps since the last checkpoint")
+@pytest.mark.fault("one bit of the last checkpoint turned", "the steps since the one before")
+def test_a_training_that_is_stopped_in_every_way_ends_in_the_same_bytes(
     start: Callable[..., Command], tmp_path: Path, straight: Path
 ) -> None:
-    command = start()
-    command.wait_for(lambda: checkpoints(tmp_path / "runs"))
-    command.end(signal.SIGKILL)
-    for path in checkpoints(tmp_path / "runs"):
+    runs = tmp_path / "runs"
+
+    def stop(signum: int, code: int) -> tuple[Command, dict[str, Any]]:
+        before, command = set(checkpoints(runs)), start()
+        command.wait_for(lambda: set(checkpoints(runs)) - before)
+        told = time.monotonic()
+        assert command.end(signum) == code, command.said()
+        assert time.monotonic() - told < 30, "the grace time of a scheduler is over"
+        assert "Traceback" not in command.said()
+        status = read_status(run_folder(runs))
+        assert status is not None
+        return command, status
+
+    _, status = stop(signal.SIGKILL, -signal.SIGKILL)
+    assert status["state"] == "running"
+    for path in checkpoints(runs):
         path.write_bytes(path.read_bytes()[:1000])
-    again = start()
-    assert again.process.wait(timeout=300) == 0, again.said()
-    assert_same(run_folder(tmp_path / "runs"), straight)
-
-
-@pytest.mark.fault("SIGKILL of a sweep in its second job", "the steps since the last checkpoint")
-def test_a_killed_sweep_does_only_what_is_missing(
-    start: Callable[..., Command], tmp_path: Path, straight: Path
-) -> None:
-    sweep = ("-m", "seed=1,0,2")
-    command = start(*sweep)
-    command.wait_for(lambda: len({path.parent for path in checkpoints(tmp_path / "runs")}) == 2)
-    command.end(signal.SIGKILL)
-    runs = tmp_path / "runs" / "hifi_portrait"
-    (first,) = runs.glob("*-s1-*/")
-    before = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
-    (queued,) = runs.glob("*-s2-*/")
-    assert read_status(queued)["state"] == "queued"
-    again = start(*sweep)
-    assert again.process.wait(timeout=300) == 0, again.said()
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    (second,) = runs.glob("*-s0-*/")
-    assert_same(second, straight)
-    assert len(list(runs.glob("*/metrics.json"))) == 3
-    assert len(list((tmp_path / "runs" / "sweeps").iterdir())) == 1
+    for signum, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")):
+        command, status = stop(signum, 128 + signum)
+        step = saved(runs)
+        assert (status["state"], status["error"]) == ("preempted", f"stopped by {name}")
+        assert status["step"] == step
+        assert f"stopped and saved after step {step}; the same command" in command.said()
+    _, status = stop(signal.SIGKILL, -signal.SIGKILL)
+    run = run_folder(runs)
+    made = read_losses(run / "metrics.jsonl")[-1]["step"]
+    assert made - saved(runs) <= 2, "more than the steps since the last checkpoint is lost"
+    assert read_json(run / "metrics.json") is None
+    *_, bad = checkpoints(runs)
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2] ^= 1
+    bad.write_bytes(content)
+    last = start()
+    assert last.process.wait(timeout=300) == 0, last.said()
+    assert "is damaged; going back to the one before" in last.said().replace("\n", " ")
+    assert_same(run, straight)
 
 
 @pytest.mark.fault("Ctrl-C in a sweep", "nothing")
-def test_ctrl_c_stops_a_sweep_after_a_step_and_says_how_to_go_on(
-    start: Callable[..., Command], tmp_path: Path
+@pytest.mark.fault("SIGKILL of a sweep in its second job", "the steps since the last checkpoint")
+def test_a_stopped_and_a_killed_sweep_do_only_what_is_missing(
+    start: Callable[..., Command], tmp_path: Path, straight: Path
 ) -> None:
-    sweep = ("-m", "seed=0,1")
-    command = start(*sweep)
-    command.wait_for(lambda: checkpoints(tmp_path / "runs"))
+    sweep, runs = ("-m", "seed=1,0,2"), tmp_path / "runs"
+
+    def states() -> list[str]:
+        jobs = Sweep.read(next((runs / "sweeps").iterdir())).jobs
+        told = [read_status(job.run.folder) for job in jobs]
+        return [status["state"] for status in told if status is not None]
+
+    stopped = start(*sweep)
+    stopped.wait_for(lambda: checkpoints(runs))
     # A terminal sends it to all processes of the command.
-    assert command.end(signal.SIGINT, group=True) == 130, command.said()
-    assert "stopped: 0 of 2 jobs are done; the same command goes on" in command.said()
-    assert "stopped and saved after step" in command.said()
-    assert "Traceback" not in command.said()
-    jobs = Sweep.read(next((tmp_path / "runs" / "sweeps").iterdir())).jobs
-    assert [read_status(job.run.folder)["state"] for job in jobs] == ["preempted"] * 2
+    assert stopped.end(signal.SIGINT, group=True) == 130, stopped.said()
+    assert "stopped: 0 of 3 jobs are done; the same command goes on" in stopped.said()
+    assert "stopped and saved after step" in stopped.said()
+    assert "Traceback" not in stopped.said()
+    assert states() == ["preempted"] * 3
+    killed = start(*sweep)
+    killed.wait_for(lambda: len({path.parent for path in checkpoints(runs)}) == 2)
+    killed.end(signal.SIGKILL, group=True)
+    assert states() == ["done", "running", "queued"]
+    (first,) = runs.glob("*/*-s1-*/")
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
+    again = start(*sweep)
+    assert again.process.wait(timeout=300) == 0, again.said()
+    assert states() == ["done"] * 3
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    (second,) = runs.glob("*/*-s0-*/")
+    assert_same(second, straight)
+    assert len(list((runs / "sweeps").iterdir())) == 1
 
 
 @pytest.mark.fault("a scheduler's signal before the time limit", "nothing")
@@ -339,31 +287,37 @@ def test_a_cache_of_another_version_fails_its_job_and_no_other(
     assert not isinstance(second.outcome(), str)
 
 
+@pytest.fixture
+def finished(straight: Path, tmp_path: Path) -> Path:
+    """A copy of the run that nothing happened to, below the folder `runs`."""
+    folder = tmp_path / "runs" / straight.parent.name / straight.name
+    shutil.copytree(straight, folder)
+    return folder
+
+
 @pytest.mark.fault("a record cut in half", "the record, made again from the weights")
 def test_a_record_that_is_damaged_is_never_taken_for_one(
-    tmp_path: Path, cache: Path, home: Path
+    finished: Path, start: Callable[..., Command], straight: Path
 ) -> None:
-    command = (*SMOKE, f"runs={tmp_path}", f"cache={cache}")
-    assert run_py(*command, home=home).returncode == 0
-    record = run_folder(tmp_path) / "metrics.json"
-    whole = record.read_bytes()
-    record.write_bytes(whole[: len(whole) // 2])
-    ended = run_py(*command, home=home)
-    assert ended.returncode == 1
-    assert f"{record} is damaged" in ended.stderr
+    record = finished / "metrics.json"
+    record.write_bytes(record.read_bytes()[:500])
+    first = start()
+    assert first.process.wait(timeout=300) == 1
+    assert f"{record} is damaged" in first.said()
+    assert "Traceback" not in first.said()
     record.unlink()
-    assert run_py(*command, home=home).returncode == 0
-    assert read_json(record)["metrics"] == json.loads(whole)["metrics"]
+    second = start()
+    assert second.process.wait(timeout=300) == 0, second.said()
+    assert "Training" not in second.said()
+    assert_same(finished, straight)
 
 
 @pytest.mark.fault("one bit of the weights turned", "the training, with a message")
-def test_damaged_weights_are_never_scored(tmp_path: Path, cache: Path, home: Path) -> None:
-    command = (*SMOKE, f"runs={tmp_path}", f"cache={cache}")
-    assert run_py(*command, home=home).returncode == 0
-    weights = run_folder(tmp_path) / "model.safetensors"
+def test_damaged_weights_are_never_scored(finished: Path, start: Callable[..., Command]) -> None:
+    weights = finished / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-100] ^= 1
     weights.write_bytes(content)
-    ended = run_py("task=score", "score_refs=2", *command, home=home)
-    assert ended.returncode == 1
-    assert "are damaged; train them again with fresh=true" in ended.stderr
+    scoring = start("task=score", "score_refs=2")
+    assert scoring.process.wait(timeout=300) == 1
+    assert "are damaged; train them again with fresh=true" in scoring.said()

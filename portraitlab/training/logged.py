@@ -1,4 +1,4 @@
-"""metrics.jsonl: the losses of a run, a line every so many steps."""
+"""What a training logged, read without the libraries that trained."""
 
 from __future__ import annotations
 

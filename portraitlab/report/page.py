@@ -1,0 +1,133 @@
+"""The page itself: one HTML file that holds its style, its scripts, its data and its pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from portraitlab.report.charts import chart_content
+from portraitlab.report.markup import Html, element
+from portraitlab.report.pictures import pictures
+from portraitlab.report.results import columns
+from portraitlab.report.rows import Report
+from portraitlab.report.sections import (
+    curves,
+    differences,
+    failures,
+    filters,
+    parallel,
+    results_section,
+    scores,
+    unfinished,
+)
+from portraitlab.tables.scores import Record
+
+
+def page(report: Report) -> str:
+    """The whole page of a report, a function of what lies in its folders alone."""
+    here = Path(__file__).parent
+    scripts = [get_plotlyjs(), (here / "page.js").read_text(encoding="utf-8")]
+    content = {
+        **chart_content(report),
+        "columns": [{"values": c.values, "descends": c.descends} for c in columns(report)],
+    }
+    title = f"{report.name} · PortraitLab {report.kind}"
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("link", rel="icon", href="data:,"),
+        element("style", Html((here / "page.css").read_text(encoding="utf-8"))),
+    )
+    body = element(
+        "body",
+        element("header", element("h1", report.name), _about(report), _contents(report)),
+        element(
+            "main",
+            filters(report),
+            results_section(report),
+            scores(report),
+            parallel(report),
+            curves(report),
+            pictures(report),
+            differences(report),
+            failures(report),
+        ),
+        element("script", _data(content), type="application/json", id="report-data"),
+        *(element("script", Html(script)) for script in scripts),
+    )
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """Lets the page run its own scripts alone, and load nothing from anywhere."""
+    hashes = [
+        f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
+    ]
+    return (
+        f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; "
+        "img-src data: blob:"
+    )
+
+
+def _data(content: Any) -> Html:
+    """JSON in which no text can end the script that it stands in."""
+    return Html(json.dumps(content, allow_nan=False).replace("<", "\\u003c"))
+
+
+def _about(report: Report) -> Html:
+    done = [row for row in report.rows if row.record is not None]
+    facts: list[tuple[str, str]] = []
+    if report.kind == "sweep" and len(report.rows) > 1:
+        facts += [("swept", "; ".join(_choices(report)))]
+    facts += [*report.fixed.items()]
+    counts = dict.fromkeys(sorted({row.state for row in report.rows}), 0)
+    for row in report.rows:
+        counts[row.state] += 1
+    facts += [("rows", ", ".join(f"{number} {state}" for state, number in counts.items()))]
+    records = [row.record for row in done if row.record is not None]
+    told = {
+        "scored": [f"{r['images']} pictures of {r['identities']} people" for r in records],
+        "commit": [_commit(record) for record in records],
+    }
+    facts += [(name, " and ".join(dict.fromkeys(each))) for name, each in told.items() if each]
+    pairs = [
+        element("div", element("dt", name), element("dd", value)) for name, value in facts if value
+    ]
+    return element("dl", *pairs, class_="facts")
+
+
+def _commit(record: Record) -> str:
+    name, *changes = (record.get("origin", {}).get("commit") or "unknown").split("+")
+    return "+".join([name[:10], *changes])
+
+
+def _choices(report: Report) -> list[str]:
+    return [
+        f"{name} = {', '.join(dict.fromkeys(row.settings.get(name, '–') for row in report.rows))}"
+        for name in report.swept
+    ]
+
+
+def _contents(report: Report) -> Html:
+    names = {
+        "results": "Results",
+        "scores": "Scores",
+        "parallel": "Parallel coordinates",
+        "curves": "Training curves",
+        "pictures": "Pictures",
+        "differences": "Differences",
+        "failures": f"Failed and unfinished ({len(unfinished(report))})",
+    }
+    links = [element("a", text, href=f"#{name}") for name, text in names.items()]
+    return element("nav", *links, aria_label="Parts of the page")
