@@ -5,20 +5,19 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
-from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from portraitlab.bench import Bench, show
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.launching.devices import is_rank
-from portraitlab.loggers import close, mirror, written_log
+from portraitlab.loggers import opened, written_log
 from portraitlab.precision import precision_of
 from portraitlab.processes import process_count, process_rank
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
 from portraitlab.training.fitting import fit
+from portraitlab.training.logged import read_losses
 from portraitlab.training.stopping import StopSignals
 
 
@@ -45,6 +44,12 @@ class Train:
                     status = stack.enter_context(Status(run.folder))
                     stack.enter_context(written_log(run.folder / "log.txt"))
                 record = train_and_score(config, settings, run, signals, status)
+        elif first:
+            with opened(config, settings, run, done=True) as mirror:
+                if mirror is not None:
+                    for line in read_losses(run.losses):
+                        mirror.line(line)
+                    mirror.record(record, run.record_folder)
         if first:
             show(run, record)
         return record
@@ -72,12 +77,7 @@ def train_and_score(
             seed=config.seed,
             prompt_dropout=config.prompt_dropout,
         )
-    flat = {**settings["choices"], "refs": config.refs, "seed": config.seed, "config": settings}
-    # Partial, or Hydra would instantiate what the settings describe as well.
-    logger: Logger | bool = instantiate(config.logger, _partial_=True)(
-        folder=run.folder, name=run.folder.name, key=run.key, settings=flat
-    )
-    try:
+    with opened(config, settings, run) as mirror:
         if trained:
             bench.load(run)
         else:
@@ -86,7 +86,7 @@ def train_and_score(
             # With net=none nothing is trained, and the bare backbone is scored.
             trains = bool(bench.parts.model.trained_parameters())
             seconds = (
-                fit(config, run, bench.parts, batches, logger, signals, status) if trains else 0.0
+                fit(config, run, bench.parts, batches, mirror, signals, status) if trains else 0.0
             )
             if status is None or seconds is None:
                 return {}
@@ -100,7 +100,6 @@ def train_and_score(
             return {}
         status.doing("scoring")
         record = bench.score(run)
-        mirror(logger, run.record_folder, record)
+        if mirror is not None:
+            mirror.record(record, run.record_folder)
         return record
-    finally:
-        close(logger)

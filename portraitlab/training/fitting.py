@@ -8,12 +8,12 @@ import warnings
 from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import Tensor
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.loader import PortraitData
+from portraitlab.loggers import WandbMirror
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts
 from portraitlab.precision import cast_once, precision_of, quick_attention
@@ -42,14 +42,15 @@ def fit(
     run: Run,
     parts: Parts,
     batches: TrainingBatches,
-    logger: Logger | bool = False,
+    mirror: WandbMirror | None = None,
     signals: StopSignals | None = None,
     status: Status | None = None,
 ) -> float | None:
     """Train `parts.model`, going on from the run's latest checkpoint if it has one.
 
     Returns the seconds of training, None in processes other than the first, which have nothing
-    more to do. signals: what may stop it after a step. status: is told the steps.
+    more to do. mirror: repeats the losses. signals: what may stop it after a step. status: is told
+    the steps.
 
     Raises NonFiniteLoss where a loss is no number, Preempted where a signal stopped it.
     """
@@ -61,7 +62,7 @@ def fit(
     signals = StopSignals() if signals is None else signals
     checkpoints = Checkpoints(run.checkpoints, config.scale.checkpoint_every)
     callbacks = [
-        Losses(run.losses, config.trainer.log_every_n_steps),
+        Losses(run.losses, config.trainer.log_every_n_steps, mirror.line if mirror else None),
         checkpoints,
         TrainingBar(status),
         StopAfterStep(signals, checkpoints, _say_stopped),
@@ -72,7 +73,7 @@ def fit(
         trainer: Trainer = instantiate(
             config.trainer,
             precision=precision,
-            logger=logger,
+            logger=False,
             callbacks=callbacks,
             enable_checkpointing=False,  # Lightning's takes a damaged file for a sound one
             default_root_dir=str(run.folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ class Losses(Callback):
     """Appends a line every so many steps: the step, the losses and the learning rate.
 
     A training that goes on from a checkpoint first takes back the lines that came after it.
+    repeat: is told each line, and those that are there already when training starts.
     """
 
-    def __init__(self, path: Path, every: int) -> None:
+    def __init__(
+        self, path: Path, every: int, repeat: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> None:
         self.path = path
         self.every = every
+        self.repeat = repeat
         self._rate = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,6 +34,9 @@ class Losses(Callback):
         if trainer.is_global_zero:
             kept = [line for line in read_losses(self.path) if line["step"] <= trainer.global_step]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+            if self.repeat is not None:
+                for line in kept:
+                    self.repeat(line)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
@@ -46,3 +54,5 @@ class Losses(Callback):
             line["learning_rate"] = self._rate
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+            if self.repeat is not None:
+                self.repeat(line)

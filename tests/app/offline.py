@@ -8,18 +8,34 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from wandb.proto import wandb_internal_pb2
 
 _BLOCK, _HEADER = 32768, 7
 
 
 def records(path: Path) -> Iterator[Any]:
+    """What a run said, once it ended: `finish` returns a moment before the file is whole."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            found = list(_records(path))
+        except DecodeError:
+            found = []
+        if any(each.WhichOneof("record_type") == "exit" for each in found):
+            return iter(found)
+        assert time.monotonic() < deadline, f"{path} does not end"
+        time.sleep(0.05)
+
+
+def _records(path: Path) -> Iterator[Any]:
     content, place, pieces = path.read_bytes(), _HEADER, b""
-    assert content.startswith(b":W&B")
+    assert content.startswith(b":W&B") or not content
     while place + _HEADER <= len(content):
         if _BLOCK - place % _BLOCK < _HEADER:
             place += _BLOCK - place % _BLOCK

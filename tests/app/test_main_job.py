@@ -98,10 +98,12 @@ def test_wandb_is_written_offline_and_stays_in_the_run_folder(folder: Path) -> N
     assert logged["train/loss"] > 0
     assert logged["train/noise"] > 0
     assert "train/identity" in logged
+    assert logged["train/step"] == 4
     record = read(folder / "metrics.json")
     assert logged["score/fid"] == record["metrics"]["fid"]["value"]
-    (picture,) = logged["grid.filenames"]
-    assert Image.open(path.parent / "files" / picture).size[0] == 7 * 132 + 4
+    assert logged["score/fid_error"] == record["metrics"]["fid"]["error"]
+    assert Image.open(path.parent / "files" / logged["grid.path"]).size[0] == 7 * 132 + 4
+    assert (logged["portraits.ncols"], logged["portraits.nrows"]) == (5, 3)
 
 
 @pytest.mark.fault("W&B is not reached", "nothing: it is logged offline")

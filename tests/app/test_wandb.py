@@ -1,0 +1,456 @@
+"""What is told to W&B: read back from its offline files, and as a server in its place gets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from composing import ROOT, compose_config
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from offline import records, values
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+from wandb_server import WandbServer, serving
+
+from portraitlab.cli.main import main
+from portraitlab.dashboard.agents import agents_sweep
+from portraitlab.loggers import WandbMirror, opened, wandb_logger
+from portraitlab.runs.files import write_json
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
+from portraitlab.runs.status import Preempted
+from portraitlab.runs.sweep import Sweep, SweepJob
+
+PICTURES = ("reference-1", "reference-2", "control-image", "generated", "target")
+LINES = [{"step": step, "train/loss": 1 / step, "learning_rate": 0.1} for step in (10, 20, 30, 40)]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """W&B's stand-in, where this process is logged in."""
+    with serving() as server:
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        wandb.teardown()  # it reads the environment once
+        yield server
+        wandb.teardown()
+
+
+@pytest.fixture(autouse=True)
+def _places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take back what a mirror sets for its process."""
+    for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+
+
+def write_record(folder: Path, value: float = 0.5, scoring: str = "first") -> dict[str, Any]:
+    """A record with its pictures, as the scoring leaves them."""
+    metrics = {
+        "sim_f": {"value": value, "error": 0.25},
+        "fid": {"value": 1.0, "error": None},
+        "exp": {"value": None, "error": None},
+    }
+    record = {"metrics": metrics, "faceless": 2, "scoring": scoring}
+    for number, (person, name) in enumerate(product(("anna", "bert"), PICTURES)):
+        path = folder / "samples" / person / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    Image.new("RGB", (20, 10)).save(folder / "grid.png")
+    write_json(folder / "metrics.json", record)
+    return record
+
+
+def open_mirror(folder: Path, **changed: Any) -> WandbMirror:
+    folder.mkdir(parents=True, exist_ok=True)
+    given: dict[str, Any] = {"folder": folder, "name": folder.name, "key": "k1", "task": "train"}
+    given |= {"settings": {"fusion": "concat", "refs": 2}, "project": "portraitlab"}
+    given |= {"group": "a-sweep", "tags": ["smoke"], "notes": "why", "offline": True}
+    given |= {"scoring": None, "done": False}
+    mirror = wandb_logger(**{**given, **changed})
+    assert mirror is not None
+    return mirror
+
+
+def offline_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    found = [each for path in offline_files(folder) for each in records(path)]
+    return [
+        values(each.history.item) for each in found if each.WhichOneof("record_type") == "history"
+    ]
+
+
+def ending(path: Path) -> tuple[int, bool]:
+    """Exit code of an offline run, and whether it says that it was preempted."""
+    found = list(records(path))
+    (code,) = [each.exit.exit_code for each in found if each.WhichOneof("record_type") == "exit"]
+    return code, any(each.WhichOneof("record_type") == "preempting" for each in found)
+
+
+def test_figures_have_their_errors_and_pictures_one_table(tmp_path: Path) -> None:
+    record = write_record(tmp_path)
+    mirror = open_mirror(tmp_path)
+    mirror.record(record, tmp_path)
+    mirror.close()
+    (row,) = history(tmp_path)
+    assert {name: row[name] for name in row if name.startswith("score/")} == {
+        **{"score/sim_f": 0.5, "score/sim_f_error": 0.25},
+        **{"score/fid": 1.0, "score/faceless": 2},
+    }
+    (path,) = offline_files(tmp_path)
+    found = list(records(path))
+    summary = {}
+    for each in found:
+        if each.WhichOneof("record_type") == "summary":
+            summary |= values(each.summary.update)
+    assert summary["score/sim_f_error"] == 0.25
+    assert summary["portraits._type"] == "table-file"
+    (run,) = [each.run for each in found if each.WhichOneof("record_type") == "run"]
+    assert (run.run_id, run.run_group, run.job_type, run.notes) == ("k1", "a-sweep", "train", "why")
+    (table,) = [path for path in staged(tmp_path) if path.read_bytes().startswith(b"{")]
+    content = json.loads(table.read_text())
+    assert content["columns"] == ["identity", "references", "control image", "generated", "target"]
+    assert [row[0] for row in content["data"]] == ["anna", "bert"]
+    assert (content["data"][0][1]["width"], content["data"][0][1]["height"]) == (16, 8)
+    assert ending(path) == (0, False)
+
+
+def staged(folder: Path) -> list[Path]:
+    """The files of the tables of the offline runs, as seen from the run's folder."""
+    found = [each for path in offline_files(folder) for each in records(path)]
+    artifacts = [each.artifact for each in found if each.WhichOneof("record_type") == "artifact"]
+    entries = [entry for artifact in artifacts for entry in artifact.manifest.contents]
+    return [folder / entry.local_path for entry in entries if entry.local_path]
+
+
+def test_without_a_control_image_the_table_has_the_same_columns(tmp_path: Path) -> None:
+    record = write_record(tmp_path)
+    for path in tmp_path.glob("samples/*/control-image.png"):
+        path.unlink()
+    mirror = open_mirror(tmp_path)
+    mirror.record(record, tmp_path)
+    mirror.close()
+    (table,) = [path for path in staged(tmp_path) if path.read_bytes().startswith(b"{")]
+    content = json.loads(table.read_text())
+    assert len(content["columns"]) == 5
+    assert content["data"][0][2] is None
+
+
+def test_a_second_scoring_leaves_the_first_ones_keys(tmp_path: Path) -> None:
+    second = tmp_path / "scores" / "abcd"
+    first, other = write_record(tmp_path), write_record(second, 0.7, "abcd")
+    for record, folder in ((first, tmp_path), (other, second)):
+        mirror = open_mirror(tmp_path)
+        mirror.record(record, folder)
+        mirror.close()
+    rows = history(tmp_path)
+    assert [row["_step"] for row in rows] == [1, 2]
+    assert rows[0]["score/sim_f"] == 0.5
+    assert rows[1]["score/abcd/sim_f"] == 0.7
+    assert "score/sim_f" not in rows[1]
+    assert "portraits/abcd.path" in rows[1]
+
+
+def test_a_later_scoring_does_not_replace_the_settings_of_the_first(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    config = composed("scale=smoke", "logger.offline=true", f"runs={tmp_path}")
+    settings = plain(config)
+    run = Run.of(settings)
+    with opened(config, settings, run):
+        pass
+    run.weights.touch()
+    write_json(run.folder / "metrics.json", {"scoring": "another"})
+    with opened(config, settings, run):
+        pass
+    first, second = [
+        values(each.run.config.update)
+        for path in offline_files(run.folder)
+        for each in records(path)
+        if each.WhichOneof("record_type") == "run"
+    ]
+    flat = {"fusion": "refiner", "cond": "landmarks", "net": "hifi_net", "refs": 4, "seed": 0}
+    flat |= {"select": "random", "budget": "default", "steps": 4, "scale": "smoke"}
+    flat |= {"system": "hifi_portrait", "row": "refiner-landmarks-hifi_net-4", "key": run.key}
+    assert {name: first[name] for name in flat} == flat
+    assert first["config"]["optimiser"]["learning_rate"] == 2e-3
+    assert set(second) == {"_wandb", f"score/{run.scoring}"}
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(RuntimeError("no"), (1, False)), (Preempted(15, "SIGTERM"), (143, True))],
+)
+def test_a_run_that_does_not_end_well_says_so(
+    composed: Callable[..., DictConfig], tmp_path: Path, error: BaseException, expected: Any
+) -> None:
+    config = composed("scale=smoke", "logger.offline=true", f"runs={tmp_path}")
+    settings = plain(config)
+    run = Run.of(settings)
+    with pytest.raises(type(error)), opened(config, settings, run):
+        raise error
+    (path,) = offline_files(run.folder)
+    assert ending(path) == expected
+    assert wandb.run is None
+
+
+def test_only_the_first_process_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    with pytest.raises(AssertionError):
+        open_mirror(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stopped_training_goes_on_in_its_curve(tmp_path: Path) -> None:
+    stopped = open_mirror(tmp_path)
+    for line in LINES[:3]:
+        stopped.line(line)
+    stopped.close(RuntimeError("killed"))
+    resumed = open_mirror(tmp_path)
+    for line in LINES[1:]:  # from the checkpoint at step 10
+        resumed.line(line)
+    resumed.close()
+    rows = history(tmp_path)
+    assert [row["train/step"] for row in rows] == [row["_step"] for row in rows] == [10, 20, 30, 40]
+    assert [row["train/loss"] for row in rows] == [line["train/loss"] for line in LINES]
+
+
+def test_a_moved_folder_is_synced_whole(server: WandbServer, tmp_path: Path) -> None:
+    folder = tmp_path / "here"
+    stopped = open_mirror(folder)
+    for line in LINES[:2]:
+        stopped.line(line)
+    stopped.close(RuntimeError("killed"))
+    record = write_record(folder)
+    resumed = open_mirror(folder)
+    for line in LINES[1:]:
+        resumed.line(line)
+    resumed.record(record, folder)
+    resumed.close()
+    moved = tmp_path / "elsewhere"
+    shutil.move(folder, moved)
+    assert len(staged(moved)) == 9  # 2 strips, 6 pictures, the table
+    assert all(path.is_file() for path in staged(moved))
+    ended = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", "--yes"],
+        cwd=moved,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path / "home"), **server.variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    rows = server.history["k1"]
+    assert [row["_step"] for row in rows] == [10, 20, 30, 40, 41]
+    assert rows[-1]["score/sim_f_error"] == 0.25
+    assert server.exits["k1"] == [1, 0]
+    pictures = [name for name in server.uploads if name.startswith("artifact/media/images/")]
+    assert len(pictures) == 8, (list(server.uploads), ended.stderr)
+    assert server.uploads["artifact/portraits.table.json"].startswith(b"{")
+    assert any(name.startswith("media/images/grid") for name in server.uploads)
+
+
+def test_online_a_run_goes_on_and_one_made_afresh_is_added(
+    server: WandbServer, tmp_path: Path
+) -> None:
+    def train(lines: list[dict[str, Any]]) -> None:
+        mirror = open_mirror(tmp_path, offline=False)
+        for line in lines:
+            mirror.line(line)
+        mirror.close()
+
+    train(LINES[:2])
+    train(LINES[1:])
+    steps = [10, 20, 30, 40]
+    assert [row["train/step"] for row in server.history["k1"]] == steps
+    shutil.rmtree(tmp_path / "wandb")
+    train(LINES)
+    rows = server.history["k1"]
+    assert [row["train/step"] for row in rows] == steps * 2
+    assert [row["_step"] for row in rows] == sorted(row["_step"] for row in rows)
+    assert server.exits["k1"] == [0, 0, 0]
+
+
+def test_an_agents_job_has_the_agents_name_and_is_told_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = write_record(tmp_path / "scores" / "abcd", scoring="abcd")
+    assert wandb_logger_of_a_done_run(tmp_path) is None
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "agents")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "agents"))
+    wandb.teardown()
+    try:
+        mirror = wandb_logger_of_a_done_run(tmp_path)
+        assert mirror is not None
+        mirror.line(LINES[0])
+        mirror.record(record, tmp_path / "scores" / "abcd")
+        mirror.close()
+    finally:
+        monkeypatch.undo()
+        wandb.teardown()
+    (path,) = offline_files(tmp_path)
+    assert path.name == "run-agents.wandb"
+    (run,) = [each.run for each in records(path) if each.WhichOneof("record_type") == "run"]
+    assert values(run.config.update)["refs"] == 2
+    assert [row.get("score/sim_f") for row in history(tmp_path)] == [None, 0.5]
+
+
+def wandb_logger_of_a_done_run(folder: Path) -> WandbMirror | None:
+    return wandb_logger(
+        **{"folder": folder, "name": "n", "key": "k1", "task": "train", "settings": {"refs": 2}},
+        **{"scoring": "abcd", "done": True},
+        **{"project": "p", "group": "g", "tags": [], "notes": None, "offline": True},
+    )
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """A sweep of two rows and two seeds, of which one job is done."""
+    jobs = []
+    for number, (fusion, rate, seed) in enumerate(product(["a", "b"], ["0.1", "0.2"], "01")):
+        run = Run(tmp_path / "runs" / f"run{number}", f"key{number}", "scoring")
+        names = {"fusion": fusion, "optimiser.learning_rate": rate, "seed": seed, "scale": "smoke"}
+        jobs.append(SweepJob(names, run))
+    done = write_record(jobs[0].run.folder, scoring="scoring")
+    assert done["metrics"]
+    jobs[0].run.losses.write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    folder = tmp_path / "sweeps" / "fusion-seed-1234"
+    Sweep(folder, jobs).write()
+    return folder
+
+
+def command(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`portraitlab ...` as a user types it who has no W&B key but what `variables` give."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    home.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-m", "portraitlab.cli.main", *arguments],
+        cwd=ROOT,
+        env={**environment, "HOME": str(home), "NETRC": str(home / "netrc"), **variables},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def panels(spec: dict[str, Any]) -> dict[str, list[Any]]:
+    sections = spec["section"]["panelBankConfig"]["sections"]
+    return {section["name"]: section["panels"] for section in sections}
+
+
+def test_a_dashboard_shows_rows_over_seeds(sweep: Path, tmp_path: Path) -> None:
+    ended = command("dashboard", str(sweep), home=tmp_path / "home")
+    assert ended.returncode == 0, ended.stderr
+    assert f"dashboard: {sweep / 'dashboard.json'}, not applied" in ended.stdout
+    assert "wandb login" in ended.stdout
+    content = json.loads((sweep / "dashboard.json").read_text())
+    assert (content["name"], content["project"]) == ("fusion-seed-1234", "portraitlab")
+    shown = panels(content["spec"])
+    assert list(shown) == ["results", "curves", "settings", "pictures"]
+    assert [panel["config"]["metrics"] for panel in shown["results"]] == [
+        *(["score/sim_f"], ["score/fid"], ["score/exp"])
+    ]
+    (curve,) = shown["curves"]
+    assert curve["config"]["xAxis"] == "train/step"
+    for panel in [*shown["results"], curve]:
+        assert (panel["config"]["groupAgg"], panel["config"]["groupArea"]) == ("mean", "minmax")
+    axes = [column["accessor"] for column in shown["settings"][0]["config"]["columns"]]
+    assert axes == [
+        *("config:fusion.value", "config:config.value.optimiser.learning_rate"),
+        *("config:seed.value", "summary:score/sim_f"),
+    ]
+    assert shown["settings"][1]["config"]["targetKey"] == "score/sim_f"
+    assert shown["pictures"][0]["config"]["mediaKeys"] == ["grid"]
+    assert "portraits" in json.dumps(shown["pictures"][1])
+    (runs,) = content["spec"]["section"]["runSets"]
+    (chosen,) = runs["filters"]["filters"]
+    assert chosen["key"] == {"section": "run", "name": "name"}
+    assert chosen["value"] == [f"key{number}" for number in range(8)]
+    assert [key["name"] for key in runs["grouping"]] == [
+        *("fusion.value", "config.value.optimiser.learning_rate")
+    ]
+
+
+def test_a_dashboard_is_applied_and_then_changed_in_place(
+    server: WandbServer, sweep: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        ended = command("dashboard", str(sweep), home=tmp_path / "home", **server.variables)
+        assert ended.returncode == 0, ended.stderr
+        assert f"dashboard: {server.url}/me/portraitlab?nw=" in ended.stdout
+    (view,) = server.views.values()
+    assert (view["entityName"], view["displayName"]) == ("me", "fusion-seed-1234")
+    written = json.loads((sweep / "dashboard.json").read_text())["spec"]
+    assert panels(json.loads(view["spec"])).keys() == panels(written).keys()
+
+
+def test_a_dashboard_that_wandb_does_not_take_is_written_all_the_same(
+    sweep: Path, tmp_path: Path
+) -> None:
+    away = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    ended = command("dashboard", str(sweep), home=tmp_path / "home", **away)
+    assert ended.returncode == 1
+    assert "W&B did not take it" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (sweep / "dashboard.json").is_file()
+
+
+def test_a_dashboard_of_no_sweep_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dashboard", str(tmp_path)]) == 1
+    assert f"{tmp_path} holds no sweep" in capsys.readouterr().err
+
+
+def test_an_agents_jobs_are_configurations(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "sweep.yaml"
+    swept = ("fusion=concat,none", "refs=1,2", "optimiser.learning_rate=1e-3,0.01", "scale=smoke")
+    assert main(["agents", *swept, "--file", str(path)]) == 0
+    sweep: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert sweep["metric"] == {"name": "score/sim_f", "goal": "maximize"}
+    assert sweep["command"] == ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
+    assert (ROOT / sweep["program"]).is_file()
+    choices = [each.get("values", [each.get("value")]) for each in sweep["parameters"].values()]
+    seen = set()
+    for point in product(*choices):
+        given = dict(zip(sweep["parameters"], point, strict=True))
+        job = {"args": {name: {"value": value} for name, value in given.items()}}
+        config = compose_config(*create_sweep_command_args(job)["args_no_hyphens"])
+        assert config.choices.scale == "smoke"
+        assert config.optimiser.learning_rate == given["optimiser.learning_rate"]
+        assert config.refs == given["refs"]
+        seen.add((config.choices.fusion, config.refs, config.optimiser.learning_rate))
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize(
+    ("overrides", "method", "message"),
+    [
+        (["fusion=concat"], "grid", "nothing is swept"),
+        ([], "grid", "no override: nothing is swept"),
+        (["fusion"], "grid", "'fusion': not an override"),
+        (["fusion=concat,"], "grid", "'fusion=concat,': not an override"),
+        (["refs=range(1,4)"], "grid", r"'refs=range\(1,4\)': not an override"),
+        (["refs=1,2"], "best", "method 'best' is unknown"),
+    ],
+)
+def test_what_an_agent_cannot_hand_on_is_refused(
+    overrides: list[str], method: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        agents_sweep(overrides, method)
