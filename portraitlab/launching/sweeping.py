@@ -15,6 +15,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from portraitlab.launching.devices import device_count
+from portraitlab.launching.messages import message
 from portraitlab.runs.key import plain
 from portraitlab.runs.lock import is_locked, locked
 from portraitlab.runs.run import Run
@@ -115,8 +116,16 @@ class SweepEnd(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Forget the list of jobs of the same command before."""
-        (Path(config.hydra.sweep.dir) / "sweep.json").unlink(missing_ok=True)
+        """Make the sweep's folder, and forget the list of jobs of the same command before.
+
+        Hydra swallows errors of a callback, but not the end of the process.
+        """
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "sweep.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise SystemExit(message(error)) from error
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show it."""

@@ -9,22 +9,21 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning.pytorch.loggers import CSVLogger
 
 from portraitlab.processes import process_rank
 
 
-def crash_at_seed_1(settings: Mapping[str, Any], **_: Any) -> Literal[False]:
+def crash_at_seed_1(settings: Mapping[str, Any], **_: Any) -> None:
     """The process dies without a word, as by a fault of a library."""
     if settings["seed"] == 1:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return False
+    return None
 
 
-def leak_at_seed_0(settings: Mapping[str, Any], folder: Path, **_: Any) -> Literal[False]:
+def leak_at_seed_0(settings: Mapping[str, Any], folder: Path, **_: Any) -> None:
     """The process is left in a state that no other job should meet, with a W&B run that is live."""
     if settings["seed"] == 0:
         import wandb
@@ -39,34 +38,35 @@ def leak_at_seed_0(settings: Mapping[str, Any], folder: Path, **_: Any) -> Liter
         assert wandb.run is None, "a W&B run of another job is live"
         assert torch.get_default_dtype() is torch.float32
         assert "PORTRAITLAB_LEAK" not in os.environ
-    return False
+    return None
 
 
-class FailingLogger(CSVLogger):
-    """Fails in the second step, in the first process only, which alone logs."""
+class FailingMirror:
+    """Fails in the second step; there is one in the first process of a group only."""
 
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+    def line(self, line: Mapping[str, Any]) -> None:
         """Fail from the second step on."""
-        if step:
+        if line["step"] > 1:
             raise RuntimeError("the first process failed alone")
 
+    def close(self, error: BaseException | None = None) -> None:
+        """Nothing to close."""
 
-def fail_in_first(
-    settings: Mapping[str, Any], folder: Path, **_: Any
-) -> FailingLogger | Literal[False]:
+
+def fail_in_first(settings: Mapping[str, Any], **_: Any) -> FailingMirror | None:
     """The first process of a group fails in a step; the others wait for its gradients."""
-    return FailingLogger(folder) if settings["seed"] == 0 else False
+    return FailingMirror() if settings["seed"] == 0 and process_rank() == 0 else None
 
 
-def fail_in_second(settings: Mapping[str, Any], **_: Any) -> Literal[False]:
+def fail_in_second(settings: Mapping[str, Any], **_: Any) -> None:
     """The second process of a group fails before the first step."""
     if settings["seed"] == 0 and process_rank() == 1:
         raise RuntimeError("the second process failed alone")
-    return False
+    return None
 
 
-def told_threads(folder: Path, **_: Any) -> Literal[False]:
+def told_threads(folder: Path, **_: Any) -> None:
     """Leaves the number of threads that torch computes with, and the cores it may use."""
     cores = len(os.sched_getaffinity(0))
     (folder / "threads.txt").write_text(f"{torch.get_num_threads()} {cores}")
-    return False
+    return None
