@@ -250,15 +250,18 @@ def test_a_full_disk_ends_the_run_with_one_message_and_loses_nothing(
     assert_same(run_folder(tmp_path / "kept"), straight)
 
 
-@pytest.mark.parametrize("setting", ["runs", "cache"])
+@pytest.mark.parametrize(
+    ("setting", "sweep"), [("runs", ()), ("runs", ("-m", "seed=0,1")), ("cache", ())]
+)
 @pytest.mark.fault("a folder that cannot be written", "nothing: no step was made")
 def test_a_folder_that_cannot_be_written_is_one_message(
-    tmp_path: Path, cache: Path, home: Path, setting: str
+    tmp_path: Path, cache: Path, home: Path, setting: str, sweep: tuple[str, ...]
 ) -> None:
     nowhere = tmp_path / "a-file"
     nowhere.write_text("")
     places = {"runs": tmp_path / "runs", "cache": cache} | {setting: nowhere / "below"}
-    ended = run_py(*SMOKE, *(f"{name}={path}" for name, path in places.items()), home=home)
+    chosen = (f"{name}={path}" for name, path in places.items())
+    ended = run_py(*sweep, *SMOKE, *chosen, home=home)
     assert ended.returncode == 1
     assert str(nowhere) in ended.stderr
     assert "Traceback" not in ended.stderr
