@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from portraitlab.help import help_text
 from portraitlab.runs.sweep import sweep_name
 
-OmegaConf.register_new_resolver("sweep_name", sweep_name)
-OmegaConf.register_new_resolver("help_text", help_text)
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("help_text", help_text, replace=True)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import filter_overrides
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
@@ -49,8 +50,8 @@ class SweepPlan:
     def add(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
         """Take in jobs by their overrides and write sweep.json; returns their places.
 
-        Raises what composing raises where a job's configuration does not fit together, before
-        anything started. With fresh=true, what the jobs would reuse is forgotten here, once.
+        Raises ValueError where a job's configuration does not fit together, before anything
+        started. With fresh=true, what the jobs would reuse is forgotten here, once.
         """
         places = []
         for overrides in job_overrides:
@@ -80,7 +81,10 @@ class SweepPlan:
 
     def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
         loader = self._context.config_loader
-        config = loader.load_sweep_config(self._config, list(overrides))
+        try:
+            config = loader.load_sweep_config(self._config, list(overrides))
+        except HydraException as error:  # a choice that is not there, an option of another choice
+            raise ValueError(f"the job {' '.join(filter_overrides(overrides))}: {error}") from error
         HydraConfig.instance().set_config(config)  # the names of the choices are read from there
         own = copy.deepcopy(config)
         with open_dict(own):

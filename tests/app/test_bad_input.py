@@ -67,7 +67,10 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["-m", "refs=1,2", "jobs=0"], ["jobs=0", "jobs=NUMBER"]),
         (["-m", "refs=1,2", "jobs=500"], ["jobs=500", "cores"]),
         (["-m", "fusion=refiner,nothing"], ["fusion/nothing", "concat"]),
-        (["-m", "fusion=refiner,concat", "fusion.layers=3"], ["layers", "not in 'fusion"]),
+        (
+            ["-m", "fusion=refiner,concat", "fusion.layers=3"],
+            ["the job fusion=concat fusion.layers=3", "layers"],
+        ),
         (["-m", "fusion=glob(nothing*)"], ["this sweep has no job", "fusion=refiner,concat"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
