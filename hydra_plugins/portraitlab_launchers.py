@@ -71,7 +71,8 @@ class SlurmLauncher(BaseSubmititLauncher):
 
         with _messages():
             places = self.plan.add(job_overrides)
-            submit(self, self.plan, places, job_overrides, self.cluster, self.params)
+            if places:
+                submit(self, self.plan, places, job_overrides, self.cluster, self.params)
         return _returns(self.plan, places)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import filter_overrides
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
@@ -50,8 +49,8 @@ class SweepPlan:
     def add(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
         """Take in jobs by their overrides and write sweep.json; returns their places.
 
-        Raises ValueError where a job's configuration does not fit together, before anything
-        started. With fresh=true, what the jobs would reuse is forgotten here, once.
+        Raises ValueError where a job's configuration lacks a value, before anything started. With
+        fresh=true, what the jobs would reuse is forgotten here, once.
         """
         places = []
         for overrides in job_overrides:
@@ -81,10 +80,7 @@ class SweepPlan:
 
     def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
         loader = self._context.config_loader
-        try:
-            config = loader.load_sweep_config(self._config, list(overrides))
-        except HydraException as error:  # a choice that is not there, an option of another choice
-            raise ValueError(f"the job {' '.join(filter_overrides(overrides))}: {error}") from error
+        config = loader.load_sweep_config(self._config, list(overrides))
         HydraConfig.instance().set_config(config)  # the names of the choices are read from there
         own = copy.deepcopy(config)
         with open_dict(own):
@@ -134,12 +130,13 @@ class SweepEnd(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show it."""
         folder = Path(config.hydra.sweep.dir)
-        if not (folder / "sweep.json").is_file():
+        begun = (folder / "sweep.json").is_file()
+        sweep = Sweep.read(folder) if begun else Sweep(folder, [])
+        if not sweep.jobs:
             raise SystemExit(
                 "this sweep has no job: a swept choice expands to nothing (a glob sees no "
                 "subfolders); name the choices, as in fusion=refiner,concat"
             )
-        sweep = Sweep.read(folder)
         sweep.write_table()
         sweep.table().show()
         print(f"sweep: {folder / 'sweep.md'}")

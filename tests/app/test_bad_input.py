@@ -69,7 +69,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["-m", "fusion=refiner,nothing"], ["fusion/nothing", "concat"]),
         (
             ["-m", "fusion=refiner,concat", "fusion.layers=3"],
-            ["the job fusion=concat fusion.layers=3", "layers"],
+            ["fusion.layers", "not in struct"],
         ),
         (["-m", "fusion=glob(nothing*)"], ["this sweep has no job", "fusion=refiner,concat"]),
     ],
