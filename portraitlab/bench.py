@@ -23,6 +23,7 @@ from portraitlab.parts import Parts, build_parts
 from portraitlab.pictures import save, save_each, sheet
 from portraitlab.processes import process_rank
 from portraitlab.runs.files import DamagedFile, write_json
+from portraitlab.runs.key import plain
 from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
 from portraitlab.sampler.ddim import DDIM
@@ -94,6 +95,7 @@ class Bench:
         record |= {"seed": self.config.seed}
         record |= {"steps": self.config.budget.steps, **figures}
         record |= {"origin": origin()}
+        run.describe_scoring(plain(self.config))
         # Last, since a record says that all before it is done.
         write_json(folder / "metrics.json", record)
         return record

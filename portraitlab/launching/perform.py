@@ -49,3 +49,7 @@ def perform(config: DictConfig) -> dict[str, Any]:
             # again; on a terminal nobody did, and the process ends.
             os.kill(os.getpid(), signal.SIGUSR2)
         raise
+    except Exception:
+        if (run.folder / "status.json").is_file() and not rank:
+            print(f"run: {run.folder}", flush=True)  # its traceback lies there
+        raise

@@ -101,8 +101,13 @@ class Run:
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Write config.yaml and origin.json."""
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        _write_config(self.folder, config)
         write_json(self.folder / "origin.json", origin())
+
+    def describe_scoring(self, config: Mapping[str, Any]) -> None:
+        """Write a further record's config.yaml; the first one's is the run's."""
+        if self.record_folder != self.folder:
+            _write_config(self.record_folder, config)
 
     def note(self, **facts: Any) -> None:
         """Write training.json: what is known of the training once it ended."""
@@ -111,3 +116,7 @@ class Run:
     def noted(self) -> dict[str, Any]:
         """What `note` wrote; nothing where nothing was trained."""
         return read_json(self.folder / "training.json") or {}
+
+
+def _write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))

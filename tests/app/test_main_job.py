@@ -143,6 +143,8 @@ def test_a_trained_run_is_scored_otherwise_and_sampled(
     (record,) = (folder / "scores").glob("*/metrics.json")
     assert (read(record)["refs"], read(record)["score_refs"]) == (4, 1)
     assert list(read(record)["metrics"]) == ["sim_f"]
+    assert OmegaConf.load(record.parent / "config.yaml").score_refs == 1
+    assert OmegaConf.load(folder / "config.yaml").score_refs == 4
     assert read(folder / "metrics.json") == first
     sampled = run_py("task=sample", "task.count=2", *places, home=home)
     assert sampled.returncode == 0, sampled.stderr
