@@ -25,7 +25,7 @@ from portraitlab.launching.console import console_logging
 from portraitlab.launching.share import Share, shares
 from portraitlab.launching.sweeping import SweepPlan
 from portraitlab.launching.watching import SweepView
-from portraitlab.runs.lock import locked
+from portraitlab.runs.lock import is_locked
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, read_status, write_status
 
@@ -71,7 +71,7 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int) -> None:
             for job in [job for job in running if not job.process.is_alive()]:
                 running.remove(job)
                 free.append(job.share)
-                _end(plan, job)
+                _end(plan, job, told.signum)
                 view.ended(job.place)
     if told.signum is not None:
         for place in waiting:
@@ -126,14 +126,17 @@ def _begin(context: Any, plan: SweepPlan, place: int, share: Share, console: boo
     return _Running(place, process, hears, share)
 
 
-def _end(plan: SweepPlan, job: _Running) -> None:
+def _end(plan: SweepPlan, job: _Running, told: int | None) -> None:
     job.process.join()
     code = job.process.exitcode
     try:
         error = job.said.recv() if job.said.poll() else None
     except EOFError:
         error = None
-    if error is None and code:
+    job.said.close()
+    if told is not None and code == -signal.SIGTERM:  # told before it could listen
+        _withdraw(plan, job.place)
+    elif error is None and code:
         error = _died(plan.jobs[job.place].run, code)
     plan.jobs[job.place] = replace(plan.jobs[job.place], error=error)
     plan.sweep.write()
@@ -142,25 +145,25 @@ def _end(plan: SweepPlan, job: _Running) -> None:
 
 def _died(run: Run, code: int) -> str | None:
     """Why a job ended that said nothing, also in its status; None where it was told to stop."""
-    with locked(run.folder):
-        status = read_status(run.folder)
-        if status is not None and status["state"] == "preempted":
-            return None
-        error = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
-        if code == -signal.SIGKILL:
-            error += "; the system does that where memory runs out: lower jobs or batch_size"
-        if status is not None and status["state"] == "running":
-            place = {name: status[name] for name in ("doing", "step", "steps") if name in status}
-            write_status(run.folder, "failed", error=error, **place)
+    status = read_status(run.folder)
+    if status is not None and status["state"] == "preempted":
+        return None
+    error = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+    if code == -signal.SIGKILL:
+        error += "; the system does that where memory runs out: lower jobs or batch_size"
+    # Another command may have taken the run up already.
+    if status is not None and status["state"] == "running" and not is_locked(run.folder):
+        place = {name: status[name] for name in ("doing", "step", "steps") if name in status}
+        write_status(run.folder, "failed", error=error, **place)
     return error
 
 
 def _withdraw(plan: SweepPlan, place: int) -> None:
     run = plan.jobs[place].run
-    with locked(run.folder):
-        status = read_status(run.folder)
-        if status is not None and status["state"] == "queued":
-            write_status(run.folder, "preempted", error="the sweep was stopped before it began")
+    status = read_status(run.folder)
+    waits = status is not None and status["state"] in ("queued", "running")
+    if waits and not is_locked(run.folder):
+        write_status(run.folder, "preempted", error="the sweep was stopped before it began")
 
 
 def _work(settings: dict[str, Any], share: Share, log: Path | None, says: Connection) -> None:
