@@ -141,13 +141,14 @@ def wandb_logger(
 
     if process_rank() > 0:
         return None
+    # How an agent tells its jobs so; W&B's own settings would start its service for a done run too.
+    agents = "WANDB_SWEEP_ID" in os.environ
+    if done and not agents:
+        return None
     # W&B stages the files of tables there and takes no argument for it.
     os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(folder.absolute() / "wandb")
     import wandb
 
-    agents = wandb.setup().settings.sweep_id is not None
-    if done and not agents:
-        return None
     # An agent of a W&B sweep says itself which run this process is, and waits for it.
     own: dict[str, Any] = {} if agents else {"project": project, "id": key}
     further = scoring is not None and not agents

@@ -111,7 +111,7 @@ def test_what_a_job_does_to_its_process_reaches_no_other(
     assert json.loads(record.read_text())["metrics"] == after["metrics"]
 
 
-def test_jobs_side_by_side_share_the_cores_and_give_the_same_table(
+def test_jobs_side_by_side_share_the_cores_and_end_in_one_table(
     tmp_path: Path, home: Path, places: tuple[str, str]
 ) -> None:
     told = "logger._target_=faulty.told_threads"
