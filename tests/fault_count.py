@@ -33,9 +33,8 @@ class FaultCount:
         if report.when == "call" and not report.skipped:
             for marker in item.iter_markers("fault"):
                 fault = (marker.args[0], marker.args[1])
-                times = marker.kwargs.get("times", 1)
-                self.injected[fault] += times
-                self.survived[fault] += times * report.passed
+                self.injected[fault] += 1
+                self.survived[fault] += report.passed
         return report
 
     def table(self) -> Table:

@@ -1,5 +1,6 @@
 """The documentation's code runs, its links lead somewhere, its figures are those on record."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -207,3 +208,22 @@ def test_the_full_budgets_sentence_says_what_its_record_says() -> None:
             in readme
         )
     assert f"budget=full` ({record['steps']:,} steps" in readme
+
+
+def test_the_faults_that_are_told_of_are_those_that_tests_inject() -> None:
+    marked = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.fault":
+                what, lost = (ast.literal_eval(argument) for argument in node.args)
+                marked.add((what, lost))
+    table = (ROOT / "docs" / "sweeps.md").read_text().split("<!-- faults -->\n")[1]
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line[:1] == "|"][2:]
+    assert {(what, lost) for what, _, _, lost in lines} == marked
+    assert all(injected == survived for _, injected, survived, _ in lines)
+
+
+def test_what_a_job_s_process_costs_is_on_record() -> None:
+    record = json.loads((ROOT / "benchmarks" / "results" / "sweep.json").read_text())
+    assert f"{record['overhead_seconds']} s" in (ROOT / "docs" / "sweeps.md").read_text()
+    assert record["overhead_seconds"] < 3

@@ -59,19 +59,29 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["task=score"], ["no trained run", "task=train"]),
         (["task=sample", "task.run=nowhere"], ["nowhere", "task.run=FOLDER"]),
         (["task=sample", "task.count=0"], ["task.count=0"]),
-        (
+        pytest.param(
             ["-m", "trainer.devices=2,3", "hydra/launcher=basic"],
             ["trainer.devices=2 with -m", "launcher=local"],
+            marks=pytest.mark.fault(
+                "several devices under a launcher of Hydra's own", "nothing: it is refused"
+            ),
         ),
         (["-m", "refs=1,2", "task=sample"], ["task=sample with -m", "task=train"]),
         (["-m", "refs=1,2", "jobs=0"], ["jobs=0", "jobs=NUMBER"]),
         (["-m", "refs=1,2", "jobs=500"], ["jobs=500", "cores"]),
         (["-m", "fusion=refiner,nothing"], ["fusion/nothing", "concat"]),
-        (
+        pytest.param(
             ["-m", "fusion=refiner,concat", "fusion.layers=3"],
             ["fusion.layers", "not in struct"],
+            marks=pytest.mark.fault(
+                "an option of another choice in a sweep", "nothing: no job is begun"
+            ),
         ),
-        (["-m", "fusion=glob(nothing*)"], ["this sweep has no job", "fusion=refiner,concat"]),
+        pytest.param(
+            ["-m", "fusion=glob(nothing*)"],
+            ["this sweep has no job", "fusion=refiner,concat"],
+            marks=pytest.mark.fault("a sweep without a job", "nothing: it is refused"),
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )

@@ -196,3 +196,13 @@ def test_listing_changes_nothing_and_imports_nothing_heavy(store: Store) -> None
     assert not imported & {"torch", "lightning", "diffusers", "numpy", "wandb"}
     assert {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")} == before
     assert read_status(run.folder) is not None
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
+    for number in range(40):
+        write_status(tmp_path / "system" / f"run-{number}", "queued")
+    command = f"{sys.executable} -m portraitlab.cli.main runs {tmp_path} --json | head -c 10"
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
