@@ -26,10 +26,7 @@ class LocalLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Take in the sweep."""
-        from portraitlab.launching.sweeping import SweepPlan
-
-        with _messages():
-            self.plan = SweepPlan(config, hydra_context)
+        self.plan = _plan(config, hydra_context)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -37,10 +34,9 @@ class LocalLauncher(Launcher):
         """The jobs' records, or the messages they ended with."""
         from portraitlab.launching.local import run_jobs
 
-        with _messages():
-            places = self.plan.add(job_overrides)
+        with _outcomes(self.plan, job_overrides) as (places, returns):
             run_jobs(self.plan, places, self.jobs)
-        return _returns(self.plan, places)
+        return returns
 
 
 class SlurmLauncher(BaseSubmititLauncher):
@@ -57,11 +53,8 @@ class SlurmLauncher(BaseSubmititLauncher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Take in the sweep."""
-        from portraitlab.launching.sweeping import SweepPlan
-
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        with _messages():
-            self.plan = SweepPlan(config, hydra_context)
+        self.plan = _plan(config, hydra_context)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -69,11 +62,32 @@ class SlurmLauncher(BaseSubmititLauncher):
         """The jobs' records, or the messages they ended with."""
         from portraitlab.launching.slurm import submit
 
-        with _messages():
-            places = self.plan.add(job_overrides)
-            if places:
-                submit(self, self.plan, places, job_overrides, self.cluster, self.params)
-        return _returns(self.plan, places)
+        with _outcomes(self.plan, job_overrides) as (places, returns):
+            submit(self, self.plan, places, job_overrides, self.cluster, self.params)
+        return returns
+
+
+def _plan(config: DictConfig, context: HydraContext) -> SweepPlan:
+    from portraitlab.launching.sweeping import SweepPlan
+
+    with _messages():
+        return SweepPlan(config, context)
+
+
+@contextmanager
+def _outcomes(
+    plan: SweepPlan, job_overrides: Sequence[Sequence[str]]
+) -> Iterator[tuple[list[int], list[JobReturn]]]:
+    """The places of jobs in the plan, to be run inside, and what became of them, known at the end.
+
+    All as completed: Hydra would end the sweep with the first failure, before its table.
+    """
+    returns: list[JobReturn] = []
+    with _messages():
+        places = plan.add(job_overrides)
+        yield places, returns
+    outcomes = [plan.jobs[place].outcome() for place in places]
+    returns += [JobReturn(_return_value=each, status=JobStatus.COMPLETED) for each in outcomes]
 
 
 @contextmanager
@@ -88,11 +102,3 @@ def _messages() -> Iterator[None]:
         if said is None:
             raise
         raise UserError(said) from error
-
-
-def _returns(plan: SweepPlan, places: Sequence[int]) -> list[JobReturn]:
-    # All as completed: Hydra would end the sweep with the first failure, before its table.
-    return [
-        JobReturn(_return_value=plan.jobs[place].outcome(), status=JobStatus.COMPLETED)
-        for place in places
-    ]

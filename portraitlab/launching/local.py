@@ -53,6 +53,8 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int) -> None:
     A signal stops the jobs that run, each after its step, and begins no other: raises Preempted.
     Raises ValueError where the machine has no room for as many.
     """
+    if not places:
+        return
     free = shares(jobs, [plan.settings[place]["trainer"] for place in places])
     waiting, running = list(places), list[_Running]()
     context = multiprocessing.get_context("forkserver")

@@ -57,6 +57,8 @@ def submit(
     """
     import submitit
 
+    if not places:
+        return
     settings = dict(params)
     executor = submitit.AutoExecutor(
         folder=f"{settings.pop('submitit_folder')}/%j",
