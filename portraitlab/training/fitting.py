@@ -67,7 +67,7 @@ def fit(
         TrainingBar(status),
         StopAfterStep(signals, checkpoints, _say_stopped),
     ]
-    with warnings.catch_warnings(), cast_once(module, precision), signals.later():
+    with warnings.catch_warnings(), cast_once(module, precision):
         for pattern in _EXPECTED:
             warnings.filterwarnings("ignore", pattern)
         trainer: Trainer = instantiate(

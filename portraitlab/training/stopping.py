@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
@@ -21,7 +20,7 @@ _NAMES = {signal.SIGINT: "Ctrl-C"}
 
 
 class StopSignals:
-    """Turns signals into Preempted inside `with`: at once, or when a `later` block allows it.
+    """Turns signals into Preempted inside `with`: at once, or after a step where `later` is set.
 
     A second Ctrl-C does not wait for the step, unless `patient`: a process of a group is told
     twice, by the terminal and by the process that watches the group. Signals reach a program's
@@ -31,7 +30,7 @@ class StopSignals:
     def __init__(self, patient: bool = False) -> None:
         self.patient = patient
         self.caught: int | None = None
-        self._later = False
+        self.later = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -50,15 +49,6 @@ class StopSignals:
                 before = signal.signal(signum, self._handle)
                 self._before.setdefault(signum, before)
 
-    @contextmanager
-    def later(self) -> Iterator[None]:
-        """Inside, a signal is only noted in `caught`."""
-        self._later = True
-        try:
-            yield
-        finally:
-            self._later = False
-
     def stop(self, signum: int) -> None:
         """Raise Preempted."""
         raise Preempted(signum, _NAMES.get(signal.Signals(signum), signal.Signals(signum).name))
@@ -66,7 +56,7 @@ class StopSignals:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         again = self.caught == signum == signal.SIGINT and not self.patient
         self.caught = signum
-        if again or not self._later:
+        if again or not self.later:
             self.stop(signum)
 
 
@@ -84,8 +74,22 @@ class StopAfterStep(Callback):
         self.said = said
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals from Lightning, which would broadcast from inside of a handler."""
+        """Take the signals from Lightning, which would broadcast from inside of a handler.
+
+        Before, while control images are encoded and processes meet, a signal stops at once.
+        """
         self.signals.install()
+        self.signals.later = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All steps are done: nothing is to be waited for any more."""
+        self.signals.later = False
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """No step will follow."""
+        self.signals.later = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any

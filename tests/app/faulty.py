@@ -6,6 +6,7 @@ Each is called as every choice of `logger` is, before a training begins.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from portraitlab.processes import process_rank
 def crash_at_seed_1(settings: Mapping[str, Any], **_: Any) -> None:
     """The process dies without a word, as by a fault of a library."""
     if settings["seed"] == 1:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of torch takes a minute
         os.kill(os.getpid(), signal.SIGSEGV)
     return None
 
@@ -53,16 +55,15 @@ class FailingMirror:
         """Nothing to close."""
 
 
-def fail_in_first(settings: Mapping[str, Any], **_: Any) -> FailingMirror | None:
-    """The first process of a group fails in a step; the others wait for its gradients."""
-    return FailingMirror() if settings["seed"] == 0 and process_rank() == 0 else None
+def fail_alone(settings: Mapping[str, Any], **_: Any) -> FailingMirror | None:
+    """One process of a group fails, and the other waits for it.
 
-
-def fail_in_second(settings: Mapping[str, Any], **_: Any) -> None:
-    """The second process of a group fails before the first step."""
-    if settings["seed"] == 0 and process_rank() == 1:
+    At seed 0 the first fails in a step, at seed 1 the second before the first step.
+    """
+    case = settings["seed"], process_rank()
+    if case == (1, 1):
         raise RuntimeError("the second process failed alone")
-    return None
+    return FailingMirror() if case == (0, 0) else None
 
 
 def told_threads(folder: Path, **_: Any) -> None:

@@ -97,16 +97,17 @@ def test_signals_wait_for_the_step_only_where_they_may() -> None:
         with pytest.raises(Preempted) as stop:
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.value.code == 143
-        with signals.later():
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGUSR2)
-            assert signals.caught == signal.SIGUSR2
+        signals.later = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert signals.caught == signal.SIGUSR2
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("patient", [True, False])
 def test_a_second_ctrl_c_is_impatient_but_in_a_group(patient: bool) -> None:
-    with StopSignals(patient) as signals, signals.later():
+    with StopSignals(patient) as signals:
+        signals.later = True
         os.kill(os.getpid(), signal.SIGINT)
         if patient:
             os.kill(os.getpid(), signal.SIGINT)
