@@ -137,7 +137,7 @@ def test_the_same_sweep_started_twice_at_once_trains_its_run_once(
     assert sum("which another process works on" in each.stdout for each in ended) == 1
     (run,) = (tmp_path / "hifi_portrait").glob("*/")
     assert [line["step"] for line in read_losses(run / "metrics.jsonl")] == [1, 2, 3, 4]
-    assert "±" in rows(tmp_path)[1][1]
+    assert "±" in rows(tmp_path)[1][-1]
 
 
 @pytest.mark.fault("fresh=true with two scorings of one training", "what was to be forgotten")
