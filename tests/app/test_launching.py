@@ -55,6 +55,8 @@ def test_groups_of_processes_in_a_sweep_neither_replay_it_nor_inherit_one(
     assert len(list((tmp_path / "hifi_portrait").glob("*/"))) == 2
     jobs = sweep_in(tmp_path).jobs
     assert [training(job.run.folder)["processes"] for job in jobs] == [1, 2]
+    for job in jobs:
+        assert [line["step"] for line in read_losses(job.run.losses)] == [1, 2, 3, 4]
     assert ended.stdout.count("this run") == 2
 
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from composing import ROOT, run_py
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.precision import precision_of
-from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.runs.status import read_status
 from portraitlab.task.train import Train
 from portraitlab.training.fitting import fit
 from portraitlab.training.losses import read_losses
@@ -112,44 +104,3 @@ def test_a_training_draws_and_encodes_its_control_images_before_the_first_step(
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         alone = [model.condition(batches[step]).control_latents for step in range(4)]
     torch.testing.assert_close(given, alone, rtol=0, atol=1e-4)
-
-
-def test_a_killed_run_is_not_finished_and_the_same_command_ends_it(
-    composed: Compose, cache: Path, tmp_path: Path
-) -> None:
-    choices = ("scale=smoke", "logger=none", "budget.steps=12", f"cache={cache}")
-    command = [sys.executable, "run.py", *choices, f"runs={tmp_path / 'killed'}"]
-    run = Run.of(plain(composed(*choices, f"runs={tmp_path / 'killed'}")))
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while not list(run.checkpoints.glob("*.ckpt")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert run.record() is None
-    assert not run.weights.is_file(), "it was killed too late to test anything"
-    status = read_status(run.folder)
-    assert status is not None
-    assert (status["state"], status["doing"]) == ("running", "training")
-    record = Train()(composed(*choices, f"runs={tmp_path / 'killed'}"))
-    never_stopped = Train()(composed(*choices, f"runs={tmp_path / 'straight'}"))
-    assert record["metrics"] == never_stopped["metrics"]
-    straight = Run.of(plain(composed(*choices, f"runs={tmp_path / 'straight'}")))
-    assert run.losses.read_text() == straight.losses.read_text()
-    left, right = load_file(run.weights), load_file(straight.weights)
-    assert all(torch.equal(left[name], right[name]) for name in left)
-
-
-def test_two_processes_share_one_run(cache: Path, tmp_path: Path, home: Path) -> None:
-    ddp = run_py(
-        *("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "scale=smoke"),
-        *("logger=none", f"cache={cache}", f"runs={tmp_path}"),
-        home=home,
-    )
-    assert ddp.returncode == 0, ddp.stderr
-    assert ddp.stdout.count("this run") == 1
-    (folder,) = (tmp_path / "hifi_portrait").glob("*/")
-    assert '"done"' in (folder / "status.json").read_text()
-    assert [line["step"] for line in read_losses(folder / "metrics.jsonl")] == [1, 2, 3, 4]
