@@ -1,6 +1,6 @@
 """Counts the faults that tests put into real runs, for the table in the docs.
 
-    python -m pytest -p tests.fault_count -m fault --faults docs/sweeps.md
+    python -m pytest -n 0 -p tests.fault_count -m fault --faults docs/sweeps.md
 
 A test says what it injects with `@pytest.mark.fault(what, lost)`.
 """
