@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from portraitlab.runs.files import read_json, write_json
+from portraitlab.runs.files import DamagedFile, read_json, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class Status:
         self.step: int | None = None
         self._doing: dict[str, Any] = {}
         self._ended = threading.Event()
+        # The heart and the run itself write one file, through one neighbour.
+        self._writing = threading.Lock()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def doing(self, what: str, steps: int | None = None) -> None:
@@ -88,7 +90,8 @@ class Status:
         self._write("running", **self._place(), **process)
 
     def _write(self, state: State, **details: Any) -> None:
-        write_status(self.path.parent, state, **details)
+        with self._writing:
+            write_status(self.path.parent, state, **details)
 
     def _beat(self) -> None:
         while not self._ended.wait(self.every):
@@ -105,7 +108,11 @@ def write_status(folder: Path, state: State, **details: Any) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """A run's status.json; None where there is none."""
+    """A run's status.json; None where there is none. Raises DamagedFile for another content."""
     status = read_json(folder / "status.json")
-    assert status is None or status["state"] in get_args(State), status
+    if status is not None and status.get("state") not in get_args(State):
+        raise DamagedFile(
+            f"{folder / 'status.json'} has the state {status.get('state')!r}, which none of "
+            f"{', '.join(get_args(State))} is; delete the file and run the same command again"
+        )
     return status

@@ -110,6 +110,24 @@ def test_how_a_run_ended_is_written_down_and_raised(
     assert ("traceback" in told) == (state == "failed")
 
 
+def test_the_heart_and_the_run_do_not_write_over_each_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Status(tmp_path, every=0.0001) as status:
+        for number in range(500):
+            status.doing("training", steps=number)
+            told = read_status(tmp_path)
+            assert told is not None
+            assert told["steps"] == number
+    assert "could not be written" not in caplog.text
+
+
+def test_a_state_of_another_version_says_so(tmp_path: Path) -> None:
+    write_json(tmp_path / "status.json", {"state": "finished"})
+    with pytest.raises(DamagedFile, match=r"the state 'finished'.*delete the file"):
+        read_status(tmp_path)
+
+
 def test_what_was_raised_is_not_lost_where_nothing_can_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
