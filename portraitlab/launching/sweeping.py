@@ -94,7 +94,8 @@ class SweepPlan:
                 job.run.forget(settings["choices"]["task"])
             settings["fresh"] = False
         training = settings["choices"]["task"] == "train"
-        if training and job.run.record() is None and not is_locked(job.run.folder):
+        # A damaged record fails its own job, which says so, and not the sweep.
+        if training and isinstance(job.outcome(), str) and not is_locked(job.run.folder):
             write_status(job.run.folder, "queued")
 
 
