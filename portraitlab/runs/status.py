@@ -45,15 +45,17 @@ class Status:
         self.step: int | None = None
         self._doing: dict[str, Any] = {}
         self._ended = threading.Event()
-        # The heart and the run itself write one file, through one neighbour.
+        # The heart and the run itself write one file, through one neighbour, and neither may
+        # write what it read before the other wrote.
         self._writing = threading.Lock()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def doing(self, what: str, steps: int | None = None) -> None:
         """Say what begins: training, with its number of steps, or scoring."""
-        self.step = None
-        self._doing = {"doing": what} if steps is None else {"doing": what, "steps": steps}
-        self._running()
+        with self._writing:
+            self.step = None
+            self._doing = {"doing": what} if steps is None else {"doing": what, "steps": steps}
+            self._running()
 
     def __enter__(self) -> Self:
         self._running()
@@ -90,13 +92,13 @@ class Status:
         self._write("running", **self._place(), **process)
 
     def _write(self, state: State, **details: Any) -> None:
-        with self._writing:
-            write_status(self.path.parent, state, **details)
+        write_status(self.path.parent, state, **details)
 
     def _beat(self) -> None:
         while not self._ended.wait(self.every):
             try:
-                self._running()
+                with self._writing:
+                    self._running()
             except OSError as error:  # the run may still get by, and says so itself if not
                 _log.warning("%s could not be written: %s", self.path, error)
 
