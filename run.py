@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.help import help_text
-from portraitlab.runs.sweep import sweep_name
+from portraitlab.runs.sweep import sweep_group, sweep_name
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("help_text", help_text, replace=True)
@@ -32,7 +32,8 @@ def main(config: DictConfig) -> dict[str, Any]:
             from portraitlab.launching.sweeping import refuse_replays
 
             refuse_replays(config.trainer, settings.launcher._target_)
-            config.group = Path(settings.sweep.dir).name
+            own = sweep_group(settings.overrides.task, Path(settings.sweep.dir))
+            config.group = own or config.group
         return perform(config)
     except Preempted as stop:
         print(f"stopped by {stop.name}; the same command goes on", file=sys.stderr)

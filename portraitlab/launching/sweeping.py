@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from portraitlab.runs.key import plain
 from portraitlab.runs.lock import is_locked, locked
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import write_status
-from portraitlab.runs.sweep import Sweep, SweepJob
+from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group
 
 # Tasks that end with a record of the job's own scoring.
 _WITH_RECORD = ("train", "score")
@@ -85,7 +86,7 @@ class SweepPlan:
         own = copy.deepcopy(config)
         with open_dict(own):
             del own["hydra"]
-            own.group = self.folder.name
+            own.group = sweep_group(config.hydra.overrides.task, self.folder) or own.group
         return plain(own)
 
     def _prepare(self, job: SweepJob, settings: dict[str, Any]) -> None:
@@ -96,7 +97,8 @@ class SweepPlan:
         training = settings["choices"]["task"] == "train"
         # A damaged record fails its own job, which says so, and not the sweep.
         if training and isinstance(job.outcome(), str) and not is_locked(job.run.folder):
-            write_status(job.run.folder, "queued")
+            process = {"host": socket.gethostname(), "process": os.getpid()}
+            write_status(job.run.folder, "queued", **process)
 
 
 def refuse_replays(trainer: Mapping[str, Any], launcher: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,18 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """What write_json wrote; None where there is no file. Raises DamagedFile for anything else."""
+def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any] | None:
+    """What write_json wrote; None where there is no file.
+
+    needs: keys that the content must have. Raises DamagedFile for anything else.
+    """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        lacking = [key for key in needs if key not in content]
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -28,6 +28,9 @@ from portraitlab.runs.files import read_json, write_json, write_text
 from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash
 from portraitlab.runs.origin import origin
 
+RECORD = ("scoring", "metrics", "bounds", "images", "faceless")
+"""What every record has."""
+
 
 class NoRun(ValueError):
     """No trained run where one is asked for."""
@@ -73,14 +76,14 @@ class Run:
     @property
     def record_folder(self) -> Path:
         """Where the record of this scoring lies: the run's folder, or below it for a second one."""
-        first = read_json(self.folder / "metrics.json")
+        first = read_json(self.folder / "metrics.json", RECORD)
         if first is None or first["scoring"] == self.scoring:
             return self.folder
         return self.folder / "scores" / self.scoring
 
     def record(self) -> dict[str, Any] | None:
         """The finished record of this run and scoring, if there is one."""
-        return read_json(self.record_folder / "metrics.json")
+        return read_json(self.record_folder / "metrics.json", RECORD)
 
     def require_weights(self) -> None:
         """Raises NoRun where nothing was trained."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -167,6 +168,11 @@ def _read(folder: Path) -> FoundRun:
         status = _status(folder)  # it may have ended just now; it says so before it lets go
         state, message = status["state"], status.get("error")
         state = "lost" if state == "running" else state
+    if state == "queued" and _gone(status):
+        message = (
+            "the command that queued it has ended; the same command begins it, unless a "
+            "scheduler still has it"
+        )
     if state == "lost":
         message = "was killed without a word; the same command goes on"
     elif state == "preempted":
@@ -174,6 +180,19 @@ def _read(folder: Path) -> FoundRun:
     written = datetime.fromisoformat(status["written"]) if "written" in status else None
     scorings = tuple(sorted(path.parent.name for path in folder.glob("scores/*/metrics.json")))
     return FoundRun(folder, state, written, status, config, record, scorings, message)
+
+
+def _gone(status: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote a status was of this machine, and lives no more."""
+    if status.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(status["process"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it is another user's, and lives
+        return False
+    return False
 
 
 def _status(folder: Path) -> dict[str, Any]:
@@ -188,8 +207,7 @@ def _status(folder: Path) -> dict[str, Any]:
 
 
 def _whole(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    return {} if content is None else _mapping(content, path)
+    return read_json(path) or {}
 
 
 def _mapping(content: Any, path: Path) -> dict[str, Any]:

@@ -59,20 +59,26 @@ class Sweep:
 
     @classmethod
     def read(cls, folder: Path) -> Sweep:
-        """What `write` wrote. Raises ValueError where the folder holds no sweep."""
-        content = read_json(folder / "sweep.json")
+        """What `write` wrote. Raises ValueError where the folder holds no sweep, or half of one."""
+        content = read_json(folder / "sweep.json", needs=["jobs"])
         if content is None:
             raise ValueError(
                 f"{folder} holds no sweep: sweep.json is not there; give a folder of runs/sweeps"
             )
-        jobs = [
-            SweepJob(
-                job["overrides"],
-                Run((folder / job["run"]).resolve(), job["key"], job["scoring"]),
-                job["error"],
-            )
-            for job in content["jobs"]
-        ]
+        try:
+            jobs = [
+                SweepJob(
+                    job["overrides"],
+                    Run((folder / job["run"]).resolve(), job["key"], job["scoring"]),
+                    job["error"],
+                )
+                for job in content["jobs"]
+            ]
+        except KeyError as error:
+            raise DamagedFile(
+                f"{folder / 'sweep.json'} is damaged (a job lacks {error.args[0]}); run the same "
+                "command again"
+            ) from error
         return cls(folder, jobs)
 
     def write(self) -> None:
@@ -110,6 +116,11 @@ def sweep_name(overrides: Sequence[str]) -> str:
     swept = [_setting(text).split(".")[-1] for text in kept if "," in text or "(" in text]
     digest = hashlib.sha256("\n".join(kept).encode()).hexdigest()[:8]
     return "-".join([*swept, digest])
+
+
+def sweep_group(overrides: Sequence[str], folder: Path) -> str | None:
+    """What groups a sweep's runs in W&B: the sweep, or None where the command says it itself."""
+    return None if any(_setting(text) == "group" for text in overrides) else folder.name
 
 
 def _setting(override: str) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 from composing import compose_config, run_py
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from wandb_server import WandbServer, serving
 
 
 @pytest.fixture
@@ -40,3 +42,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def main_job(cache: Path, home: Path, runs: Path) -> subprocess.CompletedProcess[str]:
     """`python run.py`, at smoke scale."""
     return run_py("scale=smoke", f"runs={runs}", f"cache={cache}", home=home)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """W&B's stand-in, where this process is logged in."""
+    with serving() as server:
+        for name, value in server.variables.items():
+            monkeypatch.setenv(name, value)
+        wandb.teardown()  # it reads the environment once
+        yield server
+        wandb.teardown()

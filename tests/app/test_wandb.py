@@ -7,43 +7,23 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
-from composing import ROOT, compose_config
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from offline import records, values
-from omegaconf import DictConfig, OmegaConf
-from PIL import Image
-from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
-from wandb_server import WandbServer, serving
+from omegaconf import DictConfig
+from recorded import LINES, write_record
+from wandb_server import WandbServer
 
-from portraitlab.cli.main import main
-from portraitlab.dashboard.agents import agents_sweep
 from portraitlab.loggers import WandbMirror, opened, wandb_logger
 from portraitlab.runs.files import write_json
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
-from portraitlab.runs.sweep import Sweep, SweepJob
-
-PICTURES = ("reference-1", "reference-2", "control-image", "generated", "target")
-LINES = [{"step": step, "train/loss": 1 / step, "learning_rate": 0.1} for step in (10, 20, 30, 40)]
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    """W&B's stand-in, where this process is logged in."""
-    with serving() as server:
-        for name, value in server.variables.items():
-            monkeypatch.setenv(name, value)
-        wandb.teardown()  # it reads the environment once
-        yield server
-        wandb.teardown()
 
 
 @pytest.fixture(autouse=True)
@@ -51,23 +31,6 @@ def _places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take back what a mirror sets for its process."""
     for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
         monkeypatch.setenv(name, "")
-
-
-def write_record(folder: Path, value: float = 0.5, scoring: str = "first") -> dict[str, Any]:
-    """A record with its pictures, as the scoring leaves them."""
-    metrics = {
-        "sim_f": {"value": value, "error": 0.25},
-        "fid": {"value": 1.0, "error": None},
-        "exp": {"value": None, "error": None},
-    }
-    record = {"metrics": metrics, "faceless": 2, "scoring": scoring}
-    for number, (person, name) in enumerate(product(("anna", "bert"), PICTURES)):
-        path = folder / "samples" / person / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
-    Image.new("RGB", (20, 10)).save(folder / "grid.png")
-    write_json(folder / "metrics.json", record)
-    return record
 
 
 def open_mirror(folder: Path, **changed: Any) -> WandbMirror:
@@ -314,143 +277,3 @@ def wandb_logger_of_a_done_run(folder: Path) -> WandbMirror | None:
         **{"scoring": "abcd", "done": True},
         **{"project": "p", "group": "g", "tags": [], "notes": None, "offline": True},
     )
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Path:
-    """A sweep of two rows and two seeds, of which one job is done."""
-    jobs = []
-    for number, (fusion, rate, seed) in enumerate(product(["a", "b"], ["0.1", "0.2"], "01")):
-        run = Run(tmp_path / "runs" / f"run{number}", f"key{number}", "scoring")
-        names = {"fusion": fusion, "optimiser.learning_rate": rate, "seed": seed, "scale": "smoke"}
-        jobs.append(SweepJob(names, run))
-    done = write_record(jobs[0].run.folder, scoring="scoring")
-    assert done["metrics"]
-    jobs[0].run.losses.write_text("".join(json.dumps(line) + "\n" for line in LINES))
-    folder = tmp_path / "sweeps" / "fusion-seed-1234"
-    Sweep(folder, jobs).write()
-    return folder
-
-
-def command(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`portraitlab ...` as a user types it who has no W&B key but what `variables` give."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
-    home.mkdir(exist_ok=True)
-    return subprocess.run(
-        [sys.executable, "-m", "portraitlab.cli.main", *arguments],
-        cwd=ROOT,
-        env={**environment, "HOME": str(home), "NETRC": str(home / "netrc"), **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def panels(spec: dict[str, Any]) -> dict[str, list[Any]]:
-    sections = spec["section"]["panelBankConfig"]["sections"]
-    return {section["name"]: section["panels"] for section in sections}
-
-
-def test_a_dashboard_shows_rows_over_seeds(sweep: Path, tmp_path: Path) -> None:
-    ended = command("dashboard", str(sweep), home=tmp_path / "home")
-    assert ended.returncode == 0, ended.stderr
-    assert f"dashboard: {sweep / 'dashboard.json'}, not applied" in ended.stdout
-    assert "wandb login" in ended.stdout
-    content = json.loads((sweep / "dashboard.json").read_text())
-    assert (content["name"], content["project"]) == ("fusion-seed-1234", "portraitlab")
-    shown = panels(content["spec"])
-    assert list(shown) == ["results", "curves", "settings", "pictures"]
-    assert [panel["config"]["metrics"] for panel in shown["results"]] == [
-        *(["score/sim_f"], ["score/fid"], ["score/exp"])
-    ]
-    (curve,) = shown["curves"]
-    assert curve["config"]["xAxis"] == "train/step"
-    for panel in [*shown["results"], curve]:
-        assert (panel["config"]["groupAgg"], panel["config"]["groupArea"]) == ("mean", "minmax")
-    axes = [column["accessor"] for column in shown["settings"][0]["config"]["columns"]]
-    assert axes == [
-        *("config:fusion.value", "config:config.value.optimiser.learning_rate"),
-        *("config:seed.value", "summary:score/sim_f"),
-    ]
-    assert shown["settings"][1]["config"]["targetKey"] == "score/sim_f"
-    assert shown["pictures"][0]["config"]["mediaKeys"] == ["grid"]
-    assert "portraits" in json.dumps(shown["pictures"][1])
-    (runs,) = content["spec"]["section"]["runSets"]
-    (chosen,) = runs["filters"]["filters"]
-    assert chosen["key"] == {"section": "run", "name": "name"}
-    assert chosen["value"] == [f"key{number}" for number in range(8)]
-    assert [key["name"] for key in runs["grouping"]] == [
-        *("fusion.value", "config.value.optimiser.learning_rate")
-    ]
-
-
-def test_a_dashboard_is_applied_and_then_changed_in_place(
-    server: WandbServer, sweep: Path, tmp_path: Path
-) -> None:
-    for _ in range(2):
-        ended = command("dashboard", str(sweep), home=tmp_path / "home", **server.variables)
-        assert ended.returncode == 0, ended.stderr
-        assert f"dashboard: {server.url}/me/portraitlab?nw=" in ended.stdout
-    (view,) = server.views.values()
-    assert (view["entityName"], view["displayName"]) == ("me", "fusion-seed-1234")
-    written = json.loads((sweep / "dashboard.json").read_text())["spec"]
-    assert panels(json.loads(view["spec"])).keys() == panels(written).keys()
-
-
-def test_a_dashboard_that_wandb_does_not_take_is_written_all_the_same(
-    sweep: Path, tmp_path: Path
-) -> None:
-    away = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    ended = command("dashboard", str(sweep), home=tmp_path / "home", **away)
-    assert ended.returncode == 1
-    assert "W&B did not take it" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert (sweep / "dashboard.json").is_file()
-
-
-def test_a_dashboard_of_no_sweep_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["dashboard", str(tmp_path)]) == 1
-    assert f"{tmp_path} holds no sweep" in capsys.readouterr().err
-
-
-def test_an_agents_jobs_are_configurations(
-    composed: Callable[..., DictConfig], tmp_path: Path
-) -> None:
-    path = tmp_path / "sweep.yaml"
-    swept = ("fusion=concat,none", "refs=1,2", "optimiser.learning_rate=1e-3,0.01", "scale=smoke")
-    assert main(["agents", *swept, "--file", str(path)]) == 0
-    sweep: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    assert sweep["metric"] == {"name": "score/sim_f", "goal": "maximize"}
-    assert sweep["command"] == ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
-    assert (ROOT / sweep["program"]).is_file()
-    choices = [each.get("values", [each.get("value")]) for each in sweep["parameters"].values()]
-    seen = set()
-    for point in product(*choices):
-        given = dict(zip(sweep["parameters"], point, strict=True))
-        job = {"args": {name: {"value": value} for name, value in given.items()}}
-        config = compose_config(*create_sweep_command_args(job)["args_no_hyphens"])
-        assert config.choices.scale == "smoke"
-        assert config.optimiser.learning_rate == given["optimiser.learning_rate"]
-        assert config.refs == given["refs"]
-        seen.add((config.choices.fusion, config.refs, config.optimiser.learning_rate))
-    assert len(seen) == 8
-
-
-@pytest.mark.parametrize(
-    ("overrides", "method", "message"),
-    [
-        (["fusion=concat"], "grid", "nothing is swept"),
-        ([], "grid", "no override: nothing is swept"),
-        (["fusion"], "grid", "'fusion': not an override"),
-        (["fusion=concat,"], "grid", "'fusion=concat,': not an override"),
-        (["refs=range(1,4)"], "grid", r"'refs=range\(1,4\)': not an override"),
-        (["refs=1,2"], "best", "method 'best' is unknown"),
-    ],
-)
-def test_what_an_agent_cannot_hand_on_is_refused(
-    overrides: list[str], method: Any, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        agents_sweep(overrides, method)

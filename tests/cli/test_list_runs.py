@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -87,6 +89,18 @@ def test_stopped_and_queued_runs(store: Store, portraitlab: Call) -> None:
     assert f"{stopped.key} preempted: stopped by Ctrl-C; the same command goes on" in output
     # It has no config.yaml yet: its name tells.
     assert {"queued", "concat", "3"} < set(rows(output)[queued.key])
+
+
+def test_a_queued_run_whose_command_has_ended_says_so(store: Store, portraitlab: Call) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for seed, process in ((0, os.getpid()), (1, ended.pid)):
+        folder = Run.of(store.settings(f"seed={seed}")).folder
+        write_status(folder, "queued", host=socket.gethostname(), process=process)
+    _, output, _ = portraitlab("runs", store.folder)
+    key = Run.of(store.settings("seed=1")).key
+    assert f"{key} queued: the command that queued it has ended" in output
+    assert output.count("has ended") == 1
 
 
 def test_filters(store: Store, portraitlab: Call) -> None:

@@ -19,7 +19,7 @@ from portraitlab.runs.lock import is_locked, locked
 from portraitlab.runs.origin import commit, origin
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, Status, read_status, write_status
-from portraitlab.runs.sweep import Sweep, SweepJob, sweep_name
+from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group, sweep_name
 
 HOLD = """
 import sys, time
@@ -230,6 +230,39 @@ def test_a_sweep_can_be_moved_with_its_runs(tmp_path: Path) -> None:
     one.rename(tmp_path / "there")
     (moved,) = Sweep.read(tmp_path / "there" / "sweeps" / "a").jobs
     assert moved.outcome() == record(0.4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("metrics.json", {}, "it lacks scoring, metrics, bounds, images, faceless"),
+        ("metrics.json", [1], "it holds a list"),
+    ],
+)
+def test_a_record_of_another_content_is_damaged(
+    tmp_path: Path, name: str, content: Any, said: str
+) -> None:
+    run = job(tmp_path, "x", {"seed": "0"}).run
+    write_json(run.folder / name, content)
+    with pytest.raises(DamagedFile, match=said):
+        run.record()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [({}, "it lacks jobs"), ({"jobs": [{"overrides": {}}]}, "a job lacks run")]
+)
+def test_a_sweep_of_another_content_is_damaged(
+    tmp_path: Path, content: dict[str, Any], said: str
+) -> None:
+    write_json(tmp_path / "sweep.json", content)
+    with pytest.raises(DamagedFile, match=said):
+        Sweep.read(tmp_path)
+
+
+def test_a_sweep_groups_its_runs_unless_the_command_does() -> None:
+    folder = Path("runs/sweeps/seed-1")
+    assert sweep_group(["fusion=concat", "seed=0,1"], folder) == "seed-1"
+    assert sweep_group(["seed=0,1", "group=mine"], folder) is None
 
 
 def test_a_folder_without_a_sweep_is_named(tmp_path: Path) -> None:
