@@ -138,8 +138,9 @@ def test_another_scoring_is_another_record_of_the_same_run(tmp_path: Path) -> No
     run, other = run_in(tmp_path), run_in(tmp_path, sampler={"steps": 8})
     assert run.key == other.key
     assert run.record_folder == other.record_folder == run.folder
-    write_json(run.folder / "metrics.json", {"scoring": run.scoring})
-    assert run.record() == {"scoring": run.scoring}
+    written = {**record(0.3), "scoring": run.scoring}
+    write_json(run.folder / "metrics.json", written)
+    assert run.record() == written
     assert other.record() is None
     assert other.record_folder == run.folder / "scores" / other.scoring
 

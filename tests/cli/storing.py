@@ -90,4 +90,5 @@ class Store:
         metrics = {"sim_f": metric(sim_f), "exp": metric(far, higher_is_better=False)}
         chosen = self.settings()["choices"] | {"select": "target"} if folder != run.folder else {}
         content = {"key": run.key, "scoring": scoring, **chosen, "refs": 4, "seed": 0}
-        write_json(folder / "metrics.json", {**content, "metrics": metrics})
+        drawn = {"images": len(sim_f), "faceless": 0, "bounds": {}}
+        write_json(folder / "metrics.json", {**content, **drawn, "metrics": metrics})
