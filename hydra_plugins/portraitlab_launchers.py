@@ -63,14 +63,15 @@ class SlurmLauncher(BaseSubmititLauncher):
         from portraitlab.launching.slurm import submit
 
         with _outcomes(self.plan, job_overrides) as (places, returns):
-            submit(self, self.plan, places, job_overrides, self.cluster, self.params)
+            submit(self, self.plan, places, self.cluster, self.params)
         return returns
 
 
 def _plan(config: DictConfig, context: HydraContext) -> SweepPlan:
+    from portraitlab.launching.messages import user_errors
     from portraitlab.launching.sweeping import SweepPlan
 
-    with _messages():
+    with user_errors():
         return SweepPlan(config, context)
 
 
@@ -78,27 +79,15 @@ def _plan(config: DictConfig, context: HydraContext) -> SweepPlan:
 def _outcomes(
     plan: SweepPlan, job_overrides: Sequence[Sequence[str]]
 ) -> Iterator[tuple[list[int], list[JobReturn]]]:
-    """The places of jobs in the plan, to be run inside, and what became of them, known at the end.
+    """The places of jobs that are not done, to be run inside, and what became of all at the end.
 
     All as completed: Hydra would end the sweep with the first failure, before its table.
     """
+    from portraitlab.launching.messages import user_errors
+
     returns: list[JobReturn] = []
-    with _messages():
+    with user_errors():
         places = plan.add(job_overrides)
-        yield places, returns
+        yield plan.missing(places), returns
     outcomes = [plan.jobs[place].outcome() for place in places]
     returns += [JobReturn(_return_value=each, status=JobStatus.COMPLETED) for each in outcomes]
-
-
-@contextmanager
-def _messages() -> Iterator[None]:
-    """What the user can mend ends the command with its message."""
-    from portraitlab.launching.messages import UserError, message
-
-    try:
-        yield
-    except Exception as error:
-        said = message(error)
-        if said is None:
-            raise
-        raise UserError(said) from error

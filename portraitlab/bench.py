@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,7 @@ class Bench:
 
     def score(self, run: Run) -> dict[str, Any]:
         """Draw, measure, and write the record and its picture."""
+        begun = time.perf_counter()
         model, device = self.parts.model.to(self.parts.device), self.parts.device
         size = self.config.scale.score_batch_size
         portraits = draw(model, self.sampler, self.scoring, size, device)
@@ -94,7 +96,7 @@ class Bench:
         record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
         record |= {"seed": self.config.seed}
         record |= {"steps": self.config.budget.steps, **figures}
-        record |= {"origin": origin()}
+        record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
         run.describe_scoring(plain(self.config))
         # Last, since a record says that all before it is done.
         write_json(folder / "metrics.json", record)

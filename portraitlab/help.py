@@ -28,8 +28,9 @@ def help_text(_root_: DictConfig) -> str:
         lines.append(f"{group}: {about}")
         # Several at once, as in metrics=[sim_f,fid], are no choice to Hydra, but keys of the group.
         taken = [named[group]] if group in named else [*_root_[group]]
-        files = sorted((Path(conf) / group).glob("*.yaml"))
-        choices = {file.stem: first_comment(file) for file in files}
+        folder = Path(conf) / group
+        files = sorted(folder.glob("**/*.yaml"))
+        choices = {str(f.relative_to(folder).with_suffix("")): first_comment(f) for f in files}
         width = max(map(len, choices))
         for choice, said in choices.items():
             lines.append(f"  {'*' if choice in taken else ' '} {choice:{width}}  {said}")

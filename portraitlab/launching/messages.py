@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +22,18 @@ _REMEDIES = {
     errno.EROFS: "choose folders that can be written, with runs=FOLDER and cache=FOLDER",
     errno.EACCES: "choose folders that can be written, with runs=FOLDER and cache=FOLDER",
 }
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """What the user can mend ends the command with its message."""
+    try:
+        yield
+    except Exception as error:
+        said = message(error)
+        if said is None:
+            raise
+        raise UserError(said) from error
 
 
 def message(error: BaseException) -> str | None:

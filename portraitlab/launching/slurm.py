@@ -47,7 +47,6 @@ def submit(
     job: Callable[..., Any],
     plan: SweepPlan,
     places: Sequence[int],
-    job_overrides: Sequence[Sequence[str]],
     cluster: str,
     params: Mapping[str, Any],
 ) -> None:
@@ -70,7 +69,7 @@ def submit(
         **{name if name in _SHARED else f"slurm_{name}": each for name, each in settings.items()},
     )
     # What fresh=true forgets is forgotten; a job that is queued again is to go on.
-    own = [[*overrides, "fresh=false"] for overrides in job_overrides]
+    own = [[*plan.overrides[place], "fresh=false"] for place in places]
     count, state = len(places), Singleton.get_state()
     queued = executor.map_array(
         job, own, ["hydra.sweep.dir"] * count, places, [str(p) for p in places], [state] * count

@@ -22,6 +22,9 @@ from portraitlab.runs.lock import is_locked, locked
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import write_status
 from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group
+from portraitlab.tables.ending import end_of_table
+from portraitlab.tables.paper_table import find_table
+from portraitlab.tables.results import results_by_content
 
 # Tasks that end with a record of the job's own scoring.
 _WITH_RECORD = ("train", "score")
@@ -34,8 +37,8 @@ _REPLAYED = (
 class SweepPlan:
     """The jobs of a sweep, resolved before any of them starts.
 
-    folder: of the sweep. jobs and settings: of each job, in the sweep's order; more are added
-    where Hydra launches a long sweep in parts. Raises ValueError under torchrun.
+    folder: of the sweep. jobs, settings and overrides: of each job, in the sweep's order; more are
+    added where Hydra launches a long sweep in parts. Raises ValueError under torchrun.
     """
 
     def __init__(self, config: DictConfig, context: HydraContext) -> None:
@@ -44,8 +47,11 @@ class SweepPlan:
         self.folder = Path(config.hydra.sweep.dir)
         self.jobs: list[SweepJob] = []
         self.settings: list[dict[str, Any]] = []
+        self.overrides: list[Sequence[str]] = []
         self._config = config
         self._context = context
+        table = config.hydra.sweeper.get("table")
+        self._published = {} if table is None else results_by_content(find_table(table).folder)
 
     def add(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
         """Take in jobs by their overrides and write sweep.json; returns their places.
@@ -66,13 +72,20 @@ class SweepPlan:
             run = Run.of(settings, settings["task"].get("run"))
             names = {name.lstrip("+~"): value for name, value in own.items()}
             places.append(len(self.jobs))
-            self.jobs.append(SweepJob(names, run))
+            fresh = settings["fresh"]
+            published = None if fresh else self._published.get((run.key, run.scoring))
+            self.jobs.append(SweepJob(names, run, published=published))
             self.settings.append(settings)
+            self.overrides.append(overrides)
         for place in places:
             self._prepare(self.jobs[place], self.settings[place])
         self.sweep.write()
         self.sweep.write_table()
         return places
+
+    def missing(self, places: Sequence[int]) -> list[int]:
+        """Those of the places whose jobs have no record yet."""
+        return [place for place in places if isinstance(self.jobs[place].outcome(), str)]
 
     @property
     def sweep(self) -> Sweep:
@@ -141,8 +154,12 @@ class SweepEnd(Callback):
                 "subfolders); name the choices, as in fusion=refiner,concat"
             )
         sweep.write_table()
-        sweep.table().show()
-        print(f"sweep: {folder / 'sweep.md'}")
+        table = config.hydra.sweeper.get("table")
+        if table is None:
+            sweep.table().show()
+            print(f"sweep: {folder / 'sweep.md'}")
+        else:
+            end_of_table(find_table(table), sweep, config.hydra.overrides.task)
         print(f"a page of it: portraitlab report {folder}")
         if any(isinstance(job.outcome(), str) for job in sweep.jobs):
             raise SystemExit(1)

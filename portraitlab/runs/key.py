@@ -45,6 +45,18 @@ def content_hash(
 
     without: dotted paths one below them that have no say.
     """
+    content = _content(config, paths, without)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide which figures come out, by dotted path."""
+    return _content(config, tuple(dict.fromkeys((*TRAINING, *SCORING))))
+
+
+def _content(
+    config: Mapping[str, Any], paths: tuple[str, ...], without: tuple[str, ...] = ()
+) -> dict[str, Any]:
     content = {}
     for path in paths:
         value: Any = config
@@ -57,4 +69,4 @@ def content_hash(
                 if name not in PLACES and f"{path}.{name}" not in without
             }
         content[path] = value
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return content

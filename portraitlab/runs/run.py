@@ -108,13 +108,16 @@ class Run:
         write_json(self.folder / "origin.json", origin())
 
     def describe_scoring(self, config: Mapping[str, Any]) -> None:
-        """Write a further record's config.yaml; the first one's is the run's."""
-        if self.record_folder != self.folder:
-            _write_config(self.record_folder, config)
+        """Write the config.yaml of this scoring's record; what it trains is the run's."""
+        _write_config(self.record_folder, config)
 
     def note(self, **facts: Any) -> None:
         """Write training.json: what is known of the training once it ended."""
         write_json(self.folder / "training.json", facts)
+
+    def trained_by(self) -> dict[str, Any] | None:
+        """Commit, versions and machine that trained it, where they were written down."""
+        return read_json(self.folder / "origin.json")
 
     def noted(self) -> dict[str, Any]:
         """What `note` wrote; nothing where nothing was trained."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from portraitlab.runs.files import DamagedFile, read_json, write_json, write_text
-from portraitlab.runs.run import Run
+from portraitlab.runs.run import RECORD, Run
 from portraitlab.runs.status import read_status
 from portraitlab.tables.scores import sweep_table, swept_names
 from portraitlab.tables.table import Table
@@ -28,17 +28,21 @@ _HOW = ("launcher", "jobs", "fresh", "runs", "cache", "logger", "group", "hydra"
 class SweepJob:
     """One job of a sweep: its own overrides by name, the run that it is, and of which scoring.
 
-    error: what it ended with when it was last run, where it failed.
+    error: what it ended with when it was last run, where it failed. published: a record of the
+    same run and scoring that lies elsewhere, and stands where the run has none of its own.
     """
 
     overrides: Mapping[str, str]
     run: Run
     error: str | None = None
+    published: Path | None = None
 
     def outcome(self) -> Mapping[str, Any] | str:
         """The job's record, or in words why there is none."""
         try:
             record = self.run.record()
+            if record is None and self.published is not None:
+                record = read_json(self.published, RECORD)
             status = read_status(self.run.folder) or {"state": "not begun"}
         except DamagedFile as error:
             return str(error)
@@ -71,6 +75,7 @@ class Sweep:
                     job["overrides"],
                     Run((folder / job["run"]).resolve(), job["key"], job["scoring"]),
                     job["error"],
+                    None if job["published"] is None else (folder / job["published"]).resolve(),
                 )
                 for job in content["jobs"]
             ]
@@ -86,14 +91,18 @@ class Sweep:
         jobs = [
             {
                 "overrides": dict(job.overrides),
-                "run": os.path.relpath(job.run.folder.resolve(), self.folder.resolve()),
+                "run": self._seen(job.run.folder),
                 "key": job.run.key,
                 "scoring": job.run.scoring,
                 "error": job.error,
+                "published": None if job.published is None else self._seen(job.published),
             }
             for job in self.jobs
         ]
         write_json(self.folder / "sweep.json", {"jobs": jobs})
+
+    def _seen(self, path: Path) -> str:
+        return os.path.relpath(path.resolve(), self.folder.resolve())
 
     def swept(self) -> list[str]:
         """Names of the settings that vary between the jobs, all where none does."""
@@ -111,11 +120,12 @@ class Sweep:
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
-    """A sweep's name from its command line: what it sweeps, and a hash of all that it sets."""
+    """A sweep's name from its command line: its table, what it sweeps, a hash of all it sets."""
     kept = sorted(text for text in overrides if re.split(r"[./@]", _setting(text))[0] not in _HOW)
     swept = [_setting(text).split(".")[-1] for text in kept if "," in text or "(" in text]
+    tables = [text.split("=", 1)[1].replace("/", "-") for text in kept if text.startswith("table=")]
     digest = hashlib.sha256("\n".join(kept).encode()).hexdigest()[:8]
-    return "-".join([*swept, digest])
+    return "-".join([*tables, *swept, digest])
 
 
 def sweep_group(overrides: Sequence[str], folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""A table of text, on the screen, as Markdown and as CSV."""
+"""A table of text, on the screen, as Markdown, CSV, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,35 @@ class Table:
         return "\n\n".join([text, *self.notes]) + "\n"
 
     def csv(self) -> str:
-        """Comma-separated, with a header and without the notes."""
+        """Comma-separated, with a header, and without the notes and what is bold."""
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
+        rows = [[_plain(cell) for cell in row] for row in self.rows]
+        csv.writer(text, lineterminator="\n").writerows([self.columns, *rows])
         return text.getvalue()
+
+    def latex(self) -> str:
+        """A tabular with booktabs' rules; notes follow as paragraphs."""
+        lines = [
+            f"\\begin{{tabular}}{{{'l' + 'c' * (len(self.columns) - 1)}}}",
+            "\\toprule",
+            _latex_line(self.columns),
+            "\\midrule",
+            *map(_latex_line, self.rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+        ]
+        return "\n\n".join(["\n".join(lines), *map(_latex, self.notes)]) + "\n"
+
+    def html(self) -> str:
+        """A table element; notes follow as paragraphs."""
+        head = "".join(f"<th>{_html(cell)}</th>" for cell in self.columns)
+        body = [
+            "<tr>" + "".join(f"<td>{_html(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows
+        ]
+        notes = [f"<p>{_html(note)}</p>" for note in self.notes]
+        lines = ["<table>", f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody>"]
+        return "\n".join([*lines, "</table>", *notes, ""])
 
     def show(self) -> None:
         """Print it."""
@@ -41,9 +67,7 @@ class Table:
         from rich.text import Text
 
         def cell(content: str) -> Text:
-            if content.startswith("**") and content.endswith("**"):
-                return Text(content.strip("*"), style="bold")
-            return Text(content)
+            return Text(_plain(content), style="bold" if _is_bold(content) else "")
 
         drawn = Drawn()
         for column in self.columns:
@@ -56,6 +80,35 @@ class Table:
         console.print(drawn)
         for note in self.notes:
             console.print(Text(note))
+
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "−": "$-$"},
+}
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(map(_latex, cells)) + r" \\"
+
+
+def _latex(cell: str) -> str:
+    text = "".join(_LATEX.get(character, character) for character in _plain(cell))
+    return rf"\textbf{{{text}}}" if _is_bold(cell) else text
+
+
+def _html(cell: str) -> str:
+    text = escape(_plain(cell))
+    return f"<b>{text}</b>" if _is_bold(cell) else text
+
+
+def _is_bold(cell: str) -> bool:
+    return len(cell) > 4 and cell.startswith("**") and cell.endswith("**")
+
+
+def _plain(cell: str) -> str:
+    return cell[2:-2] if _is_bold(cell) else cell
 
 
 def _escaped(cell: str) -> str:

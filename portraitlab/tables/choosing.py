@@ -1,0 +1,81 @@
+"""Which rows and seeds of a paper's table a command asks for, and how each is composed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from portraitlab.tables.paper_table import PaperRow, PaperTable
+
+
+@dataclass(frozen=True)
+class TableJob:
+    """A row with one seed, and the command line that composes it."""
+
+    row: PaperRow
+    seed: int
+    overrides: tuple[str, ...]
+
+
+def choose(table: PaperTable, arguments: Sequence[str]) -> list[TableJob]:
+    """The jobs of a command line with `table=NAME`, in the order of rows and then of seeds.
+
+    What names a setting that tells the rows apart (fusion=concat,refiner) narrows the table to the
+    rows that have it, `seed` gives the seeds, and anything else is set in all rows, before what the
+    table sets itself. Raises ValueError where no row is left, or where several values are
+    given of what is set in all rows.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(arguments))
+    rows, seeds, common = list(table.rows), table.seeds, list[Override]()
+    for override in parsed:
+        name = override.key_or_group
+        if name in table.told_by:
+            rows = _narrowed(table, rows, name, _values(override))
+        elif name == "seed":
+            seeds = _seeds(override)
+        elif override.is_sweep_override():
+            raise ValueError(
+                f"{override.input_line}: several values with table={table.name}; only seed and "
+                f"what tells its rows apart ({', '.join(table.told_by)}) may have several"
+            )
+        else:
+            common.append(override)
+    given = {override.key_or_group for override in common}
+    own = [f"{name}={value}" for name, value in table.overrides.items() if name not in given]
+    lines = [str(override.input_line) for override in common]
+    return [
+        TableJob(row, seed, (*lines, *own, *row.arguments, f"seed={seed}"))
+        for row in rows
+        for seed in seeds
+    ]
+
+
+def _narrowed(
+    table: PaperTable, rows: list[PaperRow], name: str, values: Sequence[str]
+) -> list[PaperRow]:
+    left = [row for row in rows if row.overrides[name] in values]
+    if not left:
+        had = dict.fromkeys(row.overrides[name] for row in rows)
+        raise ValueError(
+            f"{name}={','.join(values)}: no row of table={table.name} has it; there are "
+            f"{', '.join(f'{name}={value}' for value in had)}"
+        )
+    return left
+
+
+def _seeds(override: Override) -> tuple[int, ...]:
+    try:
+        return tuple(int(value) for value in _values(override))
+    except ValueError as error:
+        raise ValueError(
+            f"{override.input_line}: a seed is a whole number, and several are given as seed=0,1,2"
+        ) from error
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    return [str(override.get_value_element_as_str())]

@@ -1,0 +1,179 @@
+"""Is the order of a table's rows the paper's, and which rows does the evidence tell apart?
+
+Rows are compared under the same people, targets and noise, so people are resampled for all rows
+together; seeds too, by their place. What is resampled is what another experiment would draw anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from portraitlab.tables.paper_table import PaperTable
+from portraitlab.tables.results import Result
+
+RESAMPLES = 1000
+"""Bootstrap draws; intervals are from their 2.5th to their 97.5th percentile."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its 95 % bootstrap interval; None where nothing can be resampled."""
+
+    value: float
+    between: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows that the paper tells apart: how much better (in the metric's own unit, so that more
+    is better) the paper's better row is here.
+    """
+
+    better: str
+    other: str
+    lead: Interval
+
+    @property
+    def standing(self) -> str:
+        """As the paper, reversed, or not separated: the interval holds no difference."""
+        low, high = self.lead.between or (self.lead.value, self.lead.value)
+        if self.lead.between is None or low <= 0 <= high:
+            return "not separated"
+        return "as the paper" if low > 0 else "reversed"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a metric orders the rows, beside how the paper's does.
+
+    tau: Kendall's tau-b of the two orders, 1 where they are the same, -1 where they are reversed.
+    resampled: what its interval is over. pairs: of rows that differ in the paper.
+    """
+
+    metric: str
+    tau: Interval
+    resampled: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def same_order(self) -> bool:
+        """Whether our means have the paper's order."""
+        return all(pair.lead.value > 0 for pair in self.pairs)
+
+
+def compare(
+    table: PaperTable, results: Sequence[Result], metric: str, resamples: int = RESAMPLES
+) -> Comparison | None:
+    """Compare one metric's order of rows with the paper's.
+
+    Rows that have results and a figure in the paper take part, with the seeds that all of them
+    have; None where that leaves no seed, or fewer than two rows.
+    """
+    measured = _measured(table, results, metric)
+    if len(measured) < 2:
+        return None
+    sign = 1.0 if table.columns[metric] else -1.0
+    printed = {row.name: sign * row.paper[metric] for row in table.rows if metric in row.paper}
+    rows = [name for name in measured if name in printed]
+    paper = np.array([printed[name] for name in rows])
+    values, resampled = _values([measured[name] for name in rows], metric)
+    values = sign * values
+    drawn = _resampled(values, resampled, resamples)
+    means = values.mean(axis=(1, 2))
+    return Comparison(
+        metric,
+        Interval(
+            _tau(means, paper),
+            None if drawn is None else _between([_tau(draw, paper) for draw in drawn]),
+        ),
+        resampled,
+        tuple(
+            _pair(rows, paper, means, drawn, one, other)
+            for one, other in combinations(range(len(rows)), 2)
+            if paper[one] != paper[other]
+        ),
+    )
+
+
+def spread(results: Sequence[Result], metric: str) -> tuple[float, float | None] | None:
+    """Mean of a row's results and their standard deviation over seeds, None of one seed.
+
+    None where the metric was not measured.
+    """
+    values = [value for each in results if (value := each.value(metric)) is not None]
+    if not values:
+        return None
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _measured(
+    table: PaperTable, results: Sequence[Result], metric: str
+) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """By row with a figure in the paper, and by seed, the record's metric."""
+    rows: dict[str, dict[int, Mapping[str, Any]]] = {}
+    printed = {row.name for row in table.rows if metric in row.paper}
+    for each in results:
+        if each.row in printed and each.value(metric) is not None:
+            rows.setdefault(each.row, {})[each.seed] = each.metrics[metric]
+    shared = sorted(set[int].intersection(*map(set, rows.values()))) if rows else []
+    return {name: {seed: seeds[seed] for seed in shared} for name, seeds in rows.items() if shared}
+
+
+def _values(
+    rows: Sequence[Mapping[int, Mapping[str, Any]]], metric: str
+) -> tuple[Array, tuple[str, ...]]:
+    """[rows, seeds, people], with one person where a metric is of all together; what varies."""
+    figures = [[row[seed] for seed in sorted(row)] for row in rows]
+    varies = ("seeds",) if len(figures[0]) > 1 else ()
+    if not all("by_identity" in figure for row in figures for figure in row):
+        return np.array([[[figure["value"]] for figure in row] for row in figures]), varies
+    known = [figure["by_identity"] for row in figures for figure in row]
+    people = sorted(
+        name
+        for name in set(known[0]).intersection(*known)
+        if all(each[name] is not None for each in known)
+    )
+    assert people, f"no person was measured in all rows of {metric}"
+    own = [[figure["by_identity"] for figure in row] for row in figures]
+    values = [[[each[name] for name in people] for each in row] for row in own]
+    return np.array(values), ("people", *varies)
+
+
+def _resampled(values: Array, varies: Sequence[str], resamples: int) -> Array | None:
+    """Means of rows [resamples, rows] of resampled people and seeds; None where there are none."""
+    if not varies:
+        return None
+    _, seeds, people = values.shape
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(resamples):
+        drawn = values[:, rng.integers(seeds, size=seeds)]
+        draws.append(drawn[:, :, rng.integers(people, size=people)].mean(axis=(1, 2)))
+    return np.array(draws)
+
+
+def _pair(
+    rows: Sequence[str], paper: Array, means: Array, drawn: Array | None, one: int, other: int
+) -> Pair:
+    if paper[one] < paper[other]:
+        one, other = other, one
+    between = None if drawn is None else _between(drawn[:, one] - drawn[:, other])
+    return Pair(rows[one], rows[other], Interval(float(means[one] - means[other]), between))
+
+
+def _tau(ours: Array, paper: Array) -> float:
+    return float(kendalltau(ours, paper).statistic)
+
+
+def _between(values: Sequence[float] | Array) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)

@@ -1,0 +1,65 @@
+"""What a command with `table=` ends with: results, README and figures written, the table shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from shlex import quote
+
+from portraitlab.runs.files import write_text
+from portraitlab.runs.sweep import Sweep, SweepJob
+from portraitlab.tables.composing import declared_run
+from portraitlab.tables.paper_readme import readme
+from portraitlab.tables.paper_table import PaperRow, PaperTable
+from portraitlab.tables.paper_view import paper_view
+from portraitlab.tables.results import read_results, result_of, write_result
+
+
+def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> None:
+    """Collect what the jobs gave into the table's folder, and show the rows that were asked for.
+
+    Where the command set what the table does not declare (another budget, say), the results are
+    no results of the table: they are collected in the sweep's folder, as a table of its own.
+    arguments: of the command.
+    """
+    jobs = [(table.row_of(job.overrides), int(job.overrides["seed"]), job) for job in sweep.jobs]
+    asked = _asked(table, jobs)
+    if not _is_declared(table, jobs):
+        table = asked = replace(
+            asked,
+            folder=sweep.folder,
+            command=" ".join(["python run.py", *map(quote, arguments)]),
+            overrides=_common(table, sweep),
+        )
+        write_text(sweep.folder / "table.yaml", table.declaration())
+    failed = {}
+    for row, seed, job in jobs:
+        outcome = job.outcome()
+        if isinstance(outcome, str):
+            failed[row.name, seed] = outcome
+        elif job.run.record() is not None:
+            write_result(table.folder, row, result_of(row, seed, job.run, outcome))
+    write_text(table.folder / "README.md", readme(table, read_results(table)))
+    paper_view(asked, read_results(asked), failed).show()
+    print(f"table: {table.folder / 'README.md'}")
+
+
+def _asked(table: PaperTable, jobs: Sequence[tuple[PaperRow, int, SweepJob]]) -> PaperTable:
+    """The table with the rows and seeds of the jobs alone."""
+    rows = [row for row in table.rows if any(row is job[0] for job in jobs)]
+    return replace(table, rows=tuple(rows), seeds=tuple(dict.fromkeys(job[1] for job in jobs)))
+
+
+def _is_declared(table: PaperTable, jobs: Sequence[tuple[PaperRow, int, SweepJob]]) -> bool:
+    if any(seed not in table.seeds for _, seed, _ in jobs):
+        return False
+    # What a command sets, it sets in all rows, so one tells of all.
+    row, seed, job = jobs[0]
+    declared = declared_run(table, row, seed)
+    return (declared.key, declared.scoring) == (job.run.key, job.run.scoring)
+
+
+def _common(table: PaperTable, sweep: Sweep) -> dict[str, str]:
+    """What all rows were given."""
+    own = ("table", "seed", *table.told_by)
+    return {name: value for name, value in sweep.jobs[0].overrides.items() if name not in own}

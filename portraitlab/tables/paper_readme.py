@@ -1,0 +1,59 @@
+"""The README.md of a paper's table, from its declaration and its results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portraitlab.tables.paper_table import PaperTable
+from portraitlab.tables.paper_view import paper_view
+from portraitlab.tables.results import Result
+from portraitlab.tables.table import Table
+
+
+def readme(table: PaperTable, results: Sequence[Result]) -> str:
+    """Markdown: what the table is, the command, ours beside the paper's, figures, and the runs."""
+    settings = " ".join(f"{name}={value}" for name, value in table.overrides.items())
+    parts = [
+        f"# {table.title}",
+        f"Written by the command, from `table.yaml` and `results/`. Printed in {table.paper}.",
+        f"    {table.command}",
+        f"All rows: `{settings}`, seeds {', '.join(map(str, table.seeds))}.",
+        paper_view(table, results, {}).markdown().rstrip(),
+        "## Runs",
+        _runs(table, results).markdown().rstrip(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _runs(table: PaperTable, results: Sequence[Result]) -> Table:
+    """What each result was made with, and how long it took."""
+    settings = {row.name: " ".join(row.arguments) for row in table.rows}
+    rows = [
+        [
+            each.row,
+            str(each.seed),
+            settings[each.row],
+            each.content["key"],
+            _minutes(each.content.get("training_seconds")),
+            _made(each.content["trained_by"]),
+            _minutes(each.content.get("scoring_seconds")),
+            _made(each.content["origin"]),
+        ]
+        for each in results
+    ]
+    columns = ["row", "seed", "settings", "key", "training", "by", "scoring", "by"]
+    return Table(columns, rows)
+
+
+def _minutes(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds / 60:.1f} min"
+
+
+def _made(origin: Mapping[str, Any] | None) -> str:
+    """Commit, torch and machine."""
+    if origin is None:
+        return "not written down"
+    machine = origin["machine"]
+    place = ", ".join(machine["gpus"]) or f"{machine['processor']}, {machine['cores']} cores"
+    return f"{(origin['commit'] or 'no commit')[:9]}, torch {origin['versions']['torch']}, {place}"

@@ -1,0 +1,175 @@
+"""A table of a paper: its rows as settings, and the numbers that the paper prints.
+
+It lives in a folder of its own, experiments/PAPER/TABLE, in `table.yaml`:
+
+    title, paper     what it is, and where it is printed
+    command          that makes it (default: python run.py table=PAPER/TABLE)
+    overrides        settings of all rows, as on run.py's command line
+    seeds            of the trainings of each row
+    heading          of the first column
+    columns          metrics, with the direction in which each is better (up or down)
+    rows             by the paper's names: `overrides` of each, and what the `paper` prints
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+"""Where the tables of the papers are declared."""
+CONF = Path(__file__).parents[2] / "conf"
+"""Where run.py knows them from, as choices of the group `table`."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One row: its settings by name, as text, and the paper's figure of each metric it prints."""
+
+    name: str
+    overrides: Mapping[str, str]
+    paper: Mapping[str, float]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The settings as on run.py's command line."""
+        return [f"{name}={value}" for name, value in self.overrides.items()]
+
+    @property
+    def slug(self) -> str:
+        """The name in letters, digits and hyphens, for files."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """What table.yaml declares.
+
+    command: that makes it. columns: by metric, whether higher is better. Every row sets the same
+    settings.
+    """
+
+    folder: Path
+    command: str
+    title: str
+    paper: str
+    overrides: Mapping[str, str]
+    seeds: tuple[int, ...]
+    heading: str
+    columns: Mapping[str, bool]
+    rows: tuple[PaperRow, ...]
+
+    @property
+    def name(self) -> str:
+        """PAPER/TABLE."""
+        return _name(self.folder)
+
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """Names of the settings that tell the rows apart."""
+        return tuple(self.rows[0].overrides)
+
+    @classmethod
+    def read(cls, folder: Path) -> PaperTable:
+        """What the folder's table.yaml declares.
+
+        Raises ValueError, with the file and the place, for anything else.
+        """
+        path = folder / "table.yaml"
+        try:
+            declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls(
+                folder=folder,
+                command=str(declared.get("command", f"python run.py table={_name(folder)}")),
+                title=str(declared["title"]),
+                paper=str(declared["paper"]),
+                overrides=_texts(declared["overrides"]),
+                seeds=tuple(int(seed) for seed in declared["seeds"]),
+                heading=str(declared["heading"]),
+                columns={name: _ways[way] for name, way in declared["columns"].items()},
+                rows=_rows(declared["rows"], declared["columns"]),
+            )
+        except FileNotFoundError as error:
+            raise ValueError(f"{folder} holds no table: table.yaml is not there") from error
+        except KeyError as error:
+            raise ValueError(f"{path}: {error} is missing or unknown") from error
+        except (yaml.YAMLError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def declaration(self) -> str:
+        """The text of a table.yaml that declares this."""
+        content = {
+            "command": self.command,
+            "title": self.title,
+            "paper": self.paper,
+            "overrides": dict(self.overrides),
+            "seeds": list(self.seeds),
+            "heading": self.heading,
+            "columns": {name: "up" if up else "down" for name, up in self.columns.items()},
+            "rows": {
+                row.name: {"overrides": dict(row.overrides), "paper": dict(row.paper)}
+                for row in self.rows
+            },
+        }
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+    def row_of(self, overrides: Mapping[str, str]) -> PaperRow:
+        """The row that a job's overrides belong to."""
+        own = {name: overrides[name] for name in self.told_by}
+        (found,) = [row for row in self.rows if row.overrides == own]
+        return found
+
+
+def known_tables() -> list[str]:
+    """PAPER/TABLE of every table that run.py knows."""
+    found = (CONF / "table").glob("*/*.yaml")
+    return sorted(f"{path.parent.name}/{path.stem}" for path in found)
+
+
+def find_table(name: str) -> PaperTable:
+    """A table by its folder or by PAPER/TABLE. Raises ValueError, with what there is, otherwise."""
+    for folder in (Path(name), EXPERIMENTS / name):
+        if (folder / "table.yaml").is_file():
+            return PaperTable.read(folder)
+    raise ValueError(
+        f"there is no table {name!r}; give the folder of one, or one of {', '.join(known_tables())}"
+    )
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+_ways = {"up": True, "down": False}
+
+
+def _texts(overrides: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in overrides.items()}
+
+
+def _rows(declared: Mapping[str, Any], columns: Mapping[str, Any]) -> tuple[PaperRow, ...]:
+    rows = []
+    for name, row in declared.items():
+        printed = {metric: float(value) for metric, value in row["paper"].items()}
+        unknown = [metric for metric in printed if metric not in columns]
+        if unknown:
+            raise ValueError(f"row {name!r} has figures of {', '.join(unknown)}, no column")
+        rows.append(PaperRow(str(name), _texts(row["overrides"]), printed))
+    for row in rows:
+        if row.overrides.keys() != rows[0].overrides.keys():
+            raise ValueError(
+                f"row {row.name!r} sets {', '.join(row.overrides)}, and row {rows[0].name!r} "
+                f"{', '.join(rows[0].overrides)}; every row must name the same settings"
+            )
+    for told, alike in (
+        ("settings", [tuple(sorted(row.overrides.items())) for row in rows]),
+        ("file names", [row.slug for row in rows]),
+    ):
+        if len(set(alike)) < len(rows):
+            raise ValueError(f"two rows have the same {told}")
+    return tuple(rows)

@@ -1,0 +1,95 @@
+"""Results of a paper's table: one JSON file for each row and seed, small enough to be committed.
+
+    results/<row>-<seed>.json
+
+holds the row's name, the run's key and scoring, the settings that decide them, the figures, how
+long it took, and commit, versions and machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from portraitlab.runs.files import read_json, write_json
+from portraitlab.runs.key import decisive
+from portraitlab.runs.run import RECORD, Run
+from portraitlab.runs.survey import read_config
+from portraitlab.tables.paper_table import PaperRow, PaperTable
+
+_NEEDED = ("row", "seed", "key", "settings", *RECORD)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row trained from one seed; content is that of its file."""
+
+    row: str
+    seed: int
+    content: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        """The figures by metric."""
+        metrics: Mapping[str, Mapping[str, Any]] = self.content["metrics"]
+        return metrics
+
+    def value(self, metric: str) -> float | None:
+        """A figure; None where it was not measured."""
+        value: float | None = self.metrics[metric]["value"] if metric in self.metrics else None
+        return value
+
+
+def result_path(folder: Path, row: PaperRow, seed: int) -> Path:
+    """Where a table's folder has the result of a row and seed."""
+    return folder / "results" / f"{row.slug}-{seed}.json"
+
+
+def read_results(table: PaperTable) -> list[Result]:
+    """The results that a table's folder has of its declared rows and seeds, in that order.
+
+    Raises DamagedFile (a ValueError) where one is damaged.
+    """
+    found = []
+    for row in table.rows:
+        for seed in table.seeds:
+            content = read_json(result_path(table.folder, row, seed), _NEEDED)
+            if content is not None:
+                found.append(Result(row.name, seed, content))
+    return found
+
+
+def results_by_content(folder: Path) -> dict[tuple[str, str], Path]:
+    """The files of a table's results by key and scoring."""
+    found = {}
+    for path in sorted(folder.glob("results/*.json")):
+        content = read_json(path, _NEEDED)
+        assert content is not None
+        found[content["key"], content["scoring"]] = path
+    return found
+
+
+def result_of(row: PaperRow, seed: int, run: Run, record: Mapping[str, Any]) -> Result:
+    """What a finished run is to a table: its record, settings and times, without what is large."""
+    noted = run.noted()
+    bounds = {
+        bound: {
+            name: {key: value for key, value in metric.items() if key != "by_identity"}
+            for name, metric in metrics.items()
+        }
+        for bound, metrics in record["bounds"].items()
+    }
+    settings = decisive(read_config(run.record_folder / "config.yaml"))
+    named = {"row": row.name, "seed": seed, "key": run.key, "scoring": run.scoring}
+    content: dict[str, Any] = dict(named)
+    content |= {name: noted[name] for name in ("training_seconds", "precision") if name in noted}
+    content |= {**record, **named}
+    content |= {"bounds": bounds, "trained_by": run.trained_by(), "settings": settings}
+    return Result(row.name, seed, content)
+
+
+def write_result(folder: Path, row: PaperRow, result: Result) -> None:
+    """Write a result's file."""
+    write_json(result_path(folder, row, result.seed), result.content)
