@@ -1,0 +1,118 @@
+"""`python run.py table=...`: real trainings at smoke scale, collected into a table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from composing import ROOT, run_py
+
+from portraitlab.runs.files import read_json
+
+pytestmark = pytest.mark.slow
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture(scope="module")
+def call(cache: Path, home: Path, folder: Path) -> Call:
+    """`run.py table=...` at smoke scale, with its runs in one folder."""
+    small = ("scale=smoke", "budget=default", "metrics=[sim_f,clip_f]", "logger=none")
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_py(*arguments, *small, f"runs={folder}", f"cache={cache}", home=home)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def first(call: Call) -> subprocess.CompletedProcess[str]:
+    return call("table=hifi_portrait/table4", "score_refs=1,3", "seed=0,1")
+
+
+def table_folder(ended: subprocess.CompletedProcess[str]) -> Path:
+    (line,) = [line for line in ended.stdout.splitlines() if line.startswith("table: ")]
+    return Path(line.removeprefix("table: ")).parent
+
+
+def trainings(folder: Path) -> dict[str, float]:
+    """When each training was done, by its run's folder."""
+    found = (folder / "hifi_portrait").glob("*/training.json")
+    return {path.parent.name: path.stat().st_mtime for path in found}
+
+
+def test_rows_of_one_training_are_trained_once_and_scored_each(
+    first: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    assert first.returncode == 0, first.stderr
+    assert len(trainings(folder)) == 2  # a seed each
+    results = {
+        path.stem: json.loads(path.read_text())
+        for path in (table_folder(first) / "results").glob("*.json")
+    }
+    assert results.keys() == {"1-0", "1-1", "3-0", "3-1"}
+    assert results["1-0"]["key"] == results["3-0"]["key"] != results["3-1"]["key"]
+    assert results["1-0"]["score_refs"] == 1
+    assert results["1-0"]["metrics"]["sim_f"] != results["3-0"]["metrics"]["sim_f"]
+    assert results["3-0"]["settings"]["score_refs"] == 3
+    assert results["3-0"]["trained_by"]["machine"] == results["3-0"]["origin"]["machine"]
+
+
+def test_the_table_is_printed_beside_the_papers(
+    first: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    assert "references" in first.stdout
+    for printed in ("61.9", "64.6"):
+        assert printed in first.stdout
+    assert "Kendall's tau" in first.stdout
+    readme = (table_folder(first) / "README.md").read_text()
+    assert "python run.py table=hifi_portrait/table4 score_refs=1,3 seed=0,1 scale=smoke" in readme
+
+
+def test_what_departs_from_the_declaration_is_no_result_of_the_table(
+    first: subprocess.CompletedProcess[str], folder: Path
+) -> None:
+    assert table_folder(first).is_relative_to(folder)
+    assert "scale: smoke" in (table_folder(first) / "table.yaml").read_text()
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "experiments"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "smoke" not in changed.stdout
+
+
+def test_a_second_call_starts_nothing_and_a_wider_one_what_is_missing(
+    first: subprocess.CompletedProcess[str], call: Call, folder: Path
+) -> None:
+    before = trainings(folder)
+    again = call("table=hifi_portrait/table4", "score_refs=1,3", "seed=0,1")
+    assert again.returncode == 0, again.stderr
+    for said in ("Training", "Drawing", "[1/4]"):
+        assert said not in again.stdout
+    assert "61.9" in again.stdout
+    wider = call("table=hifi_portrait/table4", "score_refs=1,2,3", "seed=0")
+    assert wider.returncode == 0, wider.stderr
+    assert "Drawing" in wider.stdout
+    assert trainings(folder) == before
+    assert read_json(table_folder(wider) / "results" / "2-0.json") is not None
+
+
+def test_what_no_row_has_is_refused_before_anything_starts(call: Call, folder: Path) -> None:
+    ended = call("table=hifi_portrait/table4", "score_refs=7")
+    assert ended.returncode == 1
+    assert "score_refs=7: no row of table=hifi_portrait/table4 has it" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_row_that_fails_says_why_and_the_others_go_on(call: Call) -> None:
+    ended = call("table=hifi_portrait/table4", "score_refs=1,6", "scale.world.score_photos=6")
+    assert ended.returncode == 1
+    assert "6, seed 0: refs=6 is too many for the photos at hand" in ended.stdout.replace("\n", " ")
+    assert (table_folder(ended) / "results" / "1-0.json").is_file()
