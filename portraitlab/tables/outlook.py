@@ -38,12 +38,14 @@ def outlook(table: PaperTable, runs: Path) -> Outlook:
     steps: dict[str, int] = {}
     scorings, scale = 0, ""
     for row in table.rows:
-        for seed in table.seeds:
-            if (row.name, seed) in there:
-                continue
-            settings = composed(declared_arguments(table, row, seed))
-            run = Run.of({**settings, "runs": str(runs)})
-            scale = settings["choices"]["scale"]
+        seeds = [seed for seed in table.seeds if (row.name, seed) not in there]
+        if not seeds:
+            continue
+        # Composed once a row, which is what takes long; a seed is a number in it.
+        settings = composed(declared_arguments(table, row, seeds[0]))
+        scale = settings["choices"]["scale"]
+        for seed in seeds:
+            run = Run.of({**settings, "seed": seed, "runs": str(runs)})
             if run.record() is None:
                 scorings += 1
             if not run.weights.is_file():

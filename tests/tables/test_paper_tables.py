@@ -18,8 +18,8 @@ from portraitlab.runs.files import DamagedFile
 from portraitlab.runs.key import decisive
 from portraitlab.runs.run import Run
 from portraitlab.tables.choosing import choose
-from portraitlab.tables.composing import composed, declared_arguments, declared_run
 from portraitlab.tables.comparison import Comparison, compare, spread
+from portraitlab.tables.composing import composed, declared_arguments, declared_run
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_table import CONF, EXPERIMENTS, PaperTable, find_table, known_tables
 from portraitlab.tables.paper_view import paper_view
