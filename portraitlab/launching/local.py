@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
@@ -28,6 +28,7 @@ from portraitlab.launching.watching import SweepView
 from portraitlab.runs.lock import is_locked
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, read_status, write_status
+from portraitlab.runs.sweep import SweepJob
 
 # What a job imports; none of them starts a thread or touches a GPU, which a fork would not survive.
 _IMPORTED = [
@@ -61,8 +62,12 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int) -> None:
     context.set_forkserver_preload(_IMPORTED)
     with _told() as told, SweepView(plan, places, show=jobs > 1) as view:
         while running or (waiting and told.signum is None):
-            while waiting and free and told.signum is None:
-                place, share = waiting.pop(0), free.pop(0)
+            while free and told.signum is None:
+                place = next_job(plan.jobs, waiting, [job.place for job in running])
+                if place is None:
+                    break
+                waiting.remove(place)
+                share = free.pop(0)
                 view.begins(place)
                 running.append(_begin(context, plan, place, share, console=jobs == 1))
             wait([job.process.sentinel for job in running], timeout=_POLL)
@@ -84,6 +89,17 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int) -> None:
             file=sys.stderr,
         )
         raise Preempted(told.signum, signal.Signals(told.signum).name)
+
+
+def next_job(
+    jobs: Sequence[SweepJob], waiting: Sequence[int], running: Sequence[int]
+) -> int | None:
+    """The first waiting place of a run that no running job works on; None where there is none.
+
+    A job of the same run, another scoring of it, would only wait for the other.
+    """
+    busy = {jobs[place].run.folder for place in running}
+    return next((place for place in waiting if jobs[place].run.folder not in busy), None)
 
 
 class _Told:

@@ -12,11 +12,14 @@ import pytest
 from hydra.errors import InstantiationException
 
 from portraitlab.launching.devices import device_count
+from portraitlab.launching.local import next_job
 from portraitlab.launching.messages import message
 from portraitlab.launching.share import Share, shares
 from portraitlab.launching.slurm import tasks
 from portraitlab.launching.sweeping import refuse_replays
+from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
+from portraitlab.runs.sweep import SweepJob
 from portraitlab.training.checkpoints import latest
 from portraitlab.training.losses import read_losses
 from portraitlab.training.stopping import StopSignals
@@ -142,3 +145,13 @@ def test_a_line_of_losses_cut_short_is_left_out(tmp_path: Path) -> None:
     assert read_losses(path) == []
     path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
     assert read_losses(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_job_of_a_run_that_is_worked_on_lets_others_go_first(tmp_path: Path) -> None:
+    one, other = Run(tmp_path / "one", "1", "s"), Run(tmp_path / "other", "2", "s")
+    jobs = [SweepJob({"score_refs": str(n)}, run) for n, run in enumerate([one, one, one, other])]
+    assert next_job(jobs, [0, 1, 2, 3], []) == 0
+    assert next_job(jobs, [1, 2, 3], [0]) == 3
+    assert next_job(jobs, [1, 2], [0, 3]) is None
+    assert next_job(jobs, [1, 2], [3]) == 1
+    assert next_job(jobs, [], []) is None
