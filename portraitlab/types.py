@@ -91,6 +91,25 @@ class FaceGeometry(TensorRecord):
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """The references of B samples, one of which gives each sample its shape, and their targets.
+
+    references: geometry [B, N]. mask [B, N]: False where a sample has fewer. target: geometry [B].
+    quality [B, N] in [0, 1]: what a face quality model says of the references; None where nobody
+    asked one. identities: B names. photos: N names for each of them, and target_photos one; names
+    are empty where nobody wants them.
+    """
+
+    references: FaceGeometry
+    mask: Tensor
+    target: FaceGeometry
+    quality: Tensor | None = None
+    identities: Sequence[str] = ()
+    photos: Sequence[Sequence[str]] = ()
+    target_photos: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class FaceFeatures(TensorRecord):
     """Frozen encoders' view of N references of one identity (HiFi-Portrait, Sec. 3.2).
 

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.select.random import RandomReference
-from portraitlab.types import Batch
+from portraitlab.types import Batch, Candidates
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -101,7 +101,8 @@ class TrainingBatches(Dataset[Batch]):
         number = 1 + (torch.rand(size, generator=generator) * most).long()
         mask = torch.arange(self.refs) < number[:, None]
         geometry = self.photos.features.geometry
-        chosen = RandomReference().choose(geometry[references], mask, geometry[targets], generator)
+        candidates = Candidates(geometry[references], mask, geometry[targets])
+        chosen = RandomReference().choose(candidates, generator)
         shape_rows = references.gather(1, chosen[:, None])[:, 0]
         without_prompt = torch.rand(size, generator=generator) < self.prompt_dropout
         return targets, references, mask, shape_rows, without_prompt

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from portraitlab.alignment import align
 from portraitlab.data.features import FeatureStore
 from portraitlab.data.store import PhotoStore
+from portraitlab.select.selection import FaceQuality
 from portraitlab.types import Batch
+
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,22 @@ class PhotoSet:
             if identity in rows:
                 rows[identity].append(row)
         return rows
+
+    @torch.no_grad()
+    def quality(self, model: FaceQuality, rows: Tensor) -> Tensor:
+        """What a model says of the aligned faces of photos, rows [B, N]: scores [B, N] in [0, 1].
+
+        Not cached: it takes a second for all the references of a scoring.
+        """
+        scores = [self._quality(model, part) for part in rows.flatten().split(_BATCH)]
+        return torch.cat(scores).view(rows.shape)
+
+    def _quality(self, model: FaceQuality, rows: Tensor) -> Tensor:
+        views = self.store.views(rows)
+        if views.shape[-1] > 2 * model.crop_size:  # the crop samples bilinearly
+            size = (2 * model.crop_size, 2 * model.crop_size)
+            views = functional.interpolate(views, size, mode="bilinear", antialias=True)
+        return model(align(views, self.features.geometry.keypoints[rows], model.crop_size))
 
     def batch(
         self,

@@ -12,7 +12,7 @@ import torch
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.select.selection import TARGET, Selection
-from portraitlab.types import Batch
+from portraitlab.types import Batch, Candidates
 
 _LOG = logging.getLogger(__name__)
 
@@ -122,15 +122,21 @@ class ScoringSet:
     def _with_shapes(
         self, samples: list[Sample], select: Selection, seed: int
     ) -> tuple[Sample, ...]:
-        geometry = self.photos.features.geometry
+        geometry, name = self.photos.features.geometry, self.photos.store.name
         references = torch.tensor([sample.references for sample in samples])
-        targets = torch.tensor([sample.target for sample in samples])
-        chosen = select.choose(
-            geometry[references],
-            torch.ones_like(references, dtype=torch.bool),
-            geometry[targets],
-            torch.Generator().manual_seed(string_seed(seed, "select")),
+        scorer = select.quality
+        quality = None if scorer is None else self.photos.quality(scorer, references)
+        candidates = Candidates(
+            references=geometry[references],
+            mask=torch.ones_like(references, dtype=torch.bool),
+            target=geometry[[sample.target for sample in samples]],
+            quality=quality,
+            identities=[sample.identity for sample in samples],
+            photos=[[name[row] for row in sample.references] for sample in samples],
+            target_photos=[name[sample.target] for sample in samples],
         )
+        generator = torch.Generator().manual_seed(string_seed(seed, "select"))
+        chosen = select.choose(candidates, generator)
         return tuple(
             sample if index == TARGET else replace(sample, shape_reference=sample.references[index])
             for sample, index in zip(samples, chosen.tolist(), strict=True)

@@ -5,19 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from portraitlab.select.selection import TARGET
-from portraitlab.types import FaceGeometry
+from portraitlab.select.selection import TARGET, Selection
+from portraitlab.types import Candidates
 
 
-class TargetShape:
+class TargetShape(Selection):
     """Takes shape, expression and pose from the target, as methods without a 3DMM must."""
 
-    def choose(
-        self,
-        references: FaceGeometry,
-        mask: Tensor,
-        target: FaceGeometry,
-        generator: torch.Generator,
-    ) -> Tensor:
+    def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
         """TARGET [B] for every sample."""
-        return torch.full((len(mask),), TARGET, dtype=torch.long)
+        return torch.full((len(candidates.mask),), TARGET, dtype=torch.long)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from portraitlab.backbone.diffusion import Backbone
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.clip import ClipEncoder
+    from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
 
@@ -105,6 +106,15 @@ def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
         raise ValueError(f"the world has no recogniser {name!r}; choose {' or '.join(classes)}")
     model = classes[name](entry(name, folder)["config"])
     load_weights(name, model, folder)
+    return model
+
+
+def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
+    """Aligned face to face quality (plays ModelScopeFQA)."""
+    from portraitlab.world.models.quality import FaceQualityNet
+
+    model = FaceQualityNet(entry("quality", folder)["config"])
+    load_weights("quality", model, folder)
     return model
 
 

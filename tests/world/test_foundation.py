@@ -20,6 +20,7 @@ from portraitlab.world.foundation import (
     load_clip,
     load_controlnet,
     load_face_model,
+    load_quality,
     load_recogniser,
     load_regressor,
 )
@@ -145,7 +146,7 @@ def test_patch_tokens_are_standardised_over_references(photos) -> None:
 
 def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
     frozen = load_backbone(), load_clip(), load_recogniser("judge"), load_regressor()
-    for model in (*frozen, load_controlnet()):
+    for model in (*frozen, load_controlnet(), load_quality()):
         assert not model.training
         assert not any(parameter.requires_grad for parameter in model.parameters())
     listing = json.loads((WEIGHTS / "foundation.json").read_text())

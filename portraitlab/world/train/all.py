@@ -17,6 +17,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("autoencoder", 67),
     ("clip", 37),
     ("regressor", 52),
+    ("quality", 8),
     ("text_to_image", 332),
     ("controlnet", 220),
 )
