@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portraitlab.tables.figures.drawing import TableFigure
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.paper_view import paper_view
 from portraitlab.tables.results import Result
 from portraitlab.tables.table import Table
 
 
-def readme(table: PaperTable, results: Sequence[Result]) -> str:
-    """Markdown: what the table is, the command, ours beside the paper's, figures, and the runs."""
+def readme(
+    table: PaperTable, results: Sequence[Result], figures: Sequence[TableFigure] = ()
+) -> str:
+    """Markdown: what the table is, the command, ours beside the paper's, figures, and the runs.
+
+    figures: of the table's folder.
+    """
     settings = " ".join(f"{name}={value}" for name, value in table.overrides.items())
     parts = [
         f"# {table.title}",
@@ -20,10 +26,17 @@ def readme(table: PaperTable, results: Sequence[Result]) -> str:
         f"    {table.command}",
         f"All rows: `{settings}`, seeds {', '.join(map(str, table.seeds))}.",
         paper_view(table, results, {}).markdown().rstrip(),
+        *(_figure(table, figure) for figure in figures),
         "## Runs",
         _runs(table, results).markdown().rstrip(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _figure(table: PaperTable, figure: TableFigure) -> str:
+    """A figure under its heading."""
+    path = figure.path.relative_to(table.folder).as_posix()
+    return f"## {figure.title}\n\n![{figure.title}]({path})\n\n{figure.caption}"
 
 
 def _runs(table: PaperTable, results: Sequence[Result]) -> Table:
