@@ -9,7 +9,7 @@ from shlex import quote
 from portraitlab.runs.files import write_text
 from portraitlab.runs.sweep import Sweep, SweepJob
 from portraitlab.tables.composing import declared_run
-from portraitlab.tables.figures.drawing import draw_figures
+from portraitlab.tables.figures.drawing import figures, write_figures
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_table import PaperRow, PaperTable
 from portraitlab.tables.paper_view import paper_view
@@ -55,7 +55,9 @@ def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> N
 def write_readme(table: PaperTable) -> None:
     """Draw the figures of what a table's folder holds, and write its README.md around them."""
     results = read_results(table)
-    write_text(table.folder / "README.md", readme(table, results, draw_figures(table, results)))
+    drawn = figures(table, results)
+    write_figures(table.folder, drawn)
+    write_text(table.folder / "README.md", readme(table, results, drawn))
 
 
 def _keep(table: PaperTable, row: PaperRow, result: Result, job: SweepJob) -> None:

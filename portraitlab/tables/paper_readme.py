@@ -17,7 +17,7 @@ def readme(
 ) -> str:
     """Markdown: what the table is, the command, ours beside the paper's, figures, and the runs.
 
-    figures: of the table's folder.
+    figures: that lie in the table's folder.
     """
     settings = " ".join(f"{name}={value}" for name, value in table.overrides.items())
     parts = [
@@ -26,20 +26,19 @@ def readme(
         f"    {table.command}",
         f"All rows: `{settings}`, seeds {', '.join(map(str, table.seeds))}.",
         paper_view(table, results, {}).markdown().rstrip(),
-        *(_figure(table, figure) for figure in figures),
+        *map(_figure, figures),
         "## Runs",
-        _runs(table, results).markdown().rstrip(),
+        runs_table(table, results).markdown().rstrip(),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _figure(table: PaperTable, figure: TableFigure) -> str:
-    """A figure under its heading."""
-    path = figure.path.relative_to(table.folder).as_posix()
-    return f"## {figure.title}\n\n![{figure.title}]({path})\n\n{figure.caption}"
+def _figure(figure: TableFigure) -> str:
+    """A figure under its heading, from the folder beside."""
+    return f"## {figure.title}\n\n![{figure.title}](figures/{figure.name}.png)\n\n{figure.caption}"
 
 
-def _runs(table: PaperTable, results: Sequence[Result]) -> Table:
+def runs_table(table: PaperTable, results: Sequence[Result]) -> Table:
     """What each result was made with, and how long it took."""
     settings = {row.name: " ".join(row.arguments) for row in table.rows}
     rows = [

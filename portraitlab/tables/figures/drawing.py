@@ -1,8 +1,8 @@
-"""All figures of a table, drawn from its declaration and its results into its folder."""
+"""All figures of a table, drawn from its declaration and its results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableFigure:
-    """A figure that was drawn: its picture, below the table's folder, and what it shows."""
+    """A figure that results allow: its name, what it shows, and its files' contents by form.
 
-    path: Path
+    forms: png, and svg where it is drawn of lines.
+    """
+
+    name: str
     title: str
     caption: str
+    forms: Mapping[str, bytes]
 
 
 _Drawing = Callable[[PaperTable, Sequence[Result]], "Figure | None"]
@@ -60,35 +64,37 @@ _DRAWINGS: dict[str, tuple[_Drawing, str, str]] = {
         "Losses of neighbouring steps, averaged: mean over seeds, and their range.",
     ),
 }
-_SHEET = (
+_SHEET = "sheet"
+_ABOUT_SHEET = (
     "What the rows drew",
-    "The same references, target and noise down each column; the first seed.",
+    "The same references (where a row takes fewer, the first of them), target and noise down each "
+    "column; the first seed.",
 )
 
 
-def draw_figures(table: PaperTable, results: Sequence[Result]) -> list[TableFigure]:
-    """Write the figures that the results allow as PNG and SVG; what they no longer allow goes.
-
-    The picture sheet is a PNG alone.
-    """
-    folder, drawn = table.folder / "figures", []
+def figures(table: PaperTable, results: Sequence[Result]) -> list[TableFigure]:
+    """The figures that the results allow; the same results give the same bytes."""
+    drawn = []
     with look():
         for name, (draw, title, caption) in _DRAWINGS.items():
             figure = draw(table, results)
-            for form in FORMATS:
-                path = folder / f"{name}.{form}"
-                if figure is None:
-                    path.unlink(missing_ok=True)
-                else:
-                    write_bytes(path, rendered(figure, form))
             if figure is not None:
-                drawn.append(TableFigure(folder / f"{name}.png", title, caption))
-    sheet, shown = folder / "sheet.png", read_pictures(table, results)
-    if shown is None:
-        sheet.unlink(missing_ok=True)
-    else:
+                forms = {form: rendered(figure, form) for form in FORMATS}
+                drawn.append(TableFigure(name, title, caption, forms))
+    shown = read_pictures(table, results)
+    if shown is not None:
         content = BytesIO()
         picture_sheet(shown).save(content, format="PNG", optimize=True)
-        write_bytes(sheet, content.getvalue())
-        drawn.append(TableFigure(sheet, *_SHEET))
+        drawn.append(TableFigure(_SHEET, *_ABOUT_SHEET, {"png": content.getvalue()}))
     return drawn
+
+
+def write_figures(folder: Path, drawn: Sequence[TableFigure]) -> None:
+    """Write the files of figures into a table's folder; those of figures no longer drawn go."""
+    files = {f"{own.name}.{form}": text for own in drawn for form, text in own.forms.items()}
+    for name in (*_DRAWINGS, _SHEET):
+        for form in FORMATS:
+            if f"{name}.{form}" not in files:
+                (folder / "figures" / f"{name}.{form}").unlink(missing_ok=True)
+    for name, content in files.items():
+        write_bytes(folder / "figures" / name, content)
