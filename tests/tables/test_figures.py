@@ -14,7 +14,7 @@ from PIL import Image
 from written_table import SHOWN, declared, write_results
 
 from portraitlab.cli.main import main
-from portraitlab.tables.comparison import compare, row_interval, spread
+from portraitlab.tables.comparison import compare, row_difference, row_interval, spread
 from portraitlab.tables.ending import write_readme
 from portraitlab.tables.figures.against_paper import against_paper
 from portraitlab.tables.figures.bars import bars
@@ -182,6 +182,23 @@ def test_an_interval_is_of_one_row_s_people_and_needs_something_to_draw_anew(
     assert row_interval(results, "pose") is None
 
 
+def test_rows_differ_by_the_difference_of_their_means(table: PaperTable) -> None:
+    results = read_results(table)
+    one, other = of(results, "face refiner"), of(results, "local features")
+    found = row_difference(one, other, "sim_f")
+    values = [row_interval(row, "sim_f") for row in (one, other)]
+    assert found is not None
+    assert found.value == pytest.approx(values[0].value - values[1].value)
+    assert found.between is not None
+    low, high = found.between
+    # People are the same in both rows, so that what is hard about a person cancels.
+    assert 0 < high - low < values[0].between[1] - values[0].between[0]
+    turned = row_difference(other, one, "sim_f")
+    assert turned is not None
+    assert turned.between == pytest.approx((-high, -low))
+    assert row_difference(one[:1], other[1:], "sim_f") is None
+
+
 def test_rows_that_are_no_numbers_or_one_alone_have_no_curve_over_them(tmp_path: Path) -> None:
     table = write_results(declared(tmp_path / "a", "table2", seeds=(0,)))
     assert over_number(table, read_results(table)) is None
@@ -209,7 +226,7 @@ def test_rows_of_one_training_share_a_line_and_results_without_losses_have_none(
     same = [replace(each, content={**each.content, "key": f"{each.seed}"}) for each in results]
     figure = curves(table, same)
     assert figure is not None
-    assert legend(figure) == ["all rows, which score one training"]
+    assert legend(figure) == ["all rows, which share their trainings"]
     bare = [replace(each, content={**each.content, "curve": {}}) for each in results]
     assert curves(table, bare) is None
 

@@ -30,6 +30,7 @@ def curves(table: PaperTable, results: Sequence[Result]) -> Figure | None:
             _line(axis, label, number, own, loss)
         axis.set_title(loss.removeprefix("train/").replace("loss", "whole loss"))
         axis.set_xlabel("training step")
+        axis.locator_params(axis="x", integer=True, nbins=6)
     legend_below(figure, axes, list(lines))
     return figure
 
@@ -46,7 +47,7 @@ def _lines(table: PaperTable, results: Sequence[Result]) -> dict[str, list[Curve
             trained.setdefault(tuple(content["key"] for content in contents), []).append(name)
     alone = len(trained) == 1 and len(table.rows) > 1
     return {
-        "all rows, which score one training" if alone else ", ".join(names): [
+        "all rows, which share their trainings" if alone else ", ".join(names): [
             content["curve"] for content in by_row[names[0]]
         ]
         for names in trained.values()
