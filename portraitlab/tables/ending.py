@@ -47,8 +47,8 @@ def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> N
             failed[row.name, seed] = outcome
         elif job.run.record() is not None:
             _keep(table, row, result_of(row, seed, job.run, outcome), job)
-    write_readme(table)
     paper_view(asked, read_results(asked), failed).show()
+    write_readme(table)
     print(f"table: {table.folder / 'README.md'}")
 
 

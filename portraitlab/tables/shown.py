@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from portraitlab.runs.files import write_bytes
+from portraitlab.runs.files import DamagedFile, write_bytes
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, result_path
 
@@ -71,7 +71,7 @@ def keep_pictures(samples: Path, strip: Path) -> dict[str, Any] | None:
 def read_pictures(table: PaperTable, results: Sequence[Result]) -> ShownTable | None:
     """The pictures of the table's first seed, of rows that were given the same people's.
 
-    None where no row has any.
+    None where no row has any. Raises DamagedFile (a ValueError) where one is damaged.
     """
     known = result_path(table.folder, table.rows[0], 0).with_name("people.png")
     seed = table.seeds[0]
@@ -122,9 +122,17 @@ def _stack(lines: Sequence[Image.Image]) -> Image.Image:
 
 
 def _lines(path: Path, people: int) -> list[Image.Image]:
-    """The lines of square pictures, so many each, that a file holds."""
-    with Image.open(path) as picture:
-        whole = picture.convert("RGB")
+    """The lines of square pictures, so many each, that a file holds.
+
+    Raises DamagedFile where it is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            whole = picture.convert("RGB")
+    except OSError as error:
+        raise DamagedFile(
+            f"{path} is damaged ({error}); delete the file and run the table's command again"
+        ) from error
     edge = whole.width // people
     return [
         whole.crop((0, top, whole.width, top + edge))

@@ -10,6 +10,7 @@ from PIL import Image
 from written_table import PEOPLE, SHOWN, declared, write_results
 
 from portraitlab.pictures import save
+from portraitlab.runs.files import DamagedFile
 from portraitlab.tables.curve import short_curve
 from portraitlab.tables.figures.sheet import picture_sheet
 from portraitlab.tables.results import read_results, result_path
@@ -72,6 +73,15 @@ def test_a_sheet_has_a_line_for_each_row_that_has_pictures(tmp_path: Path) -> No
     for row in table.rows:
         result_path(table.folder, row, 0).with_suffix(".png").unlink(missing_ok=True)
     assert read_pictures(table, read_results(table)) is None
+
+
+@pytest.mark.parametrize("name", ["people.png", "concat-0.png"])
+def test_a_damaged_picture_is_one_message(tmp_path: Path, name: str) -> None:
+    table = write_results(declared(tmp_path / "t", seeds=(0,)))
+    path = table.folder / "results" / name
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DamagedFile, match=f"{name} is damaged .*delete the file"):
+        read_pictures(table, read_results(table))
 
 
 def test_no_samples_are_no_pictures(tmp_path: Path) -> None:

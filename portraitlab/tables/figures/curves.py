@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from portraitlab.tables.curve import Curve
 from portraitlab.tables.figures.style import COLOURS, DASHES, legend_below, panels, place_in
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
@@ -14,8 +15,6 @@ from portraitlab.tables.results import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Curve = Mapping[str, Sequence[float | None]]
 
 
 def curves(table: PaperTable, results: Sequence[Result]) -> Figure | None:
