@@ -7,17 +7,15 @@ from typing import Any
 
 from portraitlab.report.bounds import bounds
 from portraitlab.report.rows import Report, Row, finite
+from portraitlab.tables.figures.style import COLOURS
 
-# After Okabe and Ito, who chose them so that colour-blind people tell them apart; their black and
-# yellow are left out, which vanish on one of the two backgrounds.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "square", "triangle-up", "star", "cross")
 
 
 def colour(row: Row) -> str:
     """A row's colour in all charts; after six rows colours come again, with another dash."""
-    return _COLOURS[(row.number - 1) % len(_COLOURS)]
+    return COLOURS[(row.number - 1) % len(COLOURS)]
 
 
 def chart_content(report: Report) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def chart_content(report: Report) -> dict[str, Any]:
 
 
 def _row(report: Report, row: Row) -> dict[str, Any]:
-    turn = (row.number - 1) // len(_COLOURS)
+    turn = (row.number - 1) // len(COLOURS)
     names = dict.fromkeys(name for line in row.losses for name in line)
     return {
         "number": row.number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from portraitlab.report.charts import chart_content
 from portraitlab.report.markup import Html, element
+from portraitlab.report.paper import PAPER_PARTS, paper_sections
 from portraitlab.report.pictures import pictures
 from portraitlab.report.results import columns
 from portraitlab.report.rows import Report
@@ -26,33 +27,27 @@ from portraitlab.report.sections import (
     scores,
     unfinished,
 )
+from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.scores import Record
 
 
-def page(report: Report) -> str:
-    """The whole page of a report, a function of what lies in its folders alone."""
+def page(report: Report, table: PaperTable | None = None) -> str:
+    """The whole page of a report, a function of what lies in its folders alone.
+
+    table: that the rows are of, where they are a paper's; it stands first.
+    """
     here = Path(__file__).parent
     scripts = [get_plotlyjs(), (here / "page.js").read_text(encoding="utf-8")]
     content = {
         **chart_content(report),
         "columns": [{"values": c.values, "descends": c.descends} for c in columns(report)],
     }
-    title = f"{report.name} · PortraitLab {report.kind}"
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("link", rel="icon", href="data:,"),
-        element("style", Html((here / "page.css").read_text(encoding="utf-8"))),
-    )
-    body = element(
-        "body",
-        element("header", element("h1", report.name), _about(report), _contents(report)),
-        element(
-            "main",
+    papers = [] if table is None else paper_sections(table)
+    return _document(
+        f"{report.name} · PortraitLab {report.kind}",
+        [element("h1", report.name), _about(report), _contents(report, table)],
+        [
+            *papers,
             filters(report),
             results_section(report),
             scores(report),
@@ -61,8 +56,51 @@ def page(report: Report) -> str:
             pictures(report),
             differences(report),
             failures(report),
-        ),
-        element("script", _data(content), type="application/json", id="report-data"),
+        ],
+        [element("script", _data(content), type="application/json", id="report-data")],
+        scripts,
+    )
+
+
+def table_page(table: PaperTable) -> str:
+    """The page of a paper's table, from its declaration and its results alone."""
+    facts = {"printed in": table.paper, "command": table.command}
+    pairs = [element("div", element("dt", name), element("dd", v)) for name, v in facts.items()]
+    return _document(
+        f"{table.title} · PortraitLab table",
+        [
+            element("h1", table.title),
+            element("dl", *pairs, class_="facts"),
+            _links(PAPER_PARTS),
+        ],
+        paper_sections(table),
+    )
+
+
+def _document(
+    title: str,
+    header: Sequence[Html],
+    main: Sequence[Html],
+    data: Sequence[Html] = (),
+    scripts: Sequence[str] = (),
+) -> str:
+    """A whole HTML file, which may run its own scripts and load nothing."""
+    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("link", rel="icon", href="data:,"),
+        element("style", Html(style)),
+    )
+    body = element(
+        "body",
+        element("header", *header),
+        element("main", *main),
+        *data,
         *(element("script", Html(script)) for script in scripts),
     )
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
@@ -73,7 +111,7 @@ def _policy(scripts: Sequence[str]) -> str:
     hashes = [
         f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in scripts
-    ]
+    ] or ["'none'"]
     return (
         f"default-src 'none'; script-src {' '.join(hashes)}; style-src 'unsafe-inline'; "
         "img-src data: blob:"
@@ -119,8 +157,9 @@ def _choices(report: Report) -> list[str]:
     ]
 
 
-def _contents(report: Report) -> Html:
+def _contents(report: Report, table: PaperTable | None) -> Html:
     names = {
+        **({} if table is None else PAPER_PARTS),
         "results": "Results",
         "scores": "Scores",
         "parallel": "Parallel coordinates",
@@ -129,5 +168,10 @@ def _contents(report: Report) -> Html:
         "differences": "Differences",
         "failures": f"Failed and unfinished ({len(unfinished(report))})",
     }
+    return _links(names)
+
+
+def _links(names: Mapping[str, str]) -> Html:
+    """The contents: parts by the names of their sections."""
     links = [element("a", text, href=f"#{name}") for name, text in names.items()]
     return element("nav", *links, aria_label="Parts of the page")

@@ -14,11 +14,16 @@ class DamagedFile(ValueError):
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a whole file or none, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file or none: through a neighbour that is then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        half.write_text(text, encoding="utf-8")
+        half.write_bytes(content)
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)

@@ -115,6 +115,44 @@ def spread(results: Sequence[Result], metric: str) -> tuple[float, float | None]
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
+def row_interval(
+    results: Sequence[Result], metric: str, resamples: int = RESAMPLES
+) -> Interval | None:
+    """Mean of a row's results, and its interval over people and seeds.
+
+    None where the metric was not measured.
+    """
+    measured = {
+        each.seed: each.metrics[metric] for each in results if each.value(metric) is not None
+    }
+    if not measured:
+        return None
+    values, varies = _values([measured], metric)
+    drawn = _resampled(values, varies, resamples)
+    return Interval(float(values.mean()), None if drawn is None else _between(drawn[:, 0]))
+
+
+def row_difference(
+    one: Sequence[Result], other: Sequence[Result], metric: str, resamples: int = RESAMPLES
+) -> Interval | None:
+    """Mean of a row's results less another's, over the seeds that both have, and its interval.
+
+    None where there is no such seed.
+    """
+    rows = [
+        {each.seed: each.metrics[metric] for each in row if each.value(metric) is not None}
+        for row in (one, other)
+    ]
+    seeds = rows[0].keys() & rows[1].keys()
+    if not seeds:
+        return None
+    values, varies = _values([{seed: row[seed] for seed in seeds} for row in rows], metric)
+    drawn = _resampled(values, varies, resamples)
+    first, second = values.mean(axis=(1, 2))
+    between = None if drawn is None else _between(drawn[:, 0] - drawn[:, 1])
+    return Interval(float(first - second), between)
+
+
 def _measured(
     table: PaperTable, results: Sequence[Result], metric: str
 ) -> dict[str, dict[int, Mapping[str, Any]]]:

@@ -9,10 +9,18 @@ from shlex import quote
 from portraitlab.runs.files import write_text
 from portraitlab.runs.sweep import Sweep, SweepJob
 from portraitlab.tables.composing import declared_run
+from portraitlab.tables.figures.drawing import figures, write_figures
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_table import PaperRow, PaperTable
 from portraitlab.tables.paper_view import paper_view
-from portraitlab.tables.results import read_results, result_of, write_result
+from portraitlab.tables.results import (
+    Result,
+    read_results,
+    result_of,
+    result_path,
+    write_result,
+)
+from portraitlab.tables.shown import keep_pictures
 
 
 def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> None:
@@ -38,10 +46,28 @@ def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> N
         if isinstance(outcome, str):
             failed[row.name, seed] = outcome
         elif job.run.record() is not None:
-            write_result(table.folder, row, result_of(row, seed, job.run, outcome))
-    write_text(table.folder / "README.md", readme(table, read_results(table)))
+            _keep(table, row, result_of(row, seed, job.run, outcome), job)
     paper_view(asked, read_results(asked), failed).show()
+    write_readme(table)
     print(f"table: {table.folder / 'README.md'}")
+
+
+def write_readme(table: PaperTable) -> None:
+    """Draw the figures of what a table's folder holds, and write its README.md around them."""
+    results = read_results(table)
+    drawn = figures(table, results)
+    write_figures(table.folder, drawn)
+    write_text(table.folder / "README.md", readme(table, results, drawn))
+
+
+def _keep(table: PaperTable, row: PaperRow, result: Result, job: SweepJob) -> None:
+    """Write a result; of the first seed with what it drew."""
+    if result.seed == table.seeds[0]:
+        strip = result_path(table.folder, row, result.seed).with_suffix(".png")
+        shown = keep_pictures(job.run.record_folder / "samples", strip)
+        if shown is not None:
+            result = replace(result, content={**result.content, "shown": shown})
+    write_result(table.folder, row, result)
 
 
 def _asked(table: PaperTable, jobs: Sequence[tuple[PaperRow, int, SweepJob]]) -> PaperTable:

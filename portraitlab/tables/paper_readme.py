@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portraitlab.tables.figures.drawing import TableFigure
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.paper_view import paper_view
 from portraitlab.tables.results import Result
 from portraitlab.tables.table import Table
 
 
-def readme(table: PaperTable, results: Sequence[Result]) -> str:
-    """Markdown: what the table is, the command, ours beside the paper's, figures, and the runs."""
+def readme(
+    table: PaperTable, results: Sequence[Result], figures: Sequence[TableFigure] = ()
+) -> str:
+    """Markdown: what the table is, the command, ours beside the paper's, figures, and the runs.
+
+    figures: that lie in the table's folder.
+    """
     settings = " ".join(f"{name}={value}" for name, value in table.overrides.items())
     parts = [
         f"# {table.title}",
@@ -20,13 +26,19 @@ def readme(table: PaperTable, results: Sequence[Result]) -> str:
         f"    {table.command}",
         f"All rows: `{settings}`, seeds {', '.join(map(str, table.seeds))}.",
         paper_view(table, results, {}).markdown().rstrip(),
+        *map(_figure, figures),
         "## Runs",
-        _runs(table, results).markdown().rstrip(),
+        runs_table(table, results).markdown().rstrip(),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _runs(table: PaperTable, results: Sequence[Result]) -> Table:
+def _figure(figure: TableFigure) -> str:
+    """A figure under its heading, from the folder beside."""
+    return f"## {figure.title}\n\n![{figure.title}](figures/{figure.name}.png)\n\n{figure.caption}"
+
+
+def runs_table(table: PaperTable, results: Sequence[Result]) -> Table:
     """What each result was made with, and how long it took."""
     settings = {row.name: " ".join(row.arguments) for row in table.rows}
     rows = [

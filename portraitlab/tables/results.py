@@ -3,7 +3,7 @@
     results/<row>-<seed>.json
 
 holds the row's name, the run's key and scoring, the settings that decide them, the figures, how
-long it took, and commit, versions and machine.
+long it took, commit, versions and machine, and the training's losses as a short curve.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from portraitlab.runs.files import read_json, write_json
 from portraitlab.runs.key import decisive
 from portraitlab.runs.run import RECORD, Run
 from portraitlab.runs.survey import read_config
+from portraitlab.tables.curve import Curve, short_curve
 from portraitlab.tables.paper_table import PaperRow, PaperTable
+from portraitlab.training.logged import read_losses
 
 _NEEDED = ("row", "seed", "key", "settings", *RECORD)
 
@@ -87,7 +89,16 @@ def result_of(row: PaperRow, seed: int, run: Run, record: Mapping[str, Any]) -> 
     content |= {name: noted[name] for name in ("training_seconds", "precision") if name in noted}
     content |= {**record, **named}
     content |= {"bounds": bounds, "trained_by": run.trained_by(), "settings": settings}
+    content["curve"] = _curve(run)
     return Result(row.name, seed, content)
+
+
+def _curve(run: Run) -> Curve:
+    """The losses of a run; {} where their log is damaged, which changes no figure."""
+    try:
+        return short_curve(read_losses(run.losses))
+    except ValueError:
+        return {}
 
 
 def write_result(folder: Path, row: PaperRow, result: Result) -> None:

@@ -1,0 +1,55 @@
+"""The parts of a page that tell of a paper's table: ours beside the paper's, and its figures."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import replace
+
+from portraitlab.report.layout import box, note, section
+from portraitlab.report.markup import Html, element
+from portraitlab.tables.figures.drawing import TableFigure, figures
+from portraitlab.tables.paper_readme import runs_table
+from portraitlab.tables.paper_table import PaperTable
+from portraitlab.tables.paper_view import paper_view
+from portraitlab.tables.results import read_results
+from portraitlab.tables.table import Table
+
+PAPER_PARTS = {"paper": "Ours and the paper's", "figures": "Figures", "made": "Runs of the table"}
+"""Names of the sections, and what they are called."""
+
+
+def paper_sections(table: PaperTable) -> list[Html]:
+    """The table, its figures, and what each result was made with.
+
+    Raises DamagedFile (a ValueError) where a result is damaged.
+    """
+    results = read_results(table)
+    view = paper_view(table, results)
+    drawn = [_figure(each) for each in figures(table, results)]
+    content = {
+        "paper": [_table(PAPER_PARTS["paper"], view), *map(note, view.notes)],
+        "figures": drawn or [note("There are no results yet.")],
+        "made": [_table(PAPER_PARTS["made"], runs_table(table, results))],
+    }
+    return [section(name, title, *content[name]) for name, title in PAPER_PARTS.items()]
+
+
+def _table(label: str, table: Table) -> Html:
+    """A table whose text Table has escaped; its notes stand elsewhere."""
+    return box(label, Html(replace(table, notes=()).html()))
+
+
+def _figure(figure: TableFigure) -> Html:
+    form = "svg+xml" if "svg" in figure.forms else "png"
+    content = b64encode(figure.forms[form[:3]]).decode()
+    return element(
+        "article",
+        element("h3", figure.title),
+        note(figure.caption),
+        element(
+            "img",
+            src=f"data:image/{form};base64,{content}",
+            alt=f"{figure.title}. {figure.caption}",
+            class_="drawing",
+        ),
+    )

@@ -1,0 +1,60 @@
+"""Bars of a table: a panel a metric, a bar a row, error bars over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from portraitlab.tables.comparison import spread
+from portraitlab.tables.figures.style import COLOURS, QUIET, better, metric_name, panels
+from portraitlab.tables.paper_table import PaperTable
+from portraitlab.tables.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def bars(table: PaperTable, results: Sequence[Result]) -> Figure | None:
+    """The rows from the top in the table's order; None where there are no results."""
+    if not results:
+        return None
+    figure, axes = panels(len(table.columns), 0.9 + 0.42 * len(table.rows), share_names=True)
+    for axis, (metric, up) in zip(axes, table.columns.items(), strict=True):
+        _panel(axis, table, results, metric, up)
+        axis.set_title(f"{metric_name(metric)}, {better(up)}")
+    # A shared axis is turned for all of its line, and turned twice it stands as before.
+    for axis in axes:
+        axis.set_ylim(len(table.rows) - 0.5, -0.5)
+    return figure
+
+
+def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], metric: str, up: bool) -> None:
+    found = [spread([r for r in results if r.row == row.name], metric) for row in table.rows]
+    means = [each[0] for each in found if each is not None]
+    best = (max if up else min)(means) if len(means) > 1 else None
+    for place, each in enumerate(found):
+        if each is None:
+            axis.annotate("missing", (0, place), (4, 0), **_beside, color=QUIET, style="italic")
+            continue
+        mean, deviation = each
+        first = mean == best
+        axis.barh(place, mean, 0.68, color=COLOURS[0] if first else "#9fc4dc")
+        if deviation is not None:
+            axis.errorbar(mean, place, xerr=deviation, color="black", capsize=3, linewidth=1.2)
+        text = f"{mean:.3f}" + ("" if deviation is None else f" ±{deviation:.3f}")
+        end = max(mean + (deviation or 0), 0)
+        weight = "bold" if first else "normal"
+        said = f"{text} ★" if first else text
+        axis.annotate(said, (end, place), (5, 0), **_beside, weight=weight, size=10)
+    axis.set_yticks(range(len(table.rows)), [row.name for row in table.rows])
+    axis.tick_params(axis="y", length=0)
+    axis.grid(axis="y", visible=False)
+    axis.spines["left"].set_visible(False)
+    # Room for what is written behind the bars.
+    axis.set_xmargin(0.42)
+    if not means or min(means) >= 0:
+        axis.set_xlim(left=0)
+
+
+_beside: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": "left"}

@@ -1,0 +1,70 @@
+"""Training curves: a panel a loss, a line a row, the mean over seeds within their range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from portraitlab.tables.curve import Curve
+from portraitlab.tables.figures.style import COLOURS, DASHES, legend_below, panels, place_in
+from portraitlab.tables.paper_table import PaperTable
+from portraitlab.tables.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def curves(table: PaperTable, results: Sequence[Result]) -> Figure | None:
+    """None where no result has a curve. Rows that score the same trainings share a line."""
+    lines = _lines(table, results)
+    losses = list(dict.fromkeys(n for own in lines.values() for c in own for n in c if n != "step"))
+    if not losses:
+        return None
+    figure, axes = panels(len(losses), 3.6)
+    for axis, loss in zip(axes, losses, strict=True):
+        for number, (label, own) in enumerate(lines.items()):
+            _line(axis, label, number, own, loss)
+        axis.set_title(loss.removeprefix("train/").replace("loss", "whole loss"))
+        axis.set_xlabel("training step")
+        axis.locator_params(axis="x", integer=True, nbins=6)
+    legend_below(figure, axes, list(lines))
+    return figure
+
+
+def _lines(table: PaperTable, results: Sequence[Result]) -> dict[str, list[Curve]]:
+    """The curves of each training's seeds, by the rows that score it."""
+    by_row: dict[str, list[Mapping[str, Any]]] = {row.name: [] for row in table.rows}
+    for each in results:
+        if each.content.get("curve"):
+            by_row[each.row].append(each.content)
+    trained: dict[tuple[str, ...], list[str]] = {}
+    for name, contents in by_row.items():
+        if contents:
+            trained.setdefault(tuple(content["key"] for content in contents), []).append(name)
+    alone = len(trained) == 1 and len(table.rows) > 1
+    return {
+        "all rows, which share their trainings" if alone else ", ".join(names): [
+            content["curve"] for content in by_row[names[0]]
+        ]
+        for names in trained.values()
+    }
+
+
+def _line(axis: Axes, label: str, number: int, own: Sequence[Curve], loss: str) -> None:
+    # Seeds of a row are logged at the same steps; a shorter one, of a run that was cut, ends first.
+    points = min(len(curve["step"]) for curve in own)
+    steps = np.array(own[0]["step"][:points], dtype=float)
+    values = np.array([curve[loss][:points] for curve in own if loss in curve], dtype=float)
+    if not values.size:
+        return
+    known = ~np.isnan(values).all(axis=0)
+    steps, values = steps[known], values[:, known]
+    colour = place_in(COLOURS, number)
+    dash = place_in(DASHES, number // len(COLOURS))
+    axis.plot(steps, np.nanmean(values, axis=0), dash, color=colour, linewidth=1.6, label=label)
+    if len(values) > 1:
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)

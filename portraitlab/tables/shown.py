@@ -1,0 +1,159 @@
+"""The pictures that a table keeps beside its results: what rows drew, and what they were given.
+
+    results/<row>-<seed>.png    the portraits of the people that are shown, side by side
+    results/people.png          their targets, and below them their references, one line each
+
+A result notes under `shown` who they are, and the hashes of the lines that it was given, so that
+what was drawn from other pictures is never shown under these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from portraitlab.runs.files import DamagedFile, write_bytes
+from portraitlab.tables.paper_table import PaperTable
+from portraitlab.tables.results import Result, result_path
+
+_EDGE = 128
+"""Pictures are kept in their own size, those of full size reduced to this many pixels."""
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """What a row drew: one square picture a person."""
+
+    name: str
+    portraits: Sequence[Image.Image]
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """People with their targets and references [people][references], and the rows' portraits."""
+
+    people: Sequence[str]
+    targets: Sequence[Image.Image]
+    references: Sequence[Sequence[Image.Image]]
+    rows: Sequence[ShownRow]
+
+
+def keep_pictures(samples: Path, strip: Path) -> dict[str, Any] | None:
+    """Write a result's pictures from a record's samples; returns what the result notes.
+
+    samples: folder of <person>/{target,generated,reference-1, ...}.png. strip: the result's
+    picture; people.png lies beside it. None, and nothing written, where there are no samples.
+    """
+    people = sorted(path.parent for path in samples.glob("*/generated.png"))
+    if not people:
+        return None
+    references = sorted(
+        (path.name for path in people[0].glob("reference-*.png")),
+        key=lambda name: int(re.sub(r"\D", "", name)),
+    )
+    write_bytes(strip, _png(_line(people, "generated.png")))
+    given = [_line(people, name) for name in ("target.png", *references)]
+    hashes = [_hash(line) for line in given]
+    known = strip.with_name("people.png")
+    # Rows of other numbers of references share the first ones: the most are kept.
+    if not known.is_file() or _hashes(_lines(known, len(people)))[: len(hashes)] != hashes:
+        write_bytes(known, _png(_stack(given)))
+    return {"people": [person.name for person in people], "given": hashes}
+
+
+def read_pictures(table: PaperTable, results: Sequence[Result]) -> ShownTable | None:
+    """The pictures of the table's first seed, of rows that were given the same people's.
+
+    None where no row has any. Raises DamagedFile (a ValueError) where one is damaged.
+    """
+    known = result_path(table.folder, table.rows[0], 0).with_name("people.png")
+    seed = table.seeds[0]
+    drawn = [each for each in results if each.seed == seed and each.content.get("shown")]
+    if not drawn or not known.is_file():
+        return None
+    people = drawn[0].content["shown"]["people"]
+    given = _lines(known, len(people))
+    hashes = _hashes(given)
+    rows = []
+    for each in drawn:
+        (row,) = (row for row in table.rows if row.name == each.row)
+        strip, shown = (
+            result_path(table.folder, row, seed).with_suffix(".png"),
+            each.content["shown"],
+        )
+        alike = shown["people"] == people and hashes[: len(shown["given"])] == shown["given"]
+        if alike and strip.is_file():
+            rows.append(ShownRow(row.name, _squares(_lines(strip, len(people))[0])))
+    if not rows:
+        return None
+    targets, *references = [_squares(line) for line in given]
+    return ShownTable(people, targets, list(zip(*references, strict=True)), rows)
+
+
+def _line(people: Sequence[Path], name: str) -> Image.Image:
+    """The people's pictures of a name side by side."""
+    pictures = []
+    for person in people:
+        with Image.open(person / name) as picture:
+            own = picture.convert("RGB")
+        own.thumbnail((_EDGE, _EDGE))
+        pictures.append(own)
+    edge = pictures[0].width
+    line = Image.new("RGB", (edge * len(pictures), edge))
+    for place, own in enumerate(pictures):
+        line.paste(own, (edge * place, 0))
+    return line
+
+
+def _stack(lines: Sequence[Image.Image]) -> Image.Image:
+    """Lines of one size below one another."""
+    width, height = lines[0].size
+    stack = Image.new("RGB", (width, height * len(lines)))
+    for place, line in enumerate(lines):
+        stack.paste(line, (0, height * place))
+    return stack
+
+
+def _lines(path: Path, people: int) -> list[Image.Image]:
+    """The lines of square pictures, so many each, that a file holds.
+
+    Raises DamagedFile where it is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            whole = picture.convert("RGB")
+    except OSError as error:
+        raise DamagedFile(
+            f"{path} is damaged ({error}); delete the file and run the table's command again"
+        ) from error
+    edge = whole.width // people
+    return [
+        whole.crop((0, top, whole.width, top + edge))
+        for top in range(0, whole.height, max(edge, 1))
+    ]
+
+
+def _squares(line: Image.Image) -> list[Image.Image]:
+    edge = line.height
+    return [line.crop((left, 0, left + edge, edge)) for left in range(0, line.width, edge)]
+
+
+def _hashes(lines: Sequence[Image.Image]) -> list[str]:
+    return [_hash(line) for line in lines]
+
+
+def _hash(line: Image.Image) -> str:
+    return hashlib.sha256(repr(line.size).encode() + line.tobytes()).hexdigest()[:8]
+
+
+def _png(picture: Image.Image) -> bytes:
+    content = BytesIO()
+    picture.save(content, format="PNG", optimize=True)
+    return content.getvalue()
