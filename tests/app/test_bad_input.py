@@ -56,6 +56,8 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["optimiser.learning_rate=1e38"], ["not finite at step", "learning_rate"]),
         (["net=adapter"], ["net=hifi_net", "cond=none"]),
         (["encoder=world", "sampler.steps=0"], ["sampler.steps", "1 or more"]),
+        (["select=manual", "select.file=nowhere"], ["select.file=nowhere", "task=choose"]),
+        (["select=manual", "data.split=test_look_alikes"], ["of identity 31", "task=choose"]),
         (["task=score"], ["no trained run", "task=train"]),
         (["task=sample", "task.run=nowhere"], ["nowhere", "task.run=FOLDER"]),
         (["task=sample", "task.count=0"], ["task.count=0"]),
