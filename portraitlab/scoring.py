@@ -81,7 +81,8 @@ def measure(
 
     Bounds: `another identity`, the target of the next identity; `real other photo`, a reference
     that was conditioned on (its face is the person's, its pose and expression are not the
-    target's); `autoencoder round trip`, the target decoded from its own latents.
+    target's); `autoencoder round trip`, the target decoded from its own latents, which shows a
+    stranger where targets are of others.
     """
     samples = portraits.samples
     rows = sorted({row for s in samples for row in (s.target, s.references[0], *s.judges)})
@@ -96,6 +97,7 @@ def measure(
         identity=torch.tensor([names.index(sample.identity) for sample in samples]),
     )
     first = {sample.identity: sample.target for sample in reversed(samples)}
+    owner = photos.store.identity
     following = dict(zip(names, [*names[1:], names[0]], strict=True))
     with torch.inference_mode():
         trip = torch.cat(
@@ -109,8 +111,8 @@ def measure(
         "real other photo": real[[place[sample.references[0]] for sample in samples]],
         "autoencoder round trip": judge.view(trip.to(device)).to("cpu"),
     }
-    if len(names) == 1:
-        del stand_ins["another identity"]
+    if any(owner[first[following[sample.identity]]] == sample.identity for sample in samples):
+        del stand_ins["another identity"]  # there is no other, or the other's target is their own
     return {
         "images": len(samples),
         "identities": len(names),

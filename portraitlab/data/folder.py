@@ -14,7 +14,7 @@ from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.portrait import cut_portrait
-from portraitlab.data.scoring import string_seed
+from portraitlab.data.scoring import TargetsOf, string_seed
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.encoder.face_encoder import FaceEncoder
@@ -37,7 +37,8 @@ class FolderData(PhotoSource):
 
     test_share: share of the identities that is held out, drawn by `split_seed` among those with
     enough photos for any number of references, or else those with the most. minimum_side: edge in
-    pixels below which a portrait is too small. targets, judges, noise_seeds: see ScoringSet.
+    pixels below which a portrait is too small. targets, judges, noise_seeds, targets_of: see
+    ScoringSet.
 
     Raises ValueError where the folder is missing, holds no identity folders, or leaves fewer than
     two identities with two photos.
@@ -54,8 +55,9 @@ class FolderData(PhotoSource):
         targets: int = 1,
         judges: int = 4,
         noise_seeds: int = 1,
+        targets_of: TargetsOf = "own",
     ) -> None:
-        super().__init__(targets, judges, noise_seeds)
+        super().__init__(targets, judges, noise_seeds, targets_of)
         self.cache = Path(cache)
         self.root = Path(root).expanduser()
         if not self.root.is_dir():

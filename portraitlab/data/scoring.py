@@ -6,13 +6,18 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.store import PhotoStore
 from portraitlab.select.selection import TARGET, Selection
 from portraitlab.types import Batch, Candidates
+
+TargetsOf = Literal["own", "others"]
+"""Whose photos are generated anew: the person's own, or a stranger's."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +46,34 @@ def string_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
+def target_name(store: PhotoStore, sample: Sample) -> str:
+    """The name of a sample's target, behind its identity's where that is another one."""
+    identity, name = store.identity[sample.target], store.name[sample.target]
+    return name if identity == sample.identity else f"{identity}/{name}"
+
+
+def _with_targets_of_others(samples: list[Sample], each: int, seed: int) -> list[Sample]:
+    """Samples whose targets are of the person half the list away; `each`: samples of a person."""
+    people = len(samples) // each
+    if people < 2:
+        raise ValueError(
+            f"data.targets_of=others needs two held-out identities, and there is {people}; add "
+            "people, or take data.targets_of=own"
+        )
+    away = people // 2 * each
+    other = samples[away:] + samples[:away]
+    return [
+        replace(
+            sample,
+            target=aim.target,
+            shape_reference=aim.target,
+            caption=aim.caption,
+            seed=string_seed(seed, sample.identity, aim.identity, aim.seed),
+        )
+        for sample, aim in zip(samples, other, strict=True)
+    ]
+
+
 class ScoringSet:
     """The samples of all identities of a PhotoSet, the same for every row of a table.
 
@@ -50,9 +83,13 @@ class ScoringSet:
     same whatever refs is, and the references of refs=1 are among those of refs=4. Every target is
     generated from `noise_seeds` different noises.
 
+    targets_of: `own`, a person's own photos; or `others`, of another person each, the one half the
+    list away, whose expression, pose and caption are taken and who must not be recognised
+    (HiFi-Portrait, Sec. 4.1: targets are strangers' photos).
+
     An identity with fewer than targets + refs + 1 photos, or too few without a flaw, is left out
     with one line in the log.
-    Raises ValueError where none is left.
+    Raises ValueError where none is left, or none but one whose targets are to be of others.
     """
 
     def __init__(
@@ -64,6 +101,7 @@ class ScoringSet:
         targets: int = 1,
         judges: int = 4,
         noise_seeds: int = 1,
+        targets_of: TargetsOf = "own",
     ) -> None:
         if refs < 1:
             raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
@@ -117,6 +155,8 @@ class ScoringSet:
                 f"{needs}, and the largest held out, {largest}, has {len(members[largest])}. "
                 "Lower refs or add photos."
             )
+        if targets_of == "others":
+            samples = _with_targets_of_others(samples, targets * noise_seeds, seed)
         self.samples = self._with_shapes(samples, select, seed)
 
     def _with_shapes(
@@ -133,7 +173,7 @@ class ScoringSet:
             quality=quality,
             identities=[sample.identity for sample in samples],
             photos=[[name[row] for row in sample.references] for sample in samples],
-            target_photos=[name[sample.target] for sample in samples],
+            target_photos=[target_name(self.photos.store, sample) for sample in samples],
         )
         generator = torch.Generator().manual_seed(string_seed(seed, "select"))
         chosen = select.choose(candidates, generator)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import get_args
 
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.scoring import ScoringSet
+from portraitlab.data.scoring import ScoringSet, TargetsOf
 from portraitlab.select.selection import Selection
 
 
@@ -23,16 +24,19 @@ class PhotoSource(ABC):
         for batch, samples in scoring.batches(32):
             images = sampler.sample(model, batch, seeds=[sample.seed for sample in samples])
 
-    targets, judges, noise_seeds: see ScoringSet.
+    targets, judges, noise_seeds, targets_of: see ScoringSet.
     """
 
-    def __init__(self, targets: int, judges: int, noise_seeds: int) -> None:
+    def __init__(self, targets: int, judges: int, noise_seeds: int, targets_of: TargetsOf) -> None:
         for name, value in (("targets", targets), ("judges", judges), ("noise_seeds", noise_seeds)):
             if value < 1:
                 raise ValueError(f"data.{name}={value} must be at least 1.")
+        if targets_of not in get_args(TargetsOf):
+            raise ValueError(f"data.targets_of={targets_of!r} is unknown; choose own or others.")
         self.targets = targets
         self.judges = judges
         self.noise_seeds = noise_seeds
+        self.targets_of = targets_of
 
     @abstractmethod
     def train_photos(self, frozen: Frozen) -> PhotoSet:
@@ -46,4 +50,13 @@ class PhotoSource(ABC):
         self, photos: PhotoSet, refs: int, select: Selection, seed: int = 0
     ) -> ScoringSet:
         """The samples to generate and judge. Raises ValueError where refs asks for too many."""
-        return ScoringSet(photos, refs, select, seed, self.targets, self.judges, self.noise_seeds)
+        return ScoringSet(
+            photos,
+            refs,
+            select,
+            seed,
+            targets=self.targets,
+            judges=self.judges,
+            noise_seeds=self.noise_seeds,
+            targets_of=self.targets_of,
+        )

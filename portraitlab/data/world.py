@@ -13,6 +13,7 @@ from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.scoring import TargetsOf
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.world import render
@@ -30,7 +31,8 @@ class WorldData(PhotoSource):
     those to score on, whose `split` is "development" (to choose settings on) or "test" (for
     tables), or one of the two with `_look_alikes`, where only details tell people apart; none
     shares an identity with another. workers: processes that render; 0 renders in this
-    one. cache: folder for photos and features. targets, judges, noise_seeds: see ScoringSet.
+    one. cache: folder for photos and features. targets, judges, noise_seeds, targets_of: see
+    ScoringSet.
 
     Raises ValueError where the split is unknown, or has fewer identities than asked for, or where
     there are too few photos for a target, a reference and (when scoring) a judge.
@@ -47,9 +49,10 @@ class WorldData(PhotoSource):
         targets: int = 2,
         judges: int = 4,
         noise_seeds: int = 1,
+        targets_of: TargetsOf = "own",
         workers: int = 2,
     ) -> None:
-        super().__init__(targets, judges, noise_seeds)
+        super().__init__(targets, judges, noise_seeds, targets_of)
         splits = [name + kind for name in ("development", "test") for kind in ("", LOOK_ALIKES)]
         if split not in splits:
             raise ValueError(f"data.split={split!r} is unknown; choose {' or '.join(splits)}.")

@@ -19,7 +19,10 @@ TRAINING = (
 # What of the data only scoring reads: the same training is scored under all of it.
 ONLY_SCORED = tuple(
     f"data.{name}"
-    for name in ("score_identities", "score_photos", "split", "targets", "judges", "noise_seeds")
+    for name in (
+        *("score_identities", "score_photos", "split", "targets", "targets_of", "judges"),
+        "noise_seeds",
+    )
 )
 # What decides, beside the weights, which figures come out.
 SCORING = ("data", "score_refs", "select", "sampler", "metrics", "judge")

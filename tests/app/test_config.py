@@ -24,7 +24,7 @@ NEEDS = {
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
     *("backbone", "trainer", "logger", "system", "scale", "budget"),
-    *("launcher", "debug"),
+    *("launcher", "debug", "table"),
 }
 
 
@@ -46,7 +46,8 @@ def test_every_choice_composes_and_resolves(
 UNTRAINED = re.compile(
     r"(scale|budget|choices|sampler|metrics|judge|select|logger|task)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs)\b|"
-    r"data\.(cache|workers|score_identities|score_photos|split|targets|judges|noise_seeds)$|"
+    r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
+    r"data\.(judges|noise_seeds)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)"
 )
 

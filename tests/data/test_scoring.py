@@ -34,6 +34,31 @@ def test_samples_keep_targets_references_and_judges_apart(held_out) -> None:
     assert len({sample.target for sample in scoring.samples}) == 4
 
 
+def test_targets_of_others_are_strangers_photos_and_nothing_else_changes(held_out) -> None:
+    given = {"refs": 2, "select": RandomReference(), "targets": 2, "judges": 2, "noise_seeds": 3}
+    own = ScoringSet(held_out, **given).samples
+    others = ScoringSet(held_out, **given, targets_of="others").samples
+    identity = held_out.store.identity
+    for one, other in zip(own, others, strict=True):
+        assert (other.identity, other.references, other.judges) == (
+            *(one.identity, one.references, one.judges),
+        )
+        assert identity[other.target] != other.identity
+        assert other.caption == held_out.store.caption[other.target]
+        assert other.seed != one.seed
+        assert other.shape_reference in other.references
+    assert len({other.seed for other in others}) == len(others)
+    assert sorted(other.target for other in others) == sorted(one.target for one in own)
+    shapes = ScoringSet(held_out, **{**given, "select": TargetShape()}, targets_of="others").samples
+    assert all(sample.shape_reference == sample.target for sample in shapes)
+
+
+def test_one_person_has_no_others_to_aim_at(held_out) -> None:
+    held_out.store.flawed = [row < 7 for row in range(14)]
+    with pytest.raises(ValueError, match=r"targets_of=others needs two .* and there is 1"):
+        ScoringSet(held_out, 3, RandomReference(), targets=1, targets_of="others")
+
+
 def test_only_references_may_be_flawed(held_out) -> None:
     flawed = held_out.store.flawed
     assert any(flawed)
