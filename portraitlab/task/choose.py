@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from portraitlab.bench import device_of
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.scoring import target_name
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore
 from portraitlab.face3d.linear import rotation_matrices
@@ -42,10 +43,12 @@ class Choose:
         scored = data.scoring_set(photos, config.score_refs, RandomReference()).samples
         file = self.folder / "manual.yaml"
         ranked = read_choices(file) if file.exists() else {}
-        targets = sorted({(sample.identity, sample.target) for sample in scored})
-        for identity, target in targets:
-            names = self._draw(photos, identity, target)
-            ranked.setdefault(identity, {}).setdefault(photos.store.name[target], names)
+        targets = {
+            (sample.identity, target_name(photos.store, sample)): sample.target for sample in scored
+        }
+        for (identity, name), target in sorted(targets.items()):
+            names = self._draw(photos, identity, target, name)
+            ranked.setdefault(identity, {}).setdefault(name, names)
         write_text(file, yaml.dump(ranked, Dumper=_Plain, default_flow_style=None, width=2**31))
         digest = digest_of(file)
         print(f"sheets: {self.folder}")
@@ -53,16 +56,16 @@ class Choose:
         print(f"  task=score select=manual select.file={file} select.digest={digest}")
         return {"file": str(file), "digest": digest, "sheets": len(targets)}
 
-    def _draw(self, photos: PhotoSet, identity: str, target: int) -> list[str]:
-        """Draw the sheet of one target; names of the person's other photos in its order."""
+    def _draw(self, photos: PhotoSet, identity: str, target: int, name: str) -> list[str]:
+        """Draw the sheet of one target of a name; names of the person's other photos in order."""
         store = photos.store
         rows = [row for row in photos.rows()[identity] if row != target]
         if self.truth:
             rows = best_first(store, rows, target)
         names = [store.name[row] for row in rows]
-        titles = [f"target {store.name[target]}", *names]
+        titles = [f"target {name}", *names]
         picture = grid(titles, [list(store.images([target, *rows]))])
-        save(picture, self.folder / f"{identity}-{store.name[target]}.png")
+        save(picture, self.folder / f"{identity}-{name.replace('/', '-')}.png")
         return names
 
 
