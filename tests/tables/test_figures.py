@@ -199,6 +199,23 @@ def test_rows_differ_by_the_difference_of_their_means(table: PaperTable) -> None
     assert row_difference(one[:1], other[1:], "sim_f") is None
 
 
+def test_rows_that_no_person_was_measured_in_alike_are_not_compared(table: PaperTable) -> None:
+    results = []
+    for each in read_results(table):
+        people = each.metrics["sim_f"]["by_identity"]
+        own = list(people)[each.seed]  # another person with each seed
+        metric = {**each.metrics["sim_f"], "by_identity": {**dict.fromkeys(people), own: 0.5}}
+        content = {**each.content, "metrics": {**each.metrics, "sim_f": metric}}
+        results.append(replace(each, content=content))
+    assert compare(table, results, "sim_f") is None
+    assert row_interval(of(results, "concat"), "sim_f") is None
+    assert row_difference(of(results, "concat"), of(results, "face refiner"), "sim_f") is None
+    assert bars(table, results) is not None
+    figure = against_paper(table, results)
+    assert figure is not None
+    assert len(figure.axes) == len(table.columns) - 1
+
+
 def test_rows_that_are_no_numbers_or_one_alone_have_no_curve_over_them(tmp_path: Path) -> None:
     table = write_results(declared(tmp_path / "a", "table2", seeds=(0,)))
     assert over_number(table, read_results(table)) is None
