@@ -46,7 +46,7 @@ def table(tmp_path: Path) -> PaperTable:
     return write_results(declared(tmp_path / "paper" / "table2"))
 
 
-@pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4", "table5"])
 def test_every_row_and_metric_of_a_table_has_its_bar(tmp_path: Path, name: str) -> None:
     table = write_results(declared(tmp_path / name, name, seeds=(0,)))
     figure = bars(table, read_results(table))
@@ -127,6 +127,16 @@ def test_points_stand_at_the_paper_s_figures_and_at_ours(table: PaperTable) -> N
         compared = compare(table, results, metric)
         assert compared is not None
         assert f"τ {compared.tau.value:+.2f}" in axis.get_title()
+
+
+def test_many_rows_look_different(tmp_path: Path) -> None:
+    own = declared(tmp_path / "t", seeds=(0,))
+    rows = [replace(own.rows[0], name=f"row {number}") for number in range(20)]
+    table = write_results(replace(own, rows=tuple(rows)))
+    figure = against_paper(table, read_results(table))
+    assert figure is not None
+    points = [container.lines[0] for container in figure.axes[0].containers]
+    assert len({(point.get_color(), point.get_marker()) for point in points}) == 20
 
 
 def test_a_metric_that_the_paper_prints_for_one_row_has_no_panel(table: PaperTable) -> None:
@@ -283,6 +293,7 @@ def test_figures_are_shown_in_the_readme_and_go_with_the_results(table: PaperTab
     assert list((table.folder / "figures").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_draws_them_anew_from_results_alone(
     table: PaperTable, capsys: pytest.CaptureFixture[str]
 ) -> None:
