@@ -76,7 +76,7 @@ def compare(
     """Compare one metric's order of rows with the paper's.
 
     Rows that have results and a figure in the paper take part, with the seeds that all of them
-    have; None where that leaves no seed, or fewer than two rows.
+    have; None where that leaves no seed, no person, or fewer than two rows.
     """
     measured = _measured(table, results, metric)
     if len(measured) < 2:
@@ -85,8 +85,10 @@ def compare(
     printed = {row.name: sign * row.paper[metric] for row in table.rows if metric in row.paper}
     rows = [name for name in measured if name in printed]
     paper = np.array([printed[name] for name in rows])
-    values, resampled = _values([measured[name] for name in rows], metric)
-    values = sign * values
+    found = _values([measured[name] for name in rows], metric)
+    if found is None:
+        return None
+    values, resampled = sign * found[0], found[1]
     drawn = _resampled(values, resampled, resamples)
     means = values.mean(axis=(1, 2))
     return Comparison(
@@ -120,14 +122,15 @@ def row_interval(
 ) -> Interval | None:
     """Mean of a row's results, and its interval over people and seeds.
 
-    None where the metric was not measured.
+    None where the metric was not measured, or of other people with each seed.
     """
     measured = {
         each.seed: each.metrics[metric] for each in results if each.value(metric) is not None
     }
-    if not measured:
+    found = _values([measured], metric) if measured else None
+    if found is None:
         return None
-    values, varies = _values([measured], metric)
+    values, varies = found
     drawn = _resampled(values, varies, resamples)
     return Interval(float(values.mean()), None if drawn is None else _between(drawn[:, 0]))
 
@@ -137,16 +140,19 @@ def row_difference(
 ) -> Interval | None:
     """Mean of a row's results less another's, over the seeds that both have, and its interval.
 
-    None where there is no such seed.
+    None where there is no such seed, or nobody was measured in both rows.
     """
     rows = [
         {each.seed: each.metrics[metric] for each in row if each.value(metric) is not None}
         for row in (one, other)
     ]
     seeds = rows[0].keys() & rows[1].keys()
-    if not seeds:
+    found = (
+        _values([{seed: row[seed] for seed in seeds} for row in rows], metric) if seeds else None
+    )
+    if found is None:
         return None
-    values, varies = _values([{seed: row[seed] for seed in seeds} for row in rows], metric)
+    values, varies = found
     drawn = _resampled(values, varies, resamples)
     first, second = values.mean(axis=(1, 2))
     between = None if drawn is None else _between(drawn[:, 0] - drawn[:, 1])
@@ -168,8 +174,11 @@ def _measured(
 
 def _values(
     rows: Sequence[Mapping[int, Mapping[str, Any]]], metric: str
-) -> tuple[Array, tuple[str, ...]]:
-    """[rows, seeds, people], with one person where a metric is of all together; what varies."""
+) -> tuple[Array, tuple[str, ...]] | None:
+    """[rows, seeds, people], with one person where a metric is of all together; what varies.
+
+    None where nobody was measured in all rows and seeds, as may be where faces are missing.
+    """
     figures = [[row[seed] for seed in sorted(row)] for row in rows]
     varies = ("seeds",) if len(figures[0]) > 1 else ()
     if not all("by_identity" in figure for row in figures for figure in row):
@@ -180,7 +189,8 @@ def _values(
         for name in set(known[0]).intersection(*known)
         if all(each[name] is not None for each in known)
     )
-    assert people, f"no person was measured in all rows of {metric}"
+    if not people:
+        return None
     own = [[figure["by_identity"] for figure in row] for row in figures]
     values = [[[each[name] for name in people] for each in row] for row in own]
     return np.array(values), ("people", *varies)

@@ -77,6 +77,22 @@ def test_the_table_is_printed_beside_the_papers(
     assert "python run.py table=hifi_portrait/table4 score_refs=1,3 seed=0,1 scale=smoke" in readme
 
 
+def test_figures_are_drawn_of_what_the_results_keep(
+    first: subprocess.CompletedProcess[str],
+) -> None:
+    folder = table_folder(first)
+    few, more = (read_json(folder / "results" / f"{refs}-0.json") or {} for refs in (1, 3))
+    assert more["curve"]["step"] == sorted(more["curve"]["step"])
+    assert "train/loss" in more["curve"]
+    # The target, then as many references as the row takes.
+    assert (len(few["shown"]["given"]), len(more["shown"]["given"])) == (2, 4)
+    assert few["shown"]["given"] == more["shown"]["given"][:2]
+    names = {path.name for path in (folder / "figures").iterdir()}
+    assert names > {"bars.png", "bars.svg", "over-number.png", "curves.png", "sheet.png"}
+    readme = (folder / "README.md").read_text()
+    assert all(f"(figures/{name})" in readme for name in names if name.endswith("png"))
+
+
 def test_what_departs_from_the_declaration_is_no_result_of_the_table(
     first: subprocess.CompletedProcess[str], folder: Path
 ) -> None:

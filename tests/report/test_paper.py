@@ -24,6 +24,7 @@ def table(tmp_path: Path) -> PaperTable:
     return write_results(declared(tmp_path / "paper" / "table2", seeds=(0, 1)))
 
 
+@pytest.mark.slow
 def test_a_table_s_page_has_ours_the_paper_s_and_the_figures(
     table: PaperTable, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_damaged_result_is_one_message(
     assert capsys.readouterr().err.startswith(f"{path} is damaged")
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_table_of_its_own_begins_with_it(tmp_path: Path) -> None:
     place = write_sweep(tmp_path / "runs", FOUR)
     write_results(declared(place, seeds=(0,)))

@@ -46,7 +46,7 @@ def table(tmp_path: Path) -> PaperTable:
     return write_results(declared(tmp_path / "paper" / "table2"))
 
 
-@pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])
+@pytest.mark.parametrize("name", ["table1", "table2", "table3", "table4", "table5"])
 def test_every_row_and_metric_of_a_table_has_its_bar(tmp_path: Path, name: str) -> None:
     table = write_results(declared(tmp_path / name, name, seeds=(0,)))
     figure = bars(table, read_results(table))
@@ -129,6 +129,16 @@ def test_points_stand_at_the_paper_s_figures_and_at_ours(table: PaperTable) -> N
         assert f"τ {compared.tau.value:+.2f}" in axis.get_title()
 
 
+def test_many_rows_look_different(tmp_path: Path) -> None:
+    own = declared(tmp_path / "t", seeds=(0,))
+    rows = [replace(own.rows[0], name=f"row {number}") for number in range(20)]
+    table = write_results(replace(own, rows=tuple(rows)))
+    figure = against_paper(table, read_results(table))
+    assert figure is not None
+    points = [container.lines[0] for container in figure.axes[0].containers]
+    assert len({(point.get_color(), point.get_marker()) for point in points}) == 20
+
+
 def test_a_metric_that_the_paper_prints_for_one_row_has_no_panel(table: PaperTable) -> None:
     first, *others = table.rows
     printed = [replace(row, paper={"sim_f": row.paper["sim_f"]}) for row in others]
@@ -199,6 +209,23 @@ def test_rows_differ_by_the_difference_of_their_means(table: PaperTable) -> None
     assert row_difference(one[:1], other[1:], "sim_f") is None
 
 
+def test_rows_that_no_person_was_measured_in_alike_are_not_compared(table: PaperTable) -> None:
+    results = []
+    for each in read_results(table):
+        people = each.metrics["sim_f"]["by_identity"]
+        own = list(people)[each.seed]  # another person with each seed
+        metric = {**each.metrics["sim_f"], "by_identity": {**dict.fromkeys(people), own: 0.5}}
+        content = {**each.content, "metrics": {**each.metrics, "sim_f": metric}}
+        results.append(replace(each, content=content))
+    assert compare(table, results, "sim_f") is None
+    assert row_interval(of(results, "concat"), "sim_f") is None
+    assert row_difference(of(results, "concat"), of(results, "face refiner"), "sim_f") is None
+    assert bars(table, results) is not None
+    figure = against_paper(table, results)
+    assert figure is not None
+    assert len(figure.axes) == len(table.columns) - 1
+
+
 def test_rows_that_are_no_numbers_or_one_alone_have_no_curve_over_them(tmp_path: Path) -> None:
     table = write_results(declared(tmp_path / "a", "table2", seeds=(0,)))
     assert over_number(table, read_results(table)) is None
@@ -266,6 +293,7 @@ def test_figures_are_shown_in_the_readme_and_go_with_the_results(table: PaperTab
     assert list((table.folder / "figures").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_draws_them_anew_from_results_alone(
     table: PaperTable, capsys: pytest.CaptureFixture[str]
 ) -> None:

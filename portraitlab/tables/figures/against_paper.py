@@ -46,7 +46,8 @@ def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], compared: C
             row.paper[metric],
             mean,
             yerr=deviation,
-            fmt=place_in(MARKERS, number),
+            # After six rows colours come again, with other marks.
+            fmt=place_in(MARKERS, number + number // len(COLOURS)),
             color=place_in(COLOURS, number),
             markersize=8,
             capsize=3,

@@ -20,7 +20,14 @@ QUIET = "#57606a"
 """Of what is said beside the figures; 6:1 on white."""
 
 FORMATS = ("png", "svg")
-_PAPER_NAMES = {"sim_f": "Sim_f", "clip_f": "CLIP_f", "exp": "Exp", "pose": "Pose"}
+_PAPER_NAMES = {
+    "sim_f": "Sim_f",
+    "clip_f": "CLIP_f",
+    "exp": "Exp",
+    "pose": "Pose",
+    "fid": "FID",
+    "clip_t": "CLIP_t",
+}
 _LOOK = {
     "font.size": 11,
     "axes.titlesize": 12,
