@@ -56,6 +56,7 @@ class PortraitModel(nn.Module):
             text=batch.text,
             tokens=self.fusion(batch.references) if self.net.identity else None,
             control_latents=control_latents,
+            references=self.net.read(batch.references) if self.net.latents else None,
         )
 
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from portraitlab.fingerprint import weights_fingerprint
-from portraitlab.types import Injection
+from portraitlab.types import IdentityTokens, Injection, ReferenceMaps
 
 Tokenizer = Callable[[list[str]], Tensor]
 """Takes prompts to token numbers [B, K], padded to one length K."""
@@ -139,18 +139,25 @@ class Backbone(nn.Module):
         """One pass of the UNet: noisy [B, c, h, w], timesteps [B], text [B, K, dt].
 
         The injection's residuals are added to the skip connections and the middle; its identity
-        tokens are read by the cross-attentions that a net has adapted, and by no others.
+        tokens or maps are read by the attentions that a net has adapted, and by no others.
         """
-        attention = injection.attention
         return self.unet(
             noisy,
             timesteps,
             encoder_hidden_states=text,
             down_block_additional_residuals=injection.down,
             mid_block_additional_residual=injection.mid,
-            cross_attention_kwargs=(
-                None
-                if attention is None
-                else {"ip_hidden_states": attention.tokens, "ip_adapter_masks": attention.mask}
-            ),
+            cross_attention_kwargs=_read_by_attention(injection.attention),
         ).sample
+
+
+def _read_by_attention(attention: IdentityTokens | ReferenceMaps | None) -> dict[str, Any] | None:
+    """What diffusers hands to every attention: tokens and mask, or a list of each by layer."""
+    if attention is None:
+        return None
+    if isinstance(attention, IdentityTokens):
+        return {"ip_hidden_states": attention.tokens, "ip_adapter_masks": attention.mask}
+    return {
+        "ip_hidden_states": [layer.tokens for layer in attention.layers],
+        "ip_adapter_masks": [layer.mask for layer in attention.layers],
+    }

@@ -30,7 +30,7 @@ GROUPS = ("fusion", "cond", "net", "select", "objective", "sampler", "backbone")
 @pytest.fixture(scope="module")
 def batch_of() -> Callable[[Bench], Batch]:
     def first(bench: Bench) -> Batch:
-        photos = bench.data.train_photos(bench.parts.frozen)
+        photos = bench.train_photos()
         return TrainingBatches(photos, refs=4, batch_size=2, steps=1, seed=0)[0]
 
     return first

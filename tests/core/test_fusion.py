@@ -13,7 +13,7 @@ from portraitlab.fusion.none import NoFusion
 from portraitlab.fusion.refiner import FaceRefiner
 from portraitlab.types import FaceFeatures, IdentityTokens
 
-D1, D2, LENGTH, DIM = 10, 12, 6, 16
+D1, D2, LENGTH, DIM = 10, 12, 5, 16
 TOKENS = {
     LocalFusion: LENGTH,
     GlobalFusion: 1,
