@@ -13,7 +13,8 @@ class Net(nn.Module):
     control and identity: whether it reads control latents and identity tokens; latents: whether it
     reads the references' own. What a net does not read is neither computed nor trained
     (PortraitModel) nor gathered (PhotoSet). A net built for them that is given a condition with
-    none of them injects nothing: that is the backbone alone, for guidance.
+    none of them injects nothing: that is the backbone alone, for guidance. What a net holds that
+    is not trained requires no gradient, and is not saved with a run.
     """
 
     def __init__(self, control: bool, identity: bool, latents: bool = False) -> None:
