@@ -9,6 +9,7 @@ from portraitlab.fusion.concat import ConcatFusion
 from portraitlab.fusion.embedding import EmbeddingFusion
 from portraitlab.fusion.global_ import GlobalFusion
 from portraitlab.fusion.local import LocalFusion
+from portraitlab.fusion.mean_embedding import MeanEmbeddingFusion
 from portraitlab.fusion.mlp import MLPFusion
 from portraitlab.fusion.none import NoFusion
 from portraitlab.fusion.refiner import FaceRefiner
@@ -75,7 +76,7 @@ def test_permuting_references_only_permutes_their_tokens(kind, tiny_batch) -> No
     torch.testing.assert_close(after, before[:, order], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [*TOKENS])
+@pytest.mark.parametrize("kind", [*TOKENS, MeanEmbeddingFusion])
 def test_gradients_reach_every_weight(kind, tiny_batch) -> None:
     fusion = build(kind)
     tokens = run(fusion, tiny_batch().references).tokens
@@ -143,6 +144,26 @@ def test_refiner_agrees_with_the_paper_written_out_slowly(tiny_batch) -> None:
         local, global_ = features.local_[sample, reference], features.global_[sample, reference]
         slow = refine_one(refiner, local, global_)
         torch.testing.assert_close(fast[sample, reference], slow, atol=1e-5, rtol=1e-4)
+
+
+def test_the_mean_embedding_is_one_face_for_all_references(tiny_batch) -> None:
+    features, fusion = tiny_batch().references, build(MeanEmbeddingFusion)
+    tokens = run(fusion, features)
+    assert tokens.tokens.shape == (3, 16, DIM)
+    assert tokens.mask.all()
+    order = [2, 0, 3, 1]
+    permuted = replace(features, global_=features.global_[:, order], mask=features.mask[:, order])
+    torch.testing.assert_close(run(fusion, permuted).tokens, tokens.tokens, atol=1e-6, rtol=1e-5)
+    hidden = ~features.mask[..., None]
+    disturbed = replace(features, global_=features.global_ + 1e3 * hidden)
+    assert torch.equal(run(fusion, disturbed).tokens, tokens.tokens)
+    for sample, mask in enumerate(features.mask):
+        mean = features.global_[sample, mask].mean(0)
+        alone = FaceFeatures(
+            features.local_[:1, :1], (mean / mean.norm()).view(1, 1, -1), torch.tensor([[True]])
+        )
+        slow = run(fusion.embedding, alone).tokens[0]
+        torch.testing.assert_close(tokens.tokens[sample], slow, atol=1e-6, rtol=1e-5)
 
 
 def test_no_token_is_refused() -> None:

@@ -23,6 +23,7 @@ from portraitlab.model import PortraitModel
 from portraitlab.net.adapter import Adapter
 from portraitlab.net.base import Net
 from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.net.instantid import InstantID
 from portraitlab.net.none import NoNet
 from portraitlab.types import Batch, Condition, Injection
 from portraitlab.world.foundation import load_face_model
@@ -57,6 +58,7 @@ def controlled(kind: type[Net], **settings) -> Callable[..., Net]:
 NETS: dict[str, Callable[..., Net]] = {
     "hifi_net": HiFiNet,
     "adapter": controlled(Adapter),
+    "instantid": InstantID,
     "none": NoNet,
 }
 TIMESTEPS = torch.tensor([3, 500, 999])
@@ -96,7 +98,10 @@ REFUSED = {
     **{
         ("none", cond, net): f"net={net} has {lack} with fusion=none; choose a fusion or net="
         for cond in CONDS
-        for net, lack in (("adapter", "nothing to read"),)
+        for net, lack in (
+            ("adapter", "nothing to read"),
+            ("instantid", "nobody to draw"),
+        )
     },
     ("none", "none", "hifi_net"): "nothing to read with fusion=none and cond=none",
 }
@@ -168,7 +173,7 @@ READS_REFERENCES = [
     *itertools.product(
         ["local", "global", "concat", "refiner"],
         ["landmarks"],
-        ["hifi_net", "adapter"],
+        ["hifi_net", "adapter", "instantid"],
     ),
     ("refiner", "none", "adapter"),
 ]
