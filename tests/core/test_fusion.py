@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitlab.fusion.base import Fusion
+from portraitlab.fusion.class_token import ClassTokenFusion
 from portraitlab.fusion.concat import ConcatFusion
 from portraitlab.fusion.embedding import EmbeddingFusion
 from portraitlab.fusion.global_ import GlobalFusion
@@ -23,6 +24,7 @@ TOKENS = {
     MLPFusion: 1 + LENGTH,
     FaceRefiner: 33,
     EmbeddingFusion: 4,
+    ClassTokenFusion: 1,
 }
 every_fusion = pytest.mark.parametrize("kind", list(TOKENS))
 
@@ -164,6 +166,14 @@ def test_the_mean_embedding_is_one_face_for_all_references(tiny_batch) -> None:
         )
         slow = run(fusion.embedding, alone).tokens[0]
         torch.testing.assert_close(tokens.tokens[sample], slow, atol=1e-6, rtol=1e-5)
+
+
+def test_the_class_token_is_the_first_of_the_local_features(tiny_batch) -> None:
+    features, fusion = tiny_batch().references, build(ClassTokenFusion)
+    others = features.local_.clone()
+    others[:, :, 1:] += 1
+    same = run(fusion, replace(features, local_=others, global_=-features.global_))
+    assert torch.equal(same.tokens, run(fusion, features).tokens)
 
 
 def test_no_token_is_refused() -> None:

@@ -25,6 +25,7 @@ from portraitlab.net.base import Net
 from portraitlab.net.hifi_net import HiFiNet
 from portraitlab.net.instantid import InstantID
 from portraitlab.net.none import NoNet
+from portraitlab.net.photomaker import PhotoMaker
 from portraitlab.types import Batch, Condition, Injection
 from portraitlab.world.foundation import load_face_model
 
@@ -59,6 +60,7 @@ NETS: dict[str, Callable[..., Net]] = {
     "hifi_net": HiFiNet,
     "adapter": controlled(Adapter),
     "instantid": InstantID,
+    "photomaker": controlled(PhotoMaker, rank=2),
     "none": NoNet,
 }
 TIMESTEPS = torch.tensor([3, 500, 999])
@@ -101,6 +103,7 @@ REFUSED = {
         for net, lack in (
             ("adapter", "nothing to read"),
             ("instantid", "nobody to draw"),
+            ("photomaker", "nobody to put into the prompt"),
         )
     },
     ("none", "none", "hifi_net"): "nothing to read with fusion=none and cond=none",
@@ -173,7 +176,7 @@ READS_REFERENCES = [
     *itertools.product(
         ["local", "global", "concat", "refiner"],
         ["landmarks"],
-        ["hifi_net", "adapter", "instantid"],
+        ["hifi_net", "adapter", "instantid", "photomaker"],
     ),
     ("refiner", "none", "adapter"),
 ]
