@@ -13,6 +13,7 @@ from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.fusion.global_ import GlobalFusion
 from portraitlab.model import PortraitModel
 from portraitlab.net.adapter import Adapter
+from portraitlab.net.flashface import FlashFace
 from portraitlab.net.frozen_control import FrozenControl
 from portraitlab.net.hifi_net import HiFiNet
 from portraitlab.net.photomaker import PhotoMaker
@@ -34,14 +35,14 @@ def test_a_frozen_control_reads_the_drawing_and_the_prompt_as_hifi_net_without_f
     assert route(noisy, TIMESTEPS, replace(given, control_latents=None)) == Injection()
 
 
-@pytest.mark.parametrize("kind", [Adapter, PhotoMaker])
+@pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace])
 def test_a_control_image_without_a_controlnet_is_refused(tiny_backbone, kind) -> None:
     message = r"no path for a control image, and net.controlnet is null.*cond=none or net=hifi_net"
     with pytest.raises(ValueError, match=message):
         kind(tiny_backbone(), True, True)
 
 
-@pytest.mark.parametrize("kind", [Adapter, PhotoMaker])
+@pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace])
 def test_what_is_frozen_is_not_saved_with_a_run(tiny_backbone, tiny_batch, kind) -> None:
     def build(seed: int) -> PortraitModel:
         backbone = tiny_backbone()

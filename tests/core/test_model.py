@@ -22,6 +22,7 @@ from portraitlab.fusion.refiner import FaceRefiner
 from portraitlab.model import PortraitModel
 from portraitlab.net.adapter import Adapter
 from portraitlab.net.base import Net
+from portraitlab.net.flashface import FlashFace
 from portraitlab.net.hifi_net import HiFiNet
 from portraitlab.net.instantid import InstantID
 from portraitlab.net.none import NoNet
@@ -61,6 +62,7 @@ NETS: dict[str, Callable[..., Net]] = {
     "adapter": controlled(Adapter),
     "instantid": InstantID,
     "photomaker": controlled(PhotoMaker, rank=2),
+    "flashface": controlled(FlashFace),
     "none": NoNet,
 }
 TIMESTEPS = torch.tensor([3, 500, 999])
@@ -179,6 +181,8 @@ READS_REFERENCES = [
         ["hifi_net", "adapter", "instantid", "photomaker"],
     ),
     ("refiner", "none", "adapter"),
+    ("none", "landmarks", "flashface"),
+    ("none", "none", "flashface"),
 ]
 
 
