@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from portraitlab.alignment import TEMPLATE
 from portraitlab.fusion.base import Fusion
 from portraitlab.fusion.class_token import ClassTokenFusion
 from portraitlab.fusion.concat import ConcatFusion
 from portraitlab.fusion.embedding import EmbeddingFusion
+from portraitlab.fusion.facial_parts import FacialPartsFusion, cells_of_parts
 from portraitlab.fusion.global_ import GlobalFusion
 from portraitlab.fusion.local import LocalFusion
 from portraitlab.fusion.mean_embedding import MeanEmbeddingFusion
@@ -25,6 +27,7 @@ TOKENS = {
     FaceRefiner: 33,
     EmbeddingFusion: 4,
     ClassTokenFusion: 1,
+    FacialPartsFusion: 4 + 5,
 }
 every_fusion = pytest.mark.parametrize("kind", list(TOKENS))
 
@@ -179,3 +182,48 @@ def test_the_class_token_is_the_first_of_the_local_features(tiny_batch) -> None:
 def test_no_token_is_refused() -> None:
     with pytest.raises(ValueError, match=r"fusion.tokens is 0; it must be 1 or more"):
         EmbeddingFusion(D1, D2, DIM, tokens=0)
+
+
+def test_parts_of_a_face_lie_where_alignment_puts_them() -> None:
+    eyes, nose, mouth, ears, face = cells_of_parts(64).view(5, 8, 8)
+    for part, points in ((eyes, TEMPLATE[:2]), (nose, TEMPLATE[2:3]), (mouth, TEMPLATE[3:])):
+        for x, y in (8 * points).long().tolist():
+            assert part[y, x]
+    assert face.all()
+    parts = torch.stack([eyes, nose, mouth, ears])
+    assert int(parts.flatten(1).sum(1).min()) >= 4
+    assert int(parts.flatten(1).sum(1).max()) <= 16
+    # An ear is beyond its eye, and the mouth is below all else.
+    columns = torch.arange(8.0)
+    assert (columns * ears.any(0)).max() > (columns * eyes.any(0)).max()
+    assert (
+        mouth.any(1).nonzero().max() > torch.stack([eyes, nose, ears]).any(0).any(1).nonzero().max()
+    )
+    assert not (eyes & mouth).any()
+
+
+def test_patch_tokens_that_are_no_square_have_no_parts(tiny_batch) -> None:
+    features = tiny_batch(dims=(D1, D2, 7)).references
+    with pytest.raises(ValueError, match=r"6 patch tokens beside its class token.*fusion=concat"):
+        build(FacialPartsFusion)(features)
+    with pytest.raises(ValueError, match=r"fusion.heads=3 does not divide.*16; choose a divisor"):
+        FacialPartsFusion(D1, D2, DIM, heads=3)
+
+
+def test_a_part_looks_at_its_own_cells_alone(tiny_batch) -> None:
+    torch.manual_seed(0)
+    fusion = FacialPartsFusion(D1, D2, DIM, tokens=2, heads=2)
+    features = tiny_batch(batch=2, refs=2, dims=(D1, D2, 1 + 16)).references
+    fast = run(fusion, features).tokens.unflatten(1, (2, 2 + 5))
+    norm, first, _, second = fusion.perceptron
+    cells = cells_of_parts(16)
+    for sample, reference in features.mask.nonzero().tolist():
+        patches = fusion.local_projection(features.local_[sample, reference, 1:])
+        for part, query in enumerate(fusion.queries):
+            seen = patches[cells[part]]
+            token = query + attend(fusion.attention, query[None], seen)[0]
+            wide = first.weight @ norm(token) + first.bias
+            token = token + second.weight @ torch.nn.functional.gelu(wide) + second.bias
+            torch.testing.assert_close(
+                fast[sample, reference, 2 + part], fusion.norm(token), atol=1e-5, rtol=1e-4
+            )
