@@ -171,12 +171,14 @@ class Injection:
     down and mid: residuals added to the UNet's skip connections and middle block (ControlNet).
     attention: what attentions of the UNet that a net has adapted read: all of them the same
     identity tokens (IP-Adapter), or each its own layer of the references' maps (FlashFace).
-    All None changes nothing.
+    gate [B]: weight of what reading them adds to an attention's own; None is 1. All None changes
+    nothing.
     """
 
     down: tuple[Tensor, ...] | None = None
     mid: Tensor | None = None
     attention: IdentityTokens | ReferenceMaps | None = None
+    gate: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from portraitlab.fingerprint import weights_fingerprint
-from portraitlab.types import IdentityTokens, Injection, ReferenceMaps
+from portraitlab.types import Injection
 
 Tokenizer = Callable[[list[str]], Tensor]
 """Takes prompts to token numbers [B, K], padded to one length K."""
@@ -147,17 +147,9 @@ class Backbone(nn.Module):
             encoder_hidden_states=text,
             down_block_additional_residuals=injection.down,
             mid_block_additional_residual=injection.mid,
-            cross_attention_kwargs=_read_by_attention(injection.attention),
+            # diffusers hands what stands under this name to every attention, and drops it
+            # silently where a processor does not ask for it.
+            cross_attention_kwargs=(
+                None if injection.attention is None else {"ip_hidden_states": injection}
+            ),
         ).sample
-
-
-def _read_by_attention(attention: IdentityTokens | ReferenceMaps | None) -> dict[str, Any] | None:
-    """What diffusers hands to every attention: tokens and mask, or a list of each by layer."""
-    if attention is None:
-        return None
-    if isinstance(attention, IdentityTokens):
-        return {"ip_hidden_states": attention.tokens, "ip_adapter_masks": attention.mask}
-    return {
-        "ip_hidden_states": [layer.tokens for layer in attention.layers],
-        "ip_adapter_masks": [layer.mask for layer in attention.layers],
-    }

@@ -21,8 +21,8 @@ class FacialPartsFusion(Fusion):
 
     The crop that the patch tokens are of is aligned, so a part lies in the same cells of every
     face; its token attends to them and to nothing else, from a query that is learnt in place of
-    the words with which ConsistentID describes the part (its facial encoder, Sec. III-B). T of the
-    whole is tokens + 5.
+    the words with which ConsistentID describes the part to its facial encoder. T of the whole is
+    tokens + 5.
 
     Raises ValueError where dim does not divide into heads, and for patch tokens that are no class
     token and a square of cells.

@@ -12,6 +12,7 @@ from portraitlab.backbone.diffusion import Backbone
 from portraitlab.net.attention import DecoupledCrossAttention
 from portraitlab.net.base import Net
 from portraitlab.net.frozen_control import frozen_control
+from portraitlab.net.noise_gate import NoiseGate
 from portraitlab.types import Condition, Injection
 
 
@@ -21,9 +22,11 @@ class Adapter(Net):
     Sets processors into the backbone's cross-attentions that read identity tokens through keys and
     values of their own, and leave the backbone as it was where no tokens are injected. Keys and
     values start as copies of the text's, as in IP-Adapter. scale: weight of what they add.
-    controlnet: reads the control image where there is one, and is not trained (FrozenControl).
+    noise_gate: power of the NoiseGate by which that is multiplied; 0 is without. controlnet: reads
+    the control image where there is one, and is not trained (FrozenControl).
 
-    Raises ValueError without identity, and with control where there is no controlnet.
+    Raises ValueError without identity, for a negative noise_gate, and with control where there is
+    no controlnet.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Adapter(Net):
         control: bool,
         identity: bool,
         scale: float = 1.0,
+        noise_gate: float = 0.0,
         controlnet: ControlNetModel | None = None,
     ) -> None:
         super().__init__(control, identity)
@@ -39,6 +43,7 @@ class Adapter(Net):
             raise ValueError(
                 "net=adapter has nothing to read with fusion=none; choose a fusion or net=none."
             )
+        self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = frozen_control("adapter", backbone, control, controlnet)
         self.keys = nn.ModuleList()
         self.values = nn.ModuleList()
@@ -54,10 +59,10 @@ class Adapter(Net):
         backbone.unet.set_attn_processor(processors)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """Identity tokens for the adapted cross-attentions, the same at every noise level."""
+        """Identity tokens for the adapted cross-attentions, and residuals of what is drawn."""
         drawn = (
             Injection()
             if self.frozen_control is None
             else self.frozen_control(noisy, timesteps, condition)
         )
-        return replace(drawn, attention=condition.tokens)
+        return replace(drawn, attention=condition.tokens, gate=self.gate(timesteps))

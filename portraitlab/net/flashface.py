@@ -11,6 +11,7 @@ from portraitlab.backbone.diffusion import Backbone
 from portraitlab.fusion.base import flatten_references
 from portraitlab.net.base import Net
 from portraitlab.net.frozen_control import frozen_control
+from portraitlab.net.noise_gate import NoiseGate
 from portraitlab.net.reference import ReferenceAttention, ReferenceNet, WithReferences
 from portraitlab.types import Condition, FaceFeatures, IdentityTokens, Injection, ReferenceMaps
 
@@ -19,11 +20,12 @@ class FlashFace(Net):
     """A reference net beside the UNet, and reference attention in its middle and decoder.
 
     A block of the decoder reads the maps of the block of the encoder that it mirrors, which has
-    its resolution and width; the middle reads the middle's (Sec. 3.2). Identity tokens are not
-    read, whatever fusion is chosen beside it. controlnet: reads the control image where there is
-    one, and is not trained (FrozenControl).
+    its resolution and width; the middle reads the middle's. Identity tokens are not read, whatever
+    fusion is chosen beside it. noise_gate: power of the NoiseGate by which what is read is
+    multiplied; 0 is without. controlnet: reads the control image where there is one, and is not
+    trained (FrozenControl).
 
-    Raises ValueError with control where there is no controlnet.
+    Raises ValueError for a negative noise_gate, and with control where there is no controlnet.
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class FlashFace(Net):
         backbone: Backbone,
         control: bool,
         identity: bool,
+        noise_gate: float = 0.0,
         controlnet: ControlNetModel | None = None,
     ) -> None:
         super().__init__(control, identity=False, latents=True)
+        self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = frozen_control("flashface", backbone, control, controlnet)
         # Copied before the UNet's middle gets attention that its copy is to be without.
         self.reference_net = ReferenceNet(backbone)
@@ -75,7 +79,7 @@ class FlashFace(Net):
             if self.frozen_control is None
             else self.frozen_control(noisy, timesteps, condition)
         )
-        return replace(drawn, attention=condition.references)
+        return replace(drawn, attention=condition.references, gate=self.gate(timesteps))
 
     def starting_at_zero(self) -> list[nn.Parameter]:
         """The ways out of the reference attentions."""

@@ -19,8 +19,8 @@ class InstantID(Net):
 
     IdentityNet is a ControlNet that reads the five keypoints and, in place of the prompt, the
     identity tokens, which makes it what HiFi-Net is built after; the tokens that its adapter reads
-    in the UNet are the same. reads_noise, noise_gate and start: of IdentityNet, see HiFiNet. scale:
-    weight of what the adapter adds.
+    in the UNet are the same. reads_noise and start: of IdentityNet, see HiFiNet. scale: weight of
+    what the adapter adds. noise_gate: of both.
 
     Raises ValueError without identity.
     """
@@ -43,12 +43,13 @@ class InstantID(Net):
             )
         self.identity_net = HiFiNet(backbone, control, True, reads_noise, noise_gate, start)
         # The control image is IdentityNet's.
-        self.adapter = Adapter(backbone, control=False, identity=True, scale=scale)
+        self.adapter = Adapter(backbone, False, True, scale, noise_gate)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """IdentityNet's residuals, and identity tokens for the adapted cross-attentions."""
         placed = self.identity_net(noisy, timesteps, condition)
-        return replace(placed, attention=condition.tokens)
+        told = self.adapter(noisy, timesteps, condition)
+        return replace(placed, attention=told.attention, gate=told.gate)
 
     def starting_at_zero(self) -> list[nn.Parameter]:
         """IdentityNet's convolutions on the way out and in."""

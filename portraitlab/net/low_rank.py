@@ -9,6 +9,9 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
+from portraitlab.net.attention import gated
+from portraitlab.types import IdentityTokens, Injection
+
 
 class LowRankLinear(nn.Module):
     """The change B A of a linear map's weights, of rank `rank`; B starts at zero.
@@ -43,8 +46,9 @@ class LowRankWeights(nn.Module):
 class LowRankAttention:
     """Attention with changed weights, whose text has identity tokens among it.
 
-    Where no identity tokens are injected it is the attention's own, `own`, to the bit. weights
-    belong to the net that made this processor; the backbone only reads them.
+    Where no identity tokens are injected it is the attention's own, `own`, to the bit; the
+    injection's gate weighs how far it goes from there. weights belong to the net that made this
+    processor; the backbone only reads them.
     """
 
     def __init__(self, own: Any, weights: LowRankWeights) -> None:
@@ -58,19 +62,20 @@ class LowRankAttention:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-        ip_hidden_states: Tensor | None = None,
-        ip_adapter_masks: Tensor | None = None,
+        ip_hidden_states: Injection | None = None,
     ) -> Tensor:
-        """hidden_states [B, h·w, C], text [B, K, dt] (none in self-attention), tokens and mask."""
+        """hidden_states [B, h·w, C], text [B, K, dt] (none in self-attention), the injection."""
+        own = self.own(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         if ip_hidden_states is None:
-            return self.own(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+            return own
         assert attention_mask is None, "the backbone masks no text"
         read, mask = hidden_states, None
         if encoder_hidden_states is not None:
-            assert ip_adapter_masks is not None
-            read = torch.cat([encoder_hidden_states, ip_hidden_states], dim=1)
+            tokens = ip_hidden_states.attention
+            assert isinstance(tokens, IdentityTokens)
+            read = torch.cat([encoder_hidden_states, tokens.tokens], dim=1)
             text = encoder_hidden_states.shape[1]
-            mask = functional.pad(ip_adapter_masks, (text, 0), value=True)[:, None, None]
+            mask = functional.pad(tokens.mask, (text, 0), value=True)[:, None, None]
 
         def split(features: Tensor) -> Tensor:
             return features.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
@@ -82,4 +87,5 @@ class LowRankAttention:
             attn_mask=mask,
         )
         out = out.transpose(1, 2).flatten(-2)
-        return attn.to_out[1](attn.to_out[0](out) + self.weights.out(out))
+        changed = attn.to_out[1](attn.to_out[0](out) + self.weights.out(out))
+        return own + gated(changed - own, ip_hidden_states.gate)

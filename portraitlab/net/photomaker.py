@@ -12,6 +12,7 @@ from portraitlab.backbone.diffusion import Backbone
 from portraitlab.net.base import Net
 from portraitlab.net.frozen_control import frozen_control
 from portraitlab.net.low_rank import LowRankAttention, LowRankWeights
+from portraitlab.net.noise_gate import NoiseGate
 from portraitlab.types import Condition, IdentityTokens, Injection
 
 
@@ -21,11 +22,12 @@ class PhotoMaker(Net):
     Each reference's token is fused with the text embedding of the class word, the last one of
     class_prompt; the fused tokens of all references are the stacked ID embedding (Sec. 3.2). All
     attentions of the UNet get low-rank weights of `rank`, which act only where a stacked embedding
-    is read: without one the UNet is the backbone's to the bit. controlnet: reads the control image
+    is read: without one the UNet is the backbone's to the bit. noise_gate: power of the NoiseGate
+    that weighs what words and weights change; 0 is without. controlnet: reads the control image
     where there is one, and is not trained (FrozenControl).
 
-    Raises ValueError without identity, for a rank below 1, and with control where there is no
-    controlnet.
+    Raises ValueError without identity, for a rank below 1 or a negative noise_gate, and with
+    control where there is no controlnet.
     """
 
     class_word: Tensor
@@ -37,6 +39,7 @@ class PhotoMaker(Net):
         identity: bool,
         rank: int = 64,
         class_prompt: str = "a photo of a person",
+        noise_gate: float = 0.0,
         controlnet: ControlNetModel | None = None,
     ) -> None:
         super().__init__(control, identity)
@@ -45,6 +48,7 @@ class PhotoMaker(Net):
                 "net=photomaker has nobody to put into the prompt with fusion=none; choose a "
                 "fusion or net=none."
             )
+        self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = frozen_control("photomaker", backbone, control, controlnet)
         # Not saved with a run: it follows from the backbone.
         self.register_buffer("class_word", _last_word(backbone, class_prompt), persistent=False)
@@ -73,7 +77,8 @@ class PhotoMaker(Net):
             else self.frozen_control(noisy, timesteps, condition)
         )
         tokens = condition.tokens
-        return replace(drawn, attention=None if tokens is None else self.stacked(tokens))
+        stacked = None if tokens is None else self.stacked(tokens)
+        return replace(drawn, attention=stacked, gate=self.gate(timesteps))
 
     def stacked(self, tokens: IdentityTokens) -> IdentityTokens:
         """The stacked ID embedding [B, N·T, d] of image embeddings [B, N·T, d]."""

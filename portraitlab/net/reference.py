@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -12,13 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.backbone.diffusion import Backbone
+from portraitlab.net.attention import gated
+from portraitlab.types import Injection, ReferenceMaps
 
 
 class ReferenceNet(nn.Module):
-    """A trained copy of the UNet's encoder that turns photos into feature maps (Sec. 3.2).
+    """A trained copy of the UNet's encoder that turns photos into feature maps.
 
-    It reads clean latents at noise level 0 under the empty prompt, so its maps are the same at
-    every noise level of what is drawn.
+    FlashFace's face reference net, which is a copy of the whole UNet; a decoder's maps would cost
+    as much again. It reads clean latents at noise level 0 under the empty prompt, so its maps are
+    the same at every noise level of what is drawn.
     """
 
     empty_text: Tensor
@@ -97,8 +99,8 @@ class ReferenceAttention(nn.Module):
 class WithReferences:
     """A self-attention, `own`, and the reference attention beside it.
 
-    place: which of the layers that are handed to all attentions is its own. Where none are handed
-    on it is the attention's own to the bit. added belongs to the net that made this processor.
+    place: which layer of the injected maps is its own. Where none are injected it is the
+    attention's own to the bit. added belongs to the net that made this processor.
     """
 
     def __init__(self, own: Any, added: ReferenceAttention, place: int) -> None:
@@ -113,13 +115,14 @@ class WithReferences:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-        ip_hidden_states: Sequence[Tensor] | None = None,
-        ip_adapter_masks: Sequence[Tensor] | None = None,
+        ip_hidden_states: Injection | None = None,
     ) -> Tensor:
-        """hidden_states [B, h·w, C]; of each layer maps [B, N·T, C] and mask [B, N·T]."""
+        """hidden_states [B, h·w, C], and what injects the references' maps."""
         out = self.own(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         if ip_hidden_states is None:
             return out
-        assert ip_adapter_masks is not None
-        maps, mask = ip_hidden_states[self.place], ip_adapter_masks[self.place]
-        return out + self.added(hidden_states, maps, mask)
+        maps = ip_hidden_states.attention
+        assert isinstance(maps, ReferenceMaps)
+        layer = maps.layers[self.place]
+        added = self.added(hidden_states, layer.tokens, layer.mask)
+        return out + gated(added, ip_hidden_states.gate)

@@ -7,10 +7,11 @@ from steering import attend, condition
 from torch import nn
 
 from portraitlab.net.adapter import Adapter
+from portraitlab.types import Injection
 
 
 def test_decoupled_attention_agrees_with_the_papers_written_out_slowly(tiny_backbone) -> None:
-    """Ye et al. (2023), eq. 5, with a mask."""
+    """Ye et al. (2023), eq. 5, with a mask and a gate."""
     backbone = tiny_backbone()
     net = Adapter(backbone, False, True, scale=0.7)
     name = next(name for name in backbone.unet.attn_processors if "attn2.processor" in name)
@@ -22,13 +23,8 @@ def test_decoupled_attention_agrees_with_the_papers_written_out_slowly(tiny_back
         nn.init.normal_(weights, std=0.5)
     tokens = given.tokens
     with torch.no_grad():
-        fast = attention.processor(
-            attention,
-            features,
-            given.text,
-            ip_hidden_states=tokens.tokens,
-            ip_adapter_masks=tokens.mask,
-        )
+        injection = Injection(attention=tokens, gate=torch.tensor([0.5, 1.0]))
+        fast = attention.processor(attention, features, given.text, ip_hidden_states=injection)
         for sample in range(2):
             text, known = given.text[sample], tokens.tokens[sample][tokens.mask[sample]]
             for place in range(4):
@@ -38,7 +34,7 @@ def test_decoupled_attention_agrees_with_the_papers_written_out_slowly(tiny_back
                     text @ attention.to_k.weight.T,
                     text @ attention.to_v.weight.T,
                     attention.heads,
-                ) + 0.7 * attend(
+                ) + 0.7 * (0.5, 1.0)[sample] * attend(
                     query,
                     known @ net.keys[0].weight.T,
                     known @ net.values[0].weight.T,

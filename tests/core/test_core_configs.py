@@ -52,5 +52,14 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
 @pytest.mark.parametrize("group", ["fusion", "cond", "net"])
 def test_every_component_has_a_choice(group) -> None:
     code = {path.stem.rstrip("_") for path in (CONF.parent / "portraitlab" / group).glob("*.py")}
-    shared = {"__init", "base", "drawing", "attention", "frozen_control", "low_rank", "reference"}
+    shared = {
+        "__init",
+        "base",
+        "drawing",
+        "attention",
+        "frozen_control",
+        "low_rank",
+        "noise_gate",
+        "reference",
+    }
     assert code - shared == {choice for name, choice in CHOICES if name == group}

@@ -133,3 +133,22 @@ def test_flashface_reads_the_latents_that_are_there_and_no_others(
     hidden = ~layers[0].mask
     assert hidden.any()
     assert not layers[0].tokens[hidden].any()
+
+
+def test_a_gate_weighs_what_the_references_add(tiny_backbone, tiny_batch) -> None:
+    backbone = tiny_backbone()
+    net = FlashFace(backbone, False, False)
+    torch.manual_seed(3)
+    for parameter in net.starting_at_zero():
+        nn.init.normal_(parameter, std=0.5)
+    maps = net.read(tiny_batch(batch=2, latents=True).references)
+    name = next(n for n in backbone.unet.attn_processors if "up_blocks" in n and "attn1" in n)
+    attention = backbone.unet.get_submodule(name.removesuffix(".processor"))
+    features = torch.randn(2, 4, attention.query_dim)
+    alone = attention.processor(attention, features)
+    whole = attention.processor(attention, features, ip_hidden_states=Injection(attention=maps))
+    gate = torch.tensor([0.0, 0.5])
+    injection = Injection(attention=maps, gate=gate)
+    gated = attention.processor(attention, features, ip_hidden_states=injection)
+    assert torch.equal(gated[0], alone[0])
+    torch.testing.assert_close(gated[1], alone[1].lerp(whole[1], 0.5))

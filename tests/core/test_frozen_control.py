@@ -16,6 +16,7 @@ from portraitlab.net.adapter import Adapter
 from portraitlab.net.flashface import FlashFace
 from portraitlab.net.frozen_control import FrozenControl
 from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.net.instantid import InstantID
 from portraitlab.net.photomaker import PhotoMaker
 from portraitlab.types import Injection
 
@@ -62,3 +63,15 @@ def test_what_is_frozen_is_not_saved_with_a_run(tiny_backbone, tiny_batch, kind)
     batch = tiny_batch(batch=2, latents=True)
     noisy = noisy_latents(trained.backbone)
     assert torch.equal(fresh(batch, noisy, TIMESTEPS), trained(batch, noisy, TIMESTEPS))
+
+
+@pytest.mark.parametrize("kind", [Adapter, InstantID, PhotoMaker, FlashFace])
+def test_what_an_attention_adds_is_gated_as_residuals_are(tiny_backbone, kind) -> None:
+    backbone = tiny_backbone()
+    net, noisy = kind(backbone, False, True, noise_gate=2.0), noisy_latents(backbone)
+    gate = net(noisy, TIMESTEPS, replace(condition(backbone), control_latents=None)).gate
+    share = 1 - backbone.scheduler.alphas_cumprod[TIMESTEPS]
+    torch.testing.assert_close(gate, share**2)
+    assert not any("noise_share" in name for name in net.state_dict())
+    with pytest.raises(ValueError, match=r"net.noise_gate is -1.0; it must be 0 or more"):
+        kind(backbone, False, True, noise_gate=-1.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from steering import TIMESTEPS, attend, condition, noisy_latents
@@ -47,7 +45,7 @@ def test_untrained_low_rank_weights_leave_the_unet_to_read_a_longer_prompt(tiny_
         stacked = injection.attention.tokens[one][:, injection.attention.mask[sample]]
         longer = torch.cat([given.text[one], stacked], dim=1)
         slow = plain.predict(noisy[one], TIMESTEPS[one], longer, Injection())
-        alone = replace(injection, attention=injection.attention[one])
+        alone = Injection(attention=injection.attention[one], gate=injection.gate[one])
         fast = backbone.predict(noisy[one], TIMESTEPS[one], given.text[one], alone)
         torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-4)
     everything = net.starting_at_zero()
@@ -76,9 +74,11 @@ def test_low_rank_attention_agrees_with_changed_weights_written_out_slowly(
     features = torch.randn(2, 4, attention.query_dim)
     given = condition(backbone)
     text, tokens = (given.text, given.tokens) if own == "attn2" else (None, given.tokens)
+    gate = torch.tensor([0.3, 1.0])
     with torch.no_grad():
+        before = processor(attention, features, text)
         fast = processor(
-            attention, features, text, ip_hidden_states=tokens.tokens, ip_adapter_masks=tokens.mask
+            attention, features, text, ip_hidden_states=Injection(attention=tokens, gate=gate)
         )
 
         def changed(linear: nn.Linear, change: nn.Module) -> Tensor:
@@ -104,5 +104,6 @@ def test_low_rank_attention_agrees_with_changed_weights_written_out_slowly(
                     read @ value.T,
                     attention.heads,
                 )
-                slow = out @ row + attention.to_out[0].bias
+                changed_row = out @ row + attention.to_out[0].bias
+                slow = before[sample, place].lerp(changed_row, gate[sample])
                 torch.testing.assert_close(fast[sample, place], slow, atol=1e-4, rtol=1e-3)
