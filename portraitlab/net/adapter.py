@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.net.attention import DecoupledCrossAttention
 from portraitlab.net.base import Net
-from portraitlab.net.frozen_control import frozen_control
+from portraitlab.net.frozen_control import FrozenControl
 from portraitlab.net.noise_gate import NoiseGate
 from portraitlab.types import Condition, Injection
 
@@ -44,7 +44,7 @@ class Adapter(Net):
                 "net=adapter has nothing to read with fusion=none; choose a fusion or net=none."
             )
         self.gate = NoiseGate(backbone, noise_gate)
-        self.frozen_control = frozen_control("adapter", backbone, control, controlnet)
+        self.frozen_control = FrozenControl("adapter", backbone, control, controlnet)
         self.keys = nn.ModuleList()
         self.values = nn.ModuleList()
         processors = backbone.unet.attn_processors
@@ -60,9 +60,5 @@ class Adapter(Net):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Identity tokens for the adapted cross-attentions, and residuals of what is drawn."""
-        drawn = (
-            Injection()
-            if self.frozen_control is None
-            else self.frozen_control(noisy, timesteps, condition)
-        )
+        drawn = self.frozen_control(noisy, timesteps, condition)
         return replace(drawn, attention=condition.tokens, gate=self.gate(timesteps))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.fusion.base import flatten_references
 from portraitlab.net.base import Net
-from portraitlab.net.frozen_control import frozen_control
+from portraitlab.net.frozen_control import FrozenControl
 from portraitlab.net.noise_gate import NoiseGate
 from portraitlab.net.reference import ReferenceAttention, ReferenceNet, WithReferences
 from portraitlab.types import Condition, FaceFeatures, IdentityTokens, Injection, ReferenceMaps
@@ -38,7 +38,7 @@ class FlashFace(Net):
     ) -> None:
         super().__init__(control, identity=False, latents=True)
         self.gate = NoiseGate(backbone, noise_gate)
-        self.frozen_control = frozen_control("flashface", backbone, control, controlnet)
+        self.frozen_control = FrozenControl("flashface", backbone, control, controlnet)
         # Copied before the UNet's middle gets attention that its copy is to be without.
         self.reference_net = ReferenceNet(backbone)
         self.attentions = nn.ModuleList()
@@ -74,11 +74,7 @@ class FlashFace(Net):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """The references' maps, the same at every noise level, and residuals of what is drawn."""
-        drawn = (
-            Injection()
-            if self.frozen_control is None
-            else self.frozen_control(noisy, timesteps, condition)
-        )
+        drawn = self.frozen_control(noisy, timesteps, condition)
         return replace(drawn, attention=condition.references, gate=self.gate(timesteps))
 
     def starting_at_zero(self) -> list[nn.Parameter]:

@@ -17,39 +17,38 @@ class FrozenControl(nn.Module):
 
     For a fair comparison the paper gives landmark images through a ControlNet to all methods that
     lack them. It is not trained: it reads the control image and the prompt, as the foundation's
-    learnt to where there are no identity tokens, and has no say where there is no control image.
+    learnt to where there are no identity tokens. Without control there is none, and nothing is
+    injected. net: name of the net that it is a part of.
+
+    Raises ValueError where there is a control image and no ControlNet that reads it.
     """
 
-    def __init__(self, backbone: Backbone, controlnet: ControlNetModel) -> None:
+    def __init__(
+        self, net: str, backbone: Backbone, control: bool, controlnet: ControlNetModel | None
+    ) -> None:
         super().__init__()
+        if control and controlnet is None:
+            raise ValueError(
+                f"net={net} has no path for a control image, and net.controlnet is null; give one "
+                "that was trained with the backbone, or choose cond=none or net=hifi_net."
+            )
         # As the foundation's was trained (portraitlab/world/train/controlnet.py).
-        self.net = HiFiNet(
-            backbone,
-            control=True,
-            identity=False,
-            reads_noise=False,
-            noise_gate=1.0,
-            start=controlnet,
+        self.reader = (
+            HiFiNet(
+                backbone,
+                control=True,
+                identity=False,
+                reads_noise=False,
+                noise_gate=1.0,
+                start=controlnet,
+            )
+            if control
+            else None
         )
         self.requires_grad_(False)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Residuals for noisy latents [B, c, h, w] at timesteps [B]."""
-        return self.net(noisy, timesteps, replace(condition, tokens=None))
-
-
-def frozen_control(
-    name: str, backbone: Backbone, control: bool, controlnet: ControlNetModel | None
-) -> FrozenControl | None:
-    """The route of a net called `name`; None without control.
-
-    Raises ValueError where there is a control image and no ControlNet that reads it.
-    """
-    if not control:
-        return None
-    if controlnet is None:
-        raise ValueError(
-            f"net={name} has no path for a control image, and net.controlnet is null; give one "
-            "that was trained with the backbone, or choose cond=none or net=hifi_net."
-        )
-    return FrozenControl(backbone, controlnet)
+        if self.reader is None:
+            return Injection()
+        return self.reader(noisy, timesteps, replace(condition, tokens=None))

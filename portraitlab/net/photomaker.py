@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.net.base import Net
-from portraitlab.net.frozen_control import frozen_control
+from portraitlab.net.frozen_control import FrozenControl
 from portraitlab.net.low_rank import LowRankAttention, LowRankWeights
 from portraitlab.net.noise_gate import NoiseGate
 from portraitlab.types import Condition, IdentityTokens, Injection
@@ -49,7 +49,7 @@ class PhotoMaker(Net):
                 "fusion or net=none."
             )
         self.gate = NoiseGate(backbone, noise_gate)
-        self.frozen_control = frozen_control("photomaker", backbone, control, controlnet)
+        self.frozen_control = FrozenControl("photomaker", backbone, control, controlnet)
         # Not saved with a run: it follows from the backbone.
         self.register_buffer("class_word", _last_word(backbone, class_prompt), persistent=False)
         dim = backbone.text_dim
@@ -71,11 +71,7 @@ class PhotoMaker(Net):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """The stacked ID embedding, and the residuals of what is drawn."""
-        drawn = (
-            Injection()
-            if self.frozen_control is None
-            else self.frozen_control(noisy, timesteps, condition)
-        )
+        drawn = self.frozen_control(noisy, timesteps, condition)
         tokens = condition.tokens
         stacked = None if tokens is None else self.stacked(tokens)
         return replace(drawn, attention=stacked, gate=self.gate(timesteps))

@@ -26,7 +26,7 @@ def test_a_frozen_control_reads_the_drawing_and_the_prompt_as_hifi_net_without_f
 ) -> None:
     backbone = tiny_backbone()
     given, noisy = condition(backbone), noisy_latents(backbone)
-    route = FrozenControl(backbone, published(backbone))
+    route = FrozenControl("adapter", backbone, True, published(backbone))
     beside = HiFiNet(backbone, True, False, False, 1.0, published(backbone))
     found = route(noisy, TIMESTEPS, given)
     asked = beside(noisy, TIMESTEPS, replace(given, tokens=None))
@@ -34,6 +34,8 @@ def test_a_frozen_control_reads_the_drawing_and_the_prompt_as_hifi_net_without_f
     assert found.mid.abs().max() > 0
     assert not any(parameter.requires_grad for parameter in route.parameters())
     assert route(noisy, TIMESTEPS, replace(given, control_latents=None)) == Injection()
+    without = FrozenControl("adapter", backbone, False, None)
+    assert without(noisy, TIMESTEPS, given) == Injection()
 
 
 @pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace])
