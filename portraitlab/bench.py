@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,10 +54,14 @@ class Bench:
         sampler = instantiate(config.sampler)
         judge = instantiate(config.judge).to(device)
         data: PhotoSource = instantiate(config.data)
-        photos = data.score_photos(parts.frozen)
+        photos = _as_read(data.score_photos(parts.frozen), parts)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
         return cls(config, parts, data, photos, scoring, sampler, judge, metrics)
+
+    def train_photos(self) -> PhotoSet:
+        """The photos to train on, with all that the net reads of them."""
+        return _as_read(self.data.train_photos(self.parts.frozen), self.parts)
 
     def save(self, run: Run, **facts: Any) -> None:
         """Write what was trained, whole or not at all, and what is known of the training."""
@@ -101,6 +105,10 @@ class Bench:
         # Last, since a record says that all before it is done.
         write_json(folder / "metrics.json", record)
         return record
+
+
+def _as_read(photos: PhotoSet, parts: Parts) -> PhotoSet:
+    return replace(photos, reference_latents=parts.model.net.latents)
 
 
 def show(run: Run, record: Mapping[str, Any]) -> None:

@@ -56,6 +56,7 @@ class PortraitModel(nn.Module):
             text=batch.text,
             tokens=self.fusion(batch.references) if self.net.identity else None,
             control_latents=control_latents,
+            references=self.net.read(batch.references) if self.net.latents else None,
         )
 
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
@@ -72,9 +73,18 @@ class PortraitModel(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def trained_state_dict(self) -> dict[str, Tensor]:
-        """State of fusion and net alone: the backbone is not saved with every run."""
-        state = self.state_dict()
-        return {name: value for name, value in state.items() if name.startswith(_TRAINED)}
+        """State of fusion and net alone: the backbone is not saved with every run.
+
+        Nor is a net's frozen part, which is built as it was.
+        """
+        frozen = {
+            f"net.{name}" for name, each in self.net.named_parameters() if not each.requires_grad
+        }
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if name.startswith(_TRAINED) and name not in frozen
+        }
 
     def load_trained_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load what trained_state_dict gave.

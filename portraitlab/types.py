@@ -115,12 +115,14 @@ class FaceFeatures(TensorRecord):
 
     local_ [B, N, L, d1]: patch tokens of the image encoder. global_ [B, N, d2]: recogniser
     embeddings, unit length. mask [B, N]: False where a sample has fewer references than N; what
-    stands in a masked place is zero and must have no influence.
+    stands in a masked place is zero and must have no influence. latents [B, N, c, h, w]: the whole
+    photos through the autoencoder, for a net that reads them; None for all others.
     """
 
     local_: Tensor
     global_: Tensor
     mask: Tensor
+    latents: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,16 @@ class IdentityTokens(TensorRecord):
 
     tokens: Tensor
     mask: Tensor
+
+
+@dataclass(frozen=True)
+class ReferenceMaps:
+    """Feature maps of the references, a row of tokens for each attention that reads them.
+
+    layers: IdentityTokens [B, N·T, C], each with T cells a reference and a width C of its own.
+    """
+
+    layers: tuple[IdentityTokens, ...]
 
 
 @dataclass(frozen=True)
@@ -161,12 +173,14 @@ class Condition(TensorRecord):
     """All that steers the backbone and does not change over the noise levels.
 
     text [B, K, dt]. tokens: None with fusion=none. control_latents [B, c, h, w]: the control
-    image through the autoencoder; None with cond=none.
+    image through the autoencoder; None with cond=none. references: what a net that reads the
+    references' latents made of them, None for all others.
     """
 
     text: Tensor
     tokens: IdentityTokens | None
     control_latents: Tensor | None
+    references: ReferenceMaps | None = None
 
 
 @dataclass(frozen=True)
@@ -174,13 +188,16 @@ class Injection:
     """What a net adds to the frozen backbone at one noise level.
 
     down and mid: residuals added to the UNet's skip connections and middle block (ControlNet).
-    attention: identity tokens that the UNet's own adapted cross-attention reads (IP-Adapter).
-    All None changes nothing.
+    attention: what attentions of the UNet that a net has adapted read: all of them the same
+    identity tokens (IP-Adapter), or each its own layer of the references' maps (FlashFace).
+    gate [B]: weight of what reading them adds to an attention's own; None is 1. All None changes
+    nothing.
     """
 
     down: tuple[Tensor, ...] | None = None
     mid: Tensor | None = None
-    attention: IdentityTokens | None = None
+    attention: IdentityTokens | ReferenceMaps | None = None
+    gate: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -119,12 +119,13 @@ def make_batch(
     batch: int = 3,
     refs: int = 4,
     size: int = 16,
-    dims: tuple[int, int, int] = (10, 12, 6),
+    dims: tuple[int, int, int] = (10, 12, 5),
     coefficients: bool = True,
+    latents: bool = False,
 ) -> Batch:
     """Random samples for `make_backbone`; dims are local width d1, global width d2, tokens L.
 
-    Sample i has refs - i references, at least one.
+    Sample i has refs - i references, at least one. latents: with those of the references.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -139,6 +140,9 @@ def make_batch(
         global_=torch.nn.functional.normalize(normal(batch, refs, global_dim), dim=-1)
         * mask[..., None],
         mask=mask,
+        latents=normal(batch, refs, 4, size, size) * mask[..., None, None, None]
+        if latents
+        else None,
     )
     return Batch(
         latents=normal(batch, 4, size, size),

@@ -139,18 +139,17 @@ class Backbone(nn.Module):
         """One pass of the UNet: noisy [B, c, h, w], timesteps [B], text [B, K, dt].
 
         The injection's residuals are added to the skip connections and the middle; its identity
-        tokens are read by the cross-attentions that a net has adapted, and by no others.
+        tokens or maps are read by the attentions that a net has adapted, and by no others.
         """
-        attention = injection.attention
         return self.unet(
             noisy,
             timesteps,
             encoder_hidden_states=text,
             down_block_additional_residuals=injection.down,
             mid_block_additional_residual=injection.mid,
+            # diffusers hands what stands under this name to every attention, and drops it
+            # silently where a processor does not ask for it.
             cross_attention_kwargs=(
-                None
-                if attention is None
-                else {"ip_hidden_states": attention.tokens, "ip_adapter_masks": attention.mask}
+                None if injection.attention is None else {"ip_hidden_states": injection}
             ),
         ).sample

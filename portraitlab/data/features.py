@@ -66,10 +66,17 @@ class FeatureStore:
         """Text features [B, K, dt] of the captions of photos [B]."""
         return self.text_features[self.caption_index[rows]]
 
-    def references(self, rows: Tensor, mask: Tensor) -> FaceFeatures:
-        """Features of references, rows [B, N]; where mask [B, N] is False they are zero."""
-        local = self.local[rows].float() * mask[..., None, None]
-        return FaceFeatures(local_=local, global_=self.global_[rows] * mask[..., None], mask=mask)
+    def references(self, rows: Tensor, mask: Tensor, latents: bool = False) -> FaceFeatures:
+        """Features of references, rows [B, N]; where mask [B, N] is False they are zero.
+
+        latents: with those of the photos.
+        """
+        return FaceFeatures(
+            local_=self.local[rows].float() * mask[..., None, None],
+            global_=self.global_[rows] * mask[..., None],
+            mask=mask,
+            latents=self.latents[rows] * mask[..., None, None, None] if latents else None,
+        )
 
     def mean_identity(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Mean identity embedding [B, d2'] of references [B, N], of unit length (F_id, eq. 7)."""

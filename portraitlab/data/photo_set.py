@@ -19,11 +19,15 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photos with their features, and the identities of them that one purpose may use."""
+    """Photos with their features, and the identities of them that one purpose may use.
+
+    reference_latents: whether batches hold the references' latents, for a net that reads them.
+    """
 
     store: PhotoStore
     features: FeatureStore
     identities: tuple[str, ...]
+    reference_latents: bool = False
 
     def rows(self) -> dict[str, list[int]]:
         """Rows of the photos of each identity, in the store's order."""
@@ -68,7 +72,7 @@ class PhotoSet:
         return Batch(
             latents=features.latents[targets],
             text=text,
-            references=features.references(references, mask),
+            references=features.references(references, mask, self.reference_latents),
             shape_geometry=features.geometry[shape_rows],
             target_geometry=features.geometry[targets],
             identity=features.mean_identity(references, mask),

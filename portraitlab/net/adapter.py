@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 
+from diffusers import ControlNetModel
 from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.net.attention import DecoupledCrossAttention
 from portraitlab.net.base import Net
+from portraitlab.net.frozen_control import FrozenControl
+from portraitlab.net.noise_gate import NoiseGate
 from portraitlab.types import Condition, Injection
 
 
@@ -18,22 +22,29 @@ class Adapter(Net):
     Sets processors into the backbone's cross-attentions that read identity tokens through keys and
     values of their own, and leave the backbone as it was where no tokens are injected. Keys and
     values start as copies of the text's, as in IP-Adapter. scale: weight of what they add.
+    noise_gate: power of the NoiseGate by which that is multiplied; 0 is without. controlnet: reads
+    the control image where there is one, and is not trained (FrozenControl).
 
-    Raises ValueError with control (it has no path for a control image) or without identity.
+    Raises ValueError without identity, for a negative noise_gate, and with control where there is
+    no controlnet.
     """
 
     def __init__(
-        self, backbone: Backbone, control: bool, identity: bool, scale: float = 1.0
+        self,
+        backbone: Backbone,
+        control: bool,
+        identity: bool,
+        scale: float = 1.0,
+        noise_gate: float = 0.0,
+        controlnet: ControlNetModel | None = None,
     ) -> None:
         super().__init__(control, identity)
-        if control:
-            raise ValueError(
-                "net=adapter takes no control image; choose cond=none or net=hifi_net."
-            )
         if not identity:
             raise ValueError(
                 "net=adapter has nothing to read with fusion=none; choose a fusion or net=none."
             )
+        self.gate = NoiseGate(backbone, noise_gate)
+        self.frozen_control = FrozenControl("adapter", backbone, control, controlnet)
         self.keys = nn.ModuleList()
         self.values = nn.ModuleList()
         processors = backbone.unet.attn_processors
@@ -48,5 +59,6 @@ class Adapter(Net):
         backbone.unet.set_attn_processor(processors)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """Identity tokens for the adapted cross-attentions, the same at every noise level."""
-        return Injection(attention=condition.tokens)
+        """Identity tokens for the adapted cross-attentions, and residuals of what is drawn."""
+        drawn = self.frozen_control(noisy, timesteps, condition)
+        return replace(drawn, attention=condition.tokens, gate=self.gate(timesteps))

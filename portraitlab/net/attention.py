@@ -1,7 +1,8 @@
 """Attention processors for diffusers' UNet blocks that read masked identity tokens.
 
-The tokens and their mask arrive under the two names of cross_attention_kwargs that diffusers hands
-to every attention and drops silently where a processor does not ask for them (self-attention).
+What they read arrives under the two names of cross_attention_kwargs that diffusers hands to every
+attention and drops silently where a processor does not ask for them (self-attention): an injection
+under one (Backbone.predict), a mask under the other.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional
+
+from portraitlab.types import IdentityTokens, Injection
 
 
 class MaskedCrossAttention(AttnProcessor2_0):
@@ -35,9 +38,9 @@ class MaskedCrossAttention(AttnProcessor2_0):
 class DecoupledCrossAttention:
     """IP-Adapter's decoupled cross-attention: text and identity tokens, each with its own keys.
 
-    Ye et al. (2023), eq. 5: softmax(Q K^T) V + scale · softmax(Q K'^T) V'. to_key and to_value map
-    identity tokens to K' and V'. They belong to the net that made this processor; the backbone
-    only reads them.
+    Ye et al. (2023), eq. 5: softmax(Q K^T) V + scale · softmax(Q K'^T) V', the scale times the
+    injection's gate. to_key and to_value map identity tokens to K' and V'. They belong to the net
+    that made this processor; the backbone only reads them.
     """
 
     def __init__(self, to_key: nn.Linear, to_value: nn.Linear, scale: float) -> None:
@@ -52,10 +55,9 @@ class DecoupledCrossAttention:
         encoder_hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-        ip_hidden_states: Tensor | None = None,
-        ip_adapter_masks: Tensor | None = None,
+        ip_hidden_states: Injection | None = None,
     ) -> Tensor:
-        """hidden_states [B, h·w, C], text [B, K, dt], identity tokens [B, N·T, d] and mask."""
+        """hidden_states [B, h·w, C], text [B, K, dt], and what injects identity tokens."""
         assert attention_mask is None, "the backbone masks no text"
 
         def split(features: Tensor) -> Tensor:
@@ -68,12 +70,19 @@ class DecoupledCrossAttention:
             split(attn.to_v(encoder_hidden_states)),
         )
         if ip_hidden_states is not None:
-            assert ip_adapter_masks is not None
-            out = out + self.scale * functional.scaled_dot_product_attention(
+            tokens = ip_hidden_states.attention
+            assert isinstance(tokens, IdentityTokens)
+            added = functional.scaled_dot_product_attention(
                 query,
-                split(self.to_key(ip_hidden_states)),
-                split(self.to_value(ip_hidden_states)),
-                attn_mask=ip_adapter_masks[:, None, None],
+                split(self.to_key(tokens.tokens)),
+                split(self.to_value(tokens.tokens)),
+                attn_mask=tokens.mask[:, None, None],
             )
+            out = out + self.scale * gated(added, ip_hidden_states.gate)
         out = attn.to_out[0](out.transpose(1, 2).flatten(-2))
         return attn.to_out[1](out)
+
+
+def gated(added: Tensor, gate: Tensor | None) -> Tensor:
+    """What is added to an attention [B, ...], times an injection's gate [B]; None is 1."""
+    return added if gate is None else gate.view(-1, *[1] * (added.ndim - 1)) * added

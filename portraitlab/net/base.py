@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from portraitlab.types import Condition, Injection
+from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
 
 
 class Net(nn.Module):
     """The trained path into the backbone.
 
-    control and identity: whether it reads control latents and identity tokens. What a net does not
-    read is neither computed nor trained (PortraitModel). A net built for them that is given a
-    condition with neither injects nothing: that is the backbone alone, for guidance.
+    control and identity: whether it reads control latents and identity tokens; latents: whether it
+    reads the references' own. What a net does not read is neither computed nor trained
+    (PortraitModel) nor gathered (PhotoSet). A net built for them that is given a condition with
+    none of them injects nothing: that is the backbone alone, for guidance. What a net holds that
+    is not trained requires no gradient, and is not saved with a run.
     """
 
-    def __init__(self, control: bool, identity: bool) -> None:
+    def __init__(self, control: bool, identity: bool, latents: bool = False) -> None:
         super().__init__()
         self.control = control
         self.identity = identity
+        self.latents = latents
+
+    def read(self, references: FaceFeatures) -> ReferenceMaps:
+        """What it makes of the references' latents, the same at every noise level."""
+        raise NotImplementedError
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Injection for noisy latents [B, c, h, w] at timesteps [B]."""

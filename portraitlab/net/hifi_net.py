@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.net.attention import MaskedCrossAttention
 from portraitlab.net.base import Net
+from portraitlab.net.noise_gate import NoiseGate
 from portraitlab.types import Condition, Injection
 
 
@@ -26,9 +27,8 @@ class HiFiNet(Net):
     reads_noise: True adds z_lmk, through a convolution that starts at zero, to what the copy makes
     of the noisy latents, as ControlNet does. False puts z_lmk in their place, so that the queries
     of cross-attention come from it alone, as eq. 5 writes them; without a control image the noisy
-    latents are all there is, and are read whatever this says. noise_gate: power of the noise's
-    share of a noisy latent's variance, by which all residuals are multiplied; 0 is without. Where
-    little noise is left there is little to correct, and what is learnt at high noise does harm.
+    latents are all there is, and are read whatever this says. noise_gate: power of the NoiseGate
+    by which all residuals are multiplied; 0 is without.
 
     start: a ControlNet trained with this UNet, of which the trained net is a copy instead of one of
     the UNet's encoder. It may attend at more places, and it changes something from the first step.
@@ -38,7 +38,6 @@ class HiFiNet(Net):
     """
 
     empty_drawing: Tensor
-    noise_share: Tensor
 
     def __init__(
         self,
@@ -55,20 +54,16 @@ class HiFiNet(Net):
                 "net=hifi_net has nothing to read with fusion=none and cond=none; "
                 "choose a fusion or a cond, or net=none for the backbone alone."
             )
-        if noise_gate < 0:
-            raise ValueError(f"net.noise_gate is {noise_gate}; it must be 0 or more (0: none).")
         if start is not None:
             _check_fit(start, backbone)
         self.reads_noise = reads_noise
-        self.noise_gate = noise_gate
+        self.gate = NoiseGate(backbone, noise_gate)
         size = backbone.image_size
         black = -torch.ones(1, 3, size, size, device=backbone.latent_scale.device)
         with torch.no_grad():
             empty = backbone.encode(black) if control else None
-        # Neither is saved with a run: they follow from the backbone.
+        # Not saved with a run: it follows from the backbone.
         self.register_buffer("empty_drawing", empty, persistent=False)
-        noise_share = 1 - backbone.scheduler.alphas_cumprod
-        self.register_buffer("noise_share", noise_share, persistent=False)
         # The pixel path that diffusers builds is replaced at once, so it is built small.
         self.controlnet = (
             ControlNetModel.from_unet(backbone.unet, conditioning_embedding_out_channels=(1, 1))
@@ -111,7 +106,7 @@ class HiFiNet(Net):
             cross_attention_kwargs=None if tokens is None else {"ip_adapter_masks": tokens.mask},
             return_dict=False,
         )
-        gate = (self.noise_share[timesteps] ** self.noise_gate).view(-1, 1, 1, 1)
+        gate = self.gate(timesteps).view(-1, 1, 1, 1)
         return Injection(down=tuple(gate * residual for residual in down), mid=gate * mid)
 
     def starting_at_zero(self) -> list[nn.Parameter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -94,5 +95,5 @@ class DDIM:
         """The condition without what guidance drops."""
         empty = model.backbone.encode_text([""]).expand_as(condition.text)
         if self.guidance_drops == "prompt":
-            return Condition(empty, condition.tokens, condition.control_latents)
+            return replace(condition, text=empty)
         return Condition(empty, tokens=None, control_latents=None)

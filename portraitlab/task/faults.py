@@ -64,10 +64,15 @@ class OneWrong(Fault):
         def first_of_other(mine: Tensor, theirs: Tensor) -> Tensor:
             return torch.cat([theirs[:, :1], mine[:, 1:]], dim=1)
 
-        mixed = FaceFeatures(
-            first_of_other(own.local_, other.local_),
-            first_of_other(own.global_, other.global_),
-            own.mask,
+        mixed = replace(
+            own,
+            local_=first_of_other(own.local_, other.local_),
+            global_=first_of_other(own.global_, other.global_),
+            latents=(
+                None
+                if own.latents is None or other.latents is None
+                else first_of_other(own.latents, other.latents)
+            ),
         )
         return replace(batch, references=mixed)
 
@@ -94,6 +99,10 @@ class Blurred(Fault):
             global_.cpu().unflatten(0, rows.shape),
             batch.references.mask,
         )
+        if batch.references.latents is not None:
+            images = blur(photos.store.images(flat), self.deviation).to(frozen.device)
+            latents = frozen.backbone.encode(images).cpu().unflatten(0, rows.shape)
+            features = replace(features, latents=latents)
         return replace(batch, references=features)
 
 

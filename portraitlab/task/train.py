@@ -70,7 +70,7 @@ def train_and_score(
     trained = run.weights.is_file()
     if not trained:
         batches = TrainingBatches(
-            bench.data.train_photos(bench.parts.frozen),
+            bench.train_photos(),
             refs=config.refs,
             batch_size=config.batch_size,
             steps=config.budget.steps,

@@ -19,7 +19,6 @@ from portraitlab.runs.run import Run
 NEEDS = {
     ("data", "folder"): ["data.root=photos"],
     ("encoder", "insightface"): ["encoder.root=packs"],
-    ("net", "adapter"): ["cond=none"],
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {

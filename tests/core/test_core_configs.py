@@ -16,10 +16,15 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 def test_choice_builds(group, choice, tiny_backbone) -> None:
     config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
-    config.scale.hifi_net.start = None  # which fits the world's backbone alone
+    # These fit the world's backbone alone.
+    config.scale.hifi_net.start = config.scale.controlnet = None
     given = {
         "fusion": {"local_dim": 10, "global_dim": 12, "dim": 16},
-        "net": {"backbone": tiny_backbone(), "control": choice != "adapter", "identity": True},
+        "net": {
+            "backbone": tiny_backbone(),
+            "control": choice in ("hifi_net", "instantid"),
+            "identity": True,
+        },
     }.get(group, {})
     if choice == "hifi_portrait":
         # The shipped networks of the identity loss are another test's; tiny ones do here.
@@ -47,5 +52,14 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
 @pytest.mark.parametrize("group", ["fusion", "cond", "net"])
 def test_every_component_has_a_choice(group) -> None:
     code = {path.stem.rstrip("_") for path in (CONF.parent / "portraitlab" / group).glob("*.py")}
-    shared = {"__init", "base", "drawing", "attention"}
+    shared = {
+        "__init",
+        "base",
+        "drawing",
+        "attention",
+        "frozen_control",
+        "low_rank",
+        "noise_gate",
+        "reference",
+    }
     assert code - shared == {choice for name, choice in CHOICES if name == group}

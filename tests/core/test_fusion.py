@@ -4,22 +4,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from portraitlab.alignment import TEMPLATE
 from portraitlab.fusion.base import Fusion
+from portraitlab.fusion.class_token import ClassTokenFusion
 from portraitlab.fusion.concat import ConcatFusion
+from portraitlab.fusion.embedding import EmbeddingFusion
+from portraitlab.fusion.facial_parts import FacialPartsFusion, cells_of_parts
 from portraitlab.fusion.global_ import GlobalFusion
 from portraitlab.fusion.local import LocalFusion
+from portraitlab.fusion.mean_embedding import MeanEmbeddingFusion
 from portraitlab.fusion.mlp import MLPFusion
 from portraitlab.fusion.none import NoFusion
 from portraitlab.fusion.refiner import FaceRefiner
 from portraitlab.types import FaceFeatures, IdentityTokens
 
-D1, D2, LENGTH, DIM = 10, 12, 6, 16
+D1, D2, LENGTH, DIM = 10, 12, 5, 16
 TOKENS = {
     LocalFusion: LENGTH,
     GlobalFusion: 1,
     ConcatFusion: 1 + LENGTH,
     MLPFusion: 1 + LENGTH,
     FaceRefiner: 33,
+    EmbeddingFusion: 4,
+    ClassTokenFusion: 1,
+    FacialPartsFusion: 4 + 5,
 }
 every_fusion = pytest.mark.parametrize("kind", list(TOKENS))
 
@@ -73,10 +81,13 @@ def test_permuting_references_only_permutes_their_tokens(kind, tiny_batch) -> No
     torch.testing.assert_close(after, before[:, order], atol=1e-6, rtol=1e-5)
 
 
-@every_fusion
+@pytest.mark.parametrize("kind", [*TOKENS, MeanEmbeddingFusion])
 def test_gradients_reach_every_weight(kind, tiny_batch) -> None:
     fusion = build(kind)
-    run(fusion, tiny_batch().references).tokens.square().sum().backward()
+    tokens = run(fusion, tiny_batch().references).tokens
+    # Their mean square alone would not do: a norm at the end holds it where it is.
+    aim = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(1))
+    (tokens - aim).square().sum().backward()
     for name, parameter in fusion.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -138,3 +149,81 @@ def test_refiner_agrees_with_the_paper_written_out_slowly(tiny_batch) -> None:
         local, global_ = features.local_[sample, reference], features.global_[sample, reference]
         slow = refine_one(refiner, local, global_)
         torch.testing.assert_close(fast[sample, reference], slow, atol=1e-5, rtol=1e-4)
+
+
+def test_the_mean_embedding_is_one_face_for_all_references(tiny_batch) -> None:
+    features, fusion = tiny_batch().references, build(MeanEmbeddingFusion)
+    tokens = run(fusion, features)
+    assert tokens.tokens.shape == (3, 16, DIM)
+    assert tokens.mask.all()
+    order = [2, 0, 3, 1]
+    permuted = replace(features, global_=features.global_[:, order], mask=features.mask[:, order])
+    torch.testing.assert_close(run(fusion, permuted).tokens, tokens.tokens, atol=1e-6, rtol=1e-5)
+    hidden = ~features.mask[..., None]
+    disturbed = replace(features, global_=features.global_ + 1e3 * hidden)
+    assert torch.equal(run(fusion, disturbed).tokens, tokens.tokens)
+    for sample, mask in enumerate(features.mask):
+        mean = features.global_[sample, mask].mean(0)
+        alone = FaceFeatures(
+            features.local_[:1, :1], (mean / mean.norm()).view(1, 1, -1), torch.tensor([[True]])
+        )
+        slow = run(fusion.embedding, alone).tokens[0]
+        torch.testing.assert_close(tokens.tokens[sample], slow, atol=1e-6, rtol=1e-5)
+
+
+def test_the_class_token_is_the_first_of_the_local_features(tiny_batch) -> None:
+    features, fusion = tiny_batch().references, build(ClassTokenFusion)
+    others = features.local_.clone()
+    others[:, :, 1:] += 1
+    same = run(fusion, replace(features, local_=others, global_=-features.global_))
+    assert torch.equal(same.tokens, run(fusion, features).tokens)
+
+
+def test_no_token_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"fusion.tokens is 0; it must be 1 or more"):
+        EmbeddingFusion(D1, D2, DIM, tokens=0)
+
+
+def test_parts_of_a_face_lie_where_alignment_puts_them() -> None:
+    eyes, nose, mouth, ears, face = cells_of_parts(64).view(5, 8, 8)
+    for part, points in ((eyes, TEMPLATE[:2]), (nose, TEMPLATE[2:3]), (mouth, TEMPLATE[3:])):
+        for x, y in (8 * points).long().tolist():
+            assert part[y, x]
+    assert face.all()
+    parts = torch.stack([eyes, nose, mouth, ears])
+    assert int(parts.flatten(1).sum(1).min()) >= 4
+    assert int(parts.flatten(1).sum(1).max()) <= 16
+    # An ear is beyond its eye, and the mouth is below all else.
+    columns = torch.arange(8.0)
+    assert (columns * ears.any(0)).max() > (columns * eyes.any(0)).max()
+    assert (
+        mouth.any(1).nonzero().max() > torch.stack([eyes, nose, ears]).any(0).any(1).nonzero().max()
+    )
+    assert not (eyes & mouth).any()
+
+
+def test_patch_tokens_that_are_no_square_have_no_parts(tiny_batch) -> None:
+    features = tiny_batch(dims=(D1, D2, 7)).references
+    with pytest.raises(ValueError, match=r"6 patch tokens beside its class token.*fusion=concat"):
+        build(FacialPartsFusion)(features)
+    with pytest.raises(ValueError, match=r"fusion.heads=3 does not divide.*16; choose a divisor"):
+        FacialPartsFusion(D1, D2, DIM, heads=3)
+
+
+def test_a_part_looks_at_its_own_cells_alone(tiny_batch) -> None:
+    torch.manual_seed(0)
+    fusion = FacialPartsFusion(D1, D2, DIM, tokens=2, heads=2)
+    features = tiny_batch(batch=2, refs=2, dims=(D1, D2, 1 + 16)).references
+    fast = run(fusion, features).tokens.unflatten(1, (2, 2 + 5))
+    norm, first, _, second = fusion.perceptron
+    cells = cells_of_parts(16)
+    for sample, reference in features.mask.nonzero().tolist():
+        patches = fusion.local_projection(features.local_[sample, reference, 1:])
+        for part, query in enumerate(fusion.queries):
+            seen = patches[cells[part]]
+            token = query + attend(fusion.attention, query[None], seen)[0]
+            wide = first.weight @ norm(token) + first.bias
+            token = token + second.weight @ torch.nn.functional.gelu(wide) + second.bias
+            torch.testing.assert_close(
+                fast[sample, reference, 2 + part], fusion.norm(token), atol=1e-5, rtol=1e-4
+            )

@@ -1,12 +1,15 @@
 """Nets, and the whole model with every fusion, cond and net."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import ControlNetModel
 from torch import nn
 
+from portraitlab.backbone.diffusion import Backbone
 from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.cond.landmarks import LandmarkCond
 from portraitlab.cond.landmarks5 import FiveLandmarkCond
@@ -18,8 +21,12 @@ from portraitlab.fusion.none import NoFusion
 from portraitlab.fusion.refiner import FaceRefiner
 from portraitlab.model import PortraitModel
 from portraitlab.net.adapter import Adapter
+from portraitlab.net.base import Net
+from portraitlab.net.flashface import FlashFace
 from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.net.instantid import InstantID
 from portraitlab.net.none import NoNet
+from portraitlab.net.photomaker import PhotoMaker
 from portraitlab.types import Batch, Condition, Injection
 from portraitlab.world.foundation import load_face_model
 
@@ -36,7 +43,28 @@ CONDS = {
     "keypoints": KeypointCond,
     "none": NoCond,
 }
-NETS = {"hifi_net": HiFiNet, "adapter": Adapter, "none": NoNet}
+
+
+def controlled(kind: type[Net], **settings) -> Callable[..., Net]:
+    """A net beside a ControlNet of the backbone's, which draws where there is a cond."""
+
+    def build(backbone: Backbone, control: bool, identity: bool) -> Net:
+        beside = ControlNetModel.from_unet(
+            backbone.unet, conditioning_embedding_out_channels=(1, 1)
+        )
+        return kind(backbone, control, identity, controlnet=beside, **settings)
+
+    return build
+
+
+NETS: dict[str, Callable[..., Net]] = {
+    "hifi_net": HiFiNet,
+    "adapter": controlled(Adapter),
+    "instantid": InstantID,
+    "photomaker": controlled(PhotoMaker, rank=2),
+    "flashface": controlled(FlashFace),
+    "none": NoNet,
+}
 TIMESTEPS = torch.tensor([3, 500, 999])
 
 
@@ -71,14 +99,15 @@ def backbone_alone(model: PortraitModel, batch: Batch) -> torch.Tensor:
 
 
 REFUSED = {
-    **{("none", cond, "adapter"): "net=adapter" for cond in CONDS},
     **{
-        (fusion, cond, "adapter"): "net=adapter takes no control image; choose cond=none"
-        for fusion in FUSIONS
+        ("none", cond, net): f"net={net} has {lack} with fusion=none; choose a fusion or net="
         for cond in CONDS
-        if cond != "none"
+        for net, lack in (
+            ("adapter", "nothing to read"),
+            ("instantid", "nobody to draw"),
+            ("photomaker", "nobody to put into the prompt"),
+        )
     },
-    ("none", "none", "adapter"): "nothing to read with fusion=none; choose a fusion or net=none",
     ("none", "none", "hifi_net"): "nothing to read with fusion=none and cond=none",
 }
 
@@ -91,7 +120,7 @@ def test_every_combination_trains_what_it_should_or_says_why_not(
         with pytest.raises(ValueError, match=message):
             build(fusion, cond, net)
         return
-    model, batch = build(fusion, cond, net), tiny_batch()
+    model, batch = build(fusion, cond, net), tiny_batch(latents=True)
     if net == "none":
         assert model.trained_parameters() == []
         assert torch.equal(predict(model, batch), backbone_alone(model, batch))
@@ -101,7 +130,8 @@ def test_every_combination_trains_what_it_should_or_says_why_not(
     assert not torch.allclose(prediction, backbone_alone(model, batch))
     prediction.square().sum().backward()
     for name, parameter in model.named_parameters():
-        trained = name.startswith(("fusion.", "net."))
+        trained = name.startswith("net.") or (name.startswith("fusion.") and model.net.identity)
+        trained &= not name.startswith("net.frozen_control.")
         assert parameter.requires_grad == trained, name
         assert (parameter.grad is not None) == trained, name
         # A key's bias shifts all scores of a query alike, which softmax does not see.
@@ -144,16 +174,28 @@ def test_the_first_step_moves_the_zero_convolutions(build, tiny_batch) -> None:
         assert block.weight.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize(("cond", "net"), [("landmarks", "hifi_net"), ("none", "adapter")])
-@pytest.mark.parametrize("fusion", ["local", "global", "concat", "refiner"])
+READS_REFERENCES = [
+    *itertools.product(
+        ["local", "global", "concat", "refiner"],
+        ["landmarks"],
+        ["hifi_net", "adapter", "instantid", "photomaker"],
+    ),
+    ("refiner", "none", "adapter"),
+    ("none", "landmarks", "flashface"),
+    ("none", "none", "flashface"),
+]
+
+
+@pytest.mark.parametrize(("fusion", "cond", "net"), READS_REFERENCES)
 def test_masked_references_have_no_influence(build, tiny_batch, fusion, cond, net) -> None:
-    model, batch = open_zero_convolutions(build(fusion, cond, net)), tiny_batch()
+    model, batch = open_zero_convolutions(build(fusion, cond, net)), tiny_batch(latents=True)
     before = predict(model, batch)
     references, hidden = batch.references, ~batch.references.mask
     disturbed = replace(
         references,
         local_=references.local_ + 1e3 * hidden[..., None, None],
         global_=references.global_ + 1e3 * hidden[..., None],
+        latents=references.latents + 1e3 * hidden[..., None, None, None],
     )
     assert torch.equal(predict(model, replace(batch, references=disturbed)), before)
     # As if they had never been there.
@@ -162,6 +204,7 @@ def test_masked_references_have_no_influence(build, tiny_batch, fusion, cond, ne
         local_=references.local_[:, :2],
         global_=references.global_[:, :2],
         mask=references.mask[:, :2],
+        latents=references.latents[:, :2],
     )
     padded = replace(references, mask=references.mask & (torch.arange(4) < 2))
     torch.testing.assert_close(
@@ -170,7 +213,12 @@ def test_masked_references_have_no_influence(build, tiny_batch, fusion, cond, ne
         atol=1e-5,
         rtol=1e-4,
     )
-    seen = replace(references, global_=2 * references.global_, local_=2 * references.local_)
+    seen = replace(
+        references,
+        global_=2 * references.global_,
+        local_=2 * references.local_,
+        latents=2 * references.latents,
+    )
     assert not torch.allclose(predict(model, replace(batch, references=seen)), before)
 
 
@@ -192,7 +240,10 @@ def test_the_whole_model_does_not_see_the_order_of_references(build, tiny_batch)
     )
 
 
-@pytest.mark.parametrize(("cond", "net"), [("landmarks", "hifi_net"), ("none", "adapter")])
+@pytest.mark.parametrize(
+    ("cond", "net"),
+    [("none", "adapter"), *(("landmarks", net) for net in NETS)],
+)
 def test_an_empty_condition_gives_the_backbone_alone(build, tiny_batch, cond, net) -> None:
     model, batch = open_zero_convolutions(build("refiner", cond, net)), tiny_batch()
     noisy = torch.randn(batch.latents.shape)
@@ -201,11 +252,12 @@ def test_an_empty_condition_gives_the_backbone_alone(build, tiny_batch, cond, ne
     assert torch.equal(model.predict(noisy, TIMESTEPS, empty), alone)
 
 
-def test_an_adapter_leaves_the_backbones_numbers_as_they_were(tiny_backbone, tiny_batch) -> None:
+@pytest.mark.parametrize("net", NETS)
+def test_a_net_leaves_the_backbones_numbers_as_they_were(tiny_backbone, tiny_batch, net) -> None:
     backbone, batch = tiny_backbone(), tiny_batch()
     before = backbone.predict(batch.latents, TIMESTEPS, batch.text, Injection())
     state = {name: value.clone() for name, value in backbone.state_dict().items()}
-    Adapter(backbone, control=False, identity=True)
+    NETS[net](backbone, control=True, identity=True)
     after = backbone.predict(batch.latents, TIMESTEPS, batch.text, Injection())
     torch.testing.assert_close(after, before, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(backbone.state_dict(), state, atol=0, rtol=0)

@@ -60,6 +60,15 @@ def test_a_flawed_photo_is_a_reference_and_never_a_target(photos) -> None:
     assert len(set(make(photos)[0].target_index.tolist())) > 5
 
 
+def test_references_bring_their_latents_where_a_net_reads_them(photos) -> None:
+    plain, batch = make(photos)[3], make(replace(photos, reference_latents=True))[3]
+    assert plain.references.latents is None
+    assert torch.equal(plain.references.local_, batch.references.local_)
+    rows, mask = rows_of(photos.features.global_, batch.references.global_), batch.references.mask
+    assert torch.equal(batch.references.latents[mask], photos.features.latents[rows[mask]])
+    assert not batch.references.latents[~mask].any()
+
+
 def test_identity_is_the_mean_of_the_references_that_are_there(photos) -> None:
     batch = make(photos)[3]
     rows = rows_of(photos.features.global_, batch.references.global_)

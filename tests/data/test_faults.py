@@ -33,8 +33,9 @@ def held_out(world_data, frozen):
 
 @pytest.fixture
 def batch_and_samples(held_out):
-    """Two samples of each of three identities, with three references."""
-    scoring = ScoringSet(held_out, 3, RandomReference(), targets=1, judges=1, noise_seeds=2)
+    """Two samples of each of three identities, with three references and their latents."""
+    photos = replace(held_out, reference_latents=True)
+    scoring = ScoringSet(photos, 3, RandomReference(), targets=1, judges=1, noise_seeds=2)
     return next(scoring.batches(6))
 
 
@@ -70,8 +71,8 @@ def test_one_wrong_reference_leaves_the_others(batch_and_samples, held_out, froz
     faulty = OneWrong(("sim_f",)).change(batch, samples, held_out, frozen)
     assert changed(batch, faulty) == {"references"}
     for before, after in zip(
-        (batch.references.local_, batch.references.global_),
-        (faulty.references.local_, faulty.references.global_),
+        (batch.references.local_, batch.references.global_, batch.references.latents),
+        (faulty.references.local_, faulty.references.global_, faulty.references.latents),
         strict=True,
     ):
         assert torch.equal(after[:, 1:], before[:, 1:])
@@ -87,8 +88,17 @@ def test_blurred_references_are_encoded_again(batch_and_samples, held_out, froze
     faulty = Blurred(("sim_f",)).change(batch, samples, held_out, frozen)
     assert changed(batch, faulty) == {"references"}
     assert faulty.references.local_.shape == batch.references.local_.shape
-    moved = (faulty.references.local_ - batch.references.local_).abs().mean()
-    assert moved > 3 * (sharp.references.local_ - batch.references.local_).abs().mean()
+    for name in ("local_", "latents"):
+        before, barely, after = (getattr(each.references, name) for each in (batch, sharp, faulty))
+        assert (after - before).abs().mean() > 3 * (barely - before).abs().mean()
+
+
+def test_references_without_latents_stay_without(held_out, frozen) -> None:
+    scoring = ScoringSet(held_out, 3, RandomReference(), targets=1, judges=1, noise_seeds=2)
+    batch, samples = next(scoring.batches(6))
+    for fault in (WrongPerson, OneWrong, Blurred):
+        faulty = fault(("sim_f",)).change(batch, samples, held_out, frozen)
+        assert faulty.references.latents is None
 
 
 def test_blur_keeps_flat_areas_and_softens_edges() -> None:
