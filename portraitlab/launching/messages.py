@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,20 @@ def user_errors() -> Iterator[None]:
         if said is None:
             raise
         raise UserError(said) from error
+
+
+@contextmanager
+def ends_the_program() -> Iterator[None]:
+    """Any error ends the process, with exit code 1: Hydra swallows those of a callback, but not
+    SystemExit. What the user can mend is said in its message, and a bug shows its traceback.
+    """
+    try:
+        yield
+    except Exception as error:
+        said = message(error)
+        if said is None:
+            traceback.print_exc()
+        raise SystemExit(1 if said is None else said) from error
 
 
 def message(error: BaseException) -> str | None:

@@ -16,7 +16,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from portraitlab.launching.devices import device_count
-from portraitlab.launching.messages import message
+from portraitlab.launching.messages import ends_the_program
 from portraitlab.runs.key import plain
 from portraitlab.runs.lock import is_locked, locked
 from portraitlab.runs.run import Run
@@ -132,19 +132,18 @@ class SweepEnd(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Make the sweep's folder, and forget the list of jobs of the same command before.
-
-        Hydra swallows errors of a callback, but not the end of the process.
-        """
+        """Make the sweep's folder, and forget the list of jobs of the same command before."""
         folder = Path(config.hydra.sweep.dir)
-        try:
+        with ends_the_program():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "sweep.json").unlink(missing_ok=True)
-        except OSError as error:
-            raise SystemExit(message(error)) from error
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Show it."""
+        with ends_the_program():
+            self._show(config)
+
+    def _show(self, config: DictConfig) -> None:
         folder = Path(config.hydra.sweep.dir)
         begun = (folder / "sweep.json").is_file()
         sweep = Sweep.read(folder) if begun else Sweep(folder, [])
@@ -154,12 +153,12 @@ class SweepEnd(Callback):
                 "subfolders); name the choices, as in fusion=refiner,concat"
             )
         sweep.write_table()
-        table = config.hydra.sweeper.get("table")
-        if table is None:
+        name = config.hydra.sweeper.get("table")
+        if name is None:
             sweep.table().show()
             print(f"sweep: {folder / 'sweep.md'}")
         else:
-            end_of_table(find_table(table), sweep, config.hydra.overrides.task)
+            folder = end_of_table(find_table(name), sweep, config.hydra.overrides.task)
         print(f"a page of it: portraitlab report {folder}")
         if any(isinstance(job.outcome(), str) for job in sweep.jobs):
             raise SystemExit(1)

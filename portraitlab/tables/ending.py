@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from shlex import quote
 
 from portraitlab.runs.files import write_text
@@ -23,12 +24,12 @@ from portraitlab.tables.results import (
 from portraitlab.tables.shown import keep_pictures
 
 
-def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> None:
+def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> Path:
     """Collect what the jobs gave into the table's folder, and show the rows that were asked for.
 
     Where the command set what the table does not declare (another budget, say), the results are
     no results of the table: they are collected in the sweep's folder, as a table of its own.
-    arguments: of the command.
+    arguments: of the command. Returns the folder.
     """
     jobs = [(table.row_of(job.overrides), int(job.overrides["seed"]), job) for job in sweep.jobs]
     asked = _asked(table, jobs)
@@ -50,6 +51,7 @@ def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> N
     paper_view(asked, read_results(asked), failed).show()
     write_readme(table)
     print(f"table: {table.folder / 'README.md'}")
+    return table.folder
 
 
 def write_readme(table: PaperTable) -> None:

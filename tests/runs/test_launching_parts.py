@@ -13,7 +13,7 @@ from hydra.errors import InstantiationException
 
 from portraitlab.launching.devices import device_count
 from portraitlab.launching.local import next_job
-from portraitlab.launching.messages import message
+from portraitlab.launching.messages import ends_the_program, message
 from portraitlab.launching.share import Share, shares
 from portraitlab.launching.slurm import tasks
 from portraitlab.launching.sweeping import refuse_replays
@@ -145,6 +145,19 @@ def test_a_line_of_losses_cut_short_is_left_out(tmp_path: Path) -> None:
     assert read_losses(path) == []
     path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
     assert read_losses(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_errors_that_hydra_would_swallow_end_the_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match=r"a\.json is damaged"), ends_the_program():
+        raise ValueError("a.json is damaged")
+    with pytest.raises(SystemExit) as ended, ends_the_program():
+        raise KeyError("a bug")
+    assert ended.value.code == 1
+    assert "KeyError: 'a bug'" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="as it is"), ends_the_program():
+        raise SystemExit("as it is")
 
 
 def test_a_job_of_a_run_that_is_worked_on_lets_others_go_first(tmp_path: Path) -> None:
