@@ -10,14 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import open_dict
-
 from portraitlab.runs.files import write_json
-from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
+from portraitlab.tables.composing import composed
 
 ROOT = Path(__file__).parents[2]
 PEOPLE = {"anna": 0.4, "bruno": 0.5, "carla": 0.6}
@@ -35,17 +31,8 @@ def metric(by_identity: Mapping[str, float], higher_is_better: bool = True) -> d
 
 
 @cache
-def composed(*overrides: str) -> dict[str, Any]:
-    """A configuration as run.py composes it."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    try:
-        with open_dict(config):
-            del config["hydra"]
-        return plain(config)
-    finally:
-        HydraConfig.instance().cfg = None
+def settings_of(*overrides: str) -> dict[str, Any]:
+    return composed(overrides)
 
 
 @dataclass
@@ -55,7 +42,7 @@ class Store:
     folder: Path
 
     def settings(self, *overrides: str) -> dict[str, Any]:
-        return {**copy.deepcopy(composed(*overrides)), "runs": str(self.folder)}
+        return {**copy.deepcopy(settings_of(*overrides)), "runs": str(self.folder)}
 
     def begun(self, *overrides: str) -> Run:
         """A run that has its configuration and checkpoints, and no status yet."""

@@ -13,7 +13,13 @@ from storing import ROOT
 
 from portraitlab.help import first_comment
 
-CHOICES = sorted((path.parent.name, path.stem, path) for path in (ROOT / "conf").glob("*/*.yaml"))
+CONF = ROOT / "conf"
+CHOICES = sorted(
+    (group.name, str(path.relative_to(group).with_suffix("")), path)
+    for group in CONF.iterdir()
+    if group.is_dir() and group.name != "hydra"
+    for path in group.glob("**/*.yaml")
+)
 
 
 def run_py(*arguments: str, options: tuple[str, ...] = (), **variables: str) -> tuple[str, str]:
@@ -40,7 +46,7 @@ def test_every_group_and_choice_is_shown_with_what_it_is(shown: tuple[str, str])
     for line in lines:
         if heading := re.fullmatch(r"(\w+): (.+)", line):
             group = heading[1]
-        elif choice := re.fullmatch(r"  [* ] (\w+) +(\S.*)", line):
+        elif choice := re.fullmatch(r"  [* ] ([\w/]+) +(\S.*)", line):
             found[group, choice[1]] = choice[2]
     assert found == {(group, name): first_comment(path) for group, name, path in CHOICES}
     assert all(found.values())
