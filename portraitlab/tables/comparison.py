@@ -21,6 +21,9 @@ from portraitlab.tables.results import Result
 RESAMPLES = 1000
 """Bootstrap draws; intervals are from their 2.5th to their 97.5th percentile."""
 
+STANDINGS = ("as the paper", "reversed", "not separated")
+"""What two rows are found to be: the better of the paper's is better here, worse, or neither."""
+
 Array = NDArray[np.float64]
 
 
@@ -35,12 +38,14 @@ class Interval:
 @dataclass(frozen=True)
 class Pair:
     """Two rows that the paper tells apart: how much better (in the metric's own unit, so that more
-    is better) the paper's better row is here.
+    is better) the paper's better row is here. neighbours: no third row stands between them in the
+    paper.
     """
 
     better: str
     other: str
     lead: Interval
+    neighbours: bool
 
     @property
     def standing(self) -> str:
@@ -215,7 +220,9 @@ def _pair(
     if paper[one] < paper[other]:
         one, other = other, one
     between = None if drawn is None else _between(drawn[:, one] - drawn[:, other])
-    return Pair(rows[one], rows[other], Interval(float(means[one] - means[other]), between))
+    neighbours = not any(paper[other] < value < paper[one] for value in paper)
+    lead = Interval(float(means[one] - means[other]), between)
+    return Pair(rows[one], rows[other], lead, neighbours)
 
 
 def _tau(ours: Array, paper: Array) -> float:

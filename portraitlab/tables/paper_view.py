@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from portraitlab.tables.comparison import Comparison, Interval, compare, spread
+from portraitlab.tables.comparison import STANDINGS, Comparison, Interval, compare, spread
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
 from portraitlab.tables.table import Table
@@ -44,15 +44,16 @@ def _said(compared: Comparison) -> str:
     tau = f"Kendall's tau {_interval(compared.tau)}"
     if compared.resampled:
         tau += f" over {' and '.join(compared.resampled)}"
-    counts, named = [], []
-    for standing in ("as the paper", "reversed", "not separated"):
-        pairs = [pair for pair in compared.pairs if pair.standing == standing]
-        counts.append(f"{len(pairs)} {standing}")
-        if pairs and standing != "as the paper":
-            leads = [f"{pair.better} − {pair.other} {_interval(pair.lead)}" for pair in pairs]
-            named.append(f"{standing.capitalize()}: {'; '.join(leads)}.")
-    of = f"of {len(compared.pairs)} pairs of rows {', '.join(counts)}"
-    return " ".join([f"{compared.metric}: {order}; {tau}; {of}.", *named])
+    standings = [pair.standing for pair in compared.pairs]
+    counts = [f"{standings.count(name)} {name}" for name in STANDINGS]
+    of = f"of {len(standings)} pairs of rows {', '.join(counts)}"
+    # All pairs of six rows would be fifteen; neighbours say where the order is in doubt.
+    leads = [
+        f"{pair.better} − {pair.other} {_interval(pair.lead)} {pair.standing}"
+        for pair in compared.pairs
+        if pair.neighbours
+    ]
+    return f"{compared.metric}: {order}; {tau}; {of}. Neighbours in the paper: {'; '.join(leads)}."
 
 
 def _about(table: PaperTable, results: Sequence[Result], failed: Failures) -> list[str]:

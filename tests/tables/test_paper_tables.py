@@ -178,6 +178,8 @@ def test_the_papers_order_is_found_and_its_reverse(tmp_path: Path) -> None:
     assert same.same_order
     assert same.resampled == ("people", "seeds")
     assert {pair.standing for pair in same.pairs} == {"as the paper"}
+    neighbours = {(pair.better, pair.other) for pair in same.pairs if pair.neighbours}
+    assert neighbours == {("middle", "worst"), ("best", "middle")}
     turned = compared(table, results({"worst": 0.3, "middle": 0.2, "best": 0.1}, noise=0.005))
     assert turned.tau.value == pytest.approx(-1.0)
     assert not turned.same_order
@@ -295,6 +297,8 @@ def test_ours_stand_beside_the_papers_with_the_best_in_bold(tmp_path: Path) -> N
         ["best", "**0.500**", "**30**", "**0.500**", "**70**"],
     ]
     assert "5 of 9 results are missing." in view.notes
+    assert view.notes[-2].startswith("score: the order is the paper's; Kendall's tau +1.000")
+    assert "best − worst +0.400 [+0.400, +0.400] as the paper." in view.notes[-2]
     assert "middle, seed 0: the loss is not finite" in view.notes
 
 
