@@ -20,6 +20,7 @@ from portraitlab.runs.run import Run
 from portraitlab.tables.choosing import choose
 from portraitlab.tables.comparison import Comparison, compare, spread
 from portraitlab.tables.composing import composed, declared_arguments, declared_run
+from portraitlab.tables.figures.drawing import figures
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_table import CONF, EXPERIMENTS, PaperTable, find_table, known_tables
 from portraitlab.tables.paper_view import paper_view
@@ -386,3 +387,20 @@ def test_a_committed_result_is_of_a_declared_row_as_it_is_declared(name: str) ->
             assert content["settings"] == json.loads(json.dumps(decisive(settings)))
             assert not [name for name in table.columns if name not in content["metrics"]]
     assert not files, "results of no declared row"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", known_tables())
+def test_a_committed_readme_is_what_its_results_say(name: str) -> None:
+    table = find_table(name)
+    results = read_results(table)
+    written = table.folder / "README.md"
+    if results:
+        drawn = figures(table, results)
+        assert written.read_text() == readme(table, results, drawn), (
+            f"run portraitlab table {name} --figures"
+        )
+        kept = {path.name for path in (table.folder / "figures").iterdir()}
+        assert kept == {f"{each.name}.{form}" for each in drawn for form in each.forms}
+    else:
+        assert not written.exists()
