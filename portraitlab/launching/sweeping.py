@@ -23,7 +23,7 @@ from portraitlab.runs.run import Run
 from portraitlab.runs.status import write_status
 from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group
 from portraitlab.tables.ending import end_of_table
-from portraitlab.tables.paper_table import find_table
+from portraitlab.tables.paper_table import find_table, known_tables
 from portraitlab.tables.results import results_by_content
 
 # Tasks that end with a record of the job's own scoring.
@@ -51,7 +51,9 @@ class SweepPlan:
         self._config = config
         self._context = context
         table = config.hydra.sweeper.get("table")
-        self._published = {} if table is None else results_by_content(find_table(table).folder)
+        # A row that stands in several tables is run for one of them.
+        tables = [] if table is None else [table, *known_tables()]
+        self._published = results_by_content(find_table(name).folder for name in tables)
 
     def add(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
         """Take in jobs by their overrides and write sweep.json; returns their places.

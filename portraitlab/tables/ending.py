@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-from portraitlab.runs.files import write_text
+from portraitlab.runs.files import write_bytes, write_text
 from portraitlab.runs.sweep import Sweep, SweepJob
 from portraitlab.tables.composing import declared_run
 from portraitlab.tables.figures.drawing import figures, write_figures
@@ -17,6 +17,7 @@ from portraitlab.tables.paper_view import paper_view
 from portraitlab.tables.results import (
     Result,
     read_results,
+    result_from,
     result_of,
     result_path,
     write_result,
@@ -48,6 +49,9 @@ def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> P
             failed[row.name, seed] = outcome
         elif job.run.record() is not None:
             _keep(table, row, result_of(row, seed, job.run, outcome), job)
+        elif job.published != result_path(table.folder, row, seed):
+            assert job.published is not None
+            _copy(table, row, job.published)
     paper_view(asked, read_results(asked), failed).show()
     write_readme(table)
     print(f"table: {table.folder / 'README.md'}")
@@ -69,6 +73,18 @@ def _keep(table: PaperTable, row: PaperRow, result: Result, job: SweepJob) -> No
         shown = keep_pictures(job.run.record_folder / "samples", strip)
         if shown is not None:
             result = replace(result, content={**result.content, "shown": shown})
+    write_result(table.folder, row, result)
+
+
+def _copy(table: PaperTable, row: PaperRow, published: Path) -> None:
+    """Write a result that another table has, with its pictures."""
+    result = result_from(published, row)
+    own = result_path(table.folder, row, result.seed)
+    strip, people = published.with_suffix(".png"), published.with_name("people.png")
+    if result.seed == table.seeds[0] and strip.is_file():
+        write_bytes(own.with_suffix(".png"), strip.read_bytes())
+        if not own.with_name("people.png").is_file():
+            write_bytes(own.with_name("people.png"), people.read_bytes())
     write_result(table.folder, row, result)
 
 

@@ -8,7 +8,7 @@ long it took, commit, versions and machine, and the training's losses as a short
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,21 @@ def read_results(table: PaperTable) -> list[Result]:
     return found
 
 
-def results_by_content(folder: Path) -> dict[tuple[str, str], Path]:
-    """The files of a table's results by key and scoring."""
-    found = {}
-    for path in sorted(folder.glob("results/*.json")):
+def results_by_content(folders: Iterable[Path]) -> dict[tuple[str, str], Path]:
+    """The files of tables' results by key and scoring; of two that are alike, the first table's."""
+    found: dict[tuple[str, str], Path] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("results/*.json"))):
         content = read_json(path, _NEEDED)
         assert content is not None
-        found[content["key"], content["scoring"]] = path
+        found.setdefault((content["key"], content["scoring"]), path)
     return found
+
+
+def result_from(path: Path, row: PaperRow) -> Result:
+    """A result's file as a row of a table, which may be another one than it was written for."""
+    content = read_json(path, _NEEDED)
+    assert content is not None
+    return Result(row.name, content["seed"], {**content, "row": row.name})
 
 
 def result_of(row: PaperRow, seed: int, run: Run, record: Mapping[str, Any]) -> Result:

@@ -24,7 +24,13 @@ from portraitlab.tables.figures.drawing import figures
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_table import CONF, EXPERIMENTS, PaperTable, find_table, known_tables
 from portraitlab.tables.paper_view import paper_view
-from portraitlab.tables.results import Result, read_results, result_path, results_by_content
+from portraitlab.tables.results import (
+    Result,
+    read_results,
+    result_from,
+    result_path,
+    results_by_content,
+)
 
 PEOPLE = [str(number) for number in range(40)]
 
@@ -278,7 +284,13 @@ def test_results_are_read_back_by_row_seed_and_content(tmp_path: Path) -> None:
     assert [(each.row, each.seed) for each in read_results(table)] == [
         *(("worst", 1), ("best", 0), ("best", 2))
     ]
-    assert set(results_by_content(tmp_path)) == {("worst1", "s"), ("best0", "s"), ("best2", "s")}
+    found = results_by_content([tmp_path])
+    assert set(found) == {("worst1", "s"), ("best0", "s"), ("best2", "s")}
+    again = declare(tmp_path / "again")
+    fill(again, {"best": {0: people(0.5)}})
+    assert results_by_content([tmp_path, again.folder]) == found
+    shared = result_from(found["best0", "s"], again.rows[0])
+    assert (shared.row, shared.seed, shared.content["row"]) == ("worst", 0, "worst")
     (tmp_path / "results" / "best-2.json").write_text("{}")
     with pytest.raises(DamagedFile, match=r"best-2\.json is damaged \(it lacks row, seed, key"):
         read_results(table)
