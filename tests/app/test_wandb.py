@@ -20,7 +20,6 @@ from recorded import LINES, write_record
 from wandb_server import WandbServer
 
 from portraitlab.loggers import WandbMirror, opened, wandb_logger
-from portraitlab.runs.files import write_json
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
@@ -135,7 +134,7 @@ def test_a_later_scoring_does_not_replace_the_settings_of_the_first(
     with opened(config, settings, run):
         pass
     run.weights.touch()
-    write_json(run.folder / "metrics.json", {"scoring": "another"})
+    write_record(run.folder, scoring="another")
     with opened(config, settings, run):
         pass
     first, second = [
