@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from composing import choices
+import yaml
+from composing import ROOT, choices
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
@@ -22,7 +23,18 @@ pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
 
-GROUPS = ("fusion", "cond", "net", "select", "objective", "sampler", "backbone", "system")
+GROUPS = ("fusion", "cond", "net", "objective", "sampler", "backbone", "system")
+
+
+def tried() -> list[tuple[str, str]]:
+    """Choices to run: systems, and what none of them is made of."""
+    made_of = {
+        (name.removeprefix("override /"), choice)
+        for path in (ROOT / "conf" / "system").glob("*.yaml")
+        for default in yaml.safe_load(path.read_text())["defaults"]
+        for name, choice in default.items()
+    }
+    return [pair for pair in choices() if pair[0] in GROUPS and pair not in made_of]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +58,7 @@ def test_hifi_net_starts_from_the_foundation_s_controlnet_or_from_the_unet(
         assert torch.equal(own["conv_in.weight"], shipped["conv_in.weight"]) == start
 
 
-@pytest.mark.parametrize(("group", "choice"), [pair for pair in choices() if pair[0] in GROUPS])
+@pytest.mark.parametrize(("group", "choice"), tried())
 def test_a_choice_trains_one_step_and_draws(
     composed: Compose, cache: Path, batch_of: Callable[[Bench], Batch], group: str, choice: str
 ) -> None:
