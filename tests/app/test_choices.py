@@ -27,12 +27,15 @@ GROUPS = ("fusion", "cond", "net", "objective", "sampler", "backbone", "system")
 
 
 def tried() -> list[tuple[str, str]]:
-    """Choices to run: systems, and what none of them is made of."""
+    """Choices to run: systems, and what none of them is made of, by itself or by default."""
+    conf = ROOT / "conf"
     made_of = {
         (name.removeprefix("override /"), choice)
-        for path in (ROOT / "conf" / "system").glob("*.yaml")
+        for path in (conf / "config.yaml", *(conf / "system").glob("*.yaml"))
         for default in yaml.safe_load(path.read_text())["defaults"]
+        if isinstance(default, dict)
         for name, choice in default.items()
+        if name != "system"
     }
     return [pair for pair in choices() if pair[0] in GROUPS and pair not in made_of]
 
@@ -89,17 +92,17 @@ def test_a_choice_trains_one_step_and_draws(
     assert torch.isfinite(images).all()
 
 
-@pytest.mark.parametrize("refs", range(1, 7))
-def test_every_number_of_references_is_drawn_with(
-    composed: Compose, cache: Path, refs: int
-) -> None:
-    config = composed("scale=smoke", "metrics=none", f"refs={refs}", f"cache={cache}")
+def test_every_number_of_references_is_drawn_with(composed: Compose, cache: Path) -> None:
+    config = composed("scale=smoke", "metrics=none", f"cache={cache}")
     bench = Bench.of(config)
-    batch, _ = next(iter(bench.scoring.batches(2)))
-    assert batch.references.mask.shape == (2, refs)
-    condition = bench.parts.model.condition(batch)
-    assert condition.tokens is not None
-    assert condition.tokens.tokens.shape[1] == refs * 3  # a global and two learnable tokens
+    for refs in range(1, 7):
+        select = instantiate(config.select)
+        scoring = bench.data.scoring_set(bench.photos, refs=refs, select=select)
+        batch, _ = next(iter(scoring.batches(2)))
+        assert batch.references.mask.shape == (2, refs)
+        condition = bench.parts.model.condition(batch)
+        assert condition.tokens is not None
+        assert condition.tokens.tokens.shape[1] == refs * 3  # a global and two learnable tokens
 
 
 def test_a_folder_of_photos_is_trained_on(composed: Compose, cache: Path, tmp_path: Path) -> None:
