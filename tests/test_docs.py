@@ -229,3 +229,19 @@ def test_what_a_job_s_process_costs_is_on_record() -> None:
     record = json.loads((ROOT / "benchmarks" / "results" / "sweep.json").read_text())
     assert f"{record['overhead_seconds']} s" in (ROOT / "docs" / "sweeps.md").read_text()
     assert record["overhead_seconds"] < 3
+
+
+def test_what_another_number_of_cores_changes_is_on_record() -> None:
+    experiments = ROOT / "experiments" / "hifi_portrait"
+    differences = []
+    for path in sorted((experiments / "first_light" / "results").glob("*.json")):
+        two, one = (
+            json.loads((experiments / folder / "results" / path.name).read_text())
+            for folder in ("first_light", "one_core")
+        )
+        assert one["key"] == two["key"]
+        assert one["origin"]["machine"]["cores"] == 1
+        values = [each["metrics"]["sim_f"]["value"] for each in (one, two)]
+        differences.append(abs(values[0] - values[1]))
+    told = " ".join((ROOT / "docs" / "sweeps.md").read_text().split())
+    assert f"differ in Sim_f by up to {max(differences):.3f} " in told

@@ -24,7 +24,10 @@ class Net(nn.Module):
         self.latents = latents
 
     def read(self, references: FaceFeatures) -> ReferenceMaps:
-        """What it makes of the references' latents, the same at every noise level."""
+        """What it makes of the references' latents, the same at every noise level.
+
+        Asked once a drawing, of nets with `latents` alone, which must say it.
+        """
         raise NotImplementedError
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
