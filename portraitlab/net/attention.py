@@ -59,28 +59,34 @@ class DecoupledCrossAttention:
     ) -> Tensor:
         """hidden_states [B, h·w, C], text [B, K, dt], and what injects identity tokens."""
         assert attention_mask is None, "the backbone masks no text"
-
-        def split(features: Tensor) -> Tensor:
-            return features.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-        query = split(attn.to_q(hidden_states))
-        out = functional.scaled_dot_product_attention(
-            query,
-            split(attn.to_k(encoder_hidden_states)),
-            split(attn.to_v(encoder_hidden_states)),
-        )
+        query = attn.to_q(hidden_states)
+        text = encoder_hidden_states
+        out = attended(query, attn.to_k(text), attn.to_v(text), attn.heads)
         if ip_hidden_states is not None:
             tokens = ip_hidden_states.attention
             assert isinstance(tokens, IdentityTokens)
-            added = functional.scaled_dot_product_attention(
-                query,
-                split(self.to_key(tokens.tokens)),
-                split(self.to_value(tokens.tokens)),
-                attn_mask=tokens.mask[:, None, None],
-            )
+            key, value = self.to_key(tokens.tokens), self.to_value(tokens.tokens)
+            added = attended(query, key, value, attn.heads, tokens.mask)
             out = out + self.scale * gated(added, ip_hidden_states.gate)
-        out = attn.to_out[0](out.transpose(1, 2).flatten(-2))
-        return attn.to_out[1](out)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+def attended(
+    query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None
+) -> Tensor:
+    """softmax(Q K^T) V by heads: [B, Q, C] of query [B, Q, C], key and value [B, K, C].
+
+    mask bool [B, K]: False where nobody may look; None lets all look everywhere.
+    """
+
+    def split(features: Tensor) -> Tensor:
+        return features.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    known = None if mask is None else mask[:, None, None]
+    out = functional.scaled_dot_product_attention(
+        split(query), split(key), split(value), attn_mask=known
+    )
+    return out.transpose(1, 2).flatten(-2)
 
 
 def gated(added: Tensor, gate: Tensor | None) -> Tensor:

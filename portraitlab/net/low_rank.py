@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
-from portraitlab.net.attention import gated
+from portraitlab.net.attention import attended, gated
 from portraitlab.types import IdentityTokens, Injection
 
 
@@ -75,17 +75,13 @@ class LowRankAttention:
             assert isinstance(tokens, IdentityTokens)
             read = torch.cat([encoder_hidden_states, tokens.tokens], dim=1)
             text = encoder_hidden_states.shape[1]
-            mask = functional.pad(tokens.mask, (text, 0), value=True)[:, None, None]
-
-        def split(features: Tensor) -> Tensor:
-            return features.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-
-        out = functional.scaled_dot_product_attention(
-            split(attn.to_q(hidden_states) + self.weights.query(hidden_states)),
-            split(attn.to_k(read) + self.weights.key(read)),
-            split(attn.to_v(read) + self.weights.value(read)),
-            attn_mask=mask,
+            mask = functional.pad(tokens.mask, (text, 0), value=True)
+        out = attended(
+            attn.to_q(hidden_states) + self.weights.query(hidden_states),
+            attn.to_k(read) + self.weights.key(read),
+            attn.to_v(read) + self.weights.value(read),
+            attn.heads,
+            mask,
         )
-        out = out.transpose(1, 2).flatten(-2)
         changed = attn.to_out[1](attn.to_out[0](out) + self.weights.out(out))
         return own + gated(changed - own, ip_hidden_states.gate)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.backbone.diffusion import Backbone
-from portraitlab.net.attention import gated
+from portraitlab.net.attention import attended, gated
 from portraitlab.types import Injection, ReferenceMaps
 
 
@@ -83,17 +83,8 @@ class ReferenceAttention(nn.Module):
         """
         context = torch.cat([features, self.norm(maps)], dim=1)
         known = functional.pad(mask, (features.shape[1], 0), value=True)
-
-        def split(tokens: Tensor) -> Tensor:
-            return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-        out = functional.scaled_dot_product_attention(
-            split(self.query(features)),
-            split(self.key(context)),
-            split(self.value(context)),
-            attn_mask=known[:, None, None],
-        )
-        return self.out(out.transpose(1, 2).flatten(-2))
+        key, value = self.key(context), self.value(context)
+        return self.out(attended(self.query(features), key, value, self.heads, known))
 
 
 class WithReferences:
