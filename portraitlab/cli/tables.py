@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from portraitlab.tables.outlook import Outlook, outlook
+from portraitlab.tables.outlook import Outlook, outlooks
 from portraitlab.tables.paper_table import find_table, known_tables
 from portraitlab.tables.table import Table
 
@@ -17,12 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Print a row for each table."""
-    rows = []
-    for name in known_tables():
-        table = find_table(name)
-        seen = outlook(table, given.runs)
-        title = table.title.split(": ", 1)[-1]
-        rows.append([name, title, f"{seen.done}/{seen.total}", *_missing(seen)])
+    tables = [find_table(name) for name in known_tables()]
+    rows = [
+        [table.name, table.title.split(": ", 1)[-1], f"{seen.done}/{seen.total}", *_missing(seen)]
+        for table, seen in zip(tables, outlooks(tables, given.runs), strict=True)
+    ]
     columns = ["table", "of", "results", "trainings left", "scorings left", "time left here"]
     Table(columns, rows, ["python run.py table=NAME runs what is left of one."]).show()
 
@@ -30,8 +29,14 @@ def run(given: argparse.Namespace) -> None:
 def _missing(seen: Outlook) -> list[str]:
     if seen.done == seen.total:
         return ["", "", ""]
-    time = "not known: no run was timed here" if seen.seconds is None else _duration(seen.seconds)
-    return [str(seen.trainings), str(seen.scorings), time]
+    return [str(seen.trainings), str(seen.scorings), _time(seen)]
+
+
+def _time(seen: Outlook) -> str:
+    if seen.seconds is None:
+        return "not known: nothing was timed"
+    of = "" if seen.timed == "here" or not seen.seconds else f" as on {seen.timed}"
+    return _duration(seen.seconds) + of
 
 
 def _duration(seconds: float) -> str:

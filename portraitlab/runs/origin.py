@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def machine() -> dict[str, Any]:
         else os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(number) for number in cuda],
     }
+
+
+def place(made: Mapping[str, Any]) -> str:
+    """The machine of an origin in a few words: its GPUs, else its processor and cores."""
+    on = made["machine"]
+    return ", ".join(on["gpus"]) or f"{on['processor']}, {on['cores']} cores"
 
 
 def _processor() -> str:

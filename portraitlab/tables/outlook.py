@@ -1,18 +1,19 @@
-"""What a paper's table still lacks, and how long that will take on this machine."""
+"""What the papers' tables still lack, and how long that will take on this machine."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from typing import Any
 
-from portraitlab.runs.files import DamagedFile, read_json
-from portraitlab.runs.origin import machine
+from portraitlab.runs.files import read_json
 from portraitlab.runs.run import Run
-from portraitlab.runs.survey import FoundRun, look, run_folders
+from portraitlab.runs.survey import look
 from portraitlab.tables.composing import composed, declared_arguments
 from portraitlab.tables.paper_table import PaperTable
-from portraitlab.tables.results import read_results
+from portraitlab.tables.results import read_results, results_by_content
+from portraitlab.tables.timing import timed_for, timed_here
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,9 @@ class Outlook:
     """Results that are there, of how many; and what is left for the others.
 
     trainings and scorings: how many, each training counted once however many rows score it.
-    seconds: what they take one after another, from the medians of runs of the same scale on this
-    machine; None where none was timed.
+    seconds: what they take one after another, from the medians of what was timed, less the steps
+    that are made already; None where nothing of this scale was timed. timed: "here", or, where no
+    run of this machine was, the machine that committed results were made on.
     """
 
     done: int
@@ -29,10 +31,25 @@ class Outlook:
     trainings: int
     scorings: int
     seconds: float | None
+    timed: str
 
 
-def outlook(table: PaperTable, runs: Path) -> Outlook:
-    """The outlook of a table, with the runs below a folder."""
+def outlooks(tables: Sequence[PaperTable], runs: Path) -> list[Outlook]:
+    """The outlook of each table, with the runs below a folder.
+
+    A row whose result lies in another of the tables is to be copied only, which takes no time.
+    """
+    published = results_by_content(table.folder for table in tables)
+    contents = [read_json(path) or {} for path in published.values()]
+    return [_outlook(table, runs, published, contents) for table in tables]
+
+
+def _outlook(
+    table: PaperTable,
+    runs: Path,
+    published: Collection[tuple[str, str]],
+    contents: Sequence[Mapping[str, Any]],
+) -> Outlook:
     there = {(each.row, each.seed) for each in read_results(table)}
     total = len(table.rows) * len(table.seeds)
     steps: dict[str, int] = {}
@@ -46,45 +63,19 @@ def outlook(table: PaperTable, runs: Path) -> Outlook:
         scale = settings["choices"]["scale"]
         for seed in seeds:
             run = Run.of({**settings, "seed": seed, "runs": str(runs)})
-            if run.record() is None:
-                scorings += 1
+            if (run.key, run.scoring) in published:
+                continue
+            scorings += run.record() is None
             if not run.weights.is_file():
-                steps[run.key] = settings["budget"]["steps"]
-    seconds = _seconds(sum(steps.values()), scorings, scale, runs)
-    return Outlook(len(there), total, len(steps), scorings, seconds)
+                steps[run.key] = settings["budget"]["steps"] - _steps_made(run)
+    for timing in (timed_here(runs, scale), timed_for(contents, scale)):
+        seconds = timing.seconds(sum(steps.values()), scorings)
+        if seconds is not None:
+            break
+    return Outlook(len(there), total, len(steps), scorings, seconds, timing.where)
 
 
-def _seconds(steps: int, scorings: int, scale: str, runs: Path) -> float | None:
-    if not steps and not scorings:
-        return 0.0
-    found = [look(folder) for folder in run_folders(runs)] if runs.is_dir() else []
-    here = [each for each in found if _is_like(each, scale)]
-    a_step = [seconds for each in here if (seconds := _step_seconds(each)) is not None]
-    a_scoring = [
-        each.record["scoring_seconds"] for each in here if "scoring_seconds" in each.record
-    ]
-    if (steps and not a_step) or (scorings and not a_scoring):
-        return None
-    return (steps * median(a_step) if steps else 0.0) + (
-        scorings * median(a_scoring) if scorings else 0.0
-    )
-
-
-def _is_like(found: FoundRun, scale: str) -> bool:
-    """Whether a run is of this scale, and of a machine like this one."""
-    try:
-        made = read_json(found.folder / "origin.json", needs=["machine"])
-        return made is not None and made["machine"] == machine() and found.setting("scale") == scale
-    except (DamagedFile, KeyError):
-        return False
-
-
-def _step_seconds(found: FoundRun) -> float | None:
-    try:
-        noted = read_json(found.folder / "training.json", needs=["training_seconds"])
-    except DamagedFile:
-        return None
-    if noted is None or not noted["training_seconds"]:
-        return None
-    seconds: float = noted["training_seconds"] / found.setting("steps")
-    return seconds
+def _steps_made(run: Run) -> int:
+    """How far a run that is not trained yet has come."""
+    steps: int = look(run.folder).status.get("step", 0)
+    return steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portraitlab.runs.origin import place
 from portraitlab.tables.figures.drawing import TableFigure
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.paper_view import paper_view
@@ -66,6 +67,5 @@ def _made(origin: Mapping[str, Any] | None) -> str:
     """Commit, torch and machine."""
     if origin is None:
         return "not written down"
-    machine = origin["machine"]
-    place = ", ".join(machine["gpus"]) or f"{machine['processor']}, {machine['cores']} cores"
-    return f"{(origin['commit'] or 'no commit')[:9]}, torch {origin['versions']['torch']}, {place}"
+    commit = (origin["commit"] or "no commit")[:9]
+    return f"{commit}, torch {origin['versions']['torch']}, {place(origin)}"

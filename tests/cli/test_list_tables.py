@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 from storing import Store
 
 from portraitlab.runs.files import write_json
+from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
 from portraitlab.tables.composing import declared_run
-from portraitlab.tables.outlook import outlook
+from portraitlab.tables.outlook import Outlook, outlooks
 from portraitlab.tables.paper_table import EXPERIMENTS, PaperTable, known_tables
+from portraitlab.tables.results import read_results
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -28,13 +31,20 @@ def table(tmp_path: Path) -> PaperTable:
     return PaperTable.read(folder)
 
 
+def outlook(table: PaperTable, store: Store) -> Outlook:
+    """Of a table alone."""
+    (seen,) = outlooks([table], store.folder)
+    return seen
+
+
 def timed(store: Store, *overrides: str, seconds: float, scoring: float) -> Run:
     """A run that is done, with the times it took."""
     run = store.done(*overrides)
     run.note(training_seconds=seconds)
     record = run.record()
     assert record is not None
-    write_json(run.folder / "metrics.json", {**record, "scoring_seconds": scoring})
+    made = {"scoring_seconds": scoring, "origin": origin()}
+    write_json(run.folder / "metrics.json", {**record, **made})
     return run
 
 
@@ -48,7 +58,7 @@ def test_every_table_is_listed(store: Store, portraitlab: Call) -> None:
 def test_a_training_is_counted_once_however_many_rows_score_it(
     table: PaperTable, store: Store
 ) -> None:
-    left = outlook(table, store.folder)
+    left = outlook(table, store)
     assert (left.done, left.total, left.trainings, left.scorings) == (0, 18, 3, 18)
     assert left.seconds is None  # nothing was timed here
 
@@ -58,25 +68,79 @@ def test_what_was_timed_on_this_machine_tells_how_long_the_rest_takes(
 ) -> None:
     timed(store, "seed=7", seconds=100.0, scoring=20.0)  # 1,000 steps
     timed(store, "seed=8", seconds=300.0, scoring=40.0)
-    left = outlook(table, store.folder)
+    left = outlook(table, store)
     assert left.seconds == pytest.approx(3 * 8000 * 0.2 + 18 * 30.0)
 
 
 def test_times_of_other_machines_and_scales_do_not_count(table: PaperTable, store: Store) -> None:
     run = timed(store, "seed=7", seconds=100.0, scoring=20.0)
-    origin = json.loads((run.folder / "origin.json").read_text())
-    origin["machine"]["processor"] = "another"
-    write_json(run.folder / "origin.json", origin)
+    machine = {"processor": "another", "cores": 2, "gpus": []}
+    for path in (run.folder / "origin.json", run.folder / "metrics.json"):
+        content = json.loads(path.read_text())
+        content.get("origin", content)["machine"] = machine
+        write_json(path, content)
     timed(store, "scale=smoke", seconds=1.0, scoring=1.0)
-    assert outlook(table, store.folder).seconds is None
+    assert outlook(table, store).seconds is None
 
 
 def test_what_is_trained_is_only_to_be_scored(table: PaperTable, store: Store) -> None:
     overrides = [f"{name}={value}" for name, value in table.overrides.items()]
     timed(store, *overrides, "seed=1", "score_refs=4", seconds=80.0, scoring=10.0)
-    left = outlook(table, store.folder)
+    left = outlook(table, store)
     assert (left.trainings, left.scorings) == (2, 17)
     assert left.seconds == pytest.approx(2 * 8000 * 0.01 + 17 * 10.0)
+
+
+def test_the_steps_that_a_run_has_made_are_not_left(table: PaperTable, store: Store) -> None:
+    timed(store, "seed=7", seconds=100.0, scoring=20.0)
+    before = outlook(table, store).seconds
+    overrides = [f"{name}={value}" for name, value in table.overrides.items()]
+    store.failed(*overrides, "seed=1", "score_refs=4")  # at step 240
+    left = outlook(table, store)
+    assert (left.trainings, left.scorings) == (3, 18)
+    assert before is not None
+    assert left.seconds == pytest.approx(before - 240 * 0.1)
+
+
+def test_scorings_of_one_training_are_all_timed(table: PaperTable, store: Store) -> None:
+    run = timed(store, "seed=7", seconds=100.0, scoring=20.0)
+    again = run.folder / "scores" / "0123abcd"
+    store.record(run, "0123abcd", again, {"anna": 0.5})
+    record = json.loads((again / "metrics.json").read_text())
+    write_json(again / "metrics.json", {**record, "scoring_seconds": 30.0, "origin": origin()})
+    assert outlook(table, store).seconds == pytest.approx(3 * 8000 * 0.1 + 18 * 25.0)
+
+
+def test_where_nothing_was_timed_committed_results_are_asked(
+    table: PaperTable, store: Store
+) -> None:
+    machine = {"processor": "a far one", "cores": 7, "gpus": []}
+    for number in range(3):
+        content = {"row": "one", "seed": number, "key": str(number), "scoring": "s", "steps": 1000}
+        content |= {"scale": "mini", "settings": {}, "metrics": {}, "bounds": {}, "images": 1}
+        content |= {"faceless": 0, "trained_by": {**origin(), "machine": machine}}
+        content |= {"training_seconds": 200.0, "scoring_seconds": 10.0}
+        write_json(table.folder / "results" / f"one-{number}.json", content)
+    left = outlook(table, store)
+    assert left.timed == "a far one, 7 cores"
+    assert left.seconds == pytest.approx(3 * 8000 * 0.2 + 18 * 10.0)
+    timed(store, "seed=7", seconds=100.0, scoring=20.0)
+    assert outlook(table, store).timed == "here"
+
+
+def test_what_another_table_has_is_not_left(tmp_path: Path, store: Store) -> None:
+    table4, table5 = (
+        PaperTable.read(
+            Path(shutil.copytree(EXPERIMENTS / "hifi_portrait" / name, tmp_path / name))
+        )
+        for name in ("table4", "table5")
+    )
+    shutil.rmtree(table5.folder / "results")
+    alone = outlook(table5, store)
+    _, beside = outlooks([table4, table5], store.folder)
+    shared = len({result.seed for result in read_results(table4)})  # the full row, N = 4
+    assert shared > 0
+    assert (beside.done, beside.scorings) == (0, alone.scorings - shared)
 
 
 @pytest.mark.parametrize("name", known_tables())
