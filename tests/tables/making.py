@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, write_result
 
+PEOPLE = [str(number) for number in range(40)]
 PAPER = {"worst": 10.0, "middle": 20.0, "best": 30.0}
+
+
+def people(mean: float, noise: float = 0.0, seed: int = 0) -> dict[str, float]:
+    drawn = np.random.default_rng(seed).normal(mean, noise, len(PEOPLE))
+    return dict(zip(PEOPLE, drawn.tolist(), strict=True))
 
 
 def declare(folder: Path, seeds: tuple[int, ...] = (0, 1, 2), **changed: Any) -> PaperTable:

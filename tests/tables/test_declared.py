@@ -1,0 +1,87 @@
+"""What a paper's table declares, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from making import declare
+
+from portraitlab.tables.paper_table import CONF, EXPERIMENTS, PaperTable, find_table, known_tables
+
+
+@pytest.mark.parametrize("name", known_tables())
+def test_every_table_is_declared_where_run_py_knows_it(name: str) -> None:
+    table = find_table(name)
+    assert table.name == name
+    choice = yaml.safe_load((CONF / "table" / f"{name}.yaml").read_text())
+    assert choice["hydra"]["sweeper"]["table"] == name
+    for row in table.rows:
+        assert row.paper.keys() <= table.columns.keys()
+
+
+def test_run_py_knows_every_table_that_is_declared() -> None:
+    declared = {
+        f"{path.parents[1].name}/{path.parent.name}"
+        for path in EXPERIMENTS.glob("*/*/table.yaml")
+        if "columns" in yaml.safe_load(path.read_text())
+    }
+    assert declared == set(known_tables())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"columns": {"score": "sideways"}}, "'sideways' is missing or unknown"),
+        ({"columns": {"error": "down"}}, "row 'worst' has figures of score, no column"),
+        ({"seeds": ["one"]}, "invalid literal"),
+        ({"rows": None}, "NoneType"),
+        (
+            {
+                "rows": {
+                    "a": {"overrides": {"fusion": "x"}, "paper": {}},
+                    "b": {"overrides": {"cond": "x"}, "paper": {}},
+                }
+            },
+            "row 'b' sets cond, and row 'a' fusion; every row must name the same settings",
+        ),
+        (
+            {
+                "rows": {
+                    "a": {"overrides": {"fusion": "x"}, "paper": {}},
+                    "b": {"overrides": {"fusion": "x"}, "paper": {}},
+                }
+            },
+            "two rows have the same settings",
+        ),
+        (
+            {
+                "rows": {
+                    "a & b": {"overrides": {"fusion": "x"}, "paper": {}},
+                    "a, b": {"overrides": {"fusion": "y"}, "paper": {}},
+                }
+            },
+            "two rows have the same file names",
+        ),
+    ],
+)
+def test_a_wrong_declaration_says_where(tmp_path: Path, changed: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=r"table\.yaml: .*") as raised:
+        declare(tmp_path, **changed)
+    assert said in str(raised.value)
+
+
+def test_a_declaration_is_read_as_it_was_written(tmp_path: Path) -> None:
+    table = declare(tmp_path / "papers" / "table1")
+    assert table.name == "papers/table1"
+    assert table.command == "python run.py table=papers/table1"
+    (table.folder / "table.yaml").write_text(table.declaration())
+    assert PaperTable.read(table.folder) == table
+
+
+def test_an_unknown_table_is_answered_with_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no table 'hifi/table9'.*hifi_portrait/table2"):
+        find_table("hifi/table9")
+    with pytest.raises(ValueError, match=r"holds no table: table\.yaml is not there"):
+        PaperTable.read(tmp_path)
