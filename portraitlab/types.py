@@ -63,6 +63,45 @@ class TensorRecord:
 
 
 @dataclass(frozen=True)
+class TextFeatures(TensorRecord):
+    """Prompts as the backbone's text encoders see them.
+
+    words [B, K, dt]: what cross-attention reads. pooled [B, p] and sizes [B, 6]: the summary of a
+    prompt, and the original's height and width, the corner of its crop and the height and width to
+    draw, all in pixels, which a backbone such as SDXL (Podell et al., 2023, Sec. 2.2) adds to its
+    time embedding; both None for all others.
+    """
+
+    words: Tensor
+    pooled: Tensor | None = None
+    sizes: Tensor | None = None
+
+    @property
+    def added(self) -> dict[str, Tensor] | None:
+        """What is added to the time embedding, by diffusers' names; None where nothing is."""
+        if self.pooled is None or self.sizes is None:
+            return None
+        return {"text_embeds": self.pooled, "time_ids": self.sizes}
+
+    def expand(self, count: int) -> TextFeatures:
+        """The features of one prompt [1, …] for each of `count` samples."""
+        return self._map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+
+    def where(self, chosen: Tensor, other: TextFeatures) -> TextFeatures:
+        """These features where chosen bool [B], the other's elsewhere; each [B, …] or [1, …]."""
+
+        def pick(one: Tensor, two: Tensor) -> Tensor:
+            return torch.where(chosen.view(-1, *[1] * (one.dim() - 1)), one, two)
+
+        words = pick(self.words, other.words)
+        if self.pooled is None or self.sizes is None:
+            return TextFeatures(words)
+        assert other.pooled is not None
+        assert other.sizes is not None
+        return TextFeatures(words, pick(self.pooled, other.pooled), pick(self.sizes, other.sizes))
+
+
+@dataclass(frozen=True)
 class FaceCoefficients(TensorRecord):
     """What a 3D morphable model says of faces (HiFi-Portrait, Sec. 3.2, landmark generator).
 
@@ -147,8 +186,8 @@ class ReferenceMaps:
 class Batch(TensorRecord):
     """Training or scoring samples: one target and up to N references of the same identity.
 
-    latents [B, c, h, w]: the target through the autoencoder, scaled. text [B, K, dt]: its prompt
-    through the text encoder (the empty prompt's where it was dropped). references: features of
+    latents [B, c, h, w]: the target through the autoencoder, scaled. text [B]: its prompt
+    (the empty one where it was dropped). references: features of
     the references. shape_geometry: geometry of the one reference whose 3D shape draws the
     landmarks (Sec. 3.3). target_geometry: geometry of the target. identity [B, d2']: mean unit
     embedding of the references by the recogniser of the identity loss (F_id of eq. 7).
@@ -158,7 +197,7 @@ class Batch(TensorRecord):
     """
 
     latents: Tensor
-    text: Tensor
+    text: TextFeatures
     references: FaceFeatures
     shape_geometry: FaceGeometry
     target_geometry: FaceGeometry
@@ -172,12 +211,12 @@ class Batch(TensorRecord):
 class Condition(TensorRecord):
     """All that steers the backbone and does not change over the noise levels.
 
-    text [B, K, dt]. tokens: None with fusion=none. control_latents [B, c, h, w]: the control
+    text [B]. tokens: None with fusion=none. control_latents [B, c, h, w]: the control
     image through the autoencoder; None with cond=none. references: what a net that reads the
     references' latents made of them, None for all others.
     """
 
-    text: Tensor
+    text: TextFeatures
     tokens: IdentityTokens | None
     control_latents: Tensor | None
     references: ReferenceMaps | None = None

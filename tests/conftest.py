@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from portraitlab.backbone.diffusion import Backbone
-from portraitlab.types import Batch, FaceCoefficients, FaceFeatures, FaceGeometry
+from portraitlab.types import Batch, FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
 
 ROOT = Path(__file__).parent.parent
 
@@ -146,7 +146,7 @@ def make_batch(
     )
     return Batch(
         latents=normal(batch, 4, size, size),
-        text=normal(batch, 8, 16),
+        text=TextFeatures(normal(batch, 8, 16)),
         references=references,
         shape_geometry=make_geometry(generator, batch, coefficients),
         target_geometry=make_geometry(generator, batch, coefficients),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from portraitlab.fingerprint import weights_fingerprint
-from portraitlab.types import Injection
+from portraitlab.types import Injection, TextFeatures
 
 Tokenizer = Callable[[list[str]], Tensor]
 """Takes prompts to token numbers [B, K], padded to one length K."""
@@ -107,11 +107,11 @@ class Backbone(nn.Module):
         """
         return self.autoencoder.decode(latents / self.latent_scale + self.latent_shift).sample
 
-    def encode_text(self, prompts: list[str]) -> Tensor:
-        """Prompts to text features [B, K, dt]."""
+    def encode_text(self, prompts: list[str]) -> TextFeatures:
+        """Prompts to text features [B]."""
         tokens = self.tokenizer(prompts).to(self.latent_scale.device)
         with torch.no_grad():
-            return self.text_encoder(input_ids=tokens).last_hidden_state
+            return TextFeatures(self.text_encoder(input_ids=tokens).last_hidden_state)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The forward process: latents [B, c, h, w] noised to the levels timesteps [B]."""
@@ -134,9 +134,9 @@ class Backbone(nn.Module):
         return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
 
     def predict(
-        self, noisy: Tensor, timesteps: Tensor, text: Tensor, injection: Injection
+        self, noisy: Tensor, timesteps: Tensor, text: TextFeatures, injection: Injection
     ) -> Tensor:
-        """One pass of the UNet: noisy [B, c, h, w], timesteps [B], text [B, K, dt].
+        """One pass of the UNet: noisy [B, c, h, w], timesteps [B], text [B].
 
         The injection's residuals are added to the skip connections and the middle; its identity
         tokens or maps are read by the attentions that a net has adapted, and by no others.
@@ -144,7 +144,8 @@ class Backbone(nn.Module):
         return self.unet(
             noisy,
             timesteps,
-            encoder_hidden_states=text,
+            encoder_hidden_states=text.words,
+            added_cond_kwargs=text.added,
             down_block_additional_residuals=injection.down,
             mid_block_additional_residual=injection.mid,
             # diffusers hands what stands under this name to every attention, and drops it

@@ -24,7 +24,7 @@ from portraitlab.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.encoder.models import Recogniser
 from portraitlab.fingerprint import content_key, weights_fingerprint
 from portraitlab.runs.lock import locked
-from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry
+from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
 
 _BATCH = 64
 
@@ -48,8 +48,8 @@ class FeatureStore:
 
     latents [P, c, h, w]; person [P, 1, h, w], the share of each latent cell that shows the person;
     local [P, L, d1] in half precision; global_ [P, d2]; identity [P, d2']; geometry [P];
-    text_features [C, K, dt] of the C distinct captions; caption_index [P] long; empty_text
-    [1, K, dt]: the empty prompt's.
+    text_features [C] of the C distinct captions; caption_index [P] long; empty_text [1]: the empty
+    prompt's.
     """
 
     latents: Tensor
@@ -58,12 +58,12 @@ class FeatureStore:
     global_: Tensor
     identity: Tensor
     geometry: FaceGeometry
-    text_features: Tensor
+    text_features: TextFeatures
     caption_index: Tensor
-    empty_text: Tensor
+    empty_text: TextFeatures
 
-    def text(self, rows: Tensor) -> Tensor:
-        """Text features [B, K, dt] of the captions of photos [B]."""
+    def text(self, rows: Tensor) -> TextFeatures:
+        """Text features [B] of the captions of photos [B]."""
         return self.text_features[self.caption_index[rows]]
 
     def references(self, rows: Tensor, mask: Tensor, latents: bool = False) -> FaceFeatures:
@@ -108,6 +108,7 @@ class FeatureStore:
             ["identity", store.key, encoder, recogniser],
             lambda: _describe_identity(store, geometry, frozen),
         )
+        text = TextFeatures(pictures["text"], pictures.get("pooled"), pictures.get("sizes"))
         place = {caption: number for number, caption in enumerate(captions)}
         return cls(
             latents=pictures["latents"],
@@ -116,9 +117,9 @@ class FeatureStore:
             global_=faces["global"],
             identity=identity["identity"],
             geometry=geometry,
-            text_features=pictures["text"][1:],
+            text_features=text[1:],
             caption_index=torch.tensor([place[caption] for caption in store.caption]),
-            empty_text=pictures["text"][:1],
+            empty_text=text[:1],
         )
 
 
@@ -188,7 +189,10 @@ def _describe_pictures(store: PhotoStore, captions: list[str], frozen: Frozen) -
         return {"latents": latents, "person": person}
 
     def describe_text(rows: Tensor) -> dict[str, Tensor]:
-        return {"text": frozen.backbone.encode_text([prompts[int(row)] for row in rows])}
+        text = frozen.backbone.encode_text([prompts[int(row)] for row in rows])
+        summary = {"pooled": text.pooled, "sizes": text.sizes}
+        known = {name: tensor for name, tensor in summary.items() if tensor is not None}
+        return {"text": text.words, **known}
 
     prompts = ["", *captions]
     latents = _in_batches(len(store), "Encoding pictures", describe)

@@ -67,11 +67,9 @@ class PhotoSet:
         where the empty prompt stands for the caption.
         """
         features = self.features
-        captions = features.text(targets)
-        text = torch.where(without_prompt[:, None, None], features.empty_text, captions)
         return Batch(
             latents=features.latents[targets],
-            text=text,
+            text=features.empty_text.where(without_prompt, features.text(targets)),
             references=features.references(references, mask, self.reference_latents),
             shape_geometry=features.geometry[shape_rows],
             target_geometry=features.geometry[targets],

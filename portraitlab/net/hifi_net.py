@@ -101,7 +101,8 @@ class HiFiNet(Net):
         down, mid = self.controlnet(
             read,
             timesteps,
-            encoder_hidden_states=condition.text if tokens is None else tokens.tokens,
+            encoder_hidden_states=condition.text.words if tokens is None else tokens.tokens,
+            added_cond_kwargs=condition.text.added,
             controlnet_cond=beside,
             cross_attention_kwargs=None if tokens is None else {"ip_adapter_masks": tokens.mask},
             return_dict=False,

@@ -92,4 +92,4 @@ def _last_word(backbone: Backbone, prompt: str) -> Tensor:
     without = prompt.rpartition(" ")[0]
     whole, shorter = backbone.tokenizer([prompt, without])
     place = int((whole != shorter).nonzero()[0])
-    return backbone.encode_text([prompt])[0, place]
+    return backbone.encode_text([prompt]).words[0, place]

@@ -35,7 +35,7 @@ class ReferenceNet(nn.Module):
         self.mid_block = deepcopy(unet.mid_block)
         self.requires_grad_(True)
         # Not saved with a run: it follows from the backbone.
-        self.register_buffer("empty_text", backbone.encode_text([""]), persistent=False)
+        self.register_buffer("empty_text", backbone.encode_text([""]).words, persistent=False)
 
     def forward(self, latents: Tensor) -> list[Tensor]:
         """Maps [R, h'·w', C] of R photos' latents [R, c, h, w].

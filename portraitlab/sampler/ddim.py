@@ -93,7 +93,7 @@ class DDIM:
 
     def unconditional(self, model: PortraitModel, condition: Condition) -> Condition:
         """The condition without what guidance drops."""
-        empty = model.backbone.encode_text([""]).expand_as(condition.text)
+        empty = model.backbone.encode_text([""]).expand(len(condition.text))
         if self.guidance_drops == "prompt":
             return replace(condition, text=empty)
         return Condition(empty, tokens=None, control_latents=None)

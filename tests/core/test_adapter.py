@@ -24,9 +24,11 @@ def test_decoupled_attention_agrees_with_the_papers_written_out_slowly(tiny_back
     tokens = given.tokens
     with torch.no_grad():
         injection = Injection(attention=tokens, gate=torch.tensor([0.5, 1.0]))
-        fast = attention.processor(attention, features, given.text, ip_hidden_states=injection)
+        fast = attention.processor(
+            attention, features, given.text.words, ip_hidden_states=injection
+        )
         for sample in range(2):
-            text, known = given.text[sample], tokens.tokens[sample][tokens.mask[sample]]
+            text, known = given.text.words[sample], tokens.tokens[sample][tokens.mask[sample]]
             for place in range(4):
                 query = attention.to_q.weight @ features[sample, place]
                 row = attend(

@@ -3,7 +3,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from portraitlab.backbone.diffusion import Backbone
-from portraitlab.types import Injection
+from portraitlab.types import Injection, TextFeatures
 
 
 def test_sizes(tiny_backbone) -> None:
@@ -12,7 +12,7 @@ def test_sizes(tiny_backbone) -> None:
     assert (backbone.text_dim, backbone.timesteps) == (16, 1000)
     assert backbone.encode(torch.zeros(2, 3, 32, 32)).shape == (2, 4, 16, 16)
     assert backbone.decode(torch.zeros(2, 4, 16, 16)).shape == (2, 3, 32, 32)
-    assert backbone.encode_text(["a man", ""]).shape == (2, 8, 16)
+    assert backbone.encode_text(["a man", ""]).words.shape == (2, 8, 16)
 
 
 def test_everything_stays_frozen_and_in_evaluation_mode(tiny_backbone) -> None:
@@ -54,11 +54,11 @@ def test_the_true_target_gives_back_the_clean_latents(tiny_backbone, prediction_
 def test_gradients_flow_through_the_frozen_parts(tiny_backbone) -> None:
     backbone = tiny_backbone()
     latents = torch.randn(1, 4, 16, 16, requires_grad=True)
-    text = torch.randn(1, 8, 16, requires_grad=True)
-    prediction = backbone.predict(latents, torch.tensor([500]), text, Injection())
+    words = torch.randn(1, 8, 16, requires_grad=True)
+    prediction = backbone.predict(latents, torch.tensor([500]), TextFeatures(words), Injection())
     backbone.decode(prediction).sum().backward()
     assert latents.grad.abs().sum() > 0
-    assert text.grad.abs().sum() > 0
+    assert words.grad.abs().sum() > 0
 
 
 def test_fingerprint_tells_weights_apart(tiny_backbone) -> None:

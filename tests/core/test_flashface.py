@@ -118,7 +118,7 @@ def test_guidance_drops_the_references_maps_with_everything_and_keeps_them_with_
     assert dropped == Condition(dropped.text, None, None)
     kept = DDIM(guidance_drops="prompt").unconditional(model, given)
     assert kept.references is given.references
-    assert torch.equal(kept.text[0], backbone.encode_text([""])[0])
+    assert torch.equal(kept.text.words[0], backbone.encode_text([""]).words[0])
 
 
 def test_flashface_reads_the_latents_that_are_there_and_no_others(

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from portraitlab.net.low_rank import LowRankAttention
 from portraitlab.net.photomaker import PhotoMaker
-from portraitlab.types import Injection
+from portraitlab.types import Injection, TextFeatures
 
 
 def test_the_class_word_is_the_prompts_last(tiny_backbone) -> None:
     backbone = tiny_backbone()
     net = PhotoMaker(backbone, False, True, rank=2, class_prompt="a photo of a person")
-    words = backbone.encode_text(["a photo of a person"])[0]
+    words = backbone.encode_text(["a photo of a person"]).words[0]
     # One token a word, behind the one that starts every prompt.
     assert torch.equal(net.class_word, words[5])
     assert "class_word" not in net.state_dict()
@@ -43,7 +43,7 @@ def test_untrained_low_rank_weights_leave_the_unet_to_read_a_longer_prompt(tiny_
     for sample in range(2):
         one = slice(sample, sample + 1)
         stacked = injection.attention.tokens[one][:, injection.attention.mask[sample]]
-        longer = torch.cat([given.text[one], stacked], dim=1)
+        longer = TextFeatures(torch.cat([given.text.words[one], stacked], dim=1))
         slow = plain.predict(noisy[one], TIMESTEPS[one], longer, Injection())
         alone = Injection(attention=injection.attention[one], gate=injection.gate[one])
         fast = backbone.predict(noisy[one], TIMESTEPS[one], given.text[one], alone)
@@ -73,7 +73,7 @@ def test_low_rank_attention_agrees_with_changed_weights_written_out_slowly(
         nn.init.normal_(parameter, std=0.5)
     features = torch.randn(2, 4, attention.query_dim)
     given = condition(backbone)
-    text, tokens = (given.text, given.tokens) if own == "attn2" else (None, given.tokens)
+    text, tokens = (given.text.words, given.tokens) if own == "attn2" else (None, given.tokens)
     gate = torch.tensor([0.3, 1.0])
     with torch.no_grad():
         before = processor(attention, features, text)

@@ -4,7 +4,7 @@ from omegaconf import OmegaConf
 from torch.nn.functional import scaled_dot_product_attention
 
 from portraitlab.precision import cast_once, precision_of, quick_attention
-from portraitlab.types import Injection
+from portraitlab.types import Injection, TextFeatures
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_weights_cast_once_give_the_same_to_the_bit_and_come_back(tiny_backbone)
     backbone = tiny_backbone()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     noise = torch.randn(2, backbone.latent_channels, 8, 8, generator=torch.manual_seed(0))
-    text = torch.randn(2, 4, backbone.text_dim, generator=torch.manual_seed(1))
+    text = TextFeatures(torch.randn(2, 4, backbone.text_dim, generator=torch.manual_seed(1)))
 
     def predicted() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):

@@ -63,7 +63,7 @@ def slow_sample(model, batch, seeds, steps, guidance, drops):
         [torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     )
     condition = model.condition(batch)
-    empty = backbone.encode_text([""]).expand_as(batch.text)
+    empty = backbone.encode_text([""] * len(batch))
     levels = [round(1000 - index * 1000 / steps) - 1 for index in range(steps)]
     for level, following in zip(levels, [*levels[1:], -1], strict=True):
         timesteps = torch.full((len(batch),), level)

@@ -112,7 +112,9 @@ def test_batches_hold_the_samples_in_order(held_out) -> None:
         shapes = torch.tensor([sample.shape_reference for sample in some])
         keypoints = held_out.features.geometry.keypoints
         torch.testing.assert_close(batch.shape_geometry.keypoints, keypoints[shapes])
-        torch.testing.assert_close(batch.text, held_out.features.text(batch.target_index))
+        torch.testing.assert_close(
+            batch.text.words, held_out.features.text(batch.target_index).words
+        )
     assert tuple(samples) == scoring.samples
 
 

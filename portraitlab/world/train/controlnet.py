@@ -26,7 +26,7 @@ from portraitlab.net.hifi_net import HiFiNet
 from portraitlab.objective.identity import IdentityLoss
 from portraitlab.objective.weighted import draw_timesteps
 from portraitlab.precision import cast_once
-from portraitlab.types import Condition, FaceGeometry, Injection
+from portraitlab.types import Condition, FaceGeometry, Injection, TextFeatures
 from portraitlab.world.foundation import (
     load_backbone,
     load_controlnet,
@@ -189,9 +189,9 @@ class Lesson:
         return terms
 
     @torch.no_grad()
-    def _text(self, tokens: Tensor) -> Tensor:
+    def _text(self, tokens: Tensor) -> TextFeatures:
         encoder = self.backbone.text_encoder
-        return encoder(input_ids=tokens.to(self.encoded.device)).last_hidden_state
+        return TextFeatures(encoder(input_ids=tokens.to(self.encoded.device)).last_hidden_state)
 
 
 def main() -> None:
