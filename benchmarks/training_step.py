@@ -55,7 +55,7 @@ def ready_batches(config: DictConfig, parts: Parts, batches: TrainingBatches) ->
     precision = precision_of(config.trainer)
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
     with cast_once(parts.model, precision), autocast, quick_attention(CPU):
-        ahead = EncodedAhead(batches, parts.model.control_latents)
+        ahead = EncodedAhead(batches, parts.model.drawing)
         return [ahead[step] for step in range(len(batches))]
 
 

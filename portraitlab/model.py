@@ -39,23 +39,34 @@ class PortraitModel(nn.Module):
         with torch.no_grad():
             return self.cond(shape_geometry, target_geometry, self.backbone.image_size)
 
-    def control_latents(
-        self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry
-    ) -> Tensor | None:
-        """The control image through the autoencoder [B, c, h, w], without a gradient."""
+    @property
+    def drawing_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a control image as the net reads it."""
+        backbone = self.backbone
+        if self.net.pixels:
+            return 3, backbone.image_size, backbone.image_size
+        return backbone.latent_channels, backbone.latent_size, backbone.latent_size
+
+    def drawing(self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry) -> Tensor | None:
+        """The control image as the net reads it, without a gradient.
+
+        Through the autoencoder [B, c, h, w], or itself [B, 3, H, W] for a net that reads pixels.
+        """
         image = self.control_image(shape_geometry, target_geometry)
+        if image is None or self.net.pixels:
+            return image
         with torch.no_grad():
-            return None if image is None else self.backbone.encode(image)
+            return self.backbone.encode(image)
 
     def condition(self, batch: Batch) -> Condition:
         """All that steers the backbone, computed once for all noise levels."""
-        control_latents = batch.control_latents
-        if control_latents is None:
-            control_latents = self.control_latents(batch.shape_geometry, batch.target_geometry)
+        drawing = batch.drawing
+        if drawing is None:
+            drawing = self.drawing(batch.shape_geometry, batch.target_geometry)
         return Condition(
             text=batch.text,
             tokens=self.fusion(batch.references) if self.net.identity else None,
-            control_latents=control_latents,
+            drawing=drawing,
             references=self.net.read(batch.references) if self.net.latents else None,
         )
 

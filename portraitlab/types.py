@@ -192,8 +192,8 @@ class Batch(TensorRecord):
     landmarks (Sec. 3.3). target_geometry: geometry of the target. identity [B, d2']: mean unit
     embedding of the references by the recogniser of the identity loss (F_id of eq. 7).
     person [B, 1, h, w] in [0, 1]: share of each latent cell that shows the person.
-    target_index [B] long: the target's row in the photo store. control_latents [B, c, h, w]: the
-    control image through the autoencoder, where it was drawn and encoded beforehand.
+    target_index [B] long: the target's row in the photo store. drawing: the control image as the
+    net reads it (see Condition), where it was made beforehand.
     """
 
     latents: Tensor
@@ -204,21 +204,21 @@ class Batch(TensorRecord):
     identity: Tensor
     person: Tensor
     target_index: Tensor
-    control_latents: Tensor | None = None
+    drawing: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Condition(TensorRecord):
     """All that steers the backbone and does not change over the noise levels.
 
-    text [B]. tokens: None with fusion=none. control_latents [B, c, h, w]: the control
-    image through the autoencoder; None with cond=none. references: what a net that reads the
-    references' latents made of them, None for all others.
+    text [B]. tokens: None with fusion=none. drawing: the control image as the net reads it, through
+    the autoencoder [B, c, h, w] or itself [B, 3, H, W]; None with cond=none. references: what a net
+    that reads the references' latents made of them, None for all others.
     """
 
     text: TextFeatures
     tokens: IdentityTokens | None
-    control_latents: Tensor | None
+    drawing: Tensor | None
     references: ReferenceMaps | None = None
 
 

@@ -14,39 +14,47 @@ from portraitlab.data.batches import TrainingBatches
 from portraitlab.types import Batch, FaceGeometry
 
 Encode = Callable[[FaceGeometry, FaceGeometry], Tensor | None]
-"""Takes geometries of shape and target [B] to control latents [B, c, h, w]; None: no image."""
+"""Takes geometries of shape and target [B] to control images as the net reads them; None: none."""
 
 _AT_ONCE = 16
-_MEMORY = 2**28  # bytes of latents that are held
+_MEMORY = 2**28  # bytes of control images that are held
 
 
 class EncodedAhead(Dataset[Batch]):
-    """Training batches with control latents, each pair of photos drawn and encoded only once.
+    """Training batches with control images, each pair of photos drawn and encoded only once.
 
     Which photos meet in which step is known beforehand, so the control images of all steps, or of
     as many as fit in `memory` bytes, are encoded before the first of them: in larger batches than
-    a step's, and once where a pair comes back.
+    a step's, and once where a pair comes back. numbers: of one control image as the net reads it;
+    None: as many as a photo's latents.
     """
 
-    def __init__(self, batches: TrainingBatches, encode: Encode, memory: int = _MEMORY) -> None:
+    def __init__(
+        self,
+        batches: TrainingBatches,
+        encode: Encode,
+        numbers: int | None = None,
+        memory: int = _MEMORY,
+    ) -> None:
         self.batches = batches
         self.encode = encode
         latents = batches.photos.features.latents
-        self.most = max(1, memory // (latents[0].numel() * latents.element_size()))
-        self._latents: Tensor | None = None
+        one = (latents[0].numel() if numbers is None else numbers) * latents.element_size()
+        self.most = max(1, memory // one)
+        self._drawn: Tensor | None = None
         self._places: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step in 0..steps-1; its control_latents None where cond draws nothing."""
+        """The batch of a step in 0..steps-1; its drawing None where cond draws nothing."""
         batch = self.batches[step]
         if step not in self._places:
             self.encode_from(step)
-        if self._latents is None:
+        if self._drawn is None:
             return batch
-        return replace(batch, control_latents=self._latents[self._places[step]])
+        return replace(batch, drawing=self._drawn[self._places[step]])
 
     def encode_from(self, step: int, show: bool = False) -> None:
         """Encode for this step and those after it, as many as there is memory for.
@@ -63,7 +71,7 @@ class EncodedAhead(Dataset[Batch]):
             known |= new
             steps[later] = pairs
         distinct, places = torch.cat(list(steps.values())).unique(dim=0, return_inverse=True)
-        self._latents = self._encode(distinct, show)
+        self._drawn = self._encode(distinct, show)
         self._places = dict(zip(steps, places.split([len(p) for p in steps.values()]), strict=True))
 
     @torch.no_grad()
@@ -75,8 +83,8 @@ class EncodedAhead(Dataset[Batch]):
         parts = padded.split(_AT_ONCE)
         pieces = []
         for part in track(parts, description="Encoding control images", disable=not show):
-            latents = self.encode(geometry[part[:, 0]], geometry[part[:, 1]])
-            if latents is None:
+            drawn = self.encode(geometry[part[:, 0]], geometry[part[:, 1]])
+            if drawn is None:
                 return None
-            pieces.append(latents.cpu())
+            pieces.append(drawn.cpu())
         return torch.cat(pieces)[: len(pairs)]

@@ -10,18 +10,22 @@ from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
 class Net(nn.Module):
     """The trained path into the backbone.
 
-    control and identity: whether it reads control latents and identity tokens; latents: whether it
-    reads the references' own. What a net does not read is neither computed nor trained
+    control and identity: whether it reads a control image and identity tokens; pixels: whether it
+    reads the control image itself and not its latents; latents: whether it reads the references'
+    own. What a net does not read is neither computed nor trained
     (PortraitModel) nor gathered (PhotoSet). A net built for them that is given a condition with
     none of them injects nothing: that is the backbone alone, for guidance. What a net holds that
     is not trained requires no gradient, and is not saved with a run.
     """
 
-    def __init__(self, control: bool, identity: bool, latents: bool = False) -> None:
+    def __init__(
+        self, control: bool, identity: bool, latents: bool = False, pixels: bool = False
+    ) -> None:
         super().__init__()
         self.control = control
         self.identity = identity
         self.latents = latents
+        self.pixels = pixels
 
     def read(self, references: FaceFeatures) -> ReferenceMaps:
         """What it makes of the references' latents, the same at every noise level.

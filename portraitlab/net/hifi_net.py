@@ -88,7 +88,7 @@ class HiFiNet(Net):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Residuals for the UNet's skip connections and middle."""
-        tokens, control = condition.tokens, condition.control_latents
+        tokens, control = condition.tokens, condition.drawing
         if tokens is None and control is None:
             return Injection()
         drawn = None if control is None else control - self.empty_drawing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from math import prod
 
 from hydra.utils import instantiate
 from lightning import Trainer
@@ -83,12 +84,12 @@ def fit(
         def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
             device = parts.device
             with trainer.precision_plugin.forward_context(), quick_attention(device):
-                return parts.model.control_latents(shape.to(device), target.to(device))
+                return parts.model.drawing(shape.to(device), target.to(device))
 
         resumes = checkpoints.resumes
         trainer.fit(
             module,
-            PortraitData(batches, encode),
+            PortraitData(batches, encode, prod(parts.model.drawing_shape)),
             ckpt_path=None if resumes is None else str(resumes),
             weights_only=True,
         )

@@ -95,12 +95,10 @@ def test_a_training_draws_and_encodes_its_control_images_before_the_first_step(
     batches = TrainingBatches(photos, refs=4, batch_size=2, steps=4, seed=0)
     model, drawn, given = bench.parts.model, [], []
     model.cond.register_forward_hook(lambda cond, inputs, image: drawn.append(len(image)))
-    model.net.register_forward_pre_hook(
-        lambda net, inputs: given.append(inputs[2].control_latents.clone())
-    )
+    model.net.register_forward_pre_hook(lambda net, inputs: given.append(inputs[2].drawing.clone()))
     assert fit(config, Run(tmp_path, "key", "scoring"), bench.parts, batches) is not None
     assert len(drawn) == 1
     half = precision_of(config.trainer) == "bf16-mixed"
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        alone = [model.condition(batches[step]).control_latents for step in range(4)]
+        alone = [model.condition(batches[step]).drawing for step in range(4)]
     torch.testing.assert_close(given, alone, rtol=0, atol=1e-4)

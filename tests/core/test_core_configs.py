@@ -22,7 +22,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
         "fusion": {"local_dim": 10, "global_dim": 12, "dim": 16},
         "net": {
             "backbone": tiny_backbone(),
-            "control": choice in ("hifi_net", "instantid"),
+            "control": choice in ("hifi_net", "instantid", "controlnet"),
             "identity": True,
         },
     }.get(group, {})

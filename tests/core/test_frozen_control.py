@@ -33,7 +33,7 @@ def test_a_frozen_control_reads_the_drawing_and_the_prompt_as_hifi_net_without_f
     assert all(torch.equal(one, two) for one, two in zip(found.down, asked.down, strict=True))
     assert found.mid.abs().max() > 0
     assert not any(parameter.requires_grad for parameter in route.parameters())
-    assert route(noisy, TIMESTEPS, replace(given, control_latents=None)) == Injection()
+    assert route(noisy, TIMESTEPS, replace(given, drawing=None)) == Injection()
     without = FrozenControl("adapter", backbone, False, None)
     assert without(noisy, TIMESTEPS, given) == Injection()
 
@@ -71,7 +71,7 @@ def test_what_is_frozen_is_not_saved_with_a_run(tiny_backbone, tiny_batch, kind)
 def test_what_an_attention_adds_is_gated_as_residuals_are(tiny_backbone, kind) -> None:
     backbone = tiny_backbone()
     net, noisy = kind(backbone, False, True, noise_gate=2.0), noisy_latents(backbone)
-    gate = net(noisy, TIMESTEPS, replace(condition(backbone), control_latents=None)).gate
+    gate = net(noisy, TIMESTEPS, replace(condition(backbone), drawing=None)).gate
     share = 1 - backbone.scheduler.alphas_cumprod[TIMESTEPS]
     torch.testing.assert_close(gate, share**2)
     assert not any("noise_share" in name for name in net.state_dict())

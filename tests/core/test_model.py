@@ -150,7 +150,7 @@ def test_the_control_path_starts_at_zero(build, tiny_batch) -> None:
     for block in model.net.controlnet.controlnet_down_blocks:
         nn.init.normal_(block.weight)
     condition = model.condition(batch)
-    silent = replace(condition, control_latents=torch.zeros_like(condition.control_latents))
+    silent = replace(condition, drawing=torch.zeros_like(condition.drawing))
     drawn = model.predict(batch.latents, TIMESTEPS, condition)
     assert torch.equal(drawn, model.predict(batch.latents, TIMESTEPS, silent))
     entry = model.net.controlnet.controlnet_cond_embedding
@@ -248,7 +248,7 @@ def test_an_empty_condition_gives_the_backbone_alone(build, tiny_batch, cond, ne
     model, batch = open_zero_convolutions(build("refiner", cond, net)), tiny_batch()
     noisy = torch.randn(batch.latents.shape)
     alone = model.backbone.predict(noisy, TIMESTEPS, batch.text, Injection())
-    empty = Condition(batch.text, tokens=None, control_latents=None)
+    empty = Condition(batch.text, tokens=None, drawing=None)
     assert torch.equal(model.predict(noisy, TIMESTEPS, empty), alone)
 
 
@@ -293,16 +293,17 @@ def test_weights_of_other_components_are_refused(build) -> None:
         build("refiner", "landmarks", "hifi_net").load_trained_state_dict(state)
 
 
-def test_control_latents_are_the_encoded_drawing_without_gradient(build, tiny_batch) -> None:
+def test_a_net_of_latents_reads_the_encoded_drawing_without_gradient(build, tiny_batch) -> None:
     model, batch = build("refiner", "landmarks", "hifi_net"), tiny_batch()
     image = model.control_image(batch.shape_geometry, batch.target_geometry)
     condition = model.condition(batch)
-    assert torch.equal(condition.control_latents, model.backbone.encode(image))
-    assert not condition.control_latents.requires_grad
-    assert build("refiner", "none", "hifi_net").condition(batch).control_latents is None
+    assert torch.equal(condition.drawing, model.backbone.encode(image))
+    assert condition.drawing.shape[1:] == model.drawing_shape
+    assert not condition.drawing.requires_grad
+    assert build("refiner", "none", "hifi_net").condition(batch).drawing is None
 
 
 def test_what_was_encoded_beforehand_is_taken_instead_of_a_drawing(build, tiny_batch) -> None:
     model, batch = build("refiner", "landmarks", "hifi_net"), tiny_batch()
     known = torch.ones_like(batch.latents)
-    assert model.condition(replace(batch, control_latents=known)).control_latents is known
+    assert model.condition(replace(batch, drawing=known)).drawing is known

@@ -33,10 +33,8 @@ def make(photos, **settings) -> TrainingBatches:
 def assert_drawn(batches: TrainingBatches, ahead: EncodedAhead, steps: range) -> None:
     for step in steps:
         batch, plain = ahead[step], batches[step]
-        assert torch.equal(
-            batch.control_latents, Drawing()(plain.shape_geometry, plain.target_geometry)
-        )
-        assert plain.control_latents is None
+        assert torch.equal(batch.drawing, Drawing()(plain.shape_geometry, plain.target_geometry))
+        assert plain.drawing is None
         assert torch.equal(batch.target_index, plain.target_index)
 
 
@@ -64,9 +62,12 @@ def test_no_more_is_held_than_there_is_memory_for(photos) -> None:
     drawing, batches = Drawing(), make(photos)
     latents = photos.features.latents[0]
     room = 20
-    ahead = EncodedAhead(batches, drawing, room * latents.numel() * latents.element_size())
+    memory = room * latents.numel() * latents.element_size()
+    ahead = EncodedAhead(batches, drawing, memory=memory)
     assert_drawn(batches, ahead, range(24))
     assert sum(drawing.sizes) > len(set(drawing.pairs)) + 16, "it was encoded all at once"
+    assert ahead.most == room
+    assert EncodedAhead(batches, drawing, 3 * latents.numel(), memory).most == room // 3
     tight = EncodedAhead(batches, Drawing(), memory=1)
     assert_drawn(batches, tight, range(3))
 
@@ -89,7 +90,7 @@ def test_each_device_encodes_its_own_share(photos) -> None:
 
 def test_without_a_drawing_there_is_nothing_to_encode(photos) -> None:
     ahead = EncodedAhead(make(photos), lambda shape, target: None)
-    assert ahead[3].control_latents is None
+    assert ahead[3].drawing is None
 
 
 def test_a_step_beyond_the_training_is_refused(photos) -> None:

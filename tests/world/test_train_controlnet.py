@@ -208,14 +208,14 @@ def test_a_lesson_is_its_generators_and_comes_in_all_kinds(
     assert again == terms[7]
     del given[-1]
     for condition, term in zip(given, terms, strict=True):
-        assert condition.tokens is not None or condition.control_latents is not None
+        assert condition.tokens is not None or condition.drawing is not None
         if condition.tokens is None:  # words leave open who it is
             assert list(term) == ["velocity"]
             assert not torch.equal(condition.text.words, lesson.silence.words)
         else:
             assert torch.equal(condition.text.words, lesson.silence.words)
     assert {condition.tokens is None for condition in given} == {True, False}
-    assert {condition.control_latents is None for condition in given} == {True, False}
+    assert {condition.drawing is None for condition in given} == {True, False}
     assert {len(term) for term in terms} == {1, 2}
 
 

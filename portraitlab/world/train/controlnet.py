@@ -171,7 +171,7 @@ class Lesson:
         condition = Condition(
             text=self._text(self.descriptions[index]) if described else self.silence,
             tokens=None if described else model.traits(self.traits[index].to(clean), generator),
-            control_latents=encoded.drawn(cond, index) if cond < len(DRAWN) else None,
+            drawing=encoded.drawn(cond, index) if cond < len(DRAWN) else None,
         )
         noisy = backbone.add_noise(clean, noise, timesteps)
         prompts = self._text(torch.where(dropped, self.empty, self.captions[index]))
