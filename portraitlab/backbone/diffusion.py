@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +25,8 @@ class Backbone(nn.Module):
     unet, autoencoder, text_encoder and scheduler are diffusers' and transformers' classes; of the
     autoencoder only diffusers' `encode(images).latent_dist.mode()` and `decode(latents).sample`
     are used. Latents are `(mode - latent_shift) * latent_scale`, shift and scale each one number or
-    one per channel. Nothing here is ever trained, but gradients flow through.
+    one per channel. precision: of the frozen weights; below single precision, products are computed
+    in it wherever `computing` is entered. Nothing here is ever trained, but gradients flow through.
 
     Raises ValueError where the scheduler predicts something other than noise or velocity.
     """
@@ -41,6 +43,7 @@ class Backbone(nn.Module):
         scheduler: DDIMScheduler,
         latent_scale: float | Sequence[float] = 1.0,
         latent_shift: float | Sequence[float] = 0.0,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
@@ -53,6 +56,7 @@ class Backbone(nn.Module):
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
         self.scheduler = scheduler
+        self.precision = precision
         for name, value in (("latent_scale", latent_scale), ("latent_shift", latent_shift)):
             self.register_buffer(
                 name, torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1)
@@ -63,6 +67,13 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Backbone:
         """Stay in evaluation mode: a frozen model has no dropout or batch statistics to train."""
         return super().train(False)
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """In it, products of weights in half precision and of single precision meet in half."""
+        device = self.latent_scale.device.type
+        if self.precision == torch.float32 or device == "meta":  # where nothing is computed
+            return nullcontext()
+        return torch.autocast(device, self.precision)
 
     @property
     def latent_channels(self) -> int:
@@ -111,7 +122,7 @@ class Backbone(nn.Module):
         """Prompts to text features [B]."""
         tokens = self.tokenizer(prompts).to(self.latent_scale.device)
         with torch.no_grad():
-            return TextFeatures(self.text_encoder(input_ids=tokens).last_hidden_state)
+            return TextFeatures(self.text_encoder(input_ids=tokens).last_hidden_state.float())
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The forward process: latents [B, c, h, w] noised to the levels timesteps [B]."""

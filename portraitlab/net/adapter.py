@@ -51,8 +51,9 @@ class Adapter(Net):
         for name in processors:
             if name.endswith("attn2.processor"):
                 attention = backbone.unet.get_submodule(name.removesuffix(".processor"))
-                key = deepcopy(attention.to_k).requires_grad_(True)
-                value = deepcopy(attention.to_v).requires_grad_(True)
+                # What is trained is so in single precision, whatever the backbone's.
+                key = deepcopy(attention.to_k).float().requires_grad_(True)
+                value = deepcopy(attention.to_v).float().requires_grad_(True)
                 self.keys.append(key)
                 self.values.append(value)
                 processors[name] = DecoupledCrossAttention(key, value, scale)

@@ -33,7 +33,8 @@ class ReferenceNet(nn.Module):
         self.time_embedding = deepcopy(unet.time_embedding)
         self.down_blocks = deepcopy(unet.down_blocks)
         self.mid_block = deepcopy(unet.mid_block)
-        self.requires_grad_(True)
+        # What is trained is so in single precision, whatever the backbone's.
+        self.float().requires_grad_(True)
         # Not saved with a run: it follows from the backbone.
         self.register_buffer("empty_text", backbone.encode_text([""]).words, persistent=False)
 
@@ -72,7 +73,7 @@ class ReferenceAttention(nn.Module):
         self.key = deepcopy(attention.to_k)
         self.value = deepcopy(attention.to_v)
         self.out = deepcopy(attention.to_out[0])
-        self.requires_grad_(True)
+        self.float().requires_grad_(True)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 

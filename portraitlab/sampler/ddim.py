@@ -73,14 +73,20 @@ class DDIM:
             backbone.scheduler.config, timestep_spacing="trailing", clip_sample=False
         )
         scheduler.set_timesteps(self.steps)
-        condition = model.condition(batch)
+        with backbone.computing():
+            condition = model.condition(batch)
         unconditional = self.unconditional(model, condition)
+
+        def predict(latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+            with backbone.computing():
+                return model.predict(latents, timesteps, condition).to(latents.dtype)
+
         latents = draw_noise() * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:
             timesteps = timestep.expand(len(batch)).to(latents.device)
-            prediction = model.predict(latents, timesteps, condition)
+            prediction = predict(latents, timesteps, condition)
             if self.guidance != 1:
-                without = model.predict(latents, timesteps, unconditional)
+                without = predict(latents, timesteps, unconditional)
                 prediction = without + self.guidance * (prediction - without)
             latents = scheduler.step(
                 prediction,
@@ -96,4 +102,4 @@ class DDIM:
         empty = model.backbone.encode_text([""]).expand(len(condition.text))
         if self.guidance_drops == "prompt":
             return replace(condition, text=empty)
-        return Condition(empty, tokens=None, control_latents=None)
+        return Condition(empty, tokens=None, drawing=None)

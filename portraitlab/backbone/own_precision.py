@@ -1,0 +1,40 @@
+"""An autoencoder that computes in the precision of its weights, whatever is around it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+
+class OwnPrecision(nn.Module):
+    """diffusers' autoencoder outside of autocast; takes and gives single precision.
+
+    SDXL's own weights overflow in float16, also where autocast alone brings it in.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def encode(self, images: Tensor) -> Any:
+        """`.latent_dist.mode()` of images [B, 3, H, W] in [-1, 1], and no other part of it."""
+        with _without_autocast(images.device):
+            mode = self.autoencoder.encode(images.to(self.autoencoder.dtype)).latent_dist.mode()
+        whole = mode.float()
+        return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: whole))
+
+    def decode(self, latents: Tensor) -> Any:
+        """`.sample` [B, 3, H, W] of latents [B, c, h, w]."""
+        with _without_autocast(latents.device):
+            sample = self.autoencoder.decode(latents.to(self.autoencoder.dtype)).sample
+        return SimpleNamespace(sample=sample.float())
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    # On the meta device, where only sizes are asked for, there is none.
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -1,0 +1,44 @@
+"""What turns prompts into token numbers for CLIP's text encoders."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+_START, _END = 49406, 49407
+
+
+class ClipTokens:
+    """A published tokenizer; prompts are cut to its longest length and padded to it."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, prompts: list[str]) -> Tensor:
+        """Token numbers [B, 77] on the CPU."""
+        given = self.tokenizer(
+            prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+        )
+        return given.input_ids
+
+
+class WordNumbers:
+    """Stands in for a tokenizer where a text encoder has random weights: a number for each word.
+
+    The numbers are hashes of the words, and mean nothing. pad: number that fills up.
+    """
+
+    def __init__(self, pad: int = _END) -> None:
+        self.pad = pad
+
+    def __call__(self, prompts: list[str]) -> Tensor:
+        """Token numbers [B, 77] on the CPU."""
+        rows = []
+        for prompt in prompts:
+            words = [zlib.crc32(word.encode()) % _START for word in prompt.lower().split()]
+            row = [_START, *words[:75], _END]
+            rows.append(row + [self.pad] * (77 - len(row)))
+        return torch.tensor(rows, device="cpu")

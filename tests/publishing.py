@@ -1,0 +1,120 @@
+"""Tiny models written to disk in the layout and the names of the published ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from portraitlab.backbone.architectures import SCHEDULE
+from portraitlab.published import Published
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def write_tokenizer(folder: Path, pad: str) -> int:
+    """A CLIP tokenizer that knows letters; returns how many tokens it has."""
+    folder.mkdir(parents=True)
+    tokens = [pad, *LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
+    special |= {"unk_token": "<|endoftext|>", "pad_token": pad}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    own = {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**own, "do_lower_case": True}))
+    return len(vocabulary)
+
+
+def text_config(vocabulary: int, width: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=width,
+        bos_token_id=0,  # as published, where the end is found as the highest number
+        eos_token_id=2,
+        pad_token_id=1,
+    )
+
+
+def tiny_unet(text_dim: int, **more: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=16,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        cross_attention_dim=text_dim,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        **more,
+    )
+
+
+def tiny_autoencoder(scale: float) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+        scaling_factor=scale,
+    )
+
+
+def write_sd15(folder: Path, variant: str | None = "fp16") -> Path:
+    """Stable Diffusion 1.5's layout, halves in the files where there is a variant."""
+    torch.manual_seed(0)
+    vocabulary = write_tokenizer(folder / "tokenizer", "<|endoftext|>")
+    text = CLIPTextModel(text_config(vocabulary, 8))
+    for module, name in ((tiny_unet(8), "unet"), (tiny_autoencoder(0.18215), "vae")):
+        module.save_pretrained(folder / name, variant=variant)
+    text.save_pretrained(folder / "text_encoder", variant=variant)
+    _as_published(folder / "text_encoder")
+    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
+    return folder
+
+
+def write_sdxl(folder: Path, variant: str | None = "fp16") -> tuple[Path, Path]:
+    """SDXL's layout, and that of the autoencoder beside it."""
+    torch.manual_seed(0)
+    vocabulary = write_tokenizer(folder / "tokenizer", "<|endoftext|>")
+    write_tokenizer(folder / "tokenizer_2", "!")
+    more = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4}
+    unet = tiny_unet(20, **more, projection_class_embeddings_input_dim=6 * 4 + 12)
+    unet.save_pretrained(folder / "unet", variant=variant)
+    first = CLIPTextModel(text_config(vocabulary, 8))
+    second = CLIPTextModelWithProjection(text_config(vocabulary + 1, 12))
+    first.save_pretrained(folder / "text_encoder", variant=variant)
+    _as_published(folder / "text_encoder")
+    second.save_pretrained(folder / "text_encoder_2", variant=variant)
+    DDIMScheduler(**SCHEDULE).save_pretrained(folder / "scheduler")
+    autoencoder = folder.with_name("autoencoder")
+    tiny_autoencoder(0.13025).save_pretrained(autoencoder)
+    return folder, autoencoder
+
+
+def _as_published(folder: Path) -> None:
+    """Put the names of a text encoder's weights below text_model, where they were published."""
+    for path in folder.glob("*.safetensors"):
+        weights = load_file(path)
+        renamed = {
+            name if name.startswith("text_") else f"text_model.{name}": value
+            for name, value in weights.items()
+        }
+        save_file(renamed, path, metadata={"format": "pt"})
+
+
+def published(*files: str, setting: str = "backbone.folder") -> Published:
+    return Published("somebody/something", "0" * 40, files, 1.5, "a licence", setting)
