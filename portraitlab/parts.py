@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
+from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.model import PortraitModel
 
 
@@ -32,6 +33,15 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
     backbone: Backbone = instantiate(config.backbone).to(device)
     encoder = instantiate(config.encoder).to(device)
     recogniser = instantiate(config.recogniser).to(device)
+    model = build_model(config, backbone, encoder).to(device)
+    return Parts(Frozen(encoder, backbone, recogniser, device=str(device)), model, device)
+
+
+def build_model(config: DictConfig, backbone: Backbone, encoder: FaceEncoder) -> PortraitModel:
+    """What is trained around a backbone, with initial weights that only `seed` decides.
+
+    encoder: whose features the fusion reads. Raises ValueError as build_parts does.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         fusion = instantiate(
@@ -47,9 +57,7 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
             control=cond.draws,
             identity=fusion.gives_tokens,
         )
-        model = PortraitModel(backbone, fusion, cond, net).to(device)
-    frozen = Frozen(encoder, backbone, recogniser, device=str(device))
-    return Parts(frozen, model, device)
+        return PortraitModel(backbone, fusion, cond, net)
 
 
 def check_numbers(config: DictConfig) -> None:

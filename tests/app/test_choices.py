@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
 
-GROUPS = ("fusion", "cond", "net", "objective", "sampler", "backbone", "system")
+GROUPS = ("fusion", "cond", "net", "objective", "sampler", "system")
 
 
 def tried() -> list[tuple[str, str]]:

@@ -1,0 +1,248 @@
+"""What a model costs, counted without weights: parameters, multiply-adds and memory.
+
+All of it runs on tensors that have a shape, a type and no content, so that a model of any size is
+counted on a laptop in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from portraitlab.model import PortraitModel
+from portraitlab.types import Batch, FaceFeatures, FaceGeometry
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """One part of the model, used once for one sample.
+
+    trained, frozen: parameters. layers: multiply-adds of its convolutions and linear layers.
+    attention: those of attention's products, which many counters leave out.
+    """
+
+    trained: int
+    frozen: int
+    layers: int
+    attention: int
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes that a training step holds at its fullest, less what kernels need for a moment.
+
+    weights: of all parts, each in its own precision. gradients, optimiser: of what is trained, in
+    single precision; Adam holds two numbers a parameter. activations: what the backward pass
+    reads. With activations computed anew, one block's more are needed while it is.
+    """
+
+    weights: int
+    gradients: int
+    optimiser: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimiser + self.activations
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What N references bring: L local features of d1 numbers and d2 global ones each."""
+
+    local_length: int
+    local_dim: int
+    global_dim: int
+    references: int
+
+
+def part_costs(model: PortraitModel, sizes: Sizes) -> dict[str, PartCost]:
+    """What each part costs: fusion once a drawing, net and UNet in each step, and the frozen rest.
+
+    The autoencoder is counted decoding, and parameters that parts share with the first that has
+    them. The model may be on the meta device; it is of no use afterwards.
+    """
+    backbone = model.backbone
+    texts = [
+        part for name, part in backbone.named_children() if name not in ("unet", "autoencoder")
+    ]
+    with _without_content(model, whole=True):
+        batch, timesteps = _batch(model, sizes, 1), torch.zeros(1, dtype=torch.long)
+        with torch.no_grad():
+            condition = model.condition(batch)
+            injection = model.net(batch.latents, timesteps, condition)
+        uses: dict[str, tuple[list[nn.Module], Callable[[], Any]]] = {
+            "fusion": ([model.fusion], lambda: model.fusion(batch.references)),
+            "net": ([model.net], lambda: model.net(batch.latents, timesteps, condition)),
+            "UNet": (
+                [backbone.unet],
+                lambda: backbone.predict(batch.latents, timesteps, batch.text, injection),
+            ),
+            "text encoder": (texts, lambda: backbone.encode_text(["words"])),
+            "autoencoder": ([backbone.autoencoder], lambda: backbone.decode(batch.latents)),
+        }
+        if model.net.latents:
+            uses["net, reading references"] = ([], lambda: model.net.read(batch.references))
+        weights = {_place(each) for each in model.parameters()}
+        seen: set[int] = set()
+        with torch.no_grad():
+            return {
+                name: _cost(modules, use, weights, seen) for name, (modules, use) in uses.items()
+            }
+
+
+def training_memory(
+    model: PortraitModel, sizes: Sizes, batch_size: int, precision: str
+) -> TrainingMemory:
+    """What a step of the noise loss holds, on one device with batch_size samples.
+
+    precision: Lightning's name of it. The model may be on the meta device; it is of no use
+    afterwards.
+    """
+    with _without_content(model):
+        weights = {id(each): each for each in (*model.parameters(), *model.buffers())}
+        held = {_place(each) for each in weights.values()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            if _place(tensor) not in held:
+                kept[_place(tensor)] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        batch = _batch(model, sizes, batch_size)
+        timesteps = torch.zeros(batch_size, dtype=torch.long)
+        mixed = precision == "bf16-mixed"
+        half = torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
+        with model.backbone.computing(), half, saved_tensors_hooks(keep, lambda tensor: tensor):
+            # Held until it was counted: what is freed could give its place to another.
+            loss = model(batch, batch.latents, timesteps).float().square().mean()
+        del loss
+    trained = sum(each.numel() for each in model.trained_parameters())
+    return TrainingMemory(
+        weights=sum(each.numel() * each.element_size() for each in weights.values()),
+        gradients=4 * trained,
+        optimiser=8 * trained,
+        activations=sum(kept.values()),
+    )
+
+
+@contextmanager
+def _without_content(model: PortraitModel, whole: bool = False) -> Iterator[None]:
+    """In it all tensors have only a shape and a type, those of the model for good.
+
+    whole: all in single precision, so that nothing casts a weight, which would hide that it is one.
+    """
+    if whole:
+        model.float()
+        model.backbone.precision = torch.float32
+    with FakeTensorMode(allow_non_fake_inputs=True), _AllKnown():
+        replaced: dict[int, Tensor] = {}
+        for module in model.modules():
+            held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for tensors in held:
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        tensors[name] = replaced.setdefault(id(tensor), _emptied(tensor))
+        yield
+
+
+def _emptied(tensor: Tensor) -> Tensor:
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty
+
+
+class _AllKnown(TorchDispatchMode):
+    """Masks choose all that there is, where how much that is would be read from their content."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.index.Tensor and _is_mask(args[1]):
+            return args[0].flatten(0, args[1][0].dim() - 1)
+        if func is torch.ops.aten.index_put_.default and _is_mask(args[1]):
+            return args[0].copy_(args[2].view(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def _is_mask(indices: Any) -> bool:
+    return len(indices) == 1 and indices[0] is not None and indices[0].dtype == torch.bool
+
+
+def _batch(model: PortraitModel, sizes: Sizes, count: int) -> Batch:
+    """A batch of the right shapes, with all references there."""
+    backbone, refs = model.backbone, sizes.references
+    edge = backbone.latent_size
+    latents = torch.zeros(count, backbone.latent_channels, edge, edge)
+    points = FaceGeometry(torch.zeros(count, 5, 2), torch.ones(count))
+    return Batch(
+        latents=latents,
+        text=backbone.encode_text(["words"] * count),
+        references=FaceFeatures(
+            local_=torch.zeros(count, refs, sizes.local_length, sizes.local_dim),
+            global_=torch.zeros(count, refs, sizes.global_dim),
+            mask=torch.ones(count, refs, dtype=torch.bool),
+            latents=latents[:, None].expand(-1, refs, -1, -1, -1) if model.net.latents else None,
+        ),
+        shape_geometry=points,
+        target_geometry=points,
+        identity=torch.zeros(count, sizes.global_dim),
+        person=torch.ones(count, 1, edge, edge),
+        target_index=torch.zeros(count, dtype=torch.long),
+        drawing=torch.zeros(count, *model.drawing_shape) if model.net.control else None,
+    )
+
+
+def _cost(
+    modules: list[nn.Module], use: Callable[[], Any], weights: set[int], seen: set[int]
+) -> PartCost:
+    own = [each for module in modules for each in module.parameters() if id(each) not in seen]
+    seen |= {id(each) for each in own}
+    counter = FlopCounterMode(display=False)
+    with counter, _Layers(counter, weights) as layers:
+        use()
+    return PartCost(
+        trained=sum(each.numel() for each in own if each.requires_grad),
+        frozen=sum(each.numel() for each in own if not each.requires_grad),
+        # The counter counts a multiply-add as two operations.
+        layers=layers.count // 2,
+        attention=(counter.get_total_flops() - layers.count) // 2,
+    )
+
+
+class _Layers(TorchDispatchMode):
+    """Counts what a counter counts of products with weights; the rest are attention's.
+
+    weights: their places.
+    """
+
+    def __init__(self, counter: FlopCounterMode, weights: set[int]) -> None:
+        super().__init__()
+        self.counter = counter
+        self.weights = weights
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        before = self.counter.get_total_flops()
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(each, Tensor) and _place(each) in self.weights for each in args):
+            self.count += self.counter.get_total_flops() - before
+        return result
+
+
+def _place(tensor: Tensor) -> int:
+    """What is one number for all views of a tensor."""
+    return tensor.untyped_storage()._cdata

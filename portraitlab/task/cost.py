@@ -1,0 +1,95 @@
+"""What a configuration costs, without its weights: parameters, multiply-adds and memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from portraitlab.cost import PartCost, Sizes, part_costs, training_memory
+from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.model import PortraitModel
+from portraitlab.parts import build_model, check_numbers
+from portraitlab.precision import precision_of
+from portraitlab.tables.table import Table
+
+
+class Cost:
+    """Counts the model that a configuration describes and prints what each part costs.
+
+    batch_size: samples on one device in the step whose memory is counted.
+
+    Raises ValueError for a batch_size below 1.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"task.batch_size={batch_size} must be at least 1")
+        self.batch_size = batch_size
+
+    def __call__(self, config: DictConfig) -> dict[str, Any]:
+        """All that is printed, in parameters, multiply-adds and bytes."""
+        check_numbers(config)
+        encoder = instantiate(config.encoder)
+        sizes = Sizes(
+            encoder.local_length, encoder.local_dim, encoder.global_dim, config.score_refs
+        )
+        parts = part_costs(_model(config, encoder), sizes)
+        precision = precision_of(config.trainer)
+        memory = training_memory(_model(config, encoder), sizes, self.batch_size, precision)
+        _parts_table(parts).show()
+        print(
+            f"training, {self.batch_size} on a device, {precision}: "
+            f"{_gigabytes(memory.total)} = weights {_gigabytes(memory.weights)}"
+            f" + gradients {_gigabytes(memory.gradients)} + Adam {_gigabytes(memory.optimiser)}"
+            f" + activations {_gigabytes(memory.activations)}"
+        )
+        costs = {name: asdict(part) for name, part in parts.items()}
+        return {"parts": costs, "memory": asdict(memory) | {"total": memory.total}}
+
+
+def _model(config: DictConfig, encoder: FaceEncoder) -> PortraitModel:
+    """The model, a published backbone without its weights."""
+    published = "pretrained" in config.backbone
+    without = {"pretrained": False, "device": "meta"} if published else {}
+    with torch.device("meta" if published else "cpu"):
+        return build_model(config, instantiate(config.backbone, **without), encoder)
+
+
+def _parts_table(parts: dict[str, PartCost]) -> Table:
+    rows = [_row(name, part) for name, part in parts.items()]
+    step = [parts["net"], parts["UNet"]]
+    rows.append(["all parameters", *_parameters(list(parts.values())), "", ""])
+    rows.append(["one step of drawing: net + UNet", "", "", *_products(step)])
+    columns = ["part", "trained M", "frozen M", "layers T", "attention T"]
+    notes = [
+        "M: million parameters. T: 10^12 multiply-adds for one sample, of convolutions and linear "
+        "layers, and of attention's products, which many counters leave out. Fusion is asked once "
+        "a portrait, net and UNet in each step, the autoencoder decodes it."
+    ]
+    return Table(columns, rows, notes)
+
+
+def _row(name: str, part: PartCost) -> list[str]:
+    return [name, *_parameters([part]), *_products([part])]
+
+
+def _parameters(parts: list[PartCost]) -> list[str]:
+    return [
+        f"{sum(part.trained for part in parts) / 1e6:,.1f}",
+        f"{sum(part.frozen for part in parts) / 1e6:,.1f}",
+    ]
+
+
+def _products(parts: list[PartCost]) -> list[str]:
+    return [
+        f"{sum(part.layers for part in parts) / 1e12:.4g}",
+        f"{sum(part.attention for part in parts) / 1e12:.4g}",
+    ]
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:.3g} GiB"

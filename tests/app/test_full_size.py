@@ -1,0 +1,115 @@
+"""scale=sdxl and scale=sd15: their cost, and every system on tiny models in the published files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from publishing import write_sd15, write_sdxl
+
+from portraitlab.bench import Bench
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.module import PortraitModule
+from portraitlab.task.cost import Cost
+
+pytestmark = pytest.mark.slow
+
+Compose = Callable[..., DictConfig]
+
+SYSTEMS = ("hifi_portrait", "instantid", "ip_adapter", "photomaker", "flashface", "consistentid")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    place = tmp_path_factory.mktemp("published")
+    model, autoencoder = write_sdxl(place / "sdxl" / "model")
+    small = write_sd15(place / "sd15")
+    return {
+        "sdxl": [f"backbone.folder={model}", f"backbone.autoencoder_folder={autoencoder}"],
+        "sd15": [f"backbone.folder={small}"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("backbone", "system"), [*(("sdxl", system) for system in SYSTEMS), ("sd15", "hifi_portrait")]
+)
+def test_a_system_trains_a_step_and_draws_on_a_published_backbone(
+    composed: Compose, cache: Path, folders: dict[str, list[str]], backbone: str, system: str
+) -> None:
+    config = composed(
+        *("scale=smoke", "metrics=none", f"cache={cache}", f"system={system}"),
+        *(f"backbone={backbone}", *folders[backbone], "cond=landmarks"),
+        # These fit the world's backbone alone; of what is there no net is left without control.
+        *("scale.hifi_net.start=null", "scale.controlnet=null"),
+        *(() if system in ("hifi_portrait", "instantid") else ("cond=none",)),
+    )
+    bench = Bench.of(config)
+    model = bench.parts.model
+    module = PortraitModule(model, instantiate(config.objective), steps=4, learning_rate=1e-3)
+    batch = TrainingBatches(bench.train_photos(), refs=4, batch_size=2, steps=1, seed=0)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = module.objective(
+            model, batch, generator=torch.Generator().manual_seed(0), progress=0.9, step=0
+        )
+    losses["loss"].backward()
+    assert torch.isfinite(losses["loss"])
+    assert {each.dtype for each in model.trained_parameters()} == {torch.float32}
+    drawn = bench.sampler.sample(model, batch, seeds=[0, 1])
+    assert drawn.dtype == torch.float32
+    assert drawn.shape[1:] == (3, 32, 32)
+    assert torch.isfinite(drawn).all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parameters", "products"),
+    [
+        # FPGA, Table 5: millions of parameters and multiply-adds of one step of SD1.5, the latter
+        # printed to two decimals.
+        (["net=none", "fusion=none", "cond=none"], 1066, 0.34),
+        (["net=controlnet", "fusion=none"], 1427, 0.46),
+    ],
+)
+def test_costs_are_those_that_fpga_prints(
+    composed: Compose, capsys, overrides: list[str], parameters: int, products: float
+) -> None:
+    config = composed("task=cost", "scale=sd15", *overrides)
+    task = instantiate(config.task)
+    assert isinstance(task, Cost)
+    parts = task(config)["parts"]
+    count = sum(part["trained"] + part["frozen"] for part in parts.values())
+    assert count / 1e6 == pytest.approx(parameters, rel=0.001)
+    step = parts["net"]["layers"] + parts["UNet"]["layers"]
+    assert round(step / 1e12, 2) == products
+    said = capsys.readouterr().out
+    assert "all parameters" in said
+    assert "training, 1 on a device" in said
+
+
+def test_the_cost_of_full_size_is_counted_without_weights(composed: Compose, capsys) -> None:
+    config = composed("task=cost", "scale=sdxl", "task.batch_size=6")
+    costs = instantiate(config.task)(config)
+    assert costs["parts"]["UNet"]["frozen"] == 2_567_463_684
+    assert costs["parts"]["net"]["trained"] == pytest.approx(1.25e9, rel=0.01)
+    assert costs["memory"]["activations"] > 30 * 2**30
+    assert "training, 6 on a device" in capsys.readouterr().out
+
+
+def test_a_batch_of_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"task\.batch_size=0 must be at least 1"):
+        Cost(batch_size=0)
+
+
+def test_full_size_has_the_papers_numbers(composed: Compose) -> None:
+    config = composed("scale=sdxl", "budget=full")
+    assert config.backbone._target_.endswith("load_sdxl")
+    assert (config.batch_size, config.optimiser.learning_rate) == (24, 2e-5)
+    assert (config.fusion.layers, config.fusion.learnable_tokens) == (5, 32)
+    assert (config.budget.steps, config.refs) == (800_000, 4)
+    assert config.objective.terms.identity.weight == 0.1
+    small = composed("scale=sd15")
+    assert small.backbone._target_.endswith("load_sd15")
+    assert 768 % small.fusion.heads == 0
