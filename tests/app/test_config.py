@@ -22,7 +22,7 @@ NEEDS = {
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
-    *("backbone", "trainer", "logger", "system", "scale", "budget"),
+    *("backbone", "recogniser", "trainer", "logger", "system", "scale", "budget"),
     *("launcher", "debug", "table"),
 }
 
