@@ -23,7 +23,7 @@ NEEDS = {
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
-    *("backbone", "clip", "recogniser", "trainer", "logger", "system", "scale", "budget"),
+    *("backbone", "clip", "finder", "recogniser", "trainer", "logger", "system", "scale", "budget"),
     *("launcher", "debug", "table"),
 }
 
@@ -42,10 +42,10 @@ def test_every_choice_composes_and_resolves(
 
 
 # What trains nothing: who scores and how, where things lie and are logged, how fast it goes. The
-# scale, the budget, the image encoder, the matting and the names of the choices act through what
-# refers to them.
+# scale, the budget, the names of the choices and some parts of others (clip, finder, matting) act
+# through what refers to them.
 UNTRAINED = re.compile(
-    r"(scale|budget|choices|clip|matting|sampler|metrics|judge|select|logger|task)\b|"
+    r"(scale|budget|choices|clip|finder|matting|sampler|metrics|judge|select|logger|task)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds)$|"

@@ -14,8 +14,10 @@ from onnx_files import EYES_NOSE_MOUTH, write_sface, write_yunet
 from portraitlab.alignment import ARCFACE, align
 from portraitlab.encoder.face_encoder import photo_tensor
 from portraitlab.encoder.sface import SFaceEncoder
+from portraitlab.finder.encoder import EncoderFinder
+from portraitlab.objective.identity import IdentityLoss
 from portraitlab.types import FaceGeometry
-from portraitlab.world.foundation import load_clip
+from portraitlab.world.foundation import load_clip, load_recogniser
 
 ONE_PASS = {"passes": [{"det_size": 320}], "fallback": None}
 
@@ -127,6 +129,18 @@ def test_analysed_images_without_a_face_score_zero(make) -> None:
     assert geometry.score[0] > 0.9
     assert geometry.score[1] == 0
     assert geometry.keypoints.isfinite().all()
+
+
+def test_it_finds_the_faces_of_generated_pictures_for_the_identity_loss(make) -> None:
+    recogniser = load_recogniser("recogniser")
+    loss = IdentityLoss(recogniser, EncoderFinder(make(**ONE_PASS)))
+    pictures = torch.stack([photo_tensor(photo(320, 320, *cells))[0] for cells in ([(9, 9)], [])])
+    pictures.requires_grad_(True)
+    identity = torch.nn.functional.normalize(torch.ones(2, recogniser.global_dim), dim=-1)
+    loss.loss(pictures, identity).backward()
+    assert pictures.grad is not None
+    assert pictures.grad[0].abs().sum() > 0
+    assert pictures.grad[1].abs().sum() == 0
 
 
 def test_settings_that_decide_what_is_found_are_in_the_fingerprint(make, files, tmp_path) -> None:
