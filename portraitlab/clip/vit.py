@@ -58,14 +58,13 @@ class ClipVision(nn.Module):
                 f"clip.folder={folder}" if folder else f"the hub's cache, at revision {revision},"
             )
             raise ValueError(f"{where} lacks {_listed(lacking)} of {repository}. {remedy}")
-        self.net = _load(place, remedy)
-        seen = json.loads((place / "preprocessor_config.json").read_text(encoding="utf-8"))
-        mean, std = (
-            torch.tensor(seen[name])[:, None, None] for name in ("image_mean", "image_std")
-        )
+        mean, std = _pixel_statistics(place / _FILES[1], remedy)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        self.net = _load(place, remedy)
         self.tokens = tokens
+        if tokens == "penultimate":  # what comes after would be computed for nothing
+            del self.net.encoder.layers[-1]
         vision = self.net.config
         self.crop_size = int(vision.image_size)
         self.local_dim = int(vision.hidden_size)
@@ -78,11 +77,9 @@ class ClipVision(nn.Module):
     def patch_tokens(self, images: Tensor) -> Tensor:
         """Tokens [B, L, local_dim] of crops [B, 3, crop_size, crop_size] in [-1, 1], RGB."""
         pixels = ((images + 1) / 2 - self.mean) / self.std
-        output = self.net(pixels, output_hidden_states=True)
-        if self.tokens == "pooled":
-            pooled: Tensor = output.pooler_output[:, None]
-            return pooled
-        tokens: Tensor = output.hidden_states[-2 if self.tokens == "penultimate" else -1]
+        output = self.net(pixels)
+        pooled = self.tokens == "pooled"
+        tokens: Tensor = output.pooler_output[:, None] if pooled else output.last_hidden_state
         return tokens
 
 
@@ -96,6 +93,18 @@ def _cached(repository: str, revision: str) -> Path | None:
 
     found = try_to_load_from_cache(repository, _FILES[0], revision=revision)
     return Path(found).parent if isinstance(found, str) else None
+
+
+def _pixel_statistics(path: Path, remedy: str) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [3, 1, 1] of pixels in [0, 1] that the weights were trained with."""
+    try:
+        seen = json.loads(path.read_text(encoding="utf-8"))
+        mean, std = (torch.tensor(seen[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std"))
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} does not tell image_mean and image_std of three channels: {error!r}. {remedy}"
+        ) from error
+    return mean, std
 
 
 def _load(place: Path, remedy: str) -> Any:

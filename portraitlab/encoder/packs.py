@@ -95,7 +95,7 @@ def _unpack(archive: Path) -> Path:
                 with packed.open(str(model)) as source, (unfinished / model.name).open("wb") as to:
                     shutil.copyfileobj(source, to)
         unfinished.replace(folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(
             f"{archive} ({archive.stat().st_size} bytes) is no whole zip: {error}. "
             "Download the pack again."

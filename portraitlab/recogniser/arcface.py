@@ -14,8 +14,8 @@ from portraitlab.weights import Published, load_state, read_state_dict, weights_
 
 _PUBLISHED = (
     Published(
-        what="MobileFaceNet, mobilefacenet.pt",
-        fetch="https://github.com/foamliu/MobileFaceNet (its releases)",
+        what="MobileFaceNet",
+        fetch="https://github.com/foamliu/MobileFaceNet (weights/mobilefacenet.pt)",
         licence="Apache-2.0, trained on MS-Celeb-1M",
         size="4 MB",
     ),

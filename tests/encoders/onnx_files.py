@@ -25,8 +25,11 @@ def _save(path: Path, nodes: list, inputs: list, outputs: list, weights: dict) -
     return path
 
 
-def write_yunet(path: Path) -> Path:
-    """YuNet 2023mar's twelve outputs; a cell of 8 x 8 pure blue pixels is a face of four cells."""
+def write_yunet(path: Path, *, dynamic: bool = False) -> Path:
+    """YuNet's twelve outputs; a cell of 8 x 8 pure blue pixels is a face of four cells.
+
+    dynamic: the input has no size of its own, as in 2026may; else 640 x 640, as in 2023mar.
+    """
     nodes, weights, outputs = [], {}, []
     heads = {
         "cls": ([[0.2, -0.2, -0.2]], [-10.0]),
@@ -61,8 +64,10 @@ def write_yunet(path: Path) -> Path:
             nodes.append(helper.make_node("Reshape", [f"{name}_last", f"r_{name}"], [name]))
     for head, (_, offset) in heads.items():
         for stride in (8, 16, 32):
-            outputs.append((f"{head}_{stride}", [1, (640 // stride) ** 2, len(offset)]))
-    return _save(path, nodes, [("input", [1, 3, 640, 640])], outputs, weights)
+            cells = f"cells_{stride}" if dynamic else (640 // stride) ** 2
+            outputs.append((f"{head}_{stride}", [1, cells, len(offset)]))
+    size = ["height", "width"] if dynamic else [640, 640]
+    return _save(path, nodes, [("input", [1, 3, *size])], outputs, weights)
 
 
 def write_sface(path: Path, seed: int = 0) -> Path:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from portraitlab.alignment import align, face_crops
+from portraitlab.alignment import ARCFACE, WIDE, Frame, align, face_crops
 from portraitlab.data.photo import read_photo
 from portraitlab.encoder.face_encoder import photo_tensor
 from portraitlab.encoder.packs import load_pack
@@ -24,18 +24,19 @@ REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 @functools.cache
 def real_faces() -> list[tuple[np.ndarray, np.ndarray]]:
-    """Photos (border added, RGB) and their face's keypoints, of every third identity."""
+    """Photos (border added, RGB) and their face's keypoints, two of every third identity."""
     pack = REAL / "weights" / "insightface" / "models" / "lab_mbf"
     detector = load_pack(pack, ("detection",), ["CPUExecutionProvider"])["detection"]
     detector.prepare(0, input_size=(320, 320), det_thresh=0.5)
     found = []
     for folder in sorted((REAL / "photos").iterdir())[::3]:
-        photo = read_photo(sorted(folder.iterdir())[0]).image
-        border = max(photo.shape[:2]) // 2
-        photo = np.pad(photo, ((border, border), (border, border), (0, 0)))
-        bgr = np.ascontiguousarray(photo[..., ::-1])
-        _, keypoints = detector.detect(bgr, input_size=(320, 320))
-        found.append((photo, keypoints[0]))
+        for path in sorted(folder.iterdir())[:2]:
+            photo = read_photo(path).image
+            border = max(photo.shape[:2]) // 2
+            photo = np.pad(photo, ((border, border), (border, border), (0, 0)))
+            bgr = np.ascontiguousarray(photo[..., ::-1])
+            _, keypoints = detector.detect(bgr, input_size=(320, 320))
+            found.append((photo, keypoints[0]))
     return found
 
 
@@ -73,18 +74,30 @@ def test_mobilefacenet_agrees_with_its_onnx_twin_on_real_photos(twins) -> None:
         assert 1 - cosine.item() < 1e-5  # asked for: 1e-3
 
 
-@real
-def test_aligned_in_torch_the_embedding_is_that_of_norm_crop(twins) -> None:
-    arcface, embed = twins
+def cosines_of(
+    arcface: ArcFace, embed: Callable[[np.ndarray], Tensor], frame: Frame
+) -> list[float]:
+    """Of embeddings on crops that torch cuts to those on norm_crop's."""
+    cosines = []
     for photo, keypoints in real_faces():
         # norm_crop counts from the middle of the first pixel.
         places = (keypoints + 0.5) / [photo.shape[1], photo.shape[0]]
         places = torch.tensor(places, dtype=torch.float32)[None]
-        crop = align(photo_tensor(photo), places, arcface.crop_size, arcface.frame)
-        pixels = ((crop[0].permute(1, 2, 0) + 1) * 127.5).numpy()
-        assert np.abs(pixels - norm_crop(photo, keypoints)).mean() < 1.0
-        cosine = functional.cosine_similarity(arcface(crop), embed(norm_crop(photo, keypoints)))
-        assert 1 - cosine.item() < 1e-3
+        crop = align(photo_tensor(photo), places, arcface.crop_size, frame)
+        wanted = embed(norm_crop(photo, keypoints))
+        cosines.append(functional.cosine_similarity(arcface(crop), wanted).item())
+    return cosines
+
+
+@real
+def test_aligned_in_torch_the_embedding_is_that_of_norm_crop(twins) -> None:
+    assert len(real_faces()) == 18
+    assert min(cosines_of(*twins, ARCFACE)) > 1 - 1e-4  # asked for: 1e-3
+
+
+@real
+def test_on_crops_that_it_was_not_trained_on_it_is_another(twins) -> None:
+    assert 0.7 < np.median(cosines_of(*twins, WIDE)) < 0.9
 
 
 @real

@@ -72,6 +72,13 @@ def test_faces_are_found_where_they_are_in_photos_of_any_shape(make) -> None:
     assert len(encoder.find(photo(100, 100))) == 0
 
 
+def test_yunet_without_a_size_of_its_own_is_the_same(make, tmp_path) -> None:
+    dynamic = make(detector=str(write_yunet(tmp_path / "yunet_2026may.onnx", dynamic=True)))
+    picture = photo(240, 320, (5, 7), (20, 30))
+    one, other = dynamic.find(picture), make().find(picture)
+    torch.testing.assert_close(one.keypoints, other.keypoints)
+
+
 def test_padding_and_the_fallback_are_looks_of_their_own(make, caplog) -> None:
     with caplog.at_level(logging.DEBUG, logger="portraitlab"):
         encoder = make(passes=[{"det_size": 64}], fallback={"det_size": 640})
