@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import uuid
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -79,7 +80,8 @@ def _unpack(archive: Path) -> Path:
             f"{archive} is a Git LFS pointer of {archive.stat().st_size} bytes, not a pack. "
             "Fetch it with `git lfs pull`, or download the pack again."
         )
-    unfinished = archive.with_name(f"unfinished-{archive.stem}")
+    # Of its own name, because the processes of one training may all come here at once.
+    unfinished = archive.with_name(f"unfinished-{archive.stem}-{uuid.uuid4().hex[:8]}")
     try:
         with zipfile.ZipFile(archive) as packed:
             names = [PurePosixPath(name) for name in packed.namelist()]
@@ -90,7 +92,7 @@ def _unpack(archive: Path) -> Path:
                 raise ValueError(
                     f"{archive} holds no *.onnx, only {held}; give the zip of an insightface pack."
                 )
-            unfinished.mkdir(exist_ok=True)
+            unfinished.mkdir()
             for model in models:
                 with packed.open(str(model)) as source, (unfinished / model.name).open("wb") as to:
                     shutil.copyfileobj(source, to)
@@ -101,6 +103,8 @@ def _unpack(archive: Path) -> Path:
             "Download the pack again."
         ) from error
     except OSError as error:
+        if any(folder.glob("*.onnx")):  # another process was quicker
+            return folder
         raise ValueError(
             f"{archive} cannot be unpacked into {folder}: {error.strerror}. Unpack it yourself, "
             "so that the *.onnx files lie in a folder of the pack's name, and give encoder.root."

@@ -7,6 +7,7 @@ import functools
 import logging
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,15 @@ def test_a_zip_that_nobody_unpacked_is_unpacked_flat(tmp_path, caplog, folders) 
         assert again == pack
     assert not caplog.messages
     assert sorted(path.name for path in pack.parent.iterdir()) == ["antelopev2", "antelopev2.zip"]
+
+
+def test_processes_that_unpack_at_once_all_find_the_pack(tmp_path) -> None:
+    archive = zipped(tmp_path / "pack.zip", *(f"pack/{number}.onnx" for number in range(200)))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(find_pack, [archive] * 8, [None] * 8))
+    assert set(found) == {tmp_path / "pack"}
+    assert len(list(found[0].iterdir())) == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack", "pack.zip"]
 
 
 def test_a_zip_never_writes_outside_its_folder(tmp_path) -> None:
