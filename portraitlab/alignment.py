@@ -1,10 +1,12 @@
-"""Face crops as recognisers expect them: five keypoints moved onto a template.
+"""Face crops as models expect them: five keypoints moved onto a template.
 
-The template is ArcFace's (Deng et al., CVPR 2019, the five points of its 112 px crop), shrunk so
-that hair and chin, which carry identity too, stay in view.
+All start from ArcFace's template (Deng et al., CVPR 2019, the five points of its 112 px crop).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,18 +24,58 @@ _ARCFACE = torch.tensor(
 _CENTRE = torch.tensor([0.5, 0.55])
 
 TEMPLATE: Tensor = _CENTRE + 0.8 * (_ARCFACE / 112 - _CENTRE)
-"""The five keypoints' places in a crop [5, 2], as fractions of it, in FaceGeometry's order."""
+"""The five keypoints' places in a wide crop [5, 2], as fractions of it, in FaceGeometry's order.
+
+ArcFace's, shrunk so that hair and chin, which carry identity too, stay in view.
+"""
 
 
-def similarity(keypoints: Tensor) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """How a model's crops are cut.
+
+    template [5, 2]: where the five keypoints belong, as fractions of the crop, in FaceGeometry's
+    order. fitted_in_crop: whether the least squares are counted in the crop, as in insightface's
+    norm_crop (Umeyama, PAMI 1991), or in the image. Where keypoints match the template exactly
+    both are the same; else the first shows a slightly larger part of the image.
+    """
+
+    template: Tensor
+    fitted_in_crop: bool = False
+
+
+WIDE = Frame(TEMPLATE)
+"""Face with hair and chin: the miniature world's models, and image encoders."""
+
+ARCFACE = Frame((_ARCFACE + 0.5) / 112, fitted_in_crop=True)
+"""As norm_crop cuts for ArcFace; its template counts from the middle of the first pixel."""
+
+FACENET = Frame(
+    torch.tensor([[0.298, 0.415], [0.702, 0.415], [0.5, 0.589], [0.327, 0.709], [0.673, 0.709]])
+)
+"""A face detector's box with the margin that FaceNet was trained with.
+
+FaceNet's crops are boxes (Schroff et al., CVPR 2015; the published weights: 44 px around them in
+182 px, the middle 160 px of that). The places are medians over 52 photos of where SCRFD's
+keypoints lie in its boxes, made the same on both sides.
+"""
+
+
+class SeesCrops(Protocol):
+    """A model on aligned crops of crop_size pixels, cut as `frame` says."""
+
+    crop_size: int
+    frame: Frame
+
+
+def similarity(keypoints: Tensor, frame: Frame = WIDE) -> Tensor:
     """Least-squares similarity transform from the crop to the image, in closed form.
 
     keypoints [B, 5, 2] in any unit with square pixels. Returns [B, 2, 3] that takes a point of the
-    crop (fractions, x and y) to the image, in the unit of the keypoints. Fitting in this direction
-    divides by the template alone, so that keypoints which coincide give a crop without extent and
-    never NaN.
+    crop (fractions, x and y) to the image, in the unit of the keypoints. Keypoints which coincide
+    give a crop without extent and never NaN.
     """
-    template = TEMPLATE.to(keypoints)
+    template = frame.template.to(keypoints)
     template_mean = template.mean(dim=0)
     source = template - template_mean
     keypoints_mean = keypoints.mean(dim=1)
@@ -45,26 +87,46 @@ def similarity(keypoints: Tensor) -> Tensor:
     linear = torch.stack(
         [torch.stack([cosine, -sine], dim=-1), torch.stack([sine, cosine], dim=-1)], dim=-2
     )
+    if frame.fitted_in_crop:
+        # Fitted from the image to the crop and turned back, the same rotation has a scale larger
+        # by one over the squared correlation of keypoints and template. A quarter is no face.
+        explained = (cosine.square() + sine.square()) * spread
+        total = target.square().sum(dim=(1, 2))
+        correlation = explained / total.clamp(min=torch.finfo(total.dtype).tiny)
+        linear = linear / correlation.clamp(min=0.25)[:, None, None]
     shift = keypoints_mean - linear @ template_mean
     return torch.cat([linear, shift[..., None]], dim=-1)
 
 
-def align(images: Tensor, keypoints: Tensor, size: int) -> Tensor:
-    """Crop the face of each image so that its keypoints lie on the template.
+def align(images: Tensor, keypoints: Tensor, size: int, frame: Frame = WIDE) -> Tensor:
+    """Crop the face of each image so that its keypoints lie on the frame's template.
 
     images [B, C, H, W]; keypoints [B, 5, 2] as fractions of the image; size: the crop's edge in
     pixels. Returns [B, C, size, size], differentiable in the images. No gradient goes through the
     keypoints: a crop must not get better by moving its window. Places outside the image repeat its
     border. Sampling is bilinear, so an image whose face is several times larger than the crop
-    should be reduced first.
+    should be reduced first: `face_crops` does.
     """
     height, width = images.shape[-2:]
     extent = images.new_tensor([width, height])
     with torch.no_grad():
-        transform = similarity(keypoints.to(images) * extent)
+        transform = similarity(keypoints.to(images) * extent, frame)
         centres = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size
         rows, columns = torch.meshgrid(centres, centres, indexing="ij")
         points = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1)
         pixels = torch.einsum("bij,hwj->bhwi", transform, points)
         grid = 2 * pixels / extent - 1
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def face_crops(images: Tensor, keypoints: Tensor, model: SeesCrops) -> Tensor:
+    """The crops [B, C, c, c] that a model wants of portraits [B, C, S, S], differentiable in them.
+
+    Portraits of more than twice the crop's size are reduced to that first, without aliasing.
+    """
+    most = 2 * model.crop_size
+    if images.shape[-1] > most:
+        images = functional.interpolate(
+            images, (most, most), mode="bilinear", antialias=True, align_corners=False
+        )
+    return align(images, keypoints, model.crop_size, model.frame)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from portraitlab.alignment import align
+from portraitlab.alignment import align, face_crops
+from portraitlab.encoder.models import Recogniser
 from portraitlab.types import View
 
 if TYPE_CHECKING:
     from portraitlab.world.models.clip import ClipEncoder
-    from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
 
 
@@ -54,9 +54,8 @@ class Judge(nn.Module):
     def _view(self, images: Tensor) -> View:
         images = images.clamp(-1, 1)
         geometry = self.regressor(images)
-        crops = align(images, geometry.keypoints, self.recogniser.crop_size)
         return View(
-            identity=self.recogniser(crops),
+            identity=self.recogniser(face_crops(images, geometry.keypoints, self.recogniser)),
             face=self.clip.image_embedding(align(images, geometry.keypoints, images.shape[-1])),
             picture=self.clip.image_embedding(images),
             expression=geometry.coefficients.expression,

@@ -30,6 +30,7 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
     Raises ValueError for numbers out of range and for choices that do not fit each other.
     """
     check_numbers(config)
+    check_taken(config)
     backbone: Backbone = instantiate(config.backbone).to(device)
     encoder = instantiate(config.encoder).to(device)
     recogniser = instantiate(config.recogniser).to(device)
@@ -67,6 +68,20 @@ def check_numbers(config: DictConfig) -> None:
     _check_whole("seed", config.seed, 0, 2**32 - 1)
     _check_whole("batch_size", config.batch_size, 1, 2**16)
     _check_whole("budget.steps", config.budget.steps, 1, 2**31)
+
+
+def check_taken(config: DictConfig) -> None:
+    """ValueError where a choice for real photos would silently do nothing in the world."""
+    for group, null, by, others in (
+        ("clip", "portraitlab.world.foundation.load_clip", "encoder", "insightface or sface"),
+        ("matting", "portraitlab.matting.none.NoMatting", "data", "folder"),
+    ):
+        chosen = config[group]
+        if chosen._target_ != null and config[by].get(group) != chosen:
+            raise ValueError(
+                f"{group} is {chosen._target_}, which {by}={config.choices[by]} does not use; "
+                f"choose {by}={others}, or leave {group} as it is by default."
+            )
 
 
 def _check_whole(name: str, value: Any, least: int, most: int) -> None:

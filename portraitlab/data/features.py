@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from portraitlab.alignment import align
+from portraitlab.alignment import face_crops
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.store import PhotoStore
 from portraitlab.encoder.face_encoder import FaceEncoder, matted
@@ -207,8 +207,7 @@ def _describe_identity(
         masks = store.person_masks(rows)
         images = matted(store.images(rows), masks).to(frozen.device)
         keypoints = geometry.keypoints[rows].to(frozen.device)
-        return {
-            "identity": frozen.recogniser(align(images, keypoints, frozen.recogniser.crop_size))
-        }
+        crops = face_crops(images, keypoints, frozen.recogniser)
+        return {"identity": frozen.recogniser(crops)}
 
     return _in_batches(len(store), "Embedding identities", describe)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
@@ -18,6 +20,8 @@ from portraitlab.data.scoring import TargetsOf, string_seed
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.matting.base import Matting
+from portraitlab.matting.none import NoMatting
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,7 +41,8 @@ class FolderData(PhotoSource):
 
     test_share: share of the identities that is held out, drawn by `split_seed` among those with
     enough photos for any number of references, or else those with the most. minimum_side: edge in
-    pixels below which a portrait is too small. targets, judges, noise_seeds, targets_of: see
+    pixels below which a portrait is too small. matting: what of a portrait is the person; a photo's
+    own transparency counts beside it. targets, judges, noise_seeds, targets_of: see
     ScoringSet.
 
     Raises ValueError where the folder is missing, holds no identity folders, or leaves fewer than
@@ -52,6 +57,7 @@ class FolderData(PhotoSource):
         split_seed: int = 0,
         caption: str = "a photo of a person",
         minimum_side: int = 32,
+        matting: Matting | None = None,
         targets: int = 1,
         judges: int = 4,
         noise_seeds: int = 1,
@@ -68,6 +74,7 @@ class FolderData(PhotoSource):
         self.split_seed = split_seed
         self.caption = caption
         self.minimum_side = minimum_side
+        self.matting = matting or NoMatting()
         self._read: tuple[Frozen, PhotoSet] | None = None
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
@@ -108,6 +115,8 @@ class FolderData(PhotoSource):
             "minimum_side": self.minimum_side,
             "photos": [[file.name, file.digest, file.caption] for file in files],
         }  # fmt: skip
+        if self.matting.fingerprint:  # photos that were cached without matting stay known
+            recipe["matting"] = self.matting.fingerprint
         walk = self._walk(files, frozen.encoder, size, view_size, left_out)
         store = PhotoStore.cached(self.cache, recipe, size, view_size, walk, left_out)
         identities = tuple(sorted(set(store.identity)))
@@ -166,6 +175,10 @@ class FolderData(PhotoSource):
         if len(faces) > 1:
             raise UnusablePhoto(f"shows {len(faces)} faces, not one")
         portrait = cut_portrait(photo, faces.keypoints[0].numpy(), self.minimum_side)
+        person = portrait.person_mask & self.matting.person(portrait.pixels)
+        if not _shows(person, portrait.keypoints):
+            raise UnusablePhoto("the mask of its person leaves the face out")
+        portrait = replace(portrait, person_mask=person)
         view = portrait.resized(view_size)
         if not len(encoder.find(view)):
             raise UnusablePhoto("its face is not found again in the portrait cut from it")
@@ -188,6 +201,15 @@ class _File:
     name: str
     digest: str
     caption: str
+
+
+def _shows(person: NDArray[np.bool_], keypoints: NDArray[np.float32]) -> bool:
+    """Whether most of the keypoints [5, 2] (pixels) lie in a mask [K, K], as far as they are in it.
+
+    A matte without the face would leave a grey reference, and nothing else would tell.
+    """
+    places = np.round(keypoints - 0.5).astype(int).clip(0, len(person) - 1)
+    return int(person[places[:, 1], places[:, 0]].sum()) >= 3
 
 
 def _folders(root: Path) -> list[str]:

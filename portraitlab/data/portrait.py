@@ -26,10 +26,14 @@ Taken over all five, because yaw narrows the eyes and pitch shortens the nose, b
 
 @dataclass(frozen=True)
 class Portrait:
-    """A square piece of a photo: pixels uint8 [K, K, 3], person_mask bool [K, K]."""
+    """A square piece of a photo: pixels uint8 [K, K, 3], person_mask bool [K, K].
+
+    keypoints [5, 2]: of its face, in its pixels.
+    """
 
     pixels: NDArray[np.uint8]
     person_mask: NDArray[np.bool_]
+    keypoints: NDArray[np.float32]
 
     def resized(self, size: int) -> NDArray[np.uint8]:
         """The pixels at another size [size, size, 3]."""
@@ -63,4 +67,5 @@ def cut_portrait(photo: Photo, keypoints: NDArray[np.float32], minimum: int) -> 
     rows = np.arange(top, top + side)
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
     place = np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))
-    return Portrait(photo.image[place], photo.person_mask[place] & inside)
+    moved = (points - [left, top]).astype(np.float32)
+    return Portrait(photo.image[place], photo.person_mask[place] & inside, moved)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from portraitlab.alignment import Frame
 from portraitlab.types import FaceGeometry
 
 
@@ -14,9 +15,11 @@ class PatchEncoder(Protocol):
 
     local_dim: int
     local_length: int
+    crop_size: int
+    frame: Frame
 
     def patch_tokens(self, images: Tensor) -> Tensor:
-        """Tokens [B, L, d1] of images [B, 3, 64, 64] in [-1, 1]."""
+        """Tokens [B, L, d1] of aligned crops [B, 3, c, c] in [-1, 1], c = crop_size."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -29,6 +32,7 @@ class Recogniser(Protocol):
 
     global_dim: int
     crop_size: int
+    frame: Frame
 
     def __call__(self, crops: Tensor) -> Tensor:
         """Embeddings [B, d2] of crops [B, 3, c, c] in [-1, 1]."""

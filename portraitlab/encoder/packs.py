@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import shutil
+import uuid
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-_LOG = logging.getLogger(__name__)
+from portraitlab.sessions import check_providers, damage_explained
+from portraitlab.weights import is_pointer
 
-_POINTER = b"version https://git-lfs"
+_LOG = logging.getLogger(__name__)
 
 
 def find_pack(root: Path, name: str | None) -> Path:
     """The folder that holds a pack's onnx files.
 
-    root: holds `models/<pack>/`, or `<pack>/`, or the onnx files themselves. name: which pack; may
-    be None, and then the first by name is taken and, where there are others, that is logged. A
-    pack in a folder of its own name once more, as the published antelopev2 unpacks, is found too.
-    Raises ValueError where there is none, or none of this name, with the packs to choose from.
+    root: holds `models/<pack>/`, or `<pack>/`, or the onnx files themselves, or is a pack's zip.
+    name: which pack; may be None, and then the first by name is taken and, where there are others,
+    that is logged. A pack in a folder of its own name once more, as the published antelopev2
+    unpacks, is found too. A `<pack>.zip` that nobody unpacked is unpacked beside it, flat.
+
+    Raises ValueError where there is none, or none of this name, with the packs to choose from, and
+    where a zip is broken or cannot be unpacked.
     """
+    if root.suffix == ".zip" and root.is_file():
+        return _unpack(root)
     if not root.is_dir():
         raise ValueError(
             f"encoder.root={root} is no folder; give the folder that holds models/<pack>/*.onnx."
         )
+    zips: dict[str, Path] = {}
     if any(root.glob("*.onnx")):
         packs = {root.resolve().name: root}
     else:
@@ -35,64 +46,97 @@ def find_pack(root: Path, name: str | None) -> Path:
             for found in (folder, nested[key])
             if any(found.glob("*.onnx"))
         }
-    if not packs:
+        zips = {z.stem: z for z in sorted(place.glob("*.zip")) if z.stem not in packs}
+    if not packs and not zips:
         raise ValueError(
             f"encoder.root={root} holds no pack: no *.onnx in it, in {root}/<pack> "
-            f"or in {root}/models/<pack>."
+            f"or in {root}/models/<pack>, and no zip of one."
         )
     if name is None:
-        name = min(packs)
-        if len(packs) > 1:
+        name = min(packs or zips)
+        others = [key for key in (*packs, *zips) if key != name]
+        if others:
             _LOG.warning(
                 "encoder.root=%s holds the packs %s: %s is taken; encoder.name chooses another",
-                root, ", ".join(packs), name,
+                root, ", ".join([*packs, *zips]), name,
             )  # fmt: skip
-    if name not in packs:
+    if name in packs:
+        return packs[name]
+    if name in zips:
+        return _unpack(zips[name])
+    raise ValueError(
+        f"encoder.name={name} is not in encoder.root={root}, which holds the packs "
+        f"{', '.join([*packs, *zips])}; choose one of them."
+    )
+
+
+def _unpack(archive: Path) -> Path:
+    """The onnx files of a pack's zip, without the folders in it, in a folder beside the zip."""
+    folder = archive.with_suffix("")
+    if any(folder.glob("*.onnx")):
+        return folder
+    if is_pointer(archive):
         raise ValueError(
-            f"encoder.name={name} is not in encoder.root={root}, which holds the packs "
-            f"{', '.join(packs)}; choose one of them."
+            f"{archive} is a Git LFS pointer of {archive.stat().st_size} bytes, not a pack. "
+            "Fetch it with `git lfs pull`, or download the pack again."
         )
-    return packs[name]
+    # Of its own name, because the processes of one training may all come here at once.
+    unfinished = archive.with_name(f"unfinished-{archive.stem}-{uuid.uuid4().hex[:8]}")
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = [PurePosixPath(name) for name in packed.namelist()]
+            # macOS adds ._files that are no models.
+            models = [n for n in names if n.suffix == ".onnx" and not n.name.startswith("._")]
+            if not models:
+                held = ", ".join(map(str, names[:5])) or "nothing"
+                raise ValueError(
+                    f"{archive} holds no *.onnx, only {held}; give the zip of an insightface pack."
+                )
+            unfinished.mkdir()
+            for model in models:
+                with packed.open(str(model)) as source, (unfinished / model.name).open("wb") as to:
+                    shutil.copyfileobj(source, to)
+        unfinished.replace(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{archive} ({archive.stat().st_size} bytes) is no whole zip: {error}. "
+            "Download the pack again."
+        ) from error
+    except OSError as error:
+        if any(folder.glob("*.onnx")):  # another process was quicker
+            return folder
+        raise ValueError(
+            f"{archive} cannot be unpacked into {folder}: {error.strerror}. Unpack it yourself, "
+            "so that the *.onnx files lie in a folder of the pack's name, and give encoder.root."
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    _LOG.info("%s was unpacked: %d models lie in %s", archive, len(models), folder)
+    return folder
 
 
 def load_pack(pack: Path, tasks: tuple[str, ...], providers: list[str]) -> dict[str, Any]:
-    """Load one model for each of insightface's tasks ("detection", "recognition") of a pack.
+    """Insightface's models for tasks ("detection", "recognition") of a pack.
 
     providers: onnxruntime's execution providers, best first; what really runs is logged. Raises
     ValueError where a file is a Git LFS pointer or damaged, where onnxruntime lacks a provider, or
     where a task has no model.
     """
-    import onnxruntime
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from insightface.model_zoo import model_zoo
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    available = onnxruntime.get_available_providers()
-    missing = [provider for provider in providers if provider not in available]
-    if missing:
-        raise ValueError(
-            f"encoder.providers has {', '.join(missing)}, but this onnxruntime only offers "
-            f"{', '.join(available)}."
-        )
+    check_providers(providers, "encoder.providers")
     files = sorted(pack.glob("*.onnx"))
-    pointers = [file.name for file in files if file.read_bytes()[:64].startswith(_POINTER)]
+    pointers = [file.name for file in files if is_pointer(file)]
     if pointers:
         raise ValueError(
             f"In the pack {pack}, {', '.join(pointers)} are Git LFS pointers of about 130 bytes, "
             "not weights: the download was not completed. Fetch them with `git lfs pull`, "
             "or download the pack again."
         )
-    onnxruntime.set_default_logger_severity(3)
-    damaged = (state.InvalidArgument, state.InvalidProtobuf, state.InvalidGraph, state.Fail)
     models: dict[str, Any] = {}
     for file in files:
-        try:
+        with damage_explained(file, "Download the pack again."):
             model = model_zoo.get_model(str(file), providers=providers)
-        except (DecodeError, *damaged) as error:
-            raise ValueError(
-                f"{file} ({file.stat().st_size} bytes) is no complete onnx model: {error}. "
-                "Download the pack again."
-            ) from error
         if model is not None and model.taskname in tasks and model.taskname not in models:
             models[model.taskname] = model
             ran = ", ".join(model.session.get_providers())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from portraitlab.alignment import align
+from portraitlab.alignment import face_crops
 from portraitlab.encoder.face_encoder import FaceEncoder, matted, photo_tensor
 from portraitlab.encoder.models import PatchEncoder, Recogniser, Regressor
 from portraitlab.fingerprint import weights_fingerprint
@@ -40,7 +40,6 @@ class WorldEncoder(FaceEncoder):
         self.local_dim = clip.local_dim
         self.local_length = clip.local_length
         self.global_dim = recogniser.global_dim
-        self.crop_size = recogniser.crop_size
         self.image_size = _SIZE
         self.fingerprint = f"world {minimum_score} " + weights_fingerprint(
             clip, recogniser, regressor
@@ -80,5 +79,5 @@ class WorldEncoder(FaceEncoder):
     ) -> tuple[Tensor, Tensor]:
         """Patch tokens and recogniser embedding of the matted, aligned face."""
         person = matted(images, person_mask)
-        local = self.clip.patch_tokens(align(person, geometry.keypoints, _SIZE))
-        return local, self.recogniser(align(person, geometry.keypoints, self.crop_size))
+        local = self.clip.patch_tokens(face_crops(person, geometry.keypoints, self.clip))
+        return local, self.recogniser(face_crops(person, geometry.keypoints, self.recogniser))

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from portraitlab.alignment import align
+from portraitlab.alignment import face_crops
+from portraitlab.encoder.models import Recogniser
 from portraitlab.objective.base import Denoising, Term
 
 
 class IdentityLoss(Term):
     """E_det(x) · (1 - cos(F_id, E_id(x))) for x the image that the prediction implies.
 
-    recogniser: E_id, crops [B, 3, crop_size, crop_size] to embeddings, with attribute crop_size.
+    recogniser: E_id, a module that embeds the crops it asks for, differentiable in them.
     regressor: E_det, images [B, 3, H, W] to FaceGeometry; a score above threshold is a face, whose
     keypoints align the crop. Both are frozen. weight: alpha of eq. 8.
 
@@ -26,7 +27,7 @@ class IdentityLoss(Term):
 
     def __init__(
         self,
-        recogniser: nn.Module,
+        recogniser: Recogniser,
         regressor: nn.Module,
         weight: float = 0.1,
         threshold: float = 0.5,
@@ -84,7 +85,7 @@ class IdentityLoss(Term):
         face = geometry.score > self.threshold
         if not face.any():
             return images.new_zeros(())
-        size = int(self.recogniser.crop_size)  # type: ignore[arg-type]
-        embeddings = self.recogniser(align(images[face], geometry.keypoints[face], size))
+        crops = face_crops(images[face], geometry.keypoints[face], self.recogniser)
+        embeddings = self.recogniser(crops)
         distance = 1 - functional.cosine_similarity(embeddings, identity[face])
         return distance.sum() / len(images)

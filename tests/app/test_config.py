@@ -12,6 +12,7 @@ from composing import ROOT, choices
 from hydra.utils import get_class, get_method
 from omegaconf import DictConfig, OmegaConf
 
+from portraitlab.parts import check_taken
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 
@@ -22,7 +23,7 @@ NEEDS = {
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
-    *("backbone", "trainer", "logger", "system", "scale", "budget"),
+    *("backbone", "clip", "finder", "recogniser", "trainer", "logger", "system", "scale", "budget"),
     *("launcher", "debug", "table"),
 }
 
@@ -41,9 +42,10 @@ def test_every_choice_composes_and_resolves(
 
 
 # What trains nothing: who scores and how, where things lie and are logged, how fast it goes. The
-# scale, the budget and the names of the choices act through what refers to them.
+# scale, the budget, the names of the choices and some parts of others (clip, finder, matting) act
+# through what refers to them.
 UNTRAINED = re.compile(
-    r"(scale|budget|choices|sampler|metrics|judge|select|logger|task)\b|"
+    r"(scale|budget|choices|clip|finder|matting|sampler|metrics|judge|select|logger|task)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds)$|"
@@ -126,3 +128,19 @@ def targets(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from targets(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("clip=vit_l14", r"clip is .*ClipVision, which encoder=world does not use; .*insightface"),
+        ("matting=onnx", r"matting is .*OnnxMatting, which data=world does not use; .*data=folder"),
+    ],
+)
+def test_a_choice_for_real_photos_is_not_ignored_in_the_world(
+    composed: Callable[..., DictConfig], override: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_taken(composed(override))
+    check_taken(composed())
+    check_taken(composed("clip=vit_l14", "encoder=sface", "data=folder", "data.root=photos"))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from portraitlab.alignment import TEMPLATE, align, similarity
+from portraitlab.alignment import ARCFACE, FACENET, TEMPLATE, WIDE, Frame, align, similarity
 
 
 def dots(points: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -64,3 +64,30 @@ def test_gradient_reaches_images_and_not_keypoints() -> None:
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
     assert keypoints.grad is None
+
+
+@pytest.mark.parametrize("frame", [WIDE, ARCFACE, FACENET], ids=["wide", "arcface", "facenet"])
+def test_crops_are_differentiable_in_the_images(frame: Frame) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 2, 9, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    keypoints = 0.3 + 0.4 * torch.rand(2, 5, 2, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda seen: align(seen, keypoints, 5, frame), images)
+
+
+@pytest.mark.parametrize("frame", [WIDE, ARCFACE, FACENET], ids=["wide", "arcface", "facenet"])
+def test_points_on_a_frame_s_template_are_the_whole_image(frame: Frame) -> None:
+    identity = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    torch.testing.assert_close(similarity(frame.template[None], frame)[0], identity)
+    coinciding = similarity(torch.full((1, 5, 2), 0.5), frame)
+    assert coinciding.isfinite().all()
+
+
+def test_the_fit_in_the_crop_is_umeyama_s() -> None:
+    from skimage.transform import SimilarityTransform
+
+    keypoints = ARCFACE.template + 0.1 * torch.randn(
+        1, 5, 2, generator=torch.Generator().manual_seed(0)
+    )
+    to_crop = SimilarityTransform.from_estimate(keypoints[0].numpy(), ARCFACE.template.numpy())
+    expected = torch.from_numpy(to_crop.inverse.params[:2]).float()
+    torch.testing.assert_close(similarity(keypoints, ARCFACE)[0], expected, atol=1e-5, rtol=1e-4)

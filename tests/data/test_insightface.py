@@ -6,6 +6,8 @@ import csv
 import functools
 import logging
 import shutil
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,68 @@ def test_a_pack_is_found_wherever_it_lies(tmp_path, caplog) -> None:
     assert "holds the packs one, two: one is taken; encoder.name chooses" in caplog.text
     with pytest.raises(ValueError, match=r"encoder\.name=six is not in .*packs one, two; choose"):
         find_pack(tmp_path, "six")
+
+
+def zipped(path: Path, *members: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for member in members:
+            archive.writestr(member, f"model {member}")
+    return path
+
+
+@pytest.mark.parametrize("folders", ["", "antelopev2/", "antelopev2/antelopev2/"])
+def test_a_zip_that_nobody_unpacked_is_unpacked_flat(tmp_path, caplog, folders) -> None:
+    archive = zipped(
+        tmp_path / "models" / "antelopev2.zip",
+        *(f"{folders}{name}" for name in ("glintr100.onnx", "scrfd_10g_bnkps.onnx", "README")),
+        "__MACOSX/._glintr100.onnx",
+    )
+    with caplog.at_level(logging.INFO):
+        pack = find_pack(tmp_path, "antelopev2")
+    assert pack == tmp_path / "models" / "antelopev2"
+    assert {path.name for path in pack.iterdir()} == {"glintr100.onnx", "scrfd_10g_bnkps.onnx"}
+    assert "antelopev2.zip was unpacked: 2 models lie in " in caplog.text
+    caplog.clear()
+    for again in (find_pack(tmp_path, None), find_pack(archive, None), find_pack(pack, None)):
+        assert again == pack
+    assert not caplog.messages
+    assert sorted(path.name for path in pack.parent.iterdir()) == ["antelopev2", "antelopev2.zip"]
+
+
+def test_processes_that_unpack_at_once_all_find_the_pack(tmp_path) -> None:
+    archive = zipped(tmp_path / "pack.zip", *(f"pack/{number}.onnx" for number in range(200)))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(find_pack, [archive] * 8, [None] * 8))
+    assert set(found) == {tmp_path / "pack"}
+    assert len(list(found[0].iterdir())) == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pack", "pack.zip"]
+
+
+def test_a_zip_never_writes_outside_its_folder(tmp_path) -> None:
+    archive = zipped(tmp_path / "packs" / "bad.zip", "../../escaped.onnx", "/absolute.onnx")
+    assert {path.name for path in find_pack(archive, None).iterdir()} == {
+        "escaped.onnx", "absolute.onnx",
+    }  # fmt: skip
+    assert not (tmp_path / "escaped.onnx").exists()
+
+
+def test_a_zip_that_is_no_pack_is_refused(tmp_path) -> None:
+    archive = zipped(tmp_path / "one.zip", "a.onnx", "b.onnx")
+    whole = archive.read_bytes()
+    for content in (whole[:-30], whole.replace(b"model a", b"model x"), b""):
+        archive.write_bytes(content)
+        with pytest.raises(ValueError, match=r"one\.zip \(\d+ bytes\) is no whole zip"):
+            find_pack(tmp_path, "one")
+    archive.write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 360662982\n")
+    with pytest.raises(ValueError, match=r"one\.zip is a Git LFS pointer of 58 bytes, not a pack"):
+        find_pack(archive, None)
+    with pytest.raises(ValueError, match=r"holds no \*\.onnx, only readme\.md"):
+        find_pack(zipped(archive, "readme.md"), None)
+    (tmp_path / "one").write_text("a file where the folder should be")
+    with pytest.raises(ValueError, match=r"cannot be unpacked into .*one: .*Unpack it yourself"):
+        find_pack(zipped(archive, "a.onnx"), None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "one.zip"]
 
 
 def test_a_folder_without_packs_is_refused(tmp_path) -> None:
@@ -128,6 +192,24 @@ def test_tight_small_and_several_faces_are_found(encoder, note, faces) -> None:
     assert (found.score >= 0.5).all()
     assert (found.score[:-1] >= found.score[1:]).all()
     assert found.coefficients is None
+
+
+@real
+def test_the_sizes_at_which_faces_are_looked_for_are_settings(clip, caplog) -> None:
+    with caplog.at_level(logging.DEBUG, logger="portraitlab"):
+        encoder = InsightFaceEncoder(
+            str(PACKS), clip, "lab_mbf", passes=[{"det_size": 96}], fallback={"det_size": 640}
+        )
+        assert "faces are looked for at det_size 96, where that finds none at 640" in caplog.text
+        assert "det_500m.onnx of the pack lab_mbf runs on CPUExecutionProvider" in caplog.text
+        small = read_photo(noted("small face in a full-body photo")).image
+        assert len(encoder.find(small)) == 1
+    assert "the look at det_size 640 found 1" in caplog.text
+    alone = InsightFaceEncoder(
+        str(PACKS), clip, "lab_mbf", passes=[{"det_size": 96}], fallback=None
+    )
+    assert len(alone.find(small)) == 0
+    assert alone.fingerprint != encoder.fingerprint
 
 
 @real

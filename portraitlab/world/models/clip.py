@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
+from portraitlab.alignment import WIDE
 from portraitlab.world.tokenizer import END, PAD, START, WordTokenizer
 
 TEXT_LENGTH = 76
@@ -37,23 +38,24 @@ class ClipEncoder(nn.Module):
 
     patch_mean: Tensor
     patch_std: Tensor
+    frame = WIDE
 
     def __init__(self, config: dict = CONFIG) -> None:
         super().__init__()
         self.model = CLIPModel(CLIPConfig(**config))
         self.tokenizer = WordTokenizer(TEXT_LENGTH)
         vision = self.model.config.vision_config
-        self.image_size = vision.image_size
+        self.crop_size = vision.image_size
         self.local_dim = vision.hidden_size
         self.local_length = (vision.image_size // vision.patch_size) ** 2 + 1
         self.register_buffer("patch_mean", torch.zeros(self.local_dim))
         self.register_buffer("patch_std", torch.ones(self.local_dim))
 
     def _sized(self, images: Tensor) -> Tensor:
-        if images.shape[-1] == self.image_size:
+        if images.shape[-1] == self.crop_size:
             return images
         return functional.interpolate(
-            images, (self.image_size, self.image_size), mode="bilinear", antialias=True
+            images, (self.crop_size, self.crop_size), mode="bilinear", antialias=True
         )
 
     def patch_tokens(self, images: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ConvNextV2Config, ConvNextV2Model, ResNetConfig, ResNetModel
 
+from portraitlab.alignment import WIDE
+
 CROP_SIZE = 48
 EMBEDDING = 128
 RESNET = {
@@ -29,6 +31,7 @@ class Recogniser(nn.Module):
     """
 
     crop_size = CROP_SIZE
+    frame = WIDE
     global_dim = EMBEDDING
 
     def __init__(self, trunk: nn.Module, trunk_size: int, widths: list[int]) -> None:

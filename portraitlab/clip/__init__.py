@@ -1,0 +1,1 @@
+"""Image encoders whose patch tokens are the local features of real faces."""

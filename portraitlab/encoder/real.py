@@ -1,0 +1,93 @@
+"""What the encoders of real faces share: a detector, a recogniser and an image encoder at work."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from portraitlab.alignment import TEMPLATE, face_crops
+from portraitlab.encoder.face_encoder import FaceEncoder, matted
+from portraitlab.encoder.models import PatchEncoder
+from portraitlab.encoder.passes import Passes
+from portraitlab.fingerprint import weights_fingerprint
+from portraitlab.types import FaceGeometry
+
+_LOG = logging.getLogger(__name__)
+
+
+class RealFaceEncoder(FaceEncoder):
+    """Keypoints and identity embedding by models outside of torch, local features by `clip`.
+
+    made_of: what decides its results beside clip and passes, for the fingerprint. There is no
+    3DMM: geometry has no coefficients.
+    """
+
+    def __init__(
+        self, clip: PatchEncoder, passes: Passes, global_dim: int, made_of: tuple[str, ...]
+    ) -> None:
+        super().__init__()
+        self.clip = clip
+        self._passes = passes
+        self.local_dim = clip.local_dim
+        self.local_length = clip.local_length
+        self.global_dim = global_dim
+        # Of a portrait, a wide crop shows about the whole: clip sees no enlarged pixels.
+        self.image_size = max(256, 2 * clip.crop_size)
+        self.fingerprint = " ".join([*made_of, passes.fingerprint, weights_fingerprint(clip)])
+        _LOG.info("faces are looked for %s", passes)
+        self.requires_grad_(False)
+        self.eval()
+
+    @abstractmethod
+    def _detect(
+        self, photo: NDArray[np.uint8], det_size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes and keypoints: see `portraitlab.encoder.passes.Detect`."""
+
+    @abstractmethod
+    def _embed(
+        self, photo: NDArray[np.uint8], keypoints: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Embedding [d2] of the face with keypoints [5, 2] in pixels of a photo [H, W, 3] RGB."""
+
+    def find(self, photo: NDArray[np.uint8]) -> FaceGeometry:
+        """All faces, those that fill the frame and small ones alike, highest score first."""
+        return self._passes.find(photo, self._detect)
+
+    @torch.no_grad()
+    def analyse(self, images: Tensor) -> FaceGeometry:
+        """The best face of each image; where there is none, score 0 and the template's points."""
+        keypoints = TEMPLATE.repeat(len(images), 1, 1)
+        score = torch.zeros(len(images))
+        for row, photo in enumerate(_photos(images)):
+            found = self.find(photo)
+            if len(found):
+                keypoints[row], score[row] = found.keypoints[0], found.score[0]
+        return FaceGeometry(keypoints.to(images.device), score.to(images.device))
+
+    @torch.no_grad()
+    def encode(
+        self, images: Tensor, person_mask: Tensor, geometry: FaceGeometry
+    ) -> tuple[Tensor, Tensor]:
+        """Patch tokens by `clip` and the recogniser's embedding of the matted, aligned face."""
+        person = matted(images, person_mask)
+        local = self.clip.patch_tokens(face_crops(person, geometry.keypoints, self.clip))
+        extent = np.array([images.shape[-1], images.shape[-2]], dtype=np.float32)
+        embeddings = [
+            self._embed(photo, points * extent)
+            for photo, points in zip(_photos(person), geometry.keypoints.cpu().numpy(), strict=True)
+        ]
+        global_ = torch.tensor(np.stack(embeddings), dtype=torch.float32, device=images.device)
+        return local, functional.normalize(global_, dim=-1)
+
+
+def _photos(images: Tensor) -> list[NDArray[np.uint8]]:
+    """Images [B, 3, H, W] in [-1, 1] as photos uint8 [H, W, 3]."""
+    pixels = (images.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+    return list(pixels.permute(0, 2, 3, 1).cpu().numpy())

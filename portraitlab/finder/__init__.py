@@ -1,0 +1,1 @@
+"""What finds the face in a generated picture for the identity loss (E_det of eq. 7)."""

@@ -1,0 +1,1 @@
+"""Face recognisers in torch for real photos: differentiable, for identity loss and judge."""

@@ -1,0 +1,111 @@
+"""Files of weights that are not shipped: found, told from broken ones, read without pickle."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where weights come from, for the error of somebody who lacks them.
+
+    what: the model. fetch: a command or an address. licence: of the weights, not of the code.
+    size: as people write it.
+    """
+
+    what: str
+    fetch: str
+    licence: str
+    size: str
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.size}, {self.licence}): {self.fetch}"
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file is a Git LFS pointer instead of what it points at."""
+    with path.open("rb") as file:
+        return file.read(64).startswith(_POINTER)
+
+
+def weights_file(given: str | None, setting: str, *published: Published) -> Path:
+    """The file that a setting names.
+
+    Raises ValueError where there is none, or only a Git LFS pointer, saying what to download.
+    """
+    remedy = "Download one of: " if len(published) > 1 else "Download "
+    remedy += "; ".join(map(str, published)) + f". Then give {setting}=FILE."
+    if given is None:
+        raise ValueError(f"{setting} names no file, and these weights are not shipped. {remedy}")
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise ValueError(f"{setting}={given} is no file. {remedy}")
+    if is_pointer(path):
+        raise ValueError(
+            f"{setting}={given} is a Git LFS pointer of {path.stat().st_size} bytes, not weights: "
+            f"the download was not completed. Fetch it with `git lfs pull`. {remedy}"
+        )
+    return path
+
+
+def read_state_dict(path: Path, setting: str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors, .pt or .pth file by name, floats in single precision.
+
+    Nothing in the file is executed. Raises ValueError where it is damaged or holds anything but
+    tensors by name.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state: object = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError,
+            ValueError, OSError) as error:  # fmt: skip
+        raise ValueError(
+            f"{setting}={path} ({path.stat().st_size} bytes) cannot be read as weights: "
+            f"{str(error).splitlines()[0]} Download it again, or save a plain state dict."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(
+            f"{setting}={path} holds no state dict, only a {type(state).__name__} of other things. "
+            "Save the model's state_dict() itself."
+        )
+    return {
+        name: value.float() if value.is_floating_point() else value for name, value in state.items()
+    }
+
+
+def load_state(
+    model: torch.nn.Module, state: dict[str, Tensor], setting: str, path: Path, kind: str
+) -> None:
+    """Load all of a state dict into a model and freeze it.
+
+    kind: the model's name. Raises ValueError where names or shapes differ.
+    """
+    own = model.state_dict()
+    # Batch norms of old versions of torch counted no batches.
+    expected = {name for name in own if name in state or not name.endswith("num_batches_tracked")}
+    wrong = [f"{name} is missing" for name in sorted(expected - state.keys())]
+    wrong += [f"{name} is unknown" for name in sorted(state.keys() - own.keys())]
+    wrong += [
+        f"{name} is {list(state[name].shape)} instead of {list(own[name].shape)}"
+        for name in sorted(expected & state.keys())
+        if state[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{setting}={path} is no {kind} ({len(wrong)} differences, first: {wrong[0]}). "
+            "Give the published state dict."
+        )
+    model.load_state_dict(state, strict=False)
+    model.eval().requires_grad_(False)
