@@ -17,6 +17,7 @@ from portraitlab.alignment import TEMPLATE, align
 from portraitlab.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.encoder.models import PatchEncoder
 from portraitlab.encoder.packs import find_pack, load_pack
+from portraitlab.face3d.fitter import FaceFitter
 from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.types import FaceGeometry
 
@@ -41,7 +42,7 @@ class InsightFaceEncoder(FaceEncoder):
 
     root and name: see `portraitlab.encoder.packs.find_pack`. clip: a module that sees the local
     features. providers: onnxruntime's, best first. minimum_score: the detector's threshold.
-    There is no 3DMM: geometry has no coefficients.
+    face3d: fits a 3DMM to the faces that `analyse` finds; without one they have no coefficients.
 
     Raises ValueError where the pack is missing, damaged or incomplete.
     """
@@ -53,6 +54,7 @@ class InsightFaceEncoder(FaceEncoder):
         name: str | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
         minimum_score: float = 0.5,
+        face3d: FaceFitter | None = None,
     ) -> None:
         super().__init__()
         pack = find_pack(Path(root).expanduser(), name)
@@ -63,6 +65,7 @@ class InsightFaceEncoder(FaceEncoder):
         # Explicit, because insightface would otherwise choose sizes that differ between versions.
         self._detector.prepare(0, input_size=(640, 640), det_thresh=minimum_score)
         self.clip = clip
+        self.face3d = face3d
         self.local_dim = clip.local_dim
         self.local_length = clip.local_length
         self.global_dim = int(self._recogniser.output_shape[-1])
@@ -73,6 +76,7 @@ class InsightFaceEncoder(FaceEncoder):
         ]
         self.fingerprint = " ".join(
             ["insightface", str(minimum_score), *digests, weights_fingerprint(clip)]
+            + ([face3d.fingerprint] if face3d is not None else [])
         )
         self.requires_grad_(False)
         self.eval()
@@ -116,7 +120,9 @@ class InsightFaceEncoder(FaceEncoder):
             found = self.find(photo)
             if len(found):
                 keypoints[row], score[row] = found.keypoints[0], found.score[0]
-        return FaceGeometry(keypoints.to(images.device), score.to(images.device))
+        keypoints = keypoints.to(images.device)
+        fitted = None if self.face3d is None else self.face3d.fit(images, keypoints)
+        return FaceGeometry(keypoints, score.to(images.device), fitted)
 
     @torch.no_grad()
     def encode(
