@@ -32,24 +32,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @torch.inference_mode()
 def run(given: argparse.Namespace) -> None:
     """Draw the sheet. Raises ValueError where a photo cannot be used or a file is missing."""
-    from hydra.utils import instantiate
+    from hydra.utils import get_method
+    from omegaconf import OmegaConf
 
     from portraitlab.data.photo import UnusablePhoto, read_photo
     from portraitlab.data.portrait import cut_portrait
     from portraitlab.encoder.face_encoder import photo_tensor
     from portraitlab.encoder.insightface import InsightFaceEncoder
+    from portraitlab.face3d.fitter import FaceFitter
     from portraitlab.face3d.sheet import swap_sheet
     from portraitlab.pictures import save
-    from portraitlab.tables.composing import composed
+    from portraitlab.world.foundation import load_clip
 
-    settings = composed(
-        [
-            *("encoder=insightface", f"encoder.root={given.packs}"),
-            *(f"face3d={given.face3d}", f"face3d.root={given.root}"),
-        ]
-    )
-    encoder: InsightFaceEncoder = instantiate(settings["encoder"])
-    assert encoder.face3d is not None, "both choices fit a model"
+    chosen = OmegaConf.load(CONF / "face3d" / f"{given.face3d}.yaml")
+    fitter: FaceFitter = get_method(chosen.fitter._target_)(given.root)
+    encoder = InsightFaceEncoder(given.packs, load_clip(), face3d=fitter)
     portraits = []
     for path in given.photos:
         try:
@@ -66,8 +63,7 @@ def run(given: argparse.Namespace) -> None:
     for path, score in zip(given.photos, geometry.score, strict=True):
         if not score:
             raise ValueError(f"The face of {path} is not found again in its portrait.")
-    assert geometry.coefficients is not None
+    assert geometry.coefficients is not None, "the encoder has a fitter"
     names = [path.stem for path in given.photos]
-    model = encoder.face3d.face_model
-    save(swap_sheet(images, geometry.coefficients, model, names), given.out)
+    save(swap_sheet(images, geometry.coefficients, fitter.face_model, names), given.out)
     print(f"sheet: {given.out}")

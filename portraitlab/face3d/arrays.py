@@ -11,6 +11,8 @@ import io
 import math
 import pickle
 import re
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 _MALFORMED = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-    RuntimeError, OverflowError, MemoryError,
+    RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What a file that is cut off or made up raises while it is read."""
 
@@ -209,7 +211,9 @@ _NAMES: dict[tuple[str, str], type[_Inert]] = {
     ("_codecs", "encode"): _Encoded,
     ("copy_reg", "_reconstructor"): _Rebuilt,
     ("copyreg", "_reconstructor"): _Rebuilt,
-    # What chumpy and torch keep beside an array, and nobody reads here.
+    # What is kept beside arrays, and nobody reads here.
+    ("numpy.core.multiarray", "scalar"): _Inert,
+    ("numpy._core.multiarray", "scalar"): _Inert,
     ("collections", "OrderedDict"): _Inert,
     ("__builtin__", "object"): _Inert,
     ("builtins", "object"): _Inert,

@@ -205,6 +205,12 @@ def load_flame(root: str) -> Flame:
             f"{embedding} has {list(static[0].shape)} fixed and {list(contour[0].shape)} contour "
             "landmarks instead of [51] and [79, 17]; take DECA's file, not RingNet's."
         )
+    last = max(int(static[0].max()), int(contour[0].max()))
+    if last >= len(faces):
+        raise ValueError(
+            f"{embedding} names triangle {last}, and {model} has {len(faces)}: they are not of one "
+            "mesh. Take the published files of both."
+        )
     return Flame(
         template=template,
         shape_basis=bases[:SHAPES].contiguous(),

@@ -48,7 +48,8 @@ def test_a_pickle_of_python_2_with_chumpy_and_scipy(tmp_path: Path, content: Any
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_of_today(tmp_path: Path, content: Any, protocol: int) -> None:
     path = tmp_path / "model.pkl"
-    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    beside = {"version": "1", "number": np.float64(1.5), "words": ["a", None]}
+    path.write_bytes(pickle.dumps({**content, **beside}, protocol=protocol))
     expect(read_arrays(path), content)
 
 
@@ -158,6 +159,23 @@ def test_cut_and_altered_files_end_in_one_message(tmp_path: Path, content: Any) 
             read_arrays(path)
         except ValueError as error:
             assert "model.pkl" in str(error)  # noqa: PT017
+
+
+def test_damaged_npz_and_objects_in_one_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    np.savez_compressed(path, f=np.random.default_rng(0).normal(size=400))
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    for raw in (b"", whole[:-40], whole[:9], bytes(flipped)):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=r"model\.npz .*cannot be read as arrays"):
+            read_arrays(path)
+    witness = tmp_path / "executed"
+    np.savez(path, f=np.array(Evil(f"touch {witness}"), dtype=object))
+    with pytest.raises(ValueError, match=r"model\.npz .*cannot be read as arrays: .*Object arrays"):
+        read_arrays(path)
+    assert not witness.exists()
 
 
 def test_other_content_is_told(tmp_path: Path) -> None:

@@ -223,6 +223,9 @@ def test_the_model_s_own_arrays_are_checked(tmp_path: Path) -> None:
     np.savez(path, **{**numbers, "shapedirs": numbers["shapedirs"][..., :110]})
     with pytest.raises(ValueError, match=r"has 110 bases, .* take generic_model\.pkl of FLAME"):
         load_flame(str(tmp_path))
+    np.savez(path, **{**numbers, "f": numbers["f"][:9]})
+    with pytest.raises(ValueError, match=r"names triangle 59, and .*npz has 9: they are not of"):
+        load_flame(str(tmp_path))
     np.savez(path, **numbers)
     embedding["static_lmk_faces_idx"] = embedding["static_lmk_faces_idx"][:49]
     np.save(tmp_path / "landmark_embedding.npy", np.array(embedding, dtype=object))

@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
 from portraitlab.cli.main import main
-from portraitlab.cond.landmarks import LandmarkCond
 from portraitlab.data.photo import read_photo
 from portraitlab.data.portrait import cut_portrait
 from portraitlab.encoder.face_encoder import photo_tensor
 from portraitlab.encoder.insightface import InsightFaceEncoder
-from portraitlab.face3d.bfm import load_bfm
 from portraitlab.face3d.regressor import PhotoRegressor
 from portraitlab.face3d.tddfa import load_tddfa
 from portraitlab.select.angle import angle_score, rotation_of_keypoints
+from portraitlab.tables.composing import composed
 from portraitlab.types import FaceCoefficients, FaceGeometry
 from portraitlab.world.foundation import load_clip
 
@@ -93,12 +94,22 @@ def test_two_photos_of_one_person_have_more_alike_shapes_than_of_two(people) -> 
 
 def test_cond_and_judge_read_what_the_encoder_fitted(encoder, people) -> None:
     images, geometry, _ = people
-    cond = LandmarkCond(load_bfm(str(FILES)))
+    settings = OmegaConf.create(
+        composed(
+            [
+                *("encoder=insightface", f"encoder.root={PACKS}", "encoder.name=lab_mbf"),
+                *("face3d=bfm", f"face3d.root={FILES}", "cond=landmarks"),
+            ]
+        )
+    )
+    cond = instantiate(settings.cond)
     control = cond(geometry[:2], geometry[2:4], 64)
     assert control.shape == (2, 3, 64, 64)
     assert (control > -1).any()
-    seen = PhotoRegressor(encoder)(images[:2])
-    torch.testing.assert_close(seen.coefficients.expression, geometry.coefficients.expression[:2])
+    view = instantiate(settings.judge).view(images[:2])
+    assert view.has_face.all()
+    torch.testing.assert_close(view.expression, geometry.coefficients.expression[:2])
+    torch.testing.assert_close(view.pose, geometry.coefficients.pose[:2, :3])
     bare = InsightFaceEncoder(str(PACKS), load_clip(), "lab_mbf")
     assert bare.fingerprint != encoder.fingerprint
     with pytest.raises(ValueError, match="fits none; choose face3d=bfm or face3d=flame"):
@@ -107,7 +118,9 @@ def test_cond_and_judge_read_what_the_encoder_fitted(encoder, people) -> None:
 
 def test_the_command_draws_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, photos = tmp_path / "faces.png", [str(path) for path in two_photos_each()[1:3]]
-    given = ["--root", str(FILES), "--packs", str(PACKS), "--out", str(out)]
+    files = tmp_path / "my files, a=b"
+    files.symlink_to(FILES)
+    given = ["--root", str(files), "--packs", str(PACKS), "--out", str(out)]
     assert main(["faces", *photos, *given]) == 0
     assert capsys.readouterr().out == f"sheet: {out}\n"
     sheet = np.asarray(Image.open(out))
@@ -117,3 +130,5 @@ def test_the_command_draws_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture
     Image.new("RGB", (64, 64)).save(blank)
     assert main(["faces", str(blank), *given]) == 1
     assert "blank.png shows no face; give another photo" in capsys.readouterr().err
+    assert main(["faces", *photos, *given, "--face3d", "flame"]) == 1
+    assert "lacks what has to be brought" in capsys.readouterr().err
