@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Protocol
@@ -98,8 +97,9 @@ def crop(images: Tensor, squares: Tensor, size: int) -> Tensor:
 
     What lies outside the image is black, as both published networks know it.
     """
-    # Where a crop reduces the photo, it is sampled finely and averaged, against aliasing.
-    fine = max(1, math.ceil(float(squares[:, 2].max()) * images.shape[-1] / size))
+    # Where a crop reduces the photo, it is sampled finely and averaged, against aliasing: as finely
+    # as a square of the whole photo needs, so that no crop depends on the others of its batch.
+    fine = max(1, round(images.shape[-1] / size))
     count = fine * size
     steps = (torch.arange(count, device=images.device, dtype=images.dtype) + 0.5) / count - 0.5
     rows, columns = torch.meshgrid(steps, steps, indexing="ij")
