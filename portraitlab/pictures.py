@@ -43,13 +43,15 @@ def to_image(image: Tensor) -> Image.Image:
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
-def grid(titles: Sequence[str], rows: Sequence[Sequence[Tensor | None]]) -> Image.Image:
+def grid(
+    titles: Sequence[str], rows: Sequence[Sequence[Tensor | None]], edge: int = _EDGE
+) -> Image.Image:
     """A picture of rows of images [3, H, W] in [-1, 1] under the titles of their columns.
 
-    None leaves its place empty. Images are drawn 128 px wide, pixels as squares.
+    None leaves its place empty. Images are drawn `edge` pixels wide, pixels as squares.
     """
     assert all(len(row) == len(titles) for row in rows), "a row of another length"
-    step = _EDGE + _GAP
+    step = edge + _GAP
     canvas = Image.new(
         "RGB", (len(titles) * step + _GAP, len(rows) * step + _TITLE + _GAP), "white"
     )
@@ -59,7 +61,7 @@ def grid(titles: Sequence[str], rows: Sequence[Sequence[Tensor | None]]) -> Imag
         for row, images in enumerate(rows):
             image = images[column]
             if image is not None:
-                drawn = to_image(image).resize((_EDGE, _EDGE), Image.Resampling.NEAREST)
+                drawn = to_image(image).resize((edge, edge), Image.Resampling.NEAREST)
                 canvas.paste(drawn, (_GAP + column * step, _TITLE + row * step))
     return canvas
 

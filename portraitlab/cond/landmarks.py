@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor, nn
 
 from portraitlab.cond.base import Cond
 from portraitlab.cond.drawing import draw, polyline
+from portraitlab.face3d.fitter import FaceModel
 from portraitlab.types import FaceCoefficients, FaceGeometry
 
 _WIDTH = 0.02
@@ -25,18 +24,10 @@ STROKES = (
 """The 68 landmarks of the iBUG order as lines, one colour a feature."""
 
 
-class LandmarkModel(Protocol):
-    """A 3D morphable model that places landmarks in the image."""
-
-    def landmarks(self, coefficients: FaceCoefficients) -> Tensor:
-        """68 landmarks [B, 68, 2] in the iBUG order, as fractions of the image."""
-        ...
-
-
 class LandmarkCond(Cond):
     """Draws 68 landmarks of the reference's shape with the target's expression and pose."""
 
-    def __init__(self, face_model: LandmarkModel) -> None:
+    def __init__(self, face_model: FaceModel) -> None:
         super().__init__()
         self.face_model = face_model
         if isinstance(face_model, nn.Module):
@@ -47,13 +38,23 @@ class LandmarkCond(Cond):
     ) -> Tensor:
         """Control images [B, 3, size, size] in [-1, 1].
 
-        Raises ValueError where no 3D morphable model has seen the photos.
+        Raises ValueError where no 3D morphable model has seen the photos, or another one than this.
         """
         shape, target = shape_geometry.coefficients, target_geometry.coefficients
         if shape is None or target is None:
             raise ValueError(
                 "cond=landmarks needs 3D face coefficients, and this encoder gives none; "
-                "choose cond=keypoints, cond=landmarks5 or encoder=world."
+                "choose face3d=bfm or face3d=flame with encoder=insightface, or encoder=world, "
+                "or else cond=keypoints or cond=landmarks5."
+            )
+        found = shape.shape.shape[-1], target.expression.shape[-1]
+        needed = self.face_model.shape_size, self.face_model.expression_size
+        if found != needed:
+            raise ValueError(
+                f"The encoder gives {found[0]} coefficients of shape and {found[1]} of expression, "
+                f"and the 3DMM of cond=landmarks has {needed[0]} and {needed[1]}: they are not of "
+                "one model. Choose face3d=none with encoder=world, and another face3d with "
+                "encoder=insightface."
             )
         mixed = FaceCoefficients(shape.shape, target.expression, target.pose)
         return draw(self.face_model.landmarks(mixed), STROKES, size)

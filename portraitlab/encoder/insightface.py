@@ -13,6 +13,7 @@ from portraitlab.encoder.models import PatchEncoder
 from portraitlab.encoder.packs import find_pack, load_pack
 from portraitlab.encoder.passes import FALLBACK, PASSES, SAME_FACE, Passes
 from portraitlab.encoder.real import RealFaceEncoder
+from portraitlab.face3d.fitter import FaceFitter
 from portraitlab.fingerprint import file_digest
 
 
@@ -22,6 +23,7 @@ class InsightFaceEncoder(RealFaceEncoder):
     root and name: see `portraitlab.encoder.packs.find_pack`. clip: a module that sees the local
     features. providers: onnxruntime's, best first. minimum_score: the detector's threshold.
     passes, fallback, same_face: see `portraitlab.encoder.passes.Passes`.
+    face3d: fits a 3DMM to the faces that `analyse` finds; without one they have no coefficients.
 
     Raises ValueError where the pack is missing, damaged or incomplete, and for senseless passes.
     """
@@ -36,6 +38,7 @@ class InsightFaceEncoder(RealFaceEncoder):
         passes: Sequence[Mapping[str, float]] = PASSES,
         fallback: Mapping[str, float] | None = FALLBACK,
         same_face: float = SAME_FACE,
+        face3d: FaceFitter | None = None,
     ) -> None:
         looks = Passes(passes, fallback, same_face)
         pack = find_pack(Path(root).expanduser(), name)
@@ -51,6 +54,7 @@ class InsightFaceEncoder(RealFaceEncoder):
             looks,
             int(recogniser.output_shape[-1]),
             made_of=("insightface", str(minimum_score), *digests),
+            face3d=face3d,
         )
         self._detector, self._recogniser = detector, recogniser
 

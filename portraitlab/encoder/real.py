@@ -15,6 +15,7 @@ from portraitlab.alignment import TEMPLATE, face_crops
 from portraitlab.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.encoder.models import PatchEncoder
 from portraitlab.encoder.passes import Passes
+from portraitlab.face3d.fitter import FaceFitter
 from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.types import FaceGeometry
 
@@ -24,22 +25,31 @@ _LOG = logging.getLogger(__name__)
 class RealFaceEncoder(FaceEncoder):
     """Keypoints and identity embedding by models outside of torch, local features by `clip`.
 
-    made_of: what decides its results beside clip and passes, for the fingerprint. There is no
-    3DMM: geometry has no coefficients.
+    made_of: what decides its results beside the other parts, for the fingerprint. face3d: fits a
+    3DMM to the faces that `analyse` finds; without one they have no coefficients.
     """
 
     def __init__(
-        self, clip: PatchEncoder, passes: Passes, global_dim: int, made_of: tuple[str, ...]
+        self,
+        clip: PatchEncoder,
+        passes: Passes,
+        global_dim: int,
+        made_of: tuple[str, ...],
+        face3d: FaceFitter | None,
     ) -> None:
         super().__init__()
         self.clip = clip
+        self.face3d = face3d
         self._passes = passes
         self.local_dim = clip.local_dim
         self.local_length = clip.local_length
         self.global_dim = global_dim
         # Of a portrait, a wide crop shows about the whole: clip sees no enlarged pixels.
         self.image_size = max(256, 2 * clip.crop_size)
-        self.fingerprint = " ".join([*made_of, passes.fingerprint, weights_fingerprint(clip)])
+        fitted_by = [] if face3d is None else [face3d.fingerprint]
+        self.fingerprint = " ".join(
+            [*made_of, passes.fingerprint, weights_fingerprint(clip), *fitted_by]
+        )
         _LOG.info("faces are looked for %s", passes)
         self.requires_grad_(False)
         self.eval()
@@ -69,7 +79,9 @@ class RealFaceEncoder(FaceEncoder):
             found = self.find(photo)
             if len(found):
                 keypoints[row], score[row] = found.keypoints[0], found.score[0]
-        return FaceGeometry(keypoints.to(images.device), score.to(images.device))
+        keypoints = keypoints.to(images.device)
+        fitted = None if self.face3d is None else self.face3d.fit(images, keypoints)
+        return FaceGeometry(keypoints, score.to(images.device), fitted)
 
     @torch.no_grad()
     def encode(

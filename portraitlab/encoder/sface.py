@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from portraitlab.encoder.models import PatchEncoder
 from portraitlab.encoder.passes import FALLBACK, PASSES, SAME_FACE, Passes
 from portraitlab.encoder.real import RealFaceEncoder
+from portraitlab.face3d.fitter import FaceFitter
 from portraitlab.fingerprint import file_digest
 from portraitlab.weights import Published, weights_file
 
@@ -42,7 +43,8 @@ class SFaceEncoder(RealFaceEncoder):
 
     detector and recogniser: onnx files of the OpenCV zoo. clip: a module that sees the local
     features. minimum_score: YuNet's threshold; its scores run higher than SCRFD's. passes,
-    fallback, same_face: see `portraitlab.encoder.passes.Passes`.
+    fallback, same_face: see `portraitlab.encoder.passes.Passes`. face3d: fits a 3DMM to the faces
+    that `analyse` finds; without one they have no coefficients.
 
     Raises ValueError where a file is missing, damaged or of another model, and for senseless
     passes.
@@ -57,6 +59,7 @@ class SFaceEncoder(RealFaceEncoder):
         passes: Sequence[Mapping[str, float]] = PASSES,
         fallback: Mapping[str, float] | None = FALLBACK,
         same_face: float = SAME_FACE,
+        face3d: FaceFitter | None = None,
     ) -> None:
         import cv2
 
@@ -76,7 +79,13 @@ class SFaceEncoder(RealFaceEncoder):
         for file in (yunet, sface):
             _LOG.info("%s runs on the CPU, by OpenCV %s", file.name, cv2.__version__)
         digests = (file_digest(yunet), file_digest(sface))
-        super().__init__(clip, looks, int(width), made_of=("sface", str(minimum_score), *digests))
+        super().__init__(
+            clip,
+            looks,
+            int(width),
+            made_of=("sface", str(minimum_score), *digests),
+            face3d=face3d,
+        )
         self._detector, self._recogniser = found, known
 
     def _detect(

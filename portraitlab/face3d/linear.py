@@ -27,6 +27,14 @@ def rotation_matrices(angles: Tensor) -> Tensor:
     return tilt @ nod @ turn
 
 
+def rotation_angles(rotations: Tensor) -> Tensor:
+    """Yaw, pitch, roll [B, 3] in radians of [B, 3, 3]: rotation_matrices, the other way round."""
+    yaw = torch.atan2(-rotations[:, 2, 0], rotations[:, 2, 2])
+    pitch = torch.asin(rotations[:, 2, 1].clamp(-1, 1))
+    roll = torch.atan2(-rotations[:, 0, 1], rotations[:, 1, 1])
+    return torch.stack([yaw, pitch, roll], dim=-1)
+
+
 class LinearFaceModel(nn.Module):
     """points = mean + shape · shape_basis + expression · expression_basis, then rotated and placed.
 

@@ -20,6 +20,8 @@ from portraitlab.runs.run import Run
 NEEDS = {
     ("data", "folder"): ["data.root=photos"],
     ("encoder", "insightface"): ["encoder.root=packs"],
+    ("face3d", "bfm"): ["face3d.root=files"],
+    ("face3d", "flame"): ["face3d.root=files"],
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
@@ -42,10 +44,10 @@ def test_every_choice_composes_and_resolves(
 
 
 # What trains nothing: who scores and how, where things lie and are logged, how fast it goes. The
-# scale, the budget, the names of the choices and some parts of others (clip, finder, matting) act
-# through what refers to them.
+# scale, the budget, the names of the choices and some parts of others (clip, face3d, finder,
+# matting) act through what refers to them.
 UNTRAINED = re.compile(
-    r"(scale|budget|choices|clip|finder|matting|sampler|metrics|judge|select|logger|task)\b|"
+    r"(scale|budget|choices|clip|face3d|finder|matting|sampler|metrics|judge|select|logger|task)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds)$|"
@@ -89,6 +91,10 @@ def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
             return
         raw = raw[choice]
     module = f"{choice}_" if keyword.iskeyword(choice) else choice
+    if group == "face3d":
+        if choice == "none":  # the world's own head
+            return
+        raw = raw["model"]  # what fits it to photos is a module of its own
     if group == "objective":
         module = "weighted"  # every objective is a weighted sum; its terms are the components
     assert raw["_target_"].rsplit(".", 1)[0] == f"portraitlab.{group}.{module}"

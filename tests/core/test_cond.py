@@ -10,6 +10,7 @@ from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.cond.landmarks import LandmarkCond
 from portraitlab.cond.landmarks5 import FiveLandmarkCond
 from portraitlab.cond.none import NoCond
+from portraitlab.face3d.linear import LinearFaceModel
 from portraitlab.types import FaceCoefficients, FaceGeometry
 from portraitlab.world.foundation import load_face_model
 
@@ -65,8 +66,17 @@ def test_landmarks_take_the_reference_shape_and_the_targets_expression_and_pose(
 
 def test_landmarks_without_coefficients_name_the_remedy(tiny_batch) -> None:
     batch = tiny_batch(coefficients=False)
-    with pytest.raises(ValueError, match="encoder gives none; choose cond=keypoints"):
+    with pytest.raises(ValueError, match="encoder gives none; choose face3d=bfm or face3d=flame"):
         LandmarkCond(load_face_model())(batch.shape_geometry, batch.target_geometry, SIZE)
+
+
+def test_coefficients_of_another_model_name_the_remedy(faces) -> None:
+    shape, target = faces
+    own = load_face_model()
+    fewer = LinearFaceModel(own.mean, own.shape_basis[:5], own.expression_basis, (0, 1, 2, 3, 4))
+    message = r"gives 18 coefficients of shape and 8 of .* has 5 and 8: .* face3d=none with encoder"
+    with pytest.raises(ValueError, match=message):
+        LandmarkCond(fewer)(shape, target, SIZE)
 
 
 @pytest.mark.parametrize("cond", [KeypointCond(), FiveLandmarkCond()])

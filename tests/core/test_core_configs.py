@@ -15,6 +15,7 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_choice_builds(group, choice, tiny_backbone) -> None:
     config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
+    config.face3d = OmegaConf.load(CONF / "face3d/none.yaml")
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     # These fit the world's backbone alone.
     config.scale.hifi_net.start = config.scale.controlnet = None
