@@ -1,12 +1,13 @@
-"""Weights that others publish: found on this machine, never fetched without being asked for."""
+"""Models of the Hugging Face hub: found on this machine, never fetched without being asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-_POINTER = b"version https://git-lfs"
+from portraitlab.weights import is_pointer
 
 
 class MissingPublished(ValueError):
@@ -14,7 +15,7 @@ class MissingPublished(ValueError):
 
 
 @dataclass(frozen=True)
-class Published:
+class Repository:
     """Files of one repository of the Hugging Face hub, at one revision.
 
     setting: of the configuration, that can name a folder with these files instead.
@@ -33,7 +34,7 @@ class Published:
         return f"hf download {self.repository} {' '.join(self.files)} --revision {self.revision}"
 
 
-def find_published(wanted: Sequence[tuple[Published, str | None]]) -> list[Path]:
+def find_published(wanted: Sequence[tuple[Repository, str | None]]) -> list[Path]:
     """The folder of each, in which its files lie by their names.
 
     wanted: what, and a folder that the user has given for it; None looks into the hub's cache,
@@ -56,7 +57,39 @@ def find_published(wanted: Sequence[tuple[Published, str | None]]) -> list[Path]
     return found
 
 
-def _cached(published: Published) -> Path | None:
+def read_model(kind: Any, folder: Path, **how: Any) -> Any:
+    """A model of diffusers or transformers with the safetensors weights of a folder, all of them.
+
+    kind: its class. how: what its from_pretrained takes besides. Raises ValueError where a file is
+    damaged, or lacks weights, which both libraries would fill with random ones.
+    """
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # of a model's other parts in the same file each tensor is told
+    try:
+        model, told = kind.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, local_files_only=True, **how
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"The weights in {folder} cannot be read as a {kind.__name__} ({reason}). Delete the "
+            "damaged file and fetch it again, or give another folder."
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+    wrong = [*told["missing_keys"], *told.get("mismatched_keys", [])]
+    if wrong:
+        raise ValueError(
+            f"The weights in {folder} are not those of a {kind.__name__}: {len(wrong)} are missing "
+            f"or of another shape, first {wrong[0]}. Fetch them again, or give another folder."
+        )
+    return model
+
+
+def _cached(published: Repository) -> Path | None:
     """The folder of the revision in the hub's cache, where its files may not all be."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -69,15 +102,14 @@ def _cached(published: Published) -> Path | None:
 
 def _lacks(path: Path) -> bool:
     """Whether a file is not there, or only the pointer of a download that was not completed."""
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        return file.read(len(_POINTER)) == _POINTER
+    return not path.is_file() or is_pointer(path)
 
 
-def _description(published: Published, folder: str | None, lacking: Sequence[str]) -> str:
+def _description(published: Repository, folder: str | None, lacking: Sequence[str]) -> str:
     where = "" if folder is None else f" in {published.setting}={folder}"
     what = "all of it" if len(lacking) == len(published.files) else ", ".join(lacking)
+    if folder is not None and any((Path(folder).expanduser() / name).is_file() for name in lacking):
+        what += " (Git LFS pointers instead of files: the download was not completed)"
     return (
         f"\n  {published.repository}, revision {published.revision}\n"
         f"    missing{where}: {what}\n"

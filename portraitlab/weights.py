@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,7 +14,7 @@ _POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFile:
     """Where weights come from, for the error of somebody who lacks them.
 
     what: the model. fetch: a command or an address. licence: of the weights, not of the code.
@@ -38,7 +36,7 @@ def is_pointer(path: Path) -> bool:
         return file.read(64).startswith(_POINTER)
 
 
-def weights_file(given: str | None, setting: str, *published: Published) -> Path:
+def weights_file(given: str | None, setting: str, *published: PublishedFile) -> Path:
     """The file that a setting names.
 
     Raises ValueError where there is none, or only a Git LFS pointer, saying what to download.
@@ -58,27 +56,37 @@ def weights_file(given: str | None, setting: str, *published: Published) -> Path
     return path
 
 
-def read_state_dict(path: Path, setting: str) -> dict[str, Tensor]:
-    """The tensors of a .safetensors, .pt or .pth file by name, floats in single precision.
+def read_state_dict(path: Path, setting: str, part: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or torch file by name, floats in single precision.
 
-    Nothing in the file is executed. Raises ValueError where it is damaged or holds anything but
-    tensors by name.
+    setting: that leads to the file, for errors. part: the key that they lie under, where the file
+    holds more. Nothing in the file is executed. Raises ValueError where it is damaged or holds
+    anything but tensors by name.
     """
     try:
         if path.suffix == ".safetensors":
             state: object = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError,
-            ValueError, OSError) as error:  # fmt: skip
+    except Exception as error:  # torch raises nearly every kind for a file that it cannot read
+        # Of a refusal only the name is told: torch goes on to advise reading the file unsafely.
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        why = f"it wants {refused[1]}" if refused else str(error).splitlines()[0]
         raise ValueError(
-            f"{setting}={path} ({path.stat().st_size} bytes) cannot be read as weights: "
-            f"{str(error).splitlines()[0]} Download it again, or save a plain state dict."
+            f"{setting}: {path} ({path.stat().st_size} bytes) cannot be read as weights alone: "
+            f"{why}. Nothing of it was executed. Download it again, or save a plain state dict."
         ) from error
+    if part is not None:
+        if not isinstance(state, dict) or part not in state:
+            keys = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
+            raise ValueError(
+                f"{setting}: {path} has no {part}, only {keys}; it is not the published file."
+            )
+        state = state[part]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(
-            f"{setting}={path} holds no state dict, only a {type(state).__name__} of other things. "
-            "Save the model's state_dict() itself."
+            f"{setting}: {path} holds no state dict, only a {type(state).__name__} of other "
+            "things. Save the model's state_dict() itself."
         )
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
@@ -88,24 +96,26 @@ def read_state_dict(path: Path, setting: str) -> dict[str, Tensor]:
 def load_state(
     model: torch.nn.Module, state: dict[str, Tensor], setting: str, path: Path, kind: str
 ) -> None:
-    """Load all of a state dict into a model and freeze it.
+    """Make all of a state dict a model's own, freeze it and set it to evaluation.
 
-    kind: the model's name. Raises ValueError where names or shapes differ.
+    model: may lie on the device "meta". kind: its name. Raises ValueError where names or shapes
+    differ.
     """
     own = model.state_dict()
     # Batch norms of old versions of torch counted no batches.
-    expected = {name for name in own if name in state or not name.endswith("num_batches_tracked")}
-    wrong = [f"{name} is missing" for name in sorted(expected - state.keys())]
+    counts = {name: torch.tensor(0) for name in own if name.endswith("num_batches_tracked")}
+    state = counts | state
+    wrong = [f"{name} is missing" for name in sorted(own.keys() - state.keys())]
     wrong += [f"{name} is unknown" for name in sorted(state.keys() - own.keys())]
     wrong += [
         f"{name} is {list(state[name].shape)} instead of {list(own[name].shape)}"
-        for name in sorted(expected & state.keys())
+        for name in sorted(own.keys() & state.keys())
         if state[name].shape != own[name].shape
     ]
     if wrong:
         raise ValueError(
-            f"{setting}={path} is no {kind} ({len(wrong)} differences, first: {wrong[0]}). "
+            f"{setting}: {path} is no {kind} ({len(wrong)} differences, first: {wrong[0]}). "
             "Give the published state dict."
         )
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(state, assign=True)
     model.eval().requires_grad_(False)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from portraitlab.backbone.architectures import SCHEDULE
-from portraitlab.published import Published
+from portraitlab.published import Repository
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -116,5 +116,5 @@ def _as_published(folder: Path) -> None:
         save_file(renamed, path, metadata={"format": "pt"})
 
 
-def published(*files: str, setting: str = "backbone.folder") -> Published:
-    return Published("somebody/something", "0" * 40, files, 1.5, "a licence", setting)
+def published(*files: str, setting: str = "backbone.folder") -> Repository:
+    return Repository("somebody/something", "0" * 40, files, 1.5, "a licence", setting)

@@ -9,13 +9,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from portraitlab.backbone.architectures import CLIP_L, LATENT_DIFFUSION, SCHEDULE, SD15_UNET
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.backbone.own_precision import OwnPrecision
-from portraitlab.backbone.reading import precision_named, products_in, read_model
+from portraitlab.backbone.precisions import precision_named, products_in
 from portraitlab.backbone.tokenizers import ClipTokens, WordNumbers
-from portraitlab.published import Published, find_published
+from portraitlab.published import Repository, find_published, read_model
 
 
 def load_sd15(
-    weights: Published,
+    weights: Repository,
     folder: str | None = None,
     variant: str | None = None,
     precision: str = "bfloat16",

@@ -22,9 +22,9 @@ from portraitlab.backbone.architectures import (
 )
 from portraitlab.backbone.diffusion import Backbone, Tokenizer
 from portraitlab.backbone.own_precision import OwnPrecision
-from portraitlab.backbone.reading import precision_named, products_in, read_model
+from portraitlab.backbone.precisions import precision_named, products_in
 from portraitlab.backbone.tokenizers import ClipTokens, WordNumbers
-from portraitlab.published import Published, find_published
+from portraitlab.published import Repository, find_published, read_model
 from portraitlab.types import TextFeatures
 
 
@@ -73,8 +73,8 @@ class SDXL(Backbone):
 
 
 def load_sdxl(
-    weights: Published,
-    autoencoder_weights: Published,
+    weights: Repository,
+    autoencoder_weights: Repository,
     folder: str | None = None,
     autoencoder_folder: str | None = None,
     variant: str | None = None,

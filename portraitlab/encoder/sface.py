@@ -18,17 +18,17 @@ from portraitlab.encoder.passes import FALLBACK, PASSES, SAME_FACE, Passes
 from portraitlab.encoder.real import RealFaceEncoder
 from portraitlab.face3d.fitter import FaceFitter
 from portraitlab.fingerprint import file_digest
-from portraitlab.weights import Published, weights_file
+from portraitlab.weights import PublishedFile, weights_file
 
 _LOG = logging.getLogger(__name__)
 
-_YUNET = Published(
+_YUNET = PublishedFile(
     what="face_detection_yunet_2023mar.onnx",
     fetch="`hf download opencv/face_detection_yunet face_detection_yunet_2023mar.onnx`",
     licence="MIT",
     size="0.2 MB",
 )
-_SFACE = Published(
+_SFACE = PublishedFile(
     what="face_recognition_sface_2021dec.onnx",
     fetch="`hf download opencv/face_recognition_sface face_recognition_sface_2021dec.onnx`",
     licence="Apache-2.0",
@@ -118,7 +118,7 @@ class SFaceEncoder(RealFaceEncoder):
 
 
 @contextmanager
-def _explained(setting: str, file: Path, published: Published) -> Iterator[None]:
+def _explained(setting: str, file: Path, published: PublishedFile) -> Iterator[None]:
     """What OpenCV raises on a damaged file or another model becomes a ValueError."""
     import cv2
 

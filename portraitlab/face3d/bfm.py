@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from portraitlab.face3d.files import Published, find_files, tensors_of
+from portraitlab.face3d.files import BroughtFile, find_files, tensors_of
 from portraitlab.face3d.fitter import five_of
 from portraitlab.face3d.linear import LinearFaceModel
 
@@ -22,13 +22,13 @@ UNIT = 1e5
 
 _RESEARCH = "numbers of the Basel Face Model 2009: research only, with the licence of its authors"
 
-BASES = Published(
+BASES = BroughtFile(
     ("bfm_68_landmarks.npz", "bfm_noneck_v3.pkl"),
     "the first from github.com/1996scarlet/Dense-Head-Pose-Estimation, the second from configs/ "
     "of github.com/cleardusk/3DDFA_V2",
     _RESEARCH,
 )
-SCALES = Published(
+SCALES = BroughtFile(
     ("param_mean_std_62d_120x120.pkl",), "configs/ of github.com/cleardusk/3DDFA_V2", "MIT"
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from portraitlab.face3d.files import Published, fill, find_files, load_state
+from portraitlab.face3d.files import BroughtFile, find_files
 from portraitlab.face3d.fitter import FaceFitter, bounds
 from portraitlab.face3d.flame import (
     EMBEDDING,
@@ -19,6 +19,7 @@ from portraitlab.face3d.flame import (
 from portraitlab.face3d.linear import rotation_angles
 from portraitlab.fingerprint import file_digest
 from portraitlab.types import FaceCoefficients
+from portraitlab.weights import load_state, read_state_dict
 
 SIZES = {
     "shape": SHAPES, "albedo": 50, "expression": EXPRESSIONS, "head": 3, "jaw": 3, "camera": 3,
@@ -26,7 +27,7 @@ SIZES = {
 }  # fmt: skip
 """The 236 numbers that the encoder gives, in their order."""
 
-ENCODER = Published(
+ENCODER = BroughtFile(
     ("deca_model.tar",),
     "the trained model that github.com/yfeng95/DECA links to",
     "non-commercial research only",
@@ -95,5 +96,6 @@ def load_deca(root: str) -> DecaFitter:
     paths = find_files(root, (ENCODER, MODEL, EMBEDDING))
     with torch.device("meta"):  # drawing 25 million initial weights would take seconds
         network = CoarseEncoder()
-    fill(network, load_state(paths[0], "E_flame"), paths[0])
+    state = read_state_dict(paths[0], "face3d.root", part="E_flame")
+    load_state(network, state, "face3d.root", paths[0], "coarse encoder of DECA")
     return DecaFitter(load_flame(root), network, " ".join(["deca", *map(file_digest, paths)]))

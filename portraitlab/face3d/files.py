@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from portraitlab.face3d.arrays import read_arrays
 
 
 @dataclass(frozen=True)
-class Published:
+class BroughtFile:
     """A file that is not shipped here. names: any of these; the first that is there is taken."""
 
     names: tuple[str, ...]
@@ -24,7 +23,7 @@ class Published:
     licence: str
 
 
-def find_files(root: str, files: Sequence[Published]) -> list[Path]:
+def find_files(root: str, files: Sequence[BroughtFile]) -> list[Path]:
     """Where each of the files lies in the folder `root`.
 
     Raises ValueError with all that are missing, where they come from and their licences.
@@ -62,37 +61,3 @@ def tensors_of(path: Path, names: Sequence[str]) -> list[Tensor]:
 def _tensor(array: NDArray[np.generic]) -> Tensor:
     kind = np.float32 if array.dtype.kind == "f" else np.int64
     return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))
-
-
-def load_state(path: Path, part: str) -> dict[str, Tensor]:
-    """The weights under the key `part` of a torch file.
-
-    Raises ValueError where the file is no torch file of weights alone, or has no such part.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises nearly every kind for a file that it cannot read
-        # Of a refusal only the name is told: torch goes on to advise reading the file unsafely.
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it wants {refused[1]}" if refused else str(error).splitlines()[0]
-        raise ValueError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read as weights alone: {why}. "
-            "Nothing of it was executed. Download the file again."
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get(part), dict):
-        keys = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path} has no {part}, only {keys}; it is not the published file.")
-    return dict(content[part])
-
-
-def fill(network: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Make weights a network's own, freeze it and set it to evaluation; it may be on "meta".
-
-    Raises ValueError where a weight is missing, too many or of another shape.
-    """
-    try:
-        network.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise ValueError(f"The weights of {path} are those of another network: {error}") from error
-    network.requires_grad_(False)
-    network.eval()

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from portraitlab.face3d.files import Published, find_files, tensors_of
+from portraitlab.face3d.files import BroughtFile, find_files, tensors_of
 from portraitlab.face3d.fitter import five_of
 from portraitlab.face3d.linear import rotation_matrices
 from portraitlab.types import FaceCoefficients
@@ -26,10 +26,10 @@ _MOST_YAW = 39
 
 _TERMS = "non-commercial research only; register there"
 
-MODEL = Published(
+MODEL = BroughtFile(
     ("generic_model.pkl", "generic_model.npz"), "FLAME 2020 of flame.is.tue.mpg.de", _TERMS
 )
-EMBEDDING = Published(
+EMBEDDING = BroughtFile(
     ("landmark_embedding.npy",),
     "data/ of github.com/yfeng95/DECA",
     "non-commercial research only, as DECA",

@@ -16,14 +16,15 @@ from portraitlab.face3d.bfm import (
     all_scales,
     load_bfm,
 )
-from portraitlab.face3d.files import Published, fill, find_files, load_state
+from portraitlab.face3d.files import BroughtFile, find_files
 from portraitlab.face3d.fitter import FaceFitter, bounds
 from portraitlab.face3d.linear import LinearFaceModel, rotation_angles
 from portraitlab.face3d.mobilenet import MobileNet
 from portraitlab.fingerprint import file_digest
 from portraitlab.types import FaceCoefficients
+from portraitlab.weights import load_state, read_state_dict
 
-NETWORK = Published(
+NETWORK = BroughtFile(
     ("mb1_120x120.pth", "mb05_120x120.pth"),
     "weights/ of github.com/cleardusk/3DDFA_V2",
     "MIT",
@@ -96,14 +97,14 @@ def load_tddfa(root: str) -> TddfaFitter:
     weights = {
         # It was trained on several GPUs, with a second head of landmarks, which nothing uses.
         name.removeprefix("module.").replace("fc_param.", "fc."): weight
-        for name, weight in load_state(paths[0], "state_dict").items()
+        for name, weight in read_state_dict(paths[0], "face3d.root", part="state_dict").items()
         if "fc_lm." not in name
     }
     mean, deviation = all_scales(paths[2])
     width = len(weights["conv1.weight"]) if "conv1.weight" in weights else 32
     with torch.device("meta"):
         network = MobileNet(width, outputs=len(mean))
-    fill(network, weights, paths[0])
+    load_state(network, weights, "face3d.root", paths[0], "network of 3DDFA")
     return TddfaFitter(
         load_bfm(root), network, mean, deviation, " ".join(["3ddfa", *map(file_digest, paths)])
     )

@@ -13,17 +13,17 @@ from PIL import Image
 from portraitlab.fingerprint import file_digest
 from portraitlab.matting.base import Matting
 from portraitlab.sessions import check_providers, damage_explained
-from portraitlab.weights import Published, weights_file
+from portraitlab.weights import PublishedFile, weights_file
 
 _LOG = logging.getLogger(__name__)
 
-_MODNET = Published(
+_MODNET = PublishedFile(
     what="MODNet",
     fetch="`hf download Xenova/modnet onnx/model.onnx`",
     licence="Apache-2.0",
     size="26 MB",
 )
-_PPHUMANSEG = Published(
+_PPHUMANSEG = PublishedFile(
     what="human_segmentation_pphumanseg_2023mar.onnx (see docs/encoders.md for its settings)",
     fetch="`hf download opencv/human_segmentation_pphumanseg "
     "human_segmentation_pphumanseg_2023mar.onnx`",

@@ -10,16 +10,16 @@ from torch.nn import functional
 from portraitlab.alignment import ARCFACE, Frame
 from portraitlab.recogniser.iresnet import IResNet
 from portraitlab.recogniser.mobilefacenet import MobileFaceNet
-from portraitlab.weights import Published, load_state, read_state_dict, weights_file
+from portraitlab.weights import PublishedFile, load_state, read_state_dict, weights_file
 
 _PUBLISHED = (
-    Published(
+    PublishedFile(
         what="MobileFaceNet",
         fetch="https://github.com/foamliu/MobileFaceNet (weights/mobilefacenet.pt)",
         licence="Apache-2.0, trained on MS-Celeb-1M",
         size="4 MB",
     ),
-    Published(
+    PublishedFile(
         what="iresnet18, 34, 50 or 100, backbone.pth",
         fetch="https://github.com/deepinsight/insightface/tree/master/recognition/arcface_torch",
         licence="non-commercial research only",

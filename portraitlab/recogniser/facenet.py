@@ -7,17 +7,17 @@ from torch.nn import functional
 
 from portraitlab.alignment import FACENET, Frame
 from portraitlab.recogniser.inception_resnet import InceptionResnetV1
-from portraitlab.weights import Published, load_state, read_state_dict, weights_file
+from portraitlab.weights import PublishedFile, load_state, read_state_dict, weights_file
 
 _RELEASES = "https://github.com/timesler/facenet-pytorch/releases (tag v2.2.9)"
 _PUBLISHED = (
-    Published(
+    PublishedFile(
         what="20180402-114759-vggface2.pt",
         fetch=_RELEASES,
         licence="MIT code, trained on VGGFace2, whose terms are unclear for commercial use",
         size="111 MB",
     ),
-    Published(
+    PublishedFile(
         what="20180408-102900-casia-webface.pt",
         fetch=_RELEASES,
         licence="MIT code, trained on CASIA-WebFace, which is for non-commercial research",

@@ -141,7 +141,9 @@ def test_what_is_missing_is_said_at_once_with_what_helps(tmp_path: Path) -> None
     with pytest.raises(MissingPublished) as caught:
         load_sdxl(weights, autoencoder, folder=str(tmp_path))
     said = str(caught.value)
-    assert f"missing in backbone.folder={tmp_path}: unet.safetensors\n" in said
+    assert (
+        f"missing in backbone.folder={tmp_path}: unet.safetensors (Git LFS pointers instead" in said
+    )
     assert "missing: all of it\n" in said
     assert said.count("somebody/something, revision " + "0" * 40) == 2
     assert said.count("1.5 GB in all, licence a licence") == 2
@@ -164,7 +166,7 @@ def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
     folder = write_sd15(tmp_path / "model")
     weights = folder / "unet" / "diffusion_pytorch_model.fp16.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"weights in .*unet cannot be read .* fetch it again"):
+    with pytest.raises(ValueError, match=r"in .*unet cannot be read as a UNet2D.* fetch it again"):
         load_sd15(published(WORDS), str(folder), variant="fp16")
 
 

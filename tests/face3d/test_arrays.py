@@ -15,7 +15,7 @@ from scipy.sparse import csc_matrix
 
 from portraitlab.face3d import arrays
 from portraitlab.face3d.arrays import read_arrays
-from portraitlab.face3d.files import load_state
+from portraitlab.weights import read_state_dict
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_command_in_torch_weights_is_refused_and_not_executed(tmp_path: Path) 
     witness, path = tmp_path / "executed", tmp_path / "deca_model.tar"
     torch.save({"E_flame": {"w": torch.zeros(1)}, "more": Evil(f"touch {witness}")}, path)
     with pytest.raises(ValueError, match=r"as weights alone: it wants posix\.system\. Nothing of"):
-        load_state(path, "E_flame")
+        read_state_dict(path, "face3d.root", part="E_flame")
     assert not witness.exists()
     # The numbers of a tensor inside of an npy are a file of torch's again.
     inside = (torch.storage._load_from_bytes, (path.read_bytes(),))

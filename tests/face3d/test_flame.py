@@ -204,7 +204,7 @@ def test_other_files_of_these_names_are_told(flame_files: Path, tmp_path: Path) 
     with pytest.raises(ValueError, match=r"deca_model\.tar has no E_flame, only model"):
         load_deca(str(tmp_path))
     torch.save({"E_flame": {"layers.0.bias": torch.zeros(3)}}, tmp_path / "deca_model.tar")
-    with pytest.raises(ValueError, match=r"deca_model\.tar are those of another network"):
+    with pytest.raises(ValueError, match=r"deca_model\.tar is no coarse encoder of DECA"):
         load_deca(str(tmp_path))
 
 

@@ -1,0 +1,30 @@
+"""The precisions that frozen backbones compute in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+_PRECISIONS = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16
+}  # fmt: skip
+
+
+def precision_named(name: str) -> torch.dtype:
+    """A precision by its name. Raises ValueError for one that is not known."""
+    if name not in _PRECISIONS:
+        raise ValueError(f"backbone.precision={name}: choose one of {', '.join(_PRECISIONS)}")
+    return _PRECISIONS[name]
+
+
+def products_in(model: nn.Module, precision: torch.dtype) -> Any:
+    """The model with the weights of its products in a precision, those of its norms in single.
+
+    As autocast would have them at each product, but cast once.
+    """
+    for part in model.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            part.to(precision)
+    return model
