@@ -20,7 +20,7 @@ from portraitlab.data.source import PhotoSource
 from portraitlab.fingerprint import file_digest
 from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
-from portraitlab.parts import Parts, build_parts
+from portraitlab.parts import Parts, build_beside, build_parts
 from portraitlab.pictures import save, save_each, sheet
 from portraitlab.processes import process_rank
 from portraitlab.runs.files import DamagedFile, write_json
@@ -52,7 +52,7 @@ class Bench:
         parts = build_parts(config, device)
         metrics = {str(name): instantiate(metric) for name, metric in config.metrics.items()}
         sampler = instantiate(config.sampler)
-        judge = instantiate(config.judge).to(device)
+        judge = build_beside(config.judge, config, parts.frozen.encoder).to(device)
         data: PhotoSource = instantiate(config.data)
         photos = _as_read(data.score_photos(parts.frozen), parts)
         select = instantiate(config.select)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.model import PortraitModel
+from portraitlab.published import Repository, find_published
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,36 @@ class Parts:
 def build_parts(config: DictConfig, device: torch.device) -> Parts:
     """Build the frozen models, then the model with initial weights that only `seed` decides.
 
-    Raises ValueError for numbers out of range and for choices that do not fit each other.
+    Raises ValueError for numbers out of range, for choices that do not fit each other, and for
+    published weights that are not here.
     """
     check_numbers(config)
     check_taken(config)
+    check_published(config)
     backbone: Backbone = instantiate(config.backbone).to(device)
     encoder = instantiate(config.encoder).to(device)
     recogniser = instantiate(config.recogniser).to(device)
     model = build_model(config, backbone, encoder).to(device)
     return Parts(Frozen(encoder, backbone, recogniser, device=str(device)), model, device)
+
+
+def build_beside(node: DictConfig, config: DictConfig, encoder: FaceEncoder) -> Any:
+    """What `node` of a configuration describes, with `encoder` wherever it describes that again.
+
+    Built anew in each place, its weights would lie in memory as often.
+    """
+    return instantiate(node, **_places(node, config.encoder, encoder))
+
+
+def _places(node: DictConfig, described: DictConfig, encoder: FaceEncoder) -> dict[str, Any]:
+    """The encoder under the names, at any depth, at which a node describes it."""
+    places: dict[str, Any] = {}
+    for name, value in node.items():
+        if value == described:
+            places[str(name)] = encoder
+        elif isinstance(value, DictConfig) and (within := _places(value, described, encoder)):
+            places[str(name)] = within
+    return places
 
 
 def build_model(config: DictConfig, backbone: Backbone, encoder: FaceEncoder) -> PortraitModel:
@@ -82,6 +105,26 @@ def check_taken(config: DictConfig) -> None:
                 f"{group} is {chosen._target_}, which {by}={config.choices[by]} does not use; "
                 f"choose {by}={others}, or leave {group} as it is by default."
             )
+
+
+def check_published(config: DictConfig) -> None:
+    """One MissingPublished for all models of the hub that frozen parts need and are not here."""
+    wanted = []
+    for part in (config.backbone, config.encoder):
+        if part.get("pretrained", True):
+            for repository in _repositories(part):
+                wanted.append((repository, OmegaConf.select(config, repository.setting)))
+    find_published(wanted)
+
+
+def _repositories(part: DictConfig) -> Iterator[Repository]:
+    """Those that a part's configuration names, at any depth."""
+    for value in part.values():
+        if isinstance(value, DictConfig):
+            if value.get("_target_") == "portraitlab.published.Repository":
+                yield instantiate(value)
+            else:
+                yield from _repositories(value)
 
 
 def _check_whole(name: str, value: Any, least: int, most: int) -> None:

@@ -66,8 +66,9 @@ def read_model(kind: Any, folder: Path, **how: Any) -> Any:
     from safetensors import SafetensorError
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # of a model's other parts in the same file each tensor is told
+    logging.disable_progress_bar()  # which takes less than a second
     try:
         model, told = kind.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, local_files_only=True, **how
@@ -80,6 +81,8 @@ def read_model(kind: Any, folder: Path, **how: Any) -> Any:
         ) from error
     finally:
         logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
     wrong = [*told["missing_keys"], *told.get("mismatched_keys", [])]
     if wrong:
         raise ValueError(

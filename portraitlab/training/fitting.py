@@ -16,7 +16,7 @@ from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.loader import PortraitData
 from portraitlab.loggers import WandbMirror
 from portraitlab.module import PortraitModule
-from portraitlab.parts import Parts
+from portraitlab.parts import Parts, build_beside
 from portraitlab.precision import cast_once, precision_of, quick_attention
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
@@ -55,7 +55,7 @@ def fit(
 
     Raises NonFiniteLoss where a loss is no number, Preempted where a signal stopped it.
     """
-    objective = instantiate(config.objective)
+    objective = build_beside(config.objective, config, parts.frozen.encoder)
     module = PortraitModule(
         parts.model, objective, steps=config.budget.steps, seed=config.seed, **config.optimiser
     )

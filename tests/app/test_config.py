@@ -5,14 +5,16 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from composing import ROOT, choices
-from hydra.utils import get_class, get_method
+from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from portraitlab.parts import check_taken
+from portraitlab.parts import build_beside, check_published, check_taken
+from portraitlab.published import MissingPublished
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 
@@ -150,3 +152,34 @@ def test_a_choice_for_real_photos_is_not_ignored_in_the_world(
         check_taken(composed(override))
     check_taken(composed())
     check_taken(composed("clip=vit_l14", "encoder=sface", "data=folder", "data.root=photos"))
+
+
+def test_an_encoder_that_a_part_names_again_is_not_built_again(
+    composed: Callable[..., DictConfig],
+) -> None:
+    config = composed("finder=encoder")
+    encoder = instantiate(config.encoder)
+    objective = build_beside(config.objective, config, encoder)
+    assert objective.terms["identity"].regressor.encoder is encoder
+    alone = build_beside(composed().objective, composed(), encoder)  # names none
+    assert not any(part is encoder for part in alone.modules())
+
+
+def test_all_that_is_missing_of_the_hub_is_said_in_one_error(
+    composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    config = composed(
+        "backbone=sdxl", "encoder=sface", "clip=vit_h14", f"backbone.folder={tmp_path}"
+    )
+    with pytest.raises(MissingPublished) as caught:
+        check_published(config)
+    said = str(caught.value)
+    assert f"missing in backbone.folder={tmp_path}: all of it" in said
+    assert said.count("hf download") == 3
+    for name in ("stable-diffusion-xl-base-1.0", "sdxl-vae-fp16-fix", "CLIP-ViT-H-14"):
+        assert name in said
+    config.backbone.pretrained = False
+    with pytest.raises(MissingPublished) as caught:
+        check_published(config)
+    assert str(caught.value).count("hf download") == 1
