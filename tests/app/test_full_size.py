@@ -15,10 +15,13 @@ from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.module import PortraitModule
 from portraitlab.task.cost import Cost
+from portraitlab.task.train import Train
 
 pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
+
+REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 SYSTEMS = ("hifi_portrait", "instantid", "ip_adapter", "photomaker", "flashface", "consistentid")
 
@@ -62,6 +65,41 @@ def test_a_system_trains_a_step_and_draws_on_a_published_backbone(
     assert drawn.dtype == torch.float32
     assert drawn.shape[1:] == (3, 32, 32)
     assert torch.isfinite(drawn).all()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no real photos and weights at {REAL}")
+def test_real_photos_train_and_are_scored_by_models_of_real_faces(
+    composed: Compose, folders: dict[str, list[str]], tmp_path: Path
+) -> None:
+    weights = REAL / "weights"
+    known = weights / "mobilefacenet" / "mobilefacenet.pt"
+    for source in sorted((REAL / "photos").iterdir()):
+        if len(list(source.iterdir())) >= 6:
+            folder = tmp_path / "photos" / source.name
+            folder.mkdir(parents=True)
+            for photo in sorted(source.iterdir())[:6]:
+                (folder / photo.name).symlink_to(photo)
+    config = composed(
+        *("scale=smoke", "logger=none", f"runs={tmp_path / 'runs'}", f"cache={tmp_path / 'cache'}"),
+        *("backbone=sdxl", *folders["sdxl"], "scale.hifi_net.start=null"),
+        *("data=folder", f"data.root={tmp_path / 'photos'}", "data.test_share=0.5"),
+        *("encoder=insightface", f"encoder.root={weights / 'insightface'}", "encoder.name=lab_mbf"),
+        *("face3d=bfm", f"face3d.root={weights / 'threeddfa'}", "cond=landmarks"),
+        *("recogniser=arcface", f"recogniser.weights={known}", "finder=encoder"),
+        *("recogniser@judge.recogniser=arcface", f"judge.recogniser.weights={known}"),
+        "scale.identity_loss.weight=1.0",
+    )
+    record = Train()(config)
+    stranger, same = (
+        {name: record["bounds"][bound][name]["value"] for name in ("sim_f", "exp", "pose")}
+        for bound in ("another identity", "real other photo")
+    )
+    assert same["sim_f"] > stranger["sim_f"] + 0.1  # of portraits 32 px wide
+    for figures in (same, stranger):  # in deviations and radians, of people who face the camera
+        assert 0.1 < figures["exp"] < 3
+        assert 0.01 < figures["pose"] < 0.5
+    # What a random autoencoder draws is no face.
+    assert (record["faceless"], record["metrics"]["sim_f"]["value"]) == (record["images"], 0)
 
 
 @pytest.mark.parametrize(
