@@ -3,9 +3,11 @@
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from portraitlab.tables.document import replace_part
@@ -29,6 +31,16 @@ def test_python_blocks_run_in_their_order(page: Path) -> None:
     names: dict = {"__name__": "documentation"}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("name", ["encoders", "face3d", "full_size", "photos"])
+def test_commands_compose(name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^ *\|? *`?(?:    )?python run\.py ([^`\n#]+)", text, re.MULTILINE)
+    assert commands
+    for command in commands:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            compose("config", shlex.split(command))
 
 
 def test_the_component_that_is_shown_fuses_references() -> None:
