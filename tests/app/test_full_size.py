@@ -103,16 +103,21 @@ def test_real_photos_train_and_are_scored_by_models_of_real_faces(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "parameters", "products"),
+    ("overrides", "parameters", "products", "operations"),
     [
-        # FPGA, Table 5: millions of parameters and multiply-adds of one step of SD1.5, the latter
-        # printed to two decimals.
-        (["net=none", "fusion=none", "cond=none"], 1066, 0.34),
-        (["net=controlnet", "fusion=none"], 1427, 0.46),
+        # FPGA, Table 5: millions of parameters; multiply-adds, and operations, which are twice as
+        # many, of one step of SD1.5, both printed to two decimals.
+        (["net=none", "fusion=none", "cond=none"], 1066, 0.34, 0.68),
+        (["net=controlnet", "fusion=none"], 1427, 0.46, 0.91),
     ],
 )
 def test_costs_are_those_that_fpga_prints(
-    composed: Compose, capsys, overrides: list[str], parameters: int, products: float
+    composed: Compose,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    parameters: int,
+    products: float,
+    operations: float,
 ) -> None:
     config = composed("task=cost", "scale=sd15", *overrides)
     task = instantiate(config.task)
@@ -122,6 +127,7 @@ def test_costs_are_those_that_fpga_prints(
     assert count / 1e6 == pytest.approx(parameters, rel=0.001)
     step = parts["net"]["layers"] + parts["UNet"]["layers"]
     assert round(step / 1e12, 2) == products
+    assert 2 * step / 1e12 == pytest.approx(operations, rel=0.005)
     said = capsys.readouterr().out
     assert "all parameters" in said
     assert "training, 1 on a device" in said
