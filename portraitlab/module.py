@@ -100,6 +100,11 @@ class PortraitModule(lightning.LightningModule):
             self.log_dict(logged, batch_size=len(batch), sync_dist=True)
         return losses["loss"]
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Attend as the step did, in what is computed anew (gradient checkpointing)."""
+        with quick_attention(self.device):
+            super().backward(loss, *args, **kwargs)
+
     def learning_rate_factor(self, step: int) -> float:
         """Share of the learning rate at a step: linear warm-up, then constant or cosine to 0."""
         if step < self.warmup_steps:

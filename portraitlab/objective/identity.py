@@ -20,7 +20,8 @@ class IdentityLoss(Term):
 
     Decoding and two more networks cost as much as the noise loss, so the term can be limited: to
     the training after start_fraction, to each every-th step, to timesteps between timestep_min and
-    timestep_max, and to `samples` samples of a step's whole batch (None: all). The defaults limit nothing.
+    timestep_max, and to `samples` samples of a step's whole batch (None: all). The defaults limit
+    nothing.
 
     Raises ValueError for limits that would leave no sample ever.
     """

@@ -20,6 +20,7 @@ from portraitlab.parts import Parts
 from portraitlab.precision import cast_once, precision_of, quick_attention
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
+from portraitlab.training.averaging import Averaging
 from portraitlab.training.checkpoints import Checkpoints
 from portraitlab.training.losses import Losses
 from portraitlab.training.progress import TrainingBar
@@ -49,9 +50,9 @@ def fit(
 ) -> float | None:
     """Train `parts.model`, going on from the run's latest checkpoint if it has one.
 
-    Returns the seconds of training, None in processes other than the first, which have nothing
-    more to do. mirror: repeats the losses. signals: what may stop it after a step. status: is told
-    the steps.
+    With ema_decay it ends as the average of its steps. Returns the seconds of training, None in
+    processes other than the first, which have nothing more to do. mirror: repeats the losses.
+    signals: what may stop it after a step. status: is told the steps.
 
     Raises NonFiniteLoss where a loss is no number, Preempted where a signal stopped it.
     """
@@ -59,10 +60,14 @@ def fit(
     module = PortraitModule(
         parts.model, objective, steps=config.budget.steps, seed=config.seed, **config.optimiser
     )
+    if config.gradient_checkpointing:
+        parts.model.enable_gradient_checkpointing()
     precision = precision_of(config.trainer)
     signals = StopSignals() if signals is None else signals
     checkpoints = Checkpoints(run.checkpoints, config.scale.checkpoint_every)
+    averaging = None if config.ema_decay is None else Averaging(parts.model, config.ema_decay)
     callbacks = [
+        *([] if averaging is None else [averaging]),  # before what saves it
         Losses(run.losses, config.trainer.log_every_n_steps, mirror.line if mirror else None),
         checkpoints,
         TrainingBar(status),
@@ -93,6 +98,8 @@ def fit(
             ckpt_path=None if resumes is None else str(resumes),
             weights_only=True,
         )
+    if averaging is not None:
+        averaging.finish()
     return checkpoints.seconds if trainer.is_global_zero else None
 
 
