@@ -8,7 +8,6 @@ from math import prod
 
 from hydra.utils import instantiate
 from lightning import Trainer
-from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from portraitlab.loggers import WandbMirror
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts
 from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.processes import environment
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
 from portraitlab.training.averaging import Averaging
@@ -62,7 +62,7 @@ def fit(
     )
     if config.gradient_checkpointing:
         parts.model.enable_gradient_checkpointing()
-    precision = precision_of(config.trainer)
+    precision, group = precision_of(config.trainer), environment()
     signals = StopSignals() if signals is None else signals
     checkpoints = Checkpoints(run.checkpoints, config.scale.checkpoint_every)
     averaging = None if config.ema_decay is None else Averaging(parts.model, config.ema_decay)
@@ -83,7 +83,7 @@ def fit(
             callbacks=callbacks,
             enable_checkpointing=False,  # Lightning's takes a damaged file for a sound one
             default_root_dir=str(run.folder),
-            plugins=[_requeued_by_submitit()] if SLURMEnvironment.detect() else None,
+            plugins=None if group is None else [group],
         )
 
         def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
@@ -101,11 +101,6 @@ def fit(
     if averaging is not None:
         averaging.finish()
     return checkpoints.seconds if trainer.is_global_zero else None
-
-
-def _requeued_by_submitit() -> SLURMEnvironment:
-    # Two owners of requeueing would queue a job twice.
-    return SLURMEnvironment(auto_requeue=False)
 
 
 def _say_stopped(step: int) -> None:
