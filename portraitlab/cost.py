@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -123,23 +124,14 @@ def training_memory(
     with _without_content(model):
         weights = {id(each): each for each in (*model.parameters(), *model.buffers())}
         held = {_place(each) for each in weights.values()}
-        kept: dict[int, int] = {}
         blocks = [0]
 
-        def keeping(kept: dict[int, int]) -> saved_tensors_hooks:
-            def keep(tensor: Tensor) -> Tensor:
-                if _place(tensor) not in held:
-                    kept[_place(tensor)] = tensor.untyped_storage().nbytes()
-                return tensor
-
-            return saved_tensors_hooks(keep, lambda tensor: tensor)
-
         def counted(block: nn.Module, *inputs: Any) -> Any:
-            anew: dict[int, int] = {}
-            with keeping(anew):
-                result = block(*inputs)
-            blocks.append(sum(anew.values()))
-            del result  # only now: what is freed could give its place to another
+            anew = _Kept(held)
+            with anew.hooks():
+                graph = block(*inputs)
+            blocks.append(anew.bytes)
+            del graph
             return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
         if gradient_checkpointing:
@@ -148,12 +140,13 @@ def training_memory(
         timesteps = torch.zeros(batch_size, dtype=torch.long)
         mixed = precision == "bf16-mixed"
         half = torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
-        with model.backbone.computing(), half, keeping(kept):
-            # Held until it was counted: what is freed could give its place to another.
+        kept = _Kept(held)
+        with model.backbone.computing(), half, kept.hooks():
             prediction = model(batch, batch.latents, timesteps).float()
             loss = prediction.square().mean()
             if decoded:
                 loss = loss + model.backbone.decode(prediction[:decoded]).mean()
+        activations = kept.bytes
         del loss
     trained = sum(each.numel() for each in model.trained_parameters())
     return TrainingMemory(
@@ -161,9 +154,41 @@ def training_memory(
         gradients=4 * trained,
         optimiser=8 * trained,
         average=4 * trained if averaged else 0,
-        activations=sum(kept.values()),
+        activations=activations,
         anew=max(blocks),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Saved:
+    tensor: Tensor
+
+
+class _Kept:
+    """What a graph keeps for its backward pass for as long as it lives, without what is at `held`.
+
+    A block that is computed anew and that no gradient comes to keeps nothing.
+    """
+
+    def __init__(self, held: set[int]) -> None:
+        self.held = held
+        self._alive: WeakSet[_Saved] = WeakSet()
+
+    def hooks(self) -> saved_tensors_hooks:
+        """In them all is counted that a graph saves."""
+
+        def pack(tensor: Tensor) -> _Saved:
+            saved = _Saved(tensor)
+            self._alive.add(saved)
+            return saved
+
+        return saved_tensors_hooks(pack, lambda saved: saved.tensor)
+
+    @property
+    def bytes(self) -> int:
+        """Of what is kept now, each storage once."""
+        storages = {_place(saved.tensor): saved.tensor.untyped_storage() for saved in self._alive}
+        return sum(each.nbytes() for place, each in storages.items() if place not in self.held)
 
 
 @contextmanager

@@ -72,8 +72,6 @@ def test_every_sample_is_one_process_s() -> None:
         splits = [Split(rank, processes) for rank in range(processes)]
         shares = [split.own(whole) for split in splits]
         assert sorted(torch.cat(shares).tolist()) == whole.tolist()
-        found = [
-            share[split.places(chosen)] for split, share in zip(splits, shares, strict=True)
-        ]
+        found = [share[split.places(chosen)] for split, share in zip(splits, shares, strict=True)]
         assert sorted(torch.cat(found).tolist()) == chosen.tolist()
     assert Split().total(torch.tensor(3.0)) == 3
