@@ -93,7 +93,7 @@ def bare_loop(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
                 begun = time.perf_counter()
             optimiser.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=half), quick_attention(CPU):
-                generator = step_generator(0, step, 0)
+                generator = step_generator(0, step)
                 loss = objective(parts.model, batch, generator, progress=0.0)["loss"]
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -79,7 +79,7 @@ def main() -> None:
             for step in range(STEPS):
                 autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
                 with autocast, quick_attention(CPU) if attention == "plain" else nullcontext():
-                    generator = step_generator(0, step, 0)
+                    generator = step_generator(0, step)
                     losses = objective(parts.model, ready[step], generator, progress=0.0)
                 optimiser.zero_grad()
                 losses["loss"].backward()

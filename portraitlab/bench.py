@@ -22,7 +22,7 @@ from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
 from portraitlab.parts import Parts, build_beside, build_parts
 from portraitlab.pictures import save, save_each, sheet
-from portraitlab.processes import process_rank
+from portraitlab.processes import local_rank
 from portraitlab.runs.files import DamagedFile, write_json
 from portraitlab.runs.key import plain
 from portraitlab.runs.origin import origin
@@ -124,7 +124,7 @@ def device_of(trainer: DictConfig) -> torch.device:
     if trainer.accelerator == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
-        return torch.device("cuda", process_rank())
+        return torch.device("cuda", local_rank())
     if trainer.accelerator == "auto":
         return torch.device("cpu")
     raise ValueError(

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from portraitlab.model import PortraitModel
@@ -40,20 +42,23 @@ class PartCost:
 class TrainingMemory:
     """Bytes that a training step holds at its fullest, less what kernels need for a moment.
 
-    weights: of all parts, each in its own precision. gradients, optimiser: of what is trained, in
-    single precision; Adam holds two numbers a parameter. activations: what the backward pass
-    reads. With activations computed anew, one block's more are needed while it is.
+    weights: of all parts, each in its own precision. gradients, optimiser, average: of what is
+    trained, in single precision; Adam holds two numbers a parameter, an average of the weights one,
+    where there is one. activations: what the backward pass reads. anew: of these, with gradient
+    checkpointing, the most that one block is computed anew for, beside what is kept.
     """
 
     weights: int
     gradients: int
     optimiser: int
+    average: int
     activations: int
+    anew: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.gradients + self.optimiser + self.activations
+        return sum(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True)
@@ -102,38 +107,88 @@ def part_costs(model: PortraitModel, sizes: Sizes) -> dict[str, PartCost]:
 
 
 def training_memory(
-    model: PortraitModel, sizes: Sizes, batch_size: int, precision: str
+    model: PortraitModel,
+    sizes: Sizes,
+    batch_size: int,
+    precision: str,
+    gradient_checkpointing: bool = False,
+    averaged: bool = False,
+    decoded: int = 0,
 ) -> TrainingMemory:
     """What a step of the noise loss holds, on one device with batch_size samples.
 
-    precision: Lightning's name of it. The model may be on the meta device; it is of no use
-    afterwards.
+    precision: Lightning's name of it. averaged: with an average of the weights beside them.
+    decoded: of how many samples the identity loss decodes an estimate, which is most of what it
+    needs. The model may be on the meta device; it is of no use afterwards.
     """
     with _without_content(model):
         weights = {id(each): each for each in (*model.parameters(), *model.buffers())}
         held = {_place(each) for each in weights.values()}
-        kept: dict[int, int] = {}
+        blocks = [0]
 
-        def keep(tensor: Tensor) -> Tensor:
-            if _place(tensor) not in held:
-                kept[_place(tensor)] = tensor.untyped_storage().nbytes()
-            return tensor
+        def counted(block: nn.Module, *inputs: Any) -> Any:
+            anew = _Kept(held)
+            with anew.hooks():
+                graph = block(*inputs)
+            blocks.append(anew.bytes)
+            del graph
+            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
+        if gradient_checkpointing:
+            model.enable_gradient_checkpointing(counted)
         batch = _batch(model, sizes, batch_size)
         timesteps = torch.zeros(batch_size, dtype=torch.long)
         mixed = precision == "bf16-mixed"
         half = torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
-        with model.backbone.computing(), half, saved_tensors_hooks(keep, lambda tensor: tensor):
-            # Held until it was counted: what is freed could give its place to another.
-            loss = model(batch, batch.latents, timesteps).float().square().mean()
+        kept = _Kept(held)
+        with model.backbone.computing(), half, kept.hooks():
+            prediction = model(batch, batch.latents, timesteps).float()
+            loss = prediction.square().mean()
+            if decoded:
+                loss = loss + model.backbone.decode(prediction[:decoded]).mean()
+        activations = kept.bytes
         del loss
     trained = sum(each.numel() for each in model.trained_parameters())
     return TrainingMemory(
         weights=sum(each.numel() * each.element_size() for each in weights.values()),
         gradients=4 * trained,
         optimiser=8 * trained,
-        activations=sum(kept.values()),
+        average=4 * trained if averaged else 0,
+        activations=activations,
+        anew=max(blocks),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Saved:
+    tensor: Tensor
+
+
+class _Kept:
+    """What a graph keeps for its backward pass for as long as it lives, without what is at `held`.
+
+    A block that is computed anew and that no gradient comes to keeps nothing.
+    """
+
+    def __init__(self, held: set[int]) -> None:
+        self.held = held
+        self._alive: WeakSet[_Saved] = WeakSet()
+
+    def hooks(self) -> saved_tensors_hooks:
+        """In them all is counted that a graph saves."""
+
+        def pack(tensor: Tensor) -> _Saved:
+            saved = _Saved(tensor)
+            self._alive.add(saved)
+            return saved
+
+        return saved_tensors_hooks(pack, lambda saved: saved.tensor)
+
+    @property
+    def bytes(self) -> int:
+        """Of what is kept now, each storage once."""
+        storages = {_place(saved.tensor): saved.tensor.untyped_storage() for saved in self._alive}
+        return sum(each.nbytes() for place, each in storages.items() if place not in self.held)
 
 
 @contextmanager

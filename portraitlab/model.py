@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, ModelMixin
 from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
@@ -78,6 +80,20 @@ class PortraitModel(nn.Module):
     def forward(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """Prediction [B, c, h, w] for a batch's noisy latents."""
         return self.predict(noisy, timesteps, self.condition(batch))
+
+    def enable_gradient_checkpointing(self, checkpoint: Callable[..., Any] | None = None) -> None:
+        """From now on keep the inputs of blocks alone, and compute the rest anew for a gradient.
+
+        Chen et al. (2016): about a third more time for a fraction of the memory, and the same
+        numbers. Those of the UNet, of copies of it and of the autoencoder, which the identity loss
+        decodes with, one image at a time. The backward pass must attend as the forward pass did
+        (quick_attention). checkpoint: what calls a block with its inputs; None: diffusers' way.
+        """
+        for part in self.modules():
+            if isinstance(part, ModelMixin):
+                part.enable_gradient_checkpointing(checkpoint)
+            if isinstance(part, AutoencoderKL):
+                part.enable_slicing()
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """What the optimiser moves; empty with net=none."""

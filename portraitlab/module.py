@@ -15,6 +15,7 @@ from torch import Tensor
 from portraitlab.model import PortraitModel
 from portraitlab.objective.weighted import Objective
 from portraitlab.precision import quick_attention
+from portraitlab.split import Split
 from portraitlab.types import Batch
 
 Schedule = Literal["constant", "cosine"]
@@ -30,8 +31,9 @@ class PortraitModule(lightning.LightningModule):
     zero_learning_rate: of the parameters that start at zero (the net's zero convolutions), None
     for the same as the others'. They must grow before anything else can learn.
     steps: length of the training, which the cosine schedule and the objective's progress are
-    measured against. All randomness of a step is a function of seed, step and rank, so a resumed
-    training goes on as if it had never stopped. Checkpoints hold only what is trained.
+    measured against. All randomness of a step is a function of seed and step, so a resumed
+    training goes on as if it had never stopped, and processes that share a batch train as one with
+    all of it would. Checkpoints hold only what is trained.
 
     Raises ValueError for an unknown schedule or a length below 1.
     """
@@ -80,9 +82,10 @@ class PortraitModule(lightning.LightningModule):
             losses = self.objective(
                 self.model,
                 batch,
-                generator=step_generator(self.seed, step, self.global_rank),
+                generator=step_generator(self.seed, step),
                 progress=step / self.steps,
                 step=step,
+                split=Split(self.global_rank, self.trainer.world_size),
             )
         if not torch.isfinite(losses["loss"]):
             terms = ", ".join(f"{name}={loss.item()}" for name, loss in losses.items())
@@ -93,8 +96,14 @@ class PortraitModule(lightning.LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set without a type
         if every and (step + 1) % every == 0:  # a logger takes no others, and each costs time
             logged = {f"train/{name}": loss.detach() for name, loss in losses.items()}
-            self.log_dict(logged, batch_size=len(batch))
+            # Over all processes: the loss of the whole batch.
+            self.log_dict(logged, batch_size=len(batch), sync_dist=True)
         return losses["loss"]
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Attend as the step did, in what is computed anew (gradient checkpointing)."""
+        with quick_attention(self.device):
+            super().backward(loss, *args, **kwargs)
 
     def learning_rate_factor(self, step: int) -> float:
         """Share of the learning rate at a step: linear warm-up, then constant or cosine to 0."""
@@ -160,7 +169,7 @@ class PortraitModule(lightning.LightningModule):
         self.model.load_trained_state_dict(state_dict)
 
 
-def step_generator(seed: int, step: int, rank: int) -> torch.Generator:
-    """A generator on the CPU whose numbers depend on all three and on nothing else."""
-    state = np.random.SeedSequence((seed, step, rank)).generate_state(2, np.uint32)
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator on the CPU whose numbers depend on both and on nothing else."""
+    state = np.random.SeedSequence((seed, step)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))

@@ -91,6 +91,12 @@ def check_numbers(config: DictConfig) -> None:
     _check_whole("seed", config.seed, 0, 2**32 - 1)
     _check_whole("batch_size", config.batch_size, 1, 2**16)
     _check_whole("budget.steps", config.budget.steps, 1, 2**31)
+    decay = config.ema_decay
+    if decay is not None and not (type(decay) is float and 0 < decay < 1):
+        raise ValueError(
+            f"ema_decay={decay}: a number between 0 and 1 is needed, such as 0.9999; "
+            "ema_decay=null is without an average"
+        )
 
 
 def check_taken(config: DictConfig) -> None:

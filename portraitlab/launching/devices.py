@@ -25,6 +25,28 @@ def device_count(trainer: Mapping[str, Any]) -> int:
 
 def is_rank() -> bool:
     """Whether torchrun or SLURM started this process as one of a group."""
-    from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from portraitlab.processes import environment
 
-    return bool(TorchElasticEnvironment.detect() or SLURMEnvironment.detect())
+    return environment() is not None
+
+
+def check_group(trainer: Mapping[str, Any]) -> None:
+    """ValueError where what was started is not what the trainer's settings ask for.
+
+    Each process would else train alone, or wait for others that never come.
+    """
+    from portraitlab.processes import environment
+
+    group, devices, nodes = environment(), device_count(trainer), trainer["num_nodes"]
+    if group is None and nodes > 1:
+        raise ValueError(
+            f"trainer.num_nodes={nodes}, and this process was started on one. Start it on each by "
+            f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d "
+            "--rdzv-endpoint=FIRST_NODE:29500 run.py ..., or use -m launcher=slurm"
+        )
+    if group is not None and group.world_size() != devices * nodes:
+        raise ValueError(
+            f"{group.world_size()} processes were started, and trainer.devices={devices} on "
+            f"trainer.num_nodes={nodes} are {devices * nodes}: start as many, a process for each "
+            "device, or change these settings (trainer=ddp takes several)"
+        )

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from portraitlab.launching.devices import device_count, is_rank
+from portraitlab.launching.devices import check_group, device_count, is_rank
 from portraitlab.processes import process_rank
 from portraitlab.runs.key import plain
 from portraitlab.runs.lock import locked
@@ -31,13 +31,15 @@ def perform(config: DictConfig) -> dict[str, Any]:
             "fresh=true under torchrun or srun: one process would clear what another reads; start "
             "run.py itself, which starts a process for each device, or use launcher=slurm"
         )
-    devices = device_count(settings["trainer"])
+    devices, trains = device_count(settings["trainer"]), settings["choices"]["task"] == "train"
+    if trains:
+        check_group(settings["trainer"])
     try:
         with locked(run.folder) if process_rank() == 0 else nullcontext():
             if settings["fresh"]:
                 run.forget(settings["choices"]["task"])
                 config.fresh = settings["fresh"] = False
-            if devices > 1 and not rank and settings["choices"]["task"] == "train":
+            if devices > 1 and not rank and trains:
                 from portraitlab.launching.group import perform_in_group
 
                 return perform_in_group(settings, run, devices)

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,13 +16,15 @@ from portraitlab.net.attention import attended, gated
 from portraitlab.types import Injection, ReferenceMaps
 
 
-class ReferenceNet(nn.Module):
+class ReferenceNet(ModelMixin):
     """A trained copy of the UNet's encoder that turns photos into feature maps.
 
     FlashFace's face reference net, which is a copy of the whole UNet; a decoder's maps would cost
     as much again. It reads clean latents at noise level 0 under the empty prompt, so its maps are
     the same at every noise level of what is drawn.
     """
+
+    _supports_gradient_checkpointing = True  # that of the UNet's blocks
 
     empty_text: Tensor
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
+from portraitlab.split import ALONE, Split
 from portraitlab.types import Batch
 
 
@@ -14,22 +15,33 @@ from portraitlab.types import Batch
 class Denoising:
     """A batch noised to timesteps [B] and what the model made of it.
 
+    all_timesteps: [B · processes], of the whole batch that the processes of a training share.
     noise, noisy and prediction are [B, c, h, w]. progress: the share of the training that is done,
-    in [0, 1]. step: number of optimiser steps done.
+    in [0, 1]. step: number of optimiser steps done. split: which samples of the whole these are.
     """
 
     backbone: Backbone
     batch: Batch
-    timesteps: Tensor
+    all_timesteps: Tensor
     noise: Tensor
     noisy: Tensor
     prediction: Tensor
     progress: float
     step: int
+    split: Split = ALONE
+
+    @property
+    def timesteps(self) -> Tensor:
+        """The noise levels [B] of these samples."""
+        return self.split.own(self.all_timesteps)
 
 
 class Term(nn.Module):
-    """One named loss; weight is its share in the sum."""
+    """One named loss; weight is its share in the sum.
+
+    Its mean over the processes of a training is to be the loss of the whole batch, since that is
+    how their gradients are joined. In a step, it acts in all of them or in none.
+    """
 
     def __init__(self, weight: float) -> None:
         super().__init__()

@@ -20,7 +20,8 @@ class IdentityLoss(Term):
 
     Decoding and two more networks cost as much as the noise loss, so the term can be limited: to
     the training after start_fraction, to each every-th step, to timesteps between timestep_min and
-    timestep_max, and to `samples` samples of a batch (None: all). The defaults limit nothing.
+    timestep_max, and to `samples` samples of a step's whole batch (None: all). The defaults limit
+    nothing.
 
     Raises ValueError for limits that would leave no sample ever.
     """
@@ -61,19 +62,27 @@ class IdentityLoss(Term):
         return super().train(False)
 
     def forward(self, denoising: Denoising) -> Tensor | None:
-        """Mean of eq. 7 over the samples it looks at; None in a step without any."""
+        """Mean of eq. 7 over the samples it looks at; None in a step without any.
+
+        A process's share of the whole batch's mean, times the number of processes.
+        """
         if denoising.progress < self.start_fraction or denoising.step % self.every:
             return None
-        timesteps = denoising.timesteps
-        acts = (timesteps >= self.timestep_min) & (timesteps <= self.timestep_max)
-        chosen = acts.nonzero().flatten()[: self.samples]
-        if not len(chosen):
+        whole = denoising.all_timesteps
+        acts = (whole >= self.timestep_min) & (whole <= self.timestep_max)
+        of_whole = acts.nonzero().flatten()[: self.samples]
+        if not len(of_whole):
             return None
+        chosen = denoising.split.places(of_whole)
+        if not len(chosen):
+            return denoising.prediction.new_zeros(())
+        timesteps = denoising.timesteps
         clean = denoising.backbone.clean_estimate(
             denoising.noisy[chosen], denoising.prediction[chosen], timesteps[chosen]
         )
         images = denoising.backbone.decode(clean)
-        return self.loss(images, denoising.batch.identity[chosen])
+        share = denoising.split.processes * len(chosen) / len(of_whole)
+        return share * self.loss(images, denoising.batch.identity[chosen])
 
     def loss(self, images: Tensor, identity: Tensor) -> Tensor:
         """Eq. 7 for images [B, 3, H, W] in [-1, 1] and unit embeddings [B, d2'], averaged over B.

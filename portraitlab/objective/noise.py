@@ -24,11 +24,16 @@ class NoiseLoss(Term):
         self.background_weight = background_weight
 
     def forward(self, denoising: Denoising) -> Tensor:
-        """The loss over all samples."""
+        """The loss over all samples.
+
+        A process's share of the whole batch's, times the number of processes.
+        """
         target = denoising.backbone.training_target(
             denoising.batch.latents, denoising.noise, denoising.timesteps
         )
         error = (denoising.prediction - target).square()
         person = denoising.batch.person
         weight = person + self.background_weight * (1 - person)
-        return (weight * error).sum() / (weight.sum() * error.shape[1])
+        split = denoising.split
+        whole = split.total(weight.sum()) * error.shape[1]
+        return split.processes * (weight * error).sum() / whole

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from portraitlab.model import PortraitModel
 from portraitlab.objective.base import Denoising, Term
+from portraitlab.split import ALONE, Split
 from portraitlab.types import Batch
 
 
@@ -44,20 +45,26 @@ class Objective(nn.Module):
         generator: torch.Generator,
         progress: float,
         step: int = 0,
+        split: Split = ALONE,
     ) -> dict[str, Tensor]:
         """ "loss", the sum to minimise, and each term that acted, unweighted.
 
-        generator: on the CPU, so that every device sees the same noise. progress: the share of the
-        training that is done, in [0, 1]. step: number of optimiser steps done.
+        generator: on the CPU, so that every device sees the same noise, and alike in all processes
+        that share a batch. progress: the share of the training that is done, in [0, 1]. step:
+        number of optimiser steps done. split: which samples of a whole batch these are.
         """
         latents, backbone = batch.latents, model.backbone
-        timesteps = draw_timesteps(
-            len(latents), backbone.timesteps, self.timestep_power, generator
+        whole = len(latents) * split.processes
+        all_timesteps = draw_timesteps(
+            whole, backbone.timesteps, self.timestep_power, generator
         ).to(latents.device)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        all_noise = torch.randn(whole, *latents.shape[1:], generator=generator)
+        timesteps, noise = split.own(all_timesteps), split.own(all_noise).to(latents)
         noisy = backbone.add_noise(latents, noise, timesteps)
         prediction = model(batch, noisy, timesteps)
-        denoising = Denoising(backbone, batch, timesteps, noise, noisy, prediction, progress, step)
+        denoising = Denoising(
+            backbone, batch, all_timesteps, noise, noisy, prediction, progress, step, split
+        )
         losses = {name: term(denoising) for name, term in self.terms.items()}
         losses = {name: loss for name, loss in losses.items() if loss is not None}
         total = sum(

@@ -15,7 +15,11 @@ TRAINING = (
     *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
+    "ema_decay",
 )
+# What has a say only where it is on: settings that came when there were results already, whose
+# names are to stay.
+WHERE_ON = ("ema_decay",)
 # What of the data only scoring reads: the same training is scored under all of it.
 ONLY_SCORED = tuple(
     f"data.{name}"
@@ -62,6 +66,8 @@ def _content(
 ) -> dict[str, Any]:
     content = {}
     for path in paths:
+        if path in WHERE_ON and config.get(path) is None:
+            continue
         value: Any = config
         for name in path.split("."):
             value = value[name]

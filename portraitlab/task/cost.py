@@ -39,16 +39,33 @@ class Cost:
         )
         parts = part_costs(_model(config, encoder), sizes)
         precision = precision_of(config.trainer)
-        memory = training_memory(_model(config, encoder), sizes, self.batch_size, precision)
+        memory = training_memory(
+            _model(config, encoder),
+            sizes,
+            self.batch_size,
+            precision,
+            config.gradient_checkpointing,
+            averaged=config.ema_decay is not None,
+            decoded=_decoded(config, self.batch_size),
+        )
         _parts_table(parts).show()
         print(
             f"training, {self.batch_size} on a device, {precision}: "
             f"{_gigabytes(memory.total)} = weights {_gigabytes(memory.weights)}"
             f" + gradients {_gigabytes(memory.gradients)} + Adam {_gigabytes(memory.optimiser)}"
-            f" + activations {_gigabytes(memory.activations)}"
+            f"{_more('average', memory.average)} + activations {_gigabytes(memory.activations)}"
+            f"{_more('one block anew', memory.anew)}"
         )
         costs = {name: asdict(part) for name, part in parts.items()}
         return {"parts": costs, "memory": asdict(memory) | {"total": memory.total}}
+
+
+def _decoded(config: DictConfig, batch_size: int) -> int:
+    """Of how many samples the identity loss decodes an estimate, at most."""
+    identity = config.objective.terms.get("identity")
+    if identity is None:
+        return 0
+    return batch_size if identity.samples is None else min(batch_size, int(identity.samples))
 
 
 def _model(config: DictConfig, encoder: FaceEncoder) -> PortraitModel:
@@ -89,6 +106,10 @@ def _products(parts: list[PartCost]) -> list[str]:
         f"{sum(part.layers for part in parts) / 1e12:.4g}",
         f"{sum(part.attention for part in parts) / 1e12:.4g}",
     ]
+
+
+def _more(name: str, count: int) -> str:
+    return f" + {name} {_gigabytes(count)}" if count else ""
 
 
 def _gigabytes(count: int) -> str:

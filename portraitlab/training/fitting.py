@@ -8,7 +8,6 @@ from math import prod
 
 from hydra.utils import instantiate
 from lightning import Trainer
-from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -18,8 +17,10 @@ from portraitlab.loggers import WandbMirror
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts, build_beside
 from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.processes import environment
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
+from portraitlab.training.averaging import Averaging
 from portraitlab.training.checkpoints import Checkpoints
 from portraitlab.training.losses import Losses
 from portraitlab.training.progress import TrainingBar
@@ -49,9 +50,9 @@ def fit(
 ) -> float | None:
     """Train `parts.model`, going on from the run's latest checkpoint if it has one.
 
-    Returns the seconds of training, None in processes other than the first, which have nothing
-    more to do. mirror: repeats the losses. signals: what may stop it after a step. status: is told
-    the steps.
+    With ema_decay it ends as the average of its steps. Returns the seconds of training, None in
+    processes other than the first, which have nothing more to do. mirror: repeats the losses.
+    signals: what may stop it after a step. status: is told the steps.
 
     Raises NonFiniteLoss where a loss is no number, Preempted where a signal stopped it.
     """
@@ -59,10 +60,14 @@ def fit(
     module = PortraitModule(
         parts.model, objective, steps=config.budget.steps, seed=config.seed, **config.optimiser
     )
-    precision = precision_of(config.trainer)
+    if config.gradient_checkpointing:
+        parts.model.enable_gradient_checkpointing()
+    precision, group = precision_of(config.trainer), environment()
     signals = StopSignals() if signals is None else signals
     checkpoints = Checkpoints(run.checkpoints, config.scale.checkpoint_every)
+    averaging = None if config.ema_decay is None else Averaging(parts.model, config.ema_decay)
     callbacks = [
+        *([] if averaging is None else [averaging]),  # before what saves it
         Losses(run.losses, config.trainer.log_every_n_steps, mirror.line if mirror else None),
         checkpoints,
         TrainingBar(status),
@@ -78,7 +83,7 @@ def fit(
             callbacks=callbacks,
             enable_checkpointing=False,  # Lightning's takes a damaged file for a sound one
             default_root_dir=str(run.folder),
-            plugins=[_requeued_by_submitit()] if SLURMEnvironment.detect() else None,
+            plugins=None if group is None else [group],
         )
 
         def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
@@ -93,12 +98,9 @@ def fit(
             ckpt_path=None if resumes is None else str(resumes),
             weights_only=True,
         )
+    if averaging is not None:
+        averaging.finish()
     return checkpoints.seconds if trainer.is_global_zero else None
-
-
-def _requeued_by_submitit() -> SLURMEnvironment:
-    # Two owners of requeueing would queue a job twice.
-    return SLURMEnvironment(auto_requeue=False)
 
 
 def _say_stopped(step: int) -> None:

@@ -50,7 +50,7 @@ def test_every_choice_composes_and_resolves(
 # matting) act through what refers to them.
 UNTRAINED = re.compile(
     r"(scale|budget|choices|clip|face3d|finder|matting|sampler|metrics|judge|select|logger|task)\b|"
-    r"(runs|cache|group|fresh|jobs|score_refs)\b|"
+    r"(runs|cache|group|fresh|jobs|score_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)"

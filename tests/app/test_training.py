@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 
 from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
+from portraitlab.parts import check_numbers
 from portraitlab.precision import precision_of
+from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.task.train import Train
 from portraitlab.training.fitting import fit
@@ -70,10 +72,11 @@ def fit_into(config: DictConfig, folder: Path) -> list[dict[str, Any]]:
     return read_losses(run.losses)
 
 
+@pytest.mark.parametrize("more", [(), ("ema_decay=0.9", "gradient_checkpointing=true")])
 def test_stop_and_resume_gives_the_losses_of_never_stopping(
-    composed: Compose, cache: Path, tmp_path: Path
+    composed: Compose, cache: Path, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    common = ("scale=smoke", f"cache={cache}", "metrics=none")
+    common = ("scale=smoke", f"cache={cache}", "metrics=none", *more)
     straight = fit_into(composed(*common), tmp_path / "straight")
     stopped = fit_into(composed(*common, "trainer.max_steps=2"), tmp_path / "resumed")
     resumed = fit_into(composed(*common), tmp_path / "resumed")
@@ -84,6 +87,27 @@ def test_stop_and_resume_gives_the_losses_of_never_stopping(
         load_file(tmp_path / name / "model.safetensors") for name in ("straight", "resumed")
     )
     assert all(torch.equal(left[name], right[name]) for name in left)
+    # Killed when all was trained and nothing saved, it has the same to save.
+    fit_into(composed(*common), tmp_path / "resumed")
+    again = load_file(tmp_path / "resumed" / "model.safetensors")
+    assert all(torch.equal(left[name], again[name]) for name in left)
+
+
+def test_an_average_is_another_run_and_less_memory_is_not(composed: Compose) -> None:
+    def key(*overrides: str) -> str:
+        return Run.of(plain(composed("scale=smoke", *overrides))).key
+
+    assert key("gradient_checkpointing=true") == key("ema_decay=null") == key()
+    assert len({key(), key("ema_decay=0.9"), key("ema_decay=0.99")}) == 3
+    earlier = plain(composed("scale=smoke"))
+    del earlier["ema_decay"]  # the configuration of a run from before there was one
+    assert Run.of(earlier).key == key()
+
+
+@pytest.mark.parametrize("decay", ["1", "0.0", "1.5", "often"])
+def test_a_decay_that_is_none_is_refused(composed: Compose, decay: str) -> None:
+    with pytest.raises(ValueError, match=r"ema_decay=.*between 0 and 1 is needed, such as 0\.9999"):
+        check_numbers(composed(f"ema_decay={decay}"))
 
 
 def test_a_training_draws_and_encodes_its_control_images_before_the_first_step(

@@ -154,15 +154,14 @@ def test_bad_settings_are_refused() -> None:
         PortraitModule(None, None, learning_rate=1.0, steps=0)
 
 
-def test_step_generators_differ_by_seed_step_and_rank() -> None:
+def test_step_generators_differ_by_seed_and_step() -> None:
     draws = {
-        torch.rand(1, generator=step_generator(seed, step, rank)).item()
-        for seed in range(3)
-        for step in range(3)
-        for rank in range(3)
+        torch.rand(1, generator=step_generator(seed, step)).item()
+        for seed in range(5)
+        for step in range(5)
     }
-    assert len(draws) == 27
-    one, other = step_generator(1, 2, 3), step_generator(1, 2, 3)
+    assert len(draws) == 25
+    one, other = step_generator(1, 2), step_generator(1, 2)
     assert torch.equal(torch.rand(4, generator=one), torch.rand(4, generator=other))
 
 
