@@ -41,8 +41,10 @@ def as_stock(controlnet: ControlNetModel, way_in: str | None) -> ControlNetModel
         "conditioning_channels": channels,
         "conditioning_embedding_out_channels": (2 * channels,),
     }
+    # Among diffusers' own entries is a list of settings whose values it would not read.
+    settings = {name: value for name, value in controlnet.config.items() if name[0] != "_"}
     with torch.device("meta"):  # its weights are about to be replaced
-        stock = ControlNetModel.from_config({**controlnet.config, **form})
+        stock = ControlNetModel(**settings | form)
     stock.load_state_dict(state, assign=True)
     return stock.eval()
 

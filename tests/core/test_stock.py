@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,18 @@ def test_controlnet_is_a_stock_controlnet(tiny_backbone: MakeBackbone, tmp_path:
         encoder_hidden_states=condition.text.words,
         controlnet_cond=condition.drawing / 2 + 0.5,
     )
+
+
+def test_what_started_from_a_controlnet_of_default_settings_is_one_too(
+    tiny_backbone: MakeBackbone, tmp_path: Path
+) -> None:
+    backbone = tiny_backbone()
+    start = ControlNetModel.from_unet(backbone.unet, conditioning_embedding_out_channels=(4, 8))
+    start.save_pretrained(tmp_path / "start")
+    config = json.loads((tmp_path / "start" / "config.json").read_text())
+    del config["conditioning_channels"]  # of which diffusers then notes that it is a default
+    net = HiFiNet(backbone, True, True, start=ControlNetModel.from_config(config))
+    assert stock_of(net, tmp_path / "stock").config.conditioning_channels == 4
 
 
 @pytest.mark.parametrize(
