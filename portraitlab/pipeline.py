@@ -28,7 +28,7 @@ from portraitlab.data.photo_set import face_quality
 from portraitlab.data.seen import SeenPortrait, see_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.export.folder import read_export
-from portraitlab.export.settings import another_base, with_changes
+from portraitlab.export.settings import another_base, own_errors, with_changes
 from portraitlab.matting.base import Matting
 from portraitlab.model import PortraitModel
 from portraitlab.net.stock import check_fit
@@ -94,21 +94,15 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
                 **chosen["net"], "start": {**start, "folder": str(exported.controlnet)}
             }  # fmt: skip
         config = OmegaConf.create(chosen)
-        backbone = instantiate(config.backbone)
-        exported.check_base(backbone)
-        encoder = instantiate(config.encoder)
-        model = build_model(config, backbone, encoder).eval()
+        with own_errors():
+            backbone = instantiate(config.backbone)
+            exported.check_base(backbone)
+            encoder = instantiate(config.encoder)
+            model = build_model(config, backbone, encoder).eval()
+            select, matting = instantiate(config.select), instantiate(config.matting)
         exported.load_into(model)
-        model.requires_grad_(False)
-        pipeline = cls(
-            model=model,
-            encoder=encoder,
-            select=instantiate(config.select),
-            matting=instantiate(config.matting),
-            sampler=chosen["sampler"],
-            minimum_side=chosen["minimum_side"],
-        )
-        return pipeline.to(device)
+        sampler, side = chosen["sampler"], chosen["minimum_side"]
+        return cls(model, encoder, select, matting, sampler, side).to(device)
 
     def save_pretrained(self, *arguments: Any, **named: Any) -> None:
         """Not there: raises ValueError. A run is exported, and an exported folder is copied."""
@@ -210,7 +204,8 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             raise ValueError("There is no reference: give one photo of the person, or more.")
         changes = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
         given = {name: value for name, value in changes.items() if value is not None}
-        sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
+        with own_errors():
+            sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
         model = self.model
         if controls:
             net = WithControls(model.net, controls)

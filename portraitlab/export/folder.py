@@ -34,6 +34,7 @@ FORMAT = 1
 _ABOUT, _INDEX, _CONFIG, _WEIGHTS = (
     "portraitlab.json", "model_index.json", "config.json", "model.safetensors",
 )  # fmt: skip
+_SAYS = ("format", "settings", "needed", "unet", "base_model", "parts")
 _TRAINED = ("fusion", "net")
 _UNET = ("in_channels", "sample_size", "block_out_channels", "cross_attention_dim")
 
@@ -55,7 +56,7 @@ class Exported:
     def controlnet(self) -> Path | None:
         """The folder of the net's stock part, where there is one."""
         folder = self.folder / "controlnet"
-        return folder if folder.is_dir() else None
+        return folder if "controlnet" in self.about["parts"] else None
 
     def check_base(self, backbone: Backbone) -> None:
         """ValueError where a backbone's UNet is of another form than the one trained with."""
@@ -77,9 +78,16 @@ class Exported:
                 state |= {f"{part}.{name}": value for name, value in _read_weights(path).items()}
         if self.controlnet is not None:
             model.net.load_stock(read_controlnet(str(self.controlnet)))
+        own = model.trained_state_dict()
+        if model.net.stock_part is not None:
             held = f"net.{model.net.stock_part}."
-            own = model.trained_state_dict()
             state |= {name: value for name, value in own.items() if name.startswith(held)}
+        missing = sorted(own.keys() - state.keys())
+        if missing:
+            raise DamagedFile(
+                f"{self.folder} is not whole: {len(missing)} tensors are missing, first "
+                f"{missing[0]}; export the run again, or fetch the folder again."
+            )
         model.load_trained_state_dict({name: value.float() for name, value in state.items()})
 
 
@@ -95,7 +103,7 @@ def read_controlnet(folder: str) -> Any:
 def read_export(folder: Path) -> Exported:
     """What an exported folder holds, weights aside. Raises ValueError where it is none."""
     try:
-        about = read_json(folder / _ABOUT, ("format", "settings", "needed", "unet", "base_model"))
+        about = read_json(folder / _ABOUT, _SAYS)
     except NotADirectoryError:
         about = None
     if about is None:
@@ -175,7 +183,9 @@ def write_export(
         write_json(half / _INDEX, index)
         about = {"format": FORMAT, "dtype": dtype, **facts, "base_model": base_model(config)}
         unet = {name: _plain(model.backbone.unet.config[name]) for name in _UNET}
-        about |= {"unet": unet, "needed": needed_places(config), "settings": settings}
+        parts = [name for name in index if name[0] != "_"]
+        about |= {"parts": parts, "unet": unet, "needed": needed_places(config)}
+        about |= {"settings": settings}
         write_json(half / _ABOUT, about)
         write_text(half / "README.md", card)
         half.replace(out)

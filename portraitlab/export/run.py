@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from portraitlab.backbone.reading import precision_named
 from portraitlab.export.card import model_card
 from portraitlab.export.folder import check_empty, write_export
-from portraitlab.export.settings import check_known
+from portraitlab.export.settings import check_known, own_errors
 from portraitlab.parts import build_model
 from portraitlab.runs.run import Run
 from portraitlab.runs.survey import look
@@ -42,7 +42,8 @@ def export_run(
     state = run.read_weights()
     check_known({name: config[name] for name in ("backbone", "encoder", "fusion", "cond", "net")})
     built = OmegaConf.create(dict(config))
-    model = build_model(built, instantiate(built.backbone), instantiate(built.encoder))
+    with own_errors():
+        model = build_model(built, instantiate(built.backbone), instantiate(built.encoder))
     model.load_trained_state_dict(state)
     made = run.trained_by() or {}
     facts = {"key": run.key, "commit": made.get("commit"), "choices": config["choices"]}

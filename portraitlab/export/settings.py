@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.errors import InstantiationException
 
 from portraitlab.tables.paper_table import CONF
 
@@ -88,6 +90,20 @@ def check_known(settings: Mapping[str, Any]) -> None:
             )
         if isinstance(value, str) and "${" in value:
             raise ValueError(f"{name} is {value!r}: an interpolation has no place in an export.")
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Raise what a component says of its settings as it says it: Hydra wraps it."""
+    try:
+        yield
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while isinstance(cause, InstantiationException):
+            cause = cause.__cause__
+        if isinstance(cause, ValueError):
+            raise cause from error
+        raise ValueError(f"{error}; see the settings of portraitlab.json") from error
 
 
 @cache

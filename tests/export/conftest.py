@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from exporting import model_of, settings_of
 from PIL import Image
-from torch import nn
 
 from portraitlab.cli.main import main
 from portraitlab.export.folder import write_export
-from portraitlab.model import PortraitModel
-from portraitlab.parts import build_model
-from portraitlab.tables.composing import composed
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
 
 PEOPLE, PHOTOS = IDENTITIES["train"][:3], 5
-
-
-@cache
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
-    return composed(["scale=smoke", "select=angle", *overrides])
-
-
-def settings_of(*overrides: str) -> dict[str, Any]:
-    """The resolved configuration of `run.py scale=smoke …`."""
-    return copy.deepcopy(_composed(overrides))
-
-
-def model_of(config: dict[str, Any]) -> PortraitModel:
-    """Its model, with random weights everywhere that training would move."""
-    built = OmegaConf.create(config)
-    model = build_model(built, instantiate(built.backbone), instantiate(built.encoder))
-    torch.manual_seed(1)
-    for parameter in model.trained_parameters():
-        nn.init.normal_(parameter, std=0.05)
-    return model
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,108 @@
+"""Every net's way out and back, and what of a folder is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exporting import model_of, settings_of
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from portraitlab.export.folder import write_export
+from portraitlab.pipeline import PortraitPipeline
+
+Export = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("net=adapter", "cond=none"),
+        ("net=adapter", "net.noise_gate=0.5"),
+        ("system=instantid",),
+        ("system=photomaker",),
+        ("system=flashface",),
+        ("net=controlnet",),
+        ("net=none",),
+        ("fusion=none",),
+        ("net.reads_noise=true", "net.start=null"),
+        ("cond=none",),
+    ],
+    ids=" ".join,
+)
+def test_every_net_comes_back_and_draws(
+    tmp_path: Path, pictures: list[Image.Image], overrides: tuple[str, ...]
+) -> None:
+    config = settings_of(*overrides)
+    model = model_of(config)
+    write_export(model, config, tmp_path / "out", "a card", key="0", commit=None)
+    pipe = PortraitPipeline.from_pretrained(tmp_path / "out")
+    own, state = model.trained_state_dict(), pipe.model.trained_state_dict()
+    assert own.keys() == state.keys()
+    for name, value in own.items():
+        assert torch.equal(value, state[name]), name
+    (image,) = pipe(pictures[:2], pictures[3])
+    assert image.size == (64, 64)
+    assert np.asarray(image).std() > 1
+
+
+def test_tensors_that_share_their_memory_are_written(tmp_path: Path) -> None:
+    config = settings_of("net=adapter", "cond=none")
+    model = model_of(config)
+    model.net.keys[0].weight = model.net.keys[1].weight = torch.nn.Parameter(
+        model.net.keys[0].weight.detach().clone()
+    )
+    write_export(model, config, tmp_path / "out", "a card", key="0", commit=None)
+    weights = load_file(tmp_path / "out" / "net" / "model.safetensors")
+    assert torch.equal(weights["keys.0.weight"], weights["keys.1.weight"])
+
+
+def test_a_damaged_export_is_refused(export: Export, tmp_path: Path) -> None:
+    whole = export("net=adapter", "cond=none")
+
+    def damaged(name: str) -> Path:
+        copy = tmp_path / name.replace("/", "-")
+        shutil.copytree(whole, copy)
+        return copy
+
+    def refused(folder: Path, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            PortraitPipeline.from_pretrained(folder)
+
+    refused(tmp_path / "none", r"holds no portraitlab\.json, so it is no exported run; make one")
+    folder = damaged("half.json")
+    (folder / "portraitlab.json").write_text('{"format": ')
+    refused(folder, r"portraitlab\.json is damaged")
+    folder = damaged("later")
+    about = json.loads((folder / "portraitlab.json").read_text())
+    (folder / "portraitlab.json").write_text(json.dumps({**about, "format": 2}))
+    refused(folder, "was exported in format 2, and this version reads 1")
+    folder = damaged("cut")
+    file = folder / "net" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    refused(folder, r"net/model\.safetensors is damaged .*fetch the file again")
+    folder = damaged("without")
+    (folder / "fusion" / "model.safetensors").unlink()
+    refused(folder, r"is not whole: .* missing.*export the run again")
+    folder = damaged("config")
+    (folder / "net" / "config.json").unlink()
+    refused(folder, r"is not whole: net/config\.json is missing")
+    folder = damaged("hostile")
+    (folder / "net" / "config.json").write_text('{"_target_": "os.system", "command": "true"}')
+    refused(folder, r"net\._target_ is 'os\.system', which no file of conf/ builds")
+
+
+def test_a_cut_controlnet_is_refused(export: Export, tmp_path: Path) -> None:
+    shutil.copytree(export(), tmp_path / "out")
+    file = tmp_path / "out" / "controlnet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights.pop("conv_in.weight")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"first conv_in\.weight\. Fetch them again"):
+        PortraitPipeline.from_pretrained(tmp_path / "out")
