@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from PIL import Image
 
+from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.tables.paper_table import CONF
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from portraitlab.pipeline import PortraitPipeline
 
 
@@ -62,9 +62,6 @@ def run(given: argparse.Namespace) -> None:
     controlnets = [
         _scaled(text, "--controlnet", "FOLDER:IMAGE[:SCALE]", 2) for text in given.controlnet
     ]
-    for (file,), _ in loras:
-        if not file.is_file() or file.suffix != ".safetensors":
-            raise ValueError(f"--lora {file} is no .safetensors file; give a LoRA of the base.")
     settings: dict[str, Any] = dict(_setting(text) for text in given.set)
     if given.select:
         chosen = (CONF / "select" / f"{given.select}.yaml").read_text(encoding="utf-8")
@@ -85,15 +82,8 @@ def run(given: argparse.Namespace) -> None:
         pipeline.read_control(folder, _picture(image), scale)
         for (folder, image), scale in controlnets
     ]
-    for number, ((file,), _) in enumerate(loras):
-        with _naming(f"--lora {file} is no LoRA for this base"):
-            pipeline.load_lora_weights(
-                str(file.parent), weight_name=file.name, adapter_name=f"lora_{number}",
-                local_files_only=True,
-            )  # fmt: skip
     if loras:
-        names = [f"lora_{number}" for number in range(len(loras))]
-        pipeline.set_adapters(names, [scale for _, scale in loras])
+        pipeline.use_loras([(file, scale) for (file,), scale in loras])
     images = pipeline(
         references, target, given.prompt, given.negative_prompt, given.steps, given.guidance,
         given.seed, given.count, controls,
@@ -106,40 +96,25 @@ def run(given: argparse.Namespace) -> None:
 
 def _portrait(pipeline: PortraitPipeline, path: Path) -> Any:
     """The portrait in a file. Raises ValueError, naming it, where it cannot be used."""
-    from portraitlab.data.photo import UnusablePhoto, read_photo
-
-    try:
+    remedy = "give another photo, with one face that is seen well, or cut this one to the person"
+    with _naming(path, remedy):
         return pipeline.see(read_photo(path))
-    except UnusablePhoto as error:
-        raise ValueError(
-            f"{path} {error}; give another photo, with one face that is seen well, or cut this one "
-            "to the person."
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path} cannot be opened ({error.strerror}); give a photo.") from error
 
 
-def _picture(path: Path) -> Image:
-    """A control image of any content."""
-    from PIL import Image
-
-    from portraitlab.data.photo import UnusablePhoto, read_photo
-
-    try:
+def _picture(path: Path) -> Image.Image:
+    """A control image of any content. Raises as _portrait does."""
+    with _naming(path, "give another picture"):
         return Image.fromarray(read_photo(path).image)
-    except UnusablePhoto as error:
-        raise ValueError(f"--controlnet: {path} {error}; give another picture.") from error
-    except OSError as error:
-        raise ValueError(f"--controlnet: {path} cannot be opened ({error.strerror}).") from error
 
 
 @contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Say of what a library speaks."""
+def _naming(path: Path, remedy: str) -> Iterator[None]:
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; give a picture's.")
     try:
         yield
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
-        raise ValueError(f"{what}: {error}") from error
+    except UnusablePhoto as error:
+        raise ValueError(f"{path} {error}; {remedy}.") from error
 
 
 def _scaled(text: str, option: str, form: str, paths: int) -> tuple[list[Path], float]:

@@ -128,8 +128,8 @@ def test_the_folder_says_what_it_is(run: Run, out: Path, photos: Path) -> None:
     assert about["commit"] == json.loads((run.folder / "origin.json").read_text())["commit"]
 
 
-def test_the_command_exports_by_a_run_s_name_and_in_half_precision(
-    portraitlab: Command, run: Run, tmp_path: Path
+def test_a_run_is_exported_by_its_name_in_half_precision_and_draws(
+    portraitlab: Command, run: Run, files: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()  # empty is as good as new
@@ -137,14 +137,20 @@ def test_the_command_exports_by_a_run_s_name_and_in_half_precision(
     code, said, _ = portraitlab("export", run.key, out, "--dtype", "float16", *runs)
     assert code == 0
     assert said.startswith(f"exported: {out}\n")
-    files = sorted(out.glob("*/*.safetensors"))
-    assert [file.parent.name for file in files] == ["controlnet", "fusion"]
-    tensors = [tensor for file in files for tensor in load_file(file).values()]
+    written = sorted(out.glob("*/*.safetensors"))
+    assert [file.parent.name for file in written] == ["controlnet", "fusion"]
+    tensors = [tensor for file in written for tensor in load_file(file).values()]
     assert {tensor.dtype for tensor in tensors} == {torch.float16}
     state = PortraitPipeline.from_pretrained(out).model.trained_state_dict()
     for name, value in run.read_weights().items():
         assert state[name].dtype == torch.float32
         torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-6)
+    given = ("--refs", *files[:2], "--target", files[2], "--out", tmp_path / "drawn")
+    code, said, problem = portraitlab("generate", out, *given, "--prompt", "a person in a coat")
+    assert (code, problem) == (0, "")
+    with Image.open(said.strip()) as picture:
+        assert picture.size == (64, 64)
+        assert json.loads(picture.text["portraitlab"])["run"] == run.key
 
 
 def test_what_cannot_be_exported_leaves_nothing_behind(

@@ -8,12 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import (
+    ControlNetModel,
+    DDIMScheduler,
+    StableDiffusionControlNetPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.utils import USE_PEFT_BACKEND
 from numpy.typing import NDArray
 from PIL import Image
 from publishing import tiny_unet, write_sd15, write_sdxl
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.transforms.functional import to_tensor
 
 from portraitlab.data.photo import UnusablePhoto
 from portraitlab.pipeline import PortraitPipeline
@@ -95,8 +102,10 @@ def write_lora(file: Path, **models: nn.Module | None) -> None:
         for name, module in model.named_modules():
             if name.endswith(("to_q", "q_proj")) and isinstance(module, nn.Linear):
                 down, up = module.in_features, module.out_features
-                weights[f"{prefix}.{name}.lora_A.weight"] = torch.randn(2, down)
-                weights[f"{prefix}.{name}.lora_B.weight"] = torch.randn(up, 2)
+                inner = "" if prefix == "unet" else "text_model."  # as published
+                name = name.removeprefix(inner)
+                weights[f"{prefix}.{inner}{name}.lora_A.weight"] = torch.randn(2, down)
+                weights[f"{prefix}.{inner}{name}.lora_B.weight"] = torch.randn(up, 2)
     save_file(weights, file)
 
 
@@ -123,17 +132,15 @@ def test_a_lora_changes_the_picture_and_leaves_no_trace(
     words = pipe.model.backbone.encode_text(["abc"]).words
     for prefix, model in models.items():
         write_lora(tmp_path / f"{prefix}.safetensors", **{prefix: model})
-        pipe.load_lora_weights(
-            str(tmp_path), weight_name=f"{prefix}.safetensors", adapter_name=prefix
-        )
-        pipe.set_adapters([prefix], [1.0])
+        pipe.use_loras([(tmp_path / f"{prefix}.safetensors", 1.0)])
         assert not np.array_equal(before, drawn()), prefix
         changed = not torch.equal(words, pipe.model.backbone.encode_text(["abc"]).words)
         assert changed == (prefix != "unet")
-        pipe.set_adapters([prefix], [0.0])
+        pipe.use_loras([(tmp_path / f"{prefix}.safetensors", 0.0)])
         assert np.array_equal(before, drawn())
-        pipe.unload_lora_weights()
+        pipe.use_loras([])
         assert np.array_equal(before, drawn())
+        assert not any("lora" in name for name in model.state_dict())
 
 
 def test_another_checkpoint_of_the_same_base_is_taken(
@@ -183,6 +190,63 @@ def test_a_further_controlnet_adds_its_residuals_by_its_scale(
     assert not np.array_equal(drawn((layout, 1.0)), drawn((other, 1.0)))
     halves = drawn((layout, 0.5), (layout, 0.5)).astype(int)
     assert np.abs(halves - drawn((layout, 1.0))).max() <= 1
+
+
+def test_all_of_it_draws_in_half_precision(
+    exported: Path, sd15: Path, pictures: Pictures, controlnet: Path, tmp_path: Path
+) -> None:
+    half = {"backbone.precision": "bfloat16"}
+    pipe = PortraitPipeline.from_pretrained(exported, sd15, settings=half)
+    assert pipe.unet.conv_in.weight.dtype == torch.bfloat16
+    own = pixels(pipe(pictures[:2], pictures[3], seed=1))
+    added = [pipe.read_control(controlnet, pictures[4])]
+    assert added[0].controlnet.conv_in.weight.dtype == torch.bfloat16
+    assert not np.array_equal(own, pixels(pipe(pictures[:2], pictures[3], controls=added, seed=1)))
+    if USE_PEFT_BACKEND:
+        write_lora(tmp_path / "lora.safetensors", unet=pipe.unet)
+        pipe.use_loras([(tmp_path / "lora.safetensors", 1.0)])
+        assert not np.array_equal(own, pixels(pipe(pictures[:2], pictures[3], seed=1)))
+        pipe.use_loras([])
+    assert np.array_equal(own, pixels(pipe(pictures[:2], pictures[3], seed=1)))
+
+
+def test_diffusers_own_pipeline_draws_the_same_with_the_exported_net(
+    export: Export, sd15: Path, pictures: Pictures
+) -> None:
+    """Without identity tokens and guidance there is nothing that a stock pipeline lacks."""
+    given = (f"backbone.folder={sd15}", "backbone.precision=float32", "net.start=null")
+    more = ("fusion=none", "net.noise_gate=0", "net.reads_noise=true", "sampler.steps=3")
+    folder = export("backbone=sd15", *given, *more)
+    pipe = PortraitPipeline.from_pretrained(folder, sd15)
+    (ours,) = pipe(pictures[:1], pictures[3], "abc", guidance=1.0, seed=4)
+    model, seen = pipe.model, [pipe.see(pictures[number]) for number in (0, 3)]
+    views = torch.stack([to_tensor(each.view) * 2 - 1 for each in seen])
+    geometry = pipe.encoder.analyse(views)
+    drawing = model.drawing(geometry[[0]], geometry[[1]])
+    backbone = model.backbone
+    stock = StableDiffusionControlNetPipeline(
+        vae=pipe.vae,
+        text_encoder=pipe.text_encoder,
+        tokenizer=backbone.tokenizer.tokenizer,
+        unet=pipe.unet,
+        controlnet=ControlNetModel.from_pretrained(folder / "controlnet"),
+        scheduler=DDIMScheduler.from_config(
+            backbone.scheduler.config, timestep_spacing="trailing", clip_sample=False
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    (theirs,) = stock(
+        "abc",
+        image=drawing - model.net.empty_drawing,
+        latents=torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(4)),
+        num_inference_steps=3,
+        guidance_scale=1.0,
+        height=32,
+        width=32,
+    ).images
+    assert np.abs(np.asarray(ours).astype(int) - np.asarray(theirs)).max() <= 1
 
 
 def test_a_controlnet_that_does_not_fit_is_refused(
