@@ -6,6 +6,7 @@ The front matter is the Hugging Face hub's (hf.co/docs/hub/model-cards).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import yaml
@@ -45,8 +46,10 @@ def model_card(
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# Portraits by {choices['system']} ({choices['fusion']}, {choices['net']})",
-        "New portraits of a person from a few photos of them. Expression and pose come from a "
-        "target picture, the look from a prompt. Trained with PortraitLab.",
+        _paragraph(
+            "New portraits of a person from a few photos of them. Expression and pose come from a "
+            "target picture, the look from a prompt. Trained with PortraitLab."
+        ),
         _use(choices, base),
         _parts(choices, stock),
         _training(config, facts, rendered),
@@ -65,6 +68,10 @@ def _use(choices: Mapping[str, Any], base: str | None) -> str:
         else f"BASE is a folder of {base} in diffusers' layout; without it, the hub's cache is "
         "looked into."
     )
+    target = (
+        " The target gives expression and pose; whose shape the face has is decided by `select`, "
+        f"here `{choices['select']}`, among the references."
+    )
     return f"""## Use
 
     portraitlab generate FOLDER --refs a.jpg b.jpg --target t.jpg --prompt "a photo of a person"
@@ -76,32 +83,31 @@ or
     pipe = PortraitPipeline.from_pretrained(FOLDER{folder})
     images = pipe([a, b], target, "a photo of a person", seed=0)
 
-{where} The target gives expression and pose; whose shape the face has is decided by `select`, here
-`{choices["select"]}`, among the references."""
+{_paragraph(where + target)}"""
 
 
 def _parts(choices: Mapping[str, Any], stock: bool) -> str:
     net = choices["net"]
+    only = "only PortraitLab's pipeline loads it."
     if not stock:
-        return f"""## Parts
-
-`net={net}` changes attentions of the UNet in a way that no class of diffusers has, so `net/` is in
-PortraitLab's own format and only its pipeline loads it."""
-    beside = (
-        ""
-        if net in ("hifi_net", "controlnet")
-        else "\n`net/` holds what diffusers has no class for; only PortraitLab's pipeline loads it."
-    )
+        text = (
+            f"`net={net}` changes attentions of the UNet in a way that no class of diffusers has, "
+            f"so `net/` is in PortraitLab's own format: {only}"
+        )
+        return f"## Parts\n\n{_paragraph(text)}"
     read = (
         "the control image in [0, 1] and the prompt"
         if net == "controlnet"
         else "the latents of the control image, less those of a black one, and identity tokens in "
         "place of the prompt's; a noise gate (net/config.json) is its conditioning_scale"
     )
-    return f"""## Parts
-
-`controlnet/` is diffusers' own class: `ControlNetModel.from_pretrained(FOLDER/controlnet)`. It
-reads {read}.{beside}"""
+    text = (
+        "`controlnet/` is diffusers' own class: "
+        f"`ControlNetModel.from_pretrained(FOLDER/controlnet)`. It reads {read}."
+    )
+    if net not in ("hifi_net", "controlnet"):
+        text += f" `net/` holds what diffusers has no class for; {only}"
+    return f"## Parts\n\n{_paragraph(text)}"
 
 
 def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: bool) -> str:
@@ -139,8 +145,8 @@ def _figures(record: Mapping[str, Any]) -> str:
     table = "\n".join(lines)
     return f"""## Figures
 
-Means over {record["identities"]} held-out people ± standard error, {record["images"]} pictures,
-{record["faceless"]} of them without a face.
+Means over held-out people ± standard error: {record["identities"]} people, {record["images"]}
+pictures, {record["faceless"]} of them without a face.
 
 | metric | value | how |
 | --- | --- | --- |
@@ -176,3 +182,7 @@ def _limits(choices: Mapping[str, Any], rendered: bool) -> str:
 - It draws recognisable people: ask those whose photos you give it.
 - `cond={choices["cond"]}` decides what of the target it follows; clothes and background are the
   prompt's."""
+
+
+def _paragraph(text: str) -> str:
+    return fill(text, 110, break_long_words=False, break_on_hyphens=False)

@@ -144,12 +144,12 @@ def write_export(
     """
     precision = precision_named(dtype, "--dtype")
     check_empty(out)
-    settings = drawing_settings(config)
     net, stock = model.net, None
     if net.stock_part is not None:
         # What the net started from is in its weights, and its form in their config.json.
-        settings["net"] = {**settings["net"], "start": None}
+        config = {**config, "net": {**config["net"], "start": None}}
         stock = net.stock()
+    settings = drawing_settings(config)
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.{os.getpid()}")
     half.mkdir()

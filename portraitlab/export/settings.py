@@ -16,11 +16,21 @@ from portraitlab.tables.paper_table import CONF
 BUILT = ("backbone", "encoder", "cond", "fusion", "net", "select", "sampler")
 """The components that draw a portrait; all else of a run's configuration trained or scored it."""
 
-_PLACES = {"root", "folder", "autoencoder_folder", "detector", "recogniser", "weights", "file"}
+_PLACES = {
+    *("root", "folder", "autoencoder_folder", "detector", "recogniser", "weights", "file"),
+    "pretrained_model_name_or_path",
+}
 """Settings that, where they are text, name a file or folder of one machine."""
 
 _CACHED = {"folder", "autoencoder_folder"}
 """Those of them that need no value: the Hugging Face hub's cache is looked into."""
+
+
+_GROUPS = (*BUILT, "clip", "face3d", "matting", "scale")
+"""Groups of conf/ of which these are made."""
+
+_CONTROLNET = "diffusers.ControlNetModel.from_pretrained"
+"""How a net is given a ControlNet of the user's own; it executes nothing that it reads."""
 
 
 def drawing_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,8 +64,15 @@ def with_changes(
 ) -> dict[str, Any]:
     """Settings with those changed that a user gives by dotted name.
 
-    Raises ValueError for a name that is none, and where a needed place is not given.
+    Raises ValueError for a name that is none, where a needed place is not given, and where the
+    settings that came with the export name a place themselves.
     """
+    for name, key, value in _walk(settings):
+        if key in _PLACES and isinstance(value, str):
+            raise ValueError(
+                f"{name} is {value!r}: an export names no place of a machine, so this one was "
+                "changed; fetch it again from where you trust it."
+            )
     changed = _copied(settings)
     for name, value in changes.items():
         *above, last = name.split(".")
@@ -108,10 +125,11 @@ def own_errors() -> Iterator[None]:
 
 @cache
 def _targets() -> frozenset[str]:
-    """All that conf/ builds."""
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in CONF.rglob("*.yaml")]
-    found = (value for file in files if file for _, key, value in _walk(file) if key == "_target_")
-    return frozenset(value for value in found if value.startswith("portraitlab."))
+    """All that conf/ builds for drawing, and ControlNets."""
+    paths = [path for group in _GROUPS for path in (CONF / group).glob("*.yaml")]
+    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
+    found = (value for file in files for _, key, value in _walk(file) if key == "_target_")
+    return frozenset([*found, _CONTROLNET])
 
 
 def _walk(value: Any, name: str = "") -> Iterator[tuple[str, str, Any]]:

@@ -61,13 +61,24 @@ def test_an_unknown_setting_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["os.system", "builtins.eval", "portraitlab.runs.run.Run.forget", "subprocess.run", 7, None],
+    [
+        *("os.system", "builtins.eval", "subprocess.run", 7, None),
+        *("portraitlab.runs.run.Run.forget", "portraitlab.loggers.wandb_logger"),
+    ],
 )
 def test_what_conf_does_not_build_is_never_built(target: object) -> None:
     settings = drawing_settings(settings_of())
     settings["cond"]["face_model"] = {"_target_": target, "command": "true"}
     with pytest.raises(ValueError, match=r"cond\.face_model\._target_ is .*no file of conf/"):
         check_known(settings)
+
+
+def test_an_export_that_names_a_place_is_refused() -> None:
+    settings = drawing_settings(settings_of())
+    settings["backbone"]["folder"] = "/elsewhere"
+    with pytest.raises(ValueError, match=r"backbone\.folder is '/elsewhere': an export names no"):
+        with_changes(settings, [], {})
+    assert with_changes(drawing_settings(settings_of()), [], {"refs": 3})["refs"] == 3
 
 
 def test_an_interpolation_is_refused() -> None:
