@@ -123,7 +123,8 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     @property
     def device(self) -> torch.device:
         """Where the models are."""
-        return self.model.backbone.latent_scale.device
+        device: torch.device = self.model.backbone.latent_scale.device
+        return device
 
     @property
     def unet(self) -> UNet2DConditionModel:
@@ -251,10 +252,12 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         sample = self._sample(
             seen, seen[0] if target is None else self._seen(target, "the target"), prompt, seed
         )
-        images = []
-        for seeds in torch.arange(seed, seed + num_images).split(_AT_ONCE):
-            batch = Batch.cat([sample] * len(seeds)).to(self.device)
-            images += [to_image(each) for each in sampler.sample(model, batch, seeds.tolist())]
+        images: list[Image.Image] = []
+        seeds = range(seed, seed + num_images)
+        while len(images) < num_images:
+            part = seeds[len(images) : len(images) + _AT_ONCE]
+            batch = Batch.cat([sample] * len(part)).to(self.device)
+            images += [to_image(each) for each in sampler.sample(model, batch, part)]
         return images
 
     def _seen(self, picture: Picture, name: str) -> SeenPortrait:

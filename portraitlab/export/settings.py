@@ -73,7 +73,7 @@ def with_changes(
                 f"{name} is {value!r}: an export names no place of a machine, so this one was "
                 "changed; fetch it again from where you trust it."
             )
-    changed = _copied(settings)
+    changed: dict[str, Any] = _copied(settings)
     for name, value in changes.items():
         *above, last = name.split(".")
         part = changed
@@ -100,7 +100,7 @@ def check_known(settings: Mapping[str, Any]) -> None:
     An export may come from anybody, and instantiating executes what `_target_` names.
     """
     for name, key, value in _walk(settings):
-        if key == "_target_" and value not in _targets():
+        if key == "_target_" and str(value) not in _targets():
             raise ValueError(
                 f"{name} is {value!r}, which no file of conf/ builds, so it is not built here; if "
                 "you trust it, add a choice with this _target_ to conf/."

@@ -62,7 +62,7 @@ def test_an_unknown_setting_is_refused() -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        *("os.system", "builtins.eval", "subprocess.run", 7, None),
+        *("os.system", "builtins.eval", "subprocess.run", 7, None, ["os.system"]),
         *("portraitlab.runs.run.Run.forget", "portraitlab.loggers.wandb_logger"),
     ],
 )
