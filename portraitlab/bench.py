@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.scoring import ScoringSet
@@ -23,7 +22,7 @@ from portraitlab.metrics.metric import PortraitMetric
 from portraitlab.parts import Parts, build_beside, build_parts
 from portraitlab.pictures import save, save_each, sheet
 from portraitlab.processes import local_rank
-from portraitlab.runs.files import DamagedFile, write_json
+from portraitlab.runs.files import write_json
 from portraitlab.runs.key import plain
 from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
@@ -74,15 +73,7 @@ class Bench:
 
     def load(self, run: Run) -> None:
         """Load what a run trained; ValueError where it is damaged or of other components."""
-        remedy = f"the weights {run.weights} are damaged; train them again with fresh=true"
-        noted = run.noted().get("sha256")
-        if noted is not None and noted != file_digest(run.weights):
-            raise DamagedFile(remedy)
-        try:
-            state = load_file(run.weights)
-        except SafetensorError as error:
-            raise DamagedFile(f"{remedy} ({error})") from error
-        self.parts.model.load_trained_state_dict(state)
+        self.parts.model.load_trained_state_dict(run.read_weights())
 
     def score(self, run: Run) -> dict[str, Any]:
         """Draw, measure, and write the record and its picture."""

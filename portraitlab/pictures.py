@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 _EDGE, _GAP, _TITLE = 128, 4, 18
@@ -81,9 +82,12 @@ def save_each(samples: Sequence[Shown], folder: Path) -> None:
                 save(to_image(image), folder / sample.identity / f"{title.replace(' ', '-')}.png")
 
 
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+def save(picture: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
+    """Write a PNG, whole or not at all; text: what it says of itself, by name."""
+    about = PngInfo()
+    for name, value in (text or {}).items():
+        about.add_itxt(name, value)
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}")
-    picture.save(half, format="PNG")
+    picture.save(half, format="PNG", pnginfo=about)
     half.replace(path)

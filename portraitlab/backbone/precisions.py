@@ -12,10 +12,10 @@ _PRECISIONS = {
 }  # fmt: skip
 
 
-def precision_named(name: str) -> torch.dtype:
-    """A precision by its name. Raises ValueError for one that is not known."""
+def precision_named(name: str, setting: str = "backbone.precision") -> torch.dtype:
+    """A precision by its name. Raises ValueError for one that is not known, with the setting."""
     if name not in _PRECISIONS:
-        raise ValueError(f"backbone.precision={name}: choose one of {', '.join(_PRECISIONS)}")
+        raise ValueError(f"{setting}={name}: choose one of {', '.join(_PRECISIONS)}")
     return _PRECISIONS[name]
 
 

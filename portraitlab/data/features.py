@@ -96,7 +96,7 @@ class FeatureStore:
         faces = _cached(
             folder, ["faces", store.key, encoder], lambda: _describe_faces(store, frozen)
         )
-        geometry = _geometry(faces)
+        geometry = geometry_of(faces)
         captions = sorted(set(store.caption))
         pictures = _cached(
             folder,
@@ -158,20 +158,29 @@ def _in_batches(
 @torch.no_grad()
 def _describe_faces(store: PhotoStore, frozen: Frozen) -> dict[str, Tensor]:
     def describe(rows: Tensor) -> dict[str, Tensor]:
-        views = store.views(rows).to(frozen.device)
-        geometry = frozen.encoder.analyse(views)
-        masks = store.person_masks(rows).to(frozen.device)
-        local, global_ = frozen.encoder.encode(views, masks, geometry)
-        described = {"local": local.half(), "global": global_}
-        described |= {"keypoints": geometry.keypoints, "score": geometry.score}
-        if geometry.coefficients is not None:
-            described |= vars(geometry.coefficients)
-        return described
+        views, masks = store.views(rows), store.person_masks(rows)
+        return describe_faces(frozen.encoder, views.to(frozen.device), masks.to(frozen.device))
 
     return _in_batches(len(store), "Encoding faces", describe)
 
 
-def _geometry(faces: dict[str, Tensor]) -> FaceGeometry:
+@torch.no_grad()
+def describe_faces(encoder: FaceEncoder, views: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """What an encoder says of views [B, 3, V, V] in [-1, 1] with person masks bool [B, S, S].
+
+    By name: local [B, L, d1] in half precision, global [B, d2], and the geometry's tensors.
+    """
+    geometry = encoder.analyse(views)
+    local, global_ = encoder.encode(views, masks, geometry)
+    described = {"local": local.half(), "global": global_}
+    described |= {"keypoints": geometry.keypoints, "score": geometry.score}
+    if geometry.coefficients is not None:
+        described |= vars(geometry.coefficients)
+    return described
+
+
+def geometry_of(faces: dict[str, Tensor]) -> FaceGeometry:
+    """The geometry among what describe_faces says."""
     coefficients = (
         FaceCoefficients(faces["shape"], faces["expression"], faces["pose"])
         if "shape" in faces

@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.portrait import cut_portrait
 from portraitlab.data.scoring import TargetsOf, string_seed
+from portraitlab.data.seen import see_portrait
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.encoder.face_encoder import FaceEncoder
@@ -168,27 +166,16 @@ class FolderData(PhotoSource):
         self, file: _File, encoder: FaceEncoder, size: int, view_size: int
     ) -> StoredPhoto:
         """Raises UnusablePhoto with the reason where the photo cannot be used."""
-        photo = read_photo(file.path)
-        faces = encoder.find(photo.image)
-        if not len(faces):
-            raise UnusablePhoto("shows no face")
-        if len(faces) > 1:
-            raise UnusablePhoto(f"shows {len(faces)} faces, not one")
-        portrait = cut_portrait(photo, faces.keypoints[0].numpy(), self.minimum_side)
-        person = portrait.person_mask & self.matting.person(portrait.pixels)
-        if not _shows(person, portrait.keypoints):
-            raise UnusablePhoto("the mask of its person leaves the face out")
-        portrait = replace(portrait, person_mask=person)
-        view = portrait.resized(view_size)
-        if not len(encoder.find(view)):
-            raise UnusablePhoto("its face is not found again in the portrait cut from it")
+        seen = see_portrait(
+            read_photo(file.path), encoder, self.matting, size, view_size, self.minimum_side
+        )
         return StoredPhoto(
             identity=file.identity,
             name=file.path.name,
             caption=file.caption,
-            image=portrait.resized(size),
-            view=None if view_size == size else view,
-            person_mask=portrait.resized_mask(size),
+            image=seen.image,
+            view=None if view_size == size else seen.view,
+            person_mask=seen.person_mask,
         )
 
 
@@ -201,15 +188,6 @@ class _File:
     name: str
     digest: str
     caption: str
-
-
-def _shows(person: NDArray[np.bool_], keypoints: NDArray[np.float32]) -> bool:
-    """Whether most of the keypoints [5, 2] (pixels) lie in a mask [K, K], as far as they are in it.
-
-    A matte without the face would leave a grey reference, and nothing else would tell.
-    """
-    places = np.round(keypoints - 0.5).astype(int).clip(0, len(person) - 1)
-    return int(person[places[:, 1], places[:, 0]].sum()) >= 3
 
 
 def _folders(root: Path) -> list[str]:

@@ -45,6 +45,11 @@ def read_photo(path: Path) -> Photo:
         raise UnusablePhoto(_not_a_picture(path)) from error
     except _DAMAGED as error:
         raise UnusablePhoto(f"cannot be read: {error}") from error
+    return as_photo(picture)
+
+
+def as_photo(picture: Image.Image) -> Photo:
+    """A picture of any mode that is open already, as read_photo gives it; raises as it does."""
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
     elif picture.mode == "F":

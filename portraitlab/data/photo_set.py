@@ -47,11 +47,7 @@ class PhotoSet:
         return torch.cat(scores).view(rows.shape)
 
     def _quality(self, model: FaceQuality, rows: Tensor) -> Tensor:
-        views = self.store.views(rows)
-        if views.shape[-1] > 2 * model.crop_size:  # the crop samples bilinearly
-            size = (2 * model.crop_size, 2 * model.crop_size)
-            views = functional.interpolate(views, size, mode="bilinear", antialias=True)
-        return model(align(views, self.features.geometry.keypoints[rows], model.crop_size))
+        return face_quality(model, self.store.views(rows), self.features.geometry.keypoints[rows])
 
     def batch(
         self,
@@ -77,3 +73,14 @@ class PhotoSet:
             person=features.person[targets],
             target_index=targets,
         )
+
+
+def face_quality(model: FaceQuality, views: Tensor, keypoints: Tensor) -> Tensor:
+    """What a model says of the faces in views [B, 3, V, V]: scores [B] in [0, 1].
+
+    keypoints [B, 5, 2]: theirs.
+    """
+    if views.shape[-1] > 2 * model.crop_size:  # the crop samples bilinearly
+        size = (2 * model.crop_size, 2 * model.crop_size)
+        views = functional.interpolate(views, size, mode="bilinear", antialias=True)
+    return model(align(views, keypoints, model.crop_size))

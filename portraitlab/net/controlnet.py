@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.net.base import Net
+from portraitlab.net.stock import load_alike
 from portraitlab.types import Condition, Injection
 
 _STAGES = (16, 32, 96, 256)
@@ -24,6 +25,8 @@ class ControlNet(Net):
 
     Raises ValueError without a control image.
     """
+
+    stock_part = "controlnet"
 
     def __init__(
         self,
@@ -61,6 +64,14 @@ class ControlNet(Net):
             return_dict=False,
         )
         return Injection(down=tuple(down), mid=mid)
+
+    def stock(self) -> ControlNetModel:
+        """The net itself; the control image it reads is in [0, 1]."""
+        return self.controlnet
+
+    def load_stock(self, stock: ControlNetModel) -> None:
+        """Take its weights. Raises ValueError where they are of another form."""
+        load_alike(self.controlnet, stock.state_dict())
 
     def starting_at_zero(self) -> list[nn.Parameter]:
         """The convolutions on the way out, and the last of the control image's way in."""

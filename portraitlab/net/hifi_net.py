@@ -12,6 +12,7 @@ from portraitlab.backbone.diffusion import Backbone
 from portraitlab.net.attention import MaskedCrossAttention
 from portraitlab.net.base import Net
 from portraitlab.net.noise_gate import NoiseGate
+from portraitlab.net.stock import as_stock, check_fit, load_from_stock
 from portraitlab.types import Condition, Injection
 
 
@@ -38,6 +39,7 @@ class HiFiNet(Net):
     """
 
     empty_drawing: Tensor
+    stock_part = "controlnet"
 
     def __init__(
         self,
@@ -55,7 +57,8 @@ class HiFiNet(Net):
                 "choose a fusion or a cond, or net=none for the backbone alone."
             )
         if start is not None:
-            _check_fit(start, backbone)
+            remedy = "net.start=null to start from a copy of the UNet's encoder"
+            check_fit(start, backbone, "net.start", remedy)
         self.reads_noise = reads_noise
         self.gate = NoiseGate(backbone, noise_gate)
         size = backbone.image_size
@@ -110,6 +113,25 @@ class HiFiNet(Net):
         gate = self.gate(timesteps).view(-1, 1, 1, 1)
         return Injection(down=tuple(gate * residual for residual in down), mid=gate * mid)
 
+    def stock(self) -> ControlNetModel:
+        """The same net as diffusers' own class has it; the weights are shared where they can be.
+
+        It reads the noisy latents, the identity tokens of the references that are there for the
+        prompt's, and z_lmk less the empty drawing's latents for the control image. A noise gate
+        is its conditioning_scale. Without a control image, what it is given for one says nothing.
+        """
+        return as_stock(self.controlnet, self._way_in())
+
+    def load_stock(self, stock: ControlNetModel) -> None:
+        """Take the weights of what `stock` gave. Raises ValueError for another form."""
+        load_from_stock(self.controlnet, self._way_in(), stock)
+
+    def _way_in(self) -> str | None:
+        """The one convolution that the control image enters by; None where there is none."""
+        if not self.control:
+            return None
+        return "controlnet_cond_embedding" if self.reads_noise else "conv_in"
+
     def starting_at_zero(self) -> list[nn.Parameter]:
         """The convolutions on the way out and, where there is one, on the way in.
 
@@ -119,16 +141,6 @@ class HiFiNet(Net):
         modules = [*net.controlnet_down_blocks, net.controlnet_mid_block]
         modules.append(net.controlnet_cond_embedding)
         return [parameter for module in modules for parameter in module.parameters()]
-
-
-def _check_fit(start: ControlNetModel, backbone: Backbone) -> None:
-    for name in ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim"):
-        given, needed = start.config[name], backbone.unet.config[name]
-        if given != needed:
-            raise ValueError(
-                f"net.start has {name}={given}, and the backbone's UNet {needed}; give one "
-                "trained with it, or net.start=null to start from a copy of the UNet's encoder."
-            )
 
 
 def _zero_convolution(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -25,6 +25,8 @@ class InstantID(Net):
     Raises ValueError without identity.
     """
 
+    stock_part = "identity_net.controlnet"
+
     def __init__(
         self,
         backbone: Backbone,
@@ -50,6 +52,14 @@ class InstantID(Net):
         placed = self.identity_net(noisy, timesteps, condition)
         told = self.adapter(noisy, timesteps, condition)
         return replace(placed, attention=told.attention, gate=told.gate)
+
+    def stock(self) -> ControlNetModel:
+        """IdentityNet, see HiFiNet."""
+        return self.identity_net.stock()
+
+    def load_stock(self, stock: ControlNetModel) -> None:
+        """Take IdentityNet's weights, see HiFiNet."""
+        self.identity_net.load_stock(stock)
 
     def starting_at_zero(self) -> list[nn.Parameter]:
         """IdentityNet's convolutions on the way out and in."""

@@ -20,13 +20,16 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from portraitlab.runs.files import read_json, write_json, write_text
+from portraitlab.runs.files import DamagedFile, read_json, write_json, write_text
 from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash
 from portraitlab.runs.origin import origin
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RECORD = ("scoring", "metrics", "bounds", "images", "faceless")
 """What every record has."""
@@ -93,6 +96,22 @@ class Run:
                 "first with task=train and the same choices, or give a run's folder as "
                 "task.run=FOLDER"
             )
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """What was trained, by name. Raises DamagedFile where it is no longer what was written."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from portraitlab.fingerprint import file_digest  # imports torch
+
+        remedy = f"the weights {self.weights} are damaged; train them again with fresh=true"
+        noted = self.noted().get("sha256")
+        if noted is not None and noted != file_digest(self.weights):
+            raise DamagedFile(remedy)
+        try:
+            return load_file(self.weights)
+        except SafetensorError as error:
+            raise DamagedFile(f"{remedy} ({error})") from error
 
     def forget(self, task: str) -> None:
         """Forget what a task would reuse: all of the run before a training, else the record."""

@@ -24,7 +24,8 @@ class DDIM:
     guidance and half the price. guidance_drops: what the unconditional prediction goes without.
     "everything": prompt, identity and control image, that is the backbone alone under the empty
     prompt; for an adapter this is what IP-Adapter's zeroed tokens give. "prompt": the prompt
-    alone. eta: 0 is deterministic, 1 adds the noise of DDPM.
+    alone. eta: 0 is deterministic, 1 adds the noise of DDPM. negative_prompt: what the
+    unconditional prediction reads for the empty prompt.
 
     Raises ValueError for numbers out of range.
     """
@@ -35,6 +36,7 @@ class DDIM:
         guidance: float = 1.6,
         eta: float = 0.0,
         guidance_drops: Drops = "everything",
+        negative_prompt: str = "",
     ) -> None:
         if steps < 1:
             raise ValueError(f"sampler.steps is {steps}; it must be 1 or more.")
@@ -50,6 +52,7 @@ class DDIM:
         self.guidance = guidance
         self.eta = eta
         self.guidance_drops = guidance_drops
+        self.negative_prompt = negative_prompt
 
     @torch.no_grad()
     def sample(self, model: PortraitModel, batch: Batch, seeds: Sequence[int]) -> Tensor:
@@ -99,7 +102,7 @@ class DDIM:
 
     def unconditional(self, model: PortraitModel, condition: Condition) -> Condition:
         """The condition without what guidance drops."""
-        empty = model.backbone.encode_text([""]).expand(len(condition.text))
+        empty = model.backbone.encode_text([self.negative_prompt]).expand(len(condition.text))
         if self.guidance_drops == "prompt":
             return replace(condition, text=empty)
         return Condition(empty, tokens=None, drawing=None)

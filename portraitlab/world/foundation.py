@@ -145,8 +145,9 @@ def load_controlnet(folder: Path = WEIGHTS) -> ControlNetModel:
     return model
 
 
-def load_backbone(folder: Path = WEIGHTS) -> Backbone:
+def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:
     """Autoencoder, text encoder, UNet and noise schedule."""
+    folder = Path(folder)
     from portraitlab.backbone.diffusion import Backbone
     from portraitlab.world.models.text_to_image import PROMPT_LENGTH, TextToImage, make_scheduler
     from portraitlab.world.tokenizer import WordTokenizer

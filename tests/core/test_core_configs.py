@@ -62,5 +62,6 @@ def test_every_component_has_a_choice(group) -> None:
         "low_rank",
         "noise_gate",
         "reference",
+        "stock",
     }
     assert code - shared == {choice for name, choice in CHOICES if name == group}

@@ -1,0 +1,339 @@
+"""An exported run as a diffusers pipeline: photos of a person in, new portraits out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DConditionModel
+from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
+from diffusers.utils import USE_PEFT_BACKEND
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from PIL import Image, ImageOps
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torchvision.transforms.functional import to_tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from portraitlab.backbone.own_precision import OwnPrecision
+from portraitlab.backbone.precisions import products_in
+from portraitlab.controls import Control, WithControls
+from portraitlab.data.features import describe_faces, geometry_of
+from portraitlab.data.photo import Photo, UnusablePhoto, as_photo
+from portraitlab.data.photo_set import face_quality
+from portraitlab.data.seen import SeenPortrait, see_portrait
+from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.export.folder import read_export
+from portraitlab.export.settings import another_base, own_errors, with_changes
+from portraitlab.matting.base import Matting
+from portraitlab.model import PortraitModel
+from portraitlab.net.stock import check_fit
+from portraitlab.parts import build_model
+from portraitlab.pictures import to_image
+from portraitlab.published import read_model
+from portraitlab.select.selection import TARGET, Selection
+from portraitlab.types import Batch, Candidates, FaceFeatures
+
+Picture = Image.Image | SeenPortrait
+"""A photo with one face in it, or what `see` made of one."""
+
+_AT_ONCE = 4
+"""Pictures drawn side by side: what scale=sdxl draws at once."""
+
+
+class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
+    """Draws portraits by the framework's own model and sampler.
+
+    UNet, text encoders and autoencoder are the backbone's, of diffusers' and transformers' classes,
+    so that diffusers' `load_lora_weights`, `set_adapters` and `unload_lora_weights` work on them.
+
+    model and encoder: on the same device. select: whose shape is drawn. matting: what of a photo is
+    the person. sampler: its class and settings, which a call may change; None is DDIM with its own.
+    minimum_side: edge in pixels of the smallest portrait that is taken.
+    """
+
+    def __init__(
+        self,
+        model: PortraitModel,
+        encoder: FaceEncoder,
+        select: Selection,
+        matting: Matting,
+        sampler: Mapping[str, Any] | None = None,
+        minimum_side: int = 32,
+    ) -> None:
+        super().__init__()
+        self.register_modules(model=model, encoder=encoder, select=select, matting=matting)
+        own = {"_target_": "portraitlab.sampler.ddim.DDIM"}
+        self.register_to_config(sampler=dict(sampler or own), minimum_side=minimum_side)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        backbone_folder: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        settings: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """The pipeline of a folder that `portraitlab export` wrote; nothing is fetched.
+
+        backbone_folder: the base, or another checkpoint of the same base, in diffusers' layout;
+        None looks where the run's own was looked for. settings: changes, by dotted name, such as
+        {"encoder.root": "packs"}. Raises ValueError where the folder is no export or damaged, for
+        unknown or lacking settings, for missing weights and for a base of another form.
+        """
+        exported = read_export(Path(folder))
+        chosen = with_changes(exported.settings, exported.needed, settings or {})
+        if backbone_folder is not None:
+            chosen["backbone"] = another_base(chosen["backbone"], Path(backbone_folder))
+        if exported.controlnet is not None:
+            start = {"_target_": "portraitlab.export.folder.read_controlnet"}
+            chosen["net"] = {
+                **chosen["net"], "start": {**start, "folder": str(exported.controlnet)}
+            }  # fmt: skip
+        config = OmegaConf.create(chosen)
+        with own_errors():
+            backbone = instantiate(config.backbone)
+            exported.check_base(backbone)
+            encoder = instantiate(config.encoder)
+            model = build_model(config, backbone, encoder).eval()
+            select, matting = instantiate(config.select), instantiate(config.matting)
+        exported.load_into(model)
+        sampler, side = chosen["sampler"], chosen["minimum_side"]
+        return cls(model, encoder, select, matting, sampler, side).to(device)
+
+    def save_pretrained(self, *arguments: Any, **named: Any) -> None:
+        """Not there: raises ValueError. A run is exported, and an exported folder is copied."""
+        raise ValueError(
+            "a PortraitPipeline is not saved; copy its folder, or run `portraitlab export RUN OUT`"
+        )
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move all models. Their precision is the backbone's own: see `backbone.precision`."""
+        self.model.to(device)
+        self.encoder.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        device: torch.device = self.model.backbone.latent_scale.device
+        return device
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """The backbone's."""
+        return self.model.backbone.unet
+
+    @property
+    def vae(self) -> AutoencoderKL | nn.Module:
+        """The backbone's autoencoder; the miniature world's is its own class."""
+        autoencoder = self.model.backbone.autoencoder
+        return autoencoder.autoencoder if isinstance(autoencoder, OwnPrecision) else autoencoder
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        """The backbone's."""
+        return self.model.backbone.text_encoder
+
+    @property
+    def text_encoder_2(self) -> CLIPTextModelWithProjection | None:
+        """SDXL's second; None with all other backbones."""
+        return getattr(self.model.backbone, "text_encoder_2", None)
+
+    @cached_property
+    def view_size(self) -> int:
+        """Edge in pixels at which the encoder sees portraits."""
+        return int(self.encoder.image_size)
+
+    def see(self, photo: Photo | Image.Image) -> SeenPortrait:
+        """The portrait in a photo of any size. Raises UnusablePhoto unless one face is in it."""
+        return see_portrait(
+            photo if isinstance(photo, Photo) else as_photo(photo),
+            self.encoder,
+            self.matting,
+            self.model.backbone.image_size,
+            self.view_size,
+            self.config.minimum_side,
+        )
+
+    def use_loras(self, loras: Sequence[tuple[str | Path, float]]) -> None:
+        """Draw with these LoRAs of the base and no others, each a safetensors file and its weight.
+
+        By diffusers' loader, which skips in silence what fits nowhere. Raises ValueError where a
+        file is none, fits the base nowhere or does not fit, and where peft is not installed.
+        """
+        if not USE_PEFT_BACKEND:
+            raise ValueError("diffusers loads LoRAs by peft; install it with `pip install peft`")
+        self.unload_lora_weights()
+        scales = {}
+        for number, (given, scale) in enumerate(loras):
+            file, name = Path(given), f"lora_{number}"
+            if not file.is_file() or file.suffix != ".safetensors":
+                raise ValueError(f"{file} is no .safetensors file; give a LoRA of the base.")
+            place = {"weight_name": file.name, "local_files_only": True}
+            try:
+                with _quiet("diffusers.loaders.lora_base", "diffusers.loaders.peft"):
+                    self.load_lora_weights(str(file.parent), adapter_name=name, **place)
+                fits = any(name in names for names in self.get_list_adapters().values())
+            except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
+                self.unload_lora_weights()
+                reason = str(error).splitlines()[0]
+                raise ValueError(f"{file} is no LoRA of this base ({reason}).") from error
+            if not fits:
+                self.unload_lora_weights()
+                raise ValueError(f"{file} is no LoRA of this base: none of its weights fits.")
+            scales[name] = scale
+        if scales:
+            self.set_adapters(list(scales), list(scales.values()))
+
+    def read_control(self, folder: str | Path, image: Image.Image, scale: float = 1.0) -> Control:
+        """A further ControlNet of the same base, by diffusers' stock loader, and what it reads.
+
+        image: cut to a square. Raises ValueError where the weights cannot be read, do not fit the
+        base, or read something other than a picture.
+        """
+        backbone = self.model.backbone
+        controlnet = read_model(ControlNetModel, Path(folder))
+        check_fit(controlnet, backbone, str(folder), "another base")
+        if controlnet.config.conditioning_channels != 3:
+            raise ValueError(
+                f"{folder} reads a control image of {controlnet.config.conditioning_channels} "
+                "channels, not a picture; give a ControlNet that reads one."
+            )
+        controlnet = products_in(controlnet.requires_grad_(False), backbone.precision)
+        size = (backbone.image_size, backbone.image_size)
+        pixels = to_tensor(ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS))
+        return Control(controlnet.eval().to(self.device), pixels[None].to(self.device), scale)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        references: Sequence[Picture],
+        target: Picture | None = None,
+        prompt: str = "a photo of a person",
+        negative_prompt: str = "",
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        num_images: int = 1,
+        controls: Sequence[Control] = (),
+    ) -> list[Image.Image]:
+        """New portraits of the person in the references, one a seed: seed, seed + 1, …
+
+        target: whose expression and pose are taken; None takes the first reference's. steps and
+        guidance: None is as the run was scored. controls: further ControlNets, see read_control.
+        Raises ValueError for a picture that cannot be used and for numbers out of range.
+        """
+        if num_images < 1:
+            raise ValueError(f"num_images={num_images} must be at least 1.")
+        if not 0 <= seed <= 2**32 - num_images:
+            raise ValueError(f"seed={seed} must be from 0 to {2**32 - num_images}.")
+        if not references:
+            raise ValueError("There is no reference: give one photo of the person, or more.")
+        changes = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
+        given = {name: value for name, value in changes.items() if value is not None}
+        with own_errors():
+            sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
+        model = self.model
+        if controls:
+            net = WithControls(model.net, controls)
+            model = PortraitModel(model.backbone, model.fusion, model.cond, net).eval()
+        seen = [
+            self._seen(picture, f"reference {number}")
+            for number, picture in enumerate(references, start=1)
+        ]
+        sample = self._sample(
+            seen, seen[0] if target is None else self._seen(target, "the target"), prompt, seed
+        )
+        images: list[Image.Image] = []
+        seeds = range(seed, seed + num_images)
+        while len(images) < num_images:
+            part = seeds[len(images) : len(images) + _AT_ONCE]
+            batch = Batch.cat([sample] * len(part)).to(self.device)
+            images += [to_image(each) for each in sampler.sample(model, batch, part)]
+        return images
+
+    def _seen(self, picture: Picture, name: str) -> SeenPortrait:
+        """What is seen of a picture. Raises UnusablePhoto with its name."""
+        if isinstance(picture, SeenPortrait):
+            return picture
+        try:
+            return self.see(picture)
+        except UnusablePhoto as error:
+            raise UnusablePhoto(f"{name} {error}; give another photo.") from error
+
+    def _sample(
+        self, references: Sequence[SeenPortrait], target: SeenPortrait, prompt: str, seed: int
+    ) -> Batch:
+        """One sample [1] as a PhotoSet gathers it, on the CPU."""
+        backbone = self.model.backbone
+        shown = [*references, target]
+        views = torch.stack([_tensor(each.view) for each in shown])
+        masks = torch.stack([torch.from_numpy(each.person_mask) for each in shown])
+        faces = describe_faces(self.encoder, views.to(self.device), masks.to(self.device))
+        faces = {name: value.cpu() for name, value in faces.items()}
+        geometry = geometry_of(faces)
+        last = len(references)  # the target's row
+        scorer = self.select.quality
+        points = geometry.keypoints[:last]
+        quality = None if scorer is None else face_quality(scorer, views[:last], points)[None]
+        mask = torch.ones(1, last, dtype=torch.bool)
+        candidates = Candidates(
+            references=geometry[None, :last],
+            mask=mask,
+            target=geometry[[last]],
+            quality=quality,
+            identities=["person"],
+            photos=[[f"reference {number}" for number in range(1, last + 1)]],
+            target_photos=["target"],
+        )
+        chosen = self.select.choose(candidates, torch.Generator().manual_seed(seed))
+        shape = last if int(chosen) == TARGET else int(chosen)
+        latents = None
+        if self.model.net.latents:
+            images = torch.stack([_tensor(each.image) for each in references])
+            latents = backbone.encode(images.to(self.device)).cpu()[None]
+        cells = (1, backbone.latent_channels, backbone.latent_size, backbone.latent_size)
+        return Batch(
+            latents=torch.zeros(cells),
+            text=backbone.encode_text([prompt]).to("cpu"),
+            references=FaceFeatures(
+                local_=faces["local"][None, :last].float(),
+                global_=faces["global"][None, :last],
+                mask=mask,
+                latents=latents,
+            ),
+            shape_geometry=geometry[[shape]],
+            target_geometry=geometry[[last]],
+            # What only a loss reads.
+            identity=torch.zeros(1, 0),
+            person=torch.zeros(1, 1, *cells[2:]),
+            target_index=torch.zeros(1, dtype=torch.long),
+        )
+
+
+def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """Pixels uint8 [H, W, 3] as an image [3, H, W] in [-1, 1], as a photo store gives it."""
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Without the warnings of these loggers, where what they warn of is checked."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

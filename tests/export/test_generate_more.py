@@ -1,0 +1,110 @@
+"""`portraitlab generate` with another base, a further ControlNet, and LoRAs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import ControlNetModel
+from PIL import Image
+from publishing import tiny_unet, write_sd15
+from safetensors.torch import save_file
+from torch import nn
+
+Command = Callable[..., tuple[int, str, str]]
+Export = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sd15(tmp_path_factory.mktemp("sd15") / "base")
+
+
+@pytest.fixture(scope="module")
+def tiny(export: Export, base: Path) -> Path:
+    """HiFi-Net on a tiny Stable Diffusion 1.5."""
+    precision = "backbone.precision=float32"
+    return export("backbone=sd15", f"backbone.folder={base}", precision, "net.start=null")
+
+
+def test_another_base_and_a_further_controlnet_are_taken(
+    portraitlab: Command, tiny: Path, base: Path, files: list[Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(4)
+    model = ControlNetModel.from_unet(tiny_unet(8), conditioning_embedding_out_channels=(4, 8))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(tmp_path / "controlnet")
+    other = write_sd15(tmp_path / "other", variant=None)
+    torch.manual_seed(5)
+    tiny_unet(8).save_pretrained(other / "unet")
+
+    def drawn(folder: Path, *given: object) -> bytes:
+        out = tmp_path / "drawn"
+        refs = ("--refs", files[0], "--device", "cpu", "--out", out)
+        code, said, problem = portraitlab("generate", tiny, "--base", folder, *refs, *given)
+        assert code == 0, problem
+        return Image.open(said.strip()).tobytes()
+
+    own, control = drawn(base), f"{tmp_path / 'controlnet'}:{files[2]}"
+    assert drawn(other) != own
+    assert drawn(base, "--controlnet", f"{control}:0") == own
+    assert drawn(base, "--controlnet", control) != own
+    code, _, said = portraitlab("generate", tiny, "--refs", files[0])
+    assert code == 1
+    assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5" in said
+    code, _, said = portraitlab(
+        *("generate", tiny, "--base", base, "--refs", files[0], "--out", tmp_path),
+        *("--controlnet", f"{tmp_path / 'controlnet'}:{tmp_path / 'none.png'}"),
+    )
+    assert code == 1
+    assert said.endswith(f"{tmp_path / 'none.png'} is no file; give a picture's.\n")
+
+
+def test_loras_are_weighed_and_one_that_is_none_is_named(
+    portraitlab: Command, tiny: Path, base: Path, files: list[Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("peft", reason="diffusers loads LoRAs by peft, which is not installed")
+    torch.manual_seed(0)
+    weights = {}
+    for name, module in tiny_unet(8).named_modules():
+        if name.endswith("to_q"):
+            weights[f"unet.{name}.lora_A.weight"] = torch.randn(2, module.in_features)
+            weights[f"unet.{name}.lora_B.weight"] = torch.randn(module.out_features, 2)
+    names = ("lora", "two", "wrong", "nowhere", "wide", "cut", "none")
+    files_of = {name: tmp_path / f"{name}.safetensors" for name in names}
+    lora, another = files_of["lora"], files_of["two"]
+    save_file(weights, lora)
+    save_file({name: -value for name, value in weights.items()}, another)
+    save_file({"something": torch.zeros(2)}, files_of["wrong"])
+    elsewhere = {name.replace("unet.", "transformer."): each for name, each in weights.items()}
+    save_file(elsewhere, files_of["nowhere"])
+    wider = {
+        name: each.repeat(1, 2) if "lora_A" in name else each for name, each in weights.items()
+    }
+    save_file(wider, files_of["wide"])
+    files_of["cut"].write_bytes(lora.read_bytes()[:-9])
+
+    def drawn(*loras: str) -> tuple[int, bytes, str]:
+        options = [part for text in loras for part in ("--lora", text)]
+        given = ("--refs", files[0], "--seed", 3, "--out", tmp_path / "drawn", *options)
+        code, said, problem = portraitlab("generate", tiny, "--base", base, *given)
+        return code, Image.open(said.strip()).tobytes() if code == 0 else b"", problem
+
+    (_, own, _), (_, one, _) = drawn(), drawn(f"{lora}")
+    assert own != one
+    assert drawn(f"{lora}:1.0")[1] == one
+    assert drawn(f"{lora}:0.0")[1] == own
+    assert drawn(f"{lora}:0.5")[1] not in (own, one)
+    assert drawn(f"{lora}:1.0", f"{another}:0")[1] == one
+    for name, message in (
+        ("wrong", "is no LoRA of this base (Invalid LoRA checkpoint"),
+        ("nowhere", "is no LoRA of this base: none of its weights fits."),
+        ("wide", "is no LoRA of this base (Error(s) in loading"),
+        ("cut", "is no LoRA of this base ("),
+        ("none", "is no .safetensors file; give a LoRA of the base."),
+    ):
+        code, _, said = drawn(f"{files_of[name]}:0.5")
+        assert (code, f"{files_of[name]} {message}" in said) == (1, True), said

@@ -1,0 +1,99 @@
+"""What of a configuration travels with an export, and what is never built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from exporting import settings_of
+
+from portraitlab.export.settings import (
+    another_base,
+    check_known,
+    drawing_settings,
+    needed_places,
+    with_changes,
+)
+
+REAL = (
+    *("encoder=insightface", "encoder.root=/mine/packs", "face3d=bfm", "face3d.root=/mine/bfm"),
+    *("data=folder", "data.root=/mine/photos", "matting=onnx", "matting.weights=/mine/net.onnx"),
+    *("backbone=sdxl", "backbone.folder=/mine/sdxl", "clip=vit_l14", "clip.folder=/mine/clip"),
+)
+SFACE = ("encoder=sface", "encoder.detector=/mine/yunet.onnx", "encoder.recogniser=/mine/s.onnx")
+
+
+@pytest.mark.parametrize("overrides", [REAL, SFACE, ("select=manual",)])
+def test_no_place_of_this_machine_travels(overrides: tuple[str, ...]) -> None:
+    config = settings_of(*overrides)
+    travelling = json.dumps(drawing_settings(config))
+    assert "/mine" not in travelling
+    assert "experiments/" not in travelling
+    assert "_target_" in travelling
+
+
+def test_the_places_that_are_needed_are_named_until_they_are_given() -> None:
+    config = settings_of(*REAL)
+    needed = needed_places(config)
+    assert needed == [
+        "encoder.root", "encoder.face3d.root", "cond.face_model.root", "matting.weights",
+    ]  # fmt: skip
+    settings = drawing_settings(config)
+    given: dict[str, object] = {"encoder.root": "packs"}
+    message = r"needs files of this machine for encoder\.face3d\.root, .*`--set encoder\.face3d"
+    with pytest.raises(ValueError, match=message):
+        with_changes(settings, needed, given)
+    given |= {"encoder.face3d.root": "bfm", "cond.face_model.root": "bfm"}
+    changed = with_changes(settings, needed, {**given, "matting": {}})
+    assert changed["encoder"]["root"] == "packs"
+    assert changed["cond"]["face_model"]["root"] == "bfm"
+    assert settings["encoder"]["root"] is None  # the given ones are not changed
+    assert needed_places(settings_of(*SFACE)) == ["encoder.detector", "encoder.recogniser"]
+    assert needed_places(settings_of()) == []
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    for name in ("encoder.rooot", "nothing", "encoder.root.deeper.still"):
+        with pytest.raises(ValueError, match=f"{name} is no setting of this export"):
+            with_changes(drawing_settings(settings_of()), [], {name: 1})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "builtins.eval", "subprocess.run", 7, None, ["os.system"]),
+        *("portraitlab.runs.run.Run.forget", "portraitlab.loggers.wandb_logger"),
+    ],
+)
+def test_what_conf_does_not_build_is_never_built(target: object) -> None:
+    settings = drawing_settings(settings_of())
+    settings["cond"]["face_model"] = {"_target_": target, "command": "true"}
+    with pytest.raises(ValueError, match=r"cond\.face_model\._target_ is .*no file of conf/"):
+        check_known(settings)
+
+
+def test_an_export_that_names_a_place_is_refused() -> None:
+    settings = drawing_settings(settings_of())
+    settings["backbone"]["folder"] = "/elsewhere"
+    with pytest.raises(ValueError, match=r"backbone\.folder is '/elsewhere': an export names no"):
+        with_changes(settings, [], {})
+    assert with_changes(drawing_settings(settings_of()), [], {"refs": 3})["refs"] == 3
+
+
+def test_an_interpolation_is_refused() -> None:
+    settings = drawing_settings(settings_of())
+    settings["sampler"]["steps"] = "${oc.env:HOME}"
+    with pytest.raises(ValueError, match=r"sampler\.steps is .*an interpolation has no place"):
+        check_known(settings)
+
+
+def test_another_base_is_read_as_it_lies(tmp_path: Path) -> None:
+    backbone = settings_of("backbone=sd15")["backbone"]
+    (tmp_path / "unet").mkdir()
+    whole = another_base(backbone, tmp_path)
+    assert whole["variant"] is None
+    assert "unet/diffusion_pytorch_model.safetensors" in whole["weights"]["files"]
+    (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").touch()
+    halves = another_base(backbone, tmp_path)
+    assert halves == {**backbone, "folder": str(tmp_path)}
