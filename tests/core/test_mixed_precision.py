@@ -133,7 +133,10 @@ def test_products_are_in_half_and_what_is_trained_in_single(
     }
     saved = torch.load(_saved(trainer, tmp_path), weights_only=True)["state_dict"]
     assert {each.dtype for each in saved.values()} == {torch.float32}
-    moved = torch.cat([(saved[name] != value).flatten() for name, value in before.items()])
+    # SDXL's empty prompt is zero, and so is the gradient of what reads it in a reference net.
+    still = ("attn2.to_k.weight", "attn2.to_v.weight") if kind == "sdxl" else ()
+    moving = [name for name in before if not ("reference_net" in name and name.endswith(still))]
+    moved = torch.cat([(saved[name] != before[name]).flatten() for name in moving])
     assert moved.float().mean() > 0.9
     frozen = [each for each in backbone.unet.parameters() if each.dim() > 1]
     assert {each.dtype for each in frozen} == {torch.bfloat16}
