@@ -58,7 +58,7 @@ def product(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
     batches.asked = []
     config = OmegaConf.merge(config, {"budget": {"steps": STEPS}})
     with tempfile.TemporaryDirectory() as folder:
-        fit(config, Run(Path(folder), "", ""), parts, batches, logger=False)
+        fit(config, Run(Path(folder), "", ""), parts, batches)
     return (batches.asked[-1] - batches.asked[WARM]) / (STEPS - 1 - WARM)
 
 

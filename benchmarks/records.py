@@ -12,11 +12,25 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
+def machine(device: torch.device) -> str:
+    """What a device is, as a record names it."""
+    if device.type == "cuda":
+        about = torch.cuda.get_device_properties(device)
+        return f"{about.name}, {about.total_memory / 2**30:.0f} GiB"
+    return f"{torch.cpu.get_capabilities()['cpu_name']}, {os.cpu_count()} cores"
+
+
+def save(record: dict[str, Any], path: Path) -> None:
+    """Write a record."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
 def write(name: str, seconds: dict[str, float], **settings: Any) -> None:
     """Print the ways with their ratio to the first, and write `results/<name>.json`."""
     first = next(iter(seconds.values()))
     record = {
-        "machine": f"{torch.cpu.get_capabilities()['cpu_name']}, {os.cpu_count()} cores",
+        "machine": machine(torch.device("cpu")),
         "torch": torch.__version__,
         **settings,
         "ways": {
@@ -26,5 +40,4 @@ def write(name: str, seconds: dict[str, float], **settings: Any) -> None:
     }
     for way, figures in record["ways"].items():
         print(f"{way:40s} {figures['seconds']:8.4f} s   x {figures['times_as_fast']}")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    save(record, RESULTS / f"{name}.json")

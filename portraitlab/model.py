@@ -102,11 +102,9 @@ class PortraitModel(nn.Module):
     def trained_state_dict(self) -> dict[str, Tensor]:
         """State of fusion and net alone: the backbone is not saved with every run.
 
-        Nor is a net's frozen part, which is built as it was.
+        Nor is what is frozen of them, which is built as it was.
         """
-        frozen = {
-            f"net.{name}" for name, each in self.net.named_parameters() if not each.requires_grad
-        }
+        frozen = {name for name, each in self.named_parameters() if not each.requires_grad}
         return {
             name: value
             for name, value in self.state_dict().items()

@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning
 import torch
-from conftest import make_backbone, make_batch, make_recogniser, make_regressor
+from tiny import make_backbone, make_batch, make_recogniser, make_regressor
 from torch.utils.data import Dataset
 
 from portraitlab.cond.keypoints import KeypointCond

@@ -287,6 +287,14 @@ def test_trained_state_is_fusion_and_net_and_loads_back(build, tiny_batch) -> No
     assert torch.equal(predict(fresh, batch), predict(trained, batch))
 
 
+def test_a_fusion_that_nothing_reads_is_neither_trained_nor_saved(build) -> None:
+    model = build("refiner", "landmarks", "flashface")
+    assert model.trained_state_dict().keys() == {
+        name for name, each in model.named_parameters() if each.requires_grad
+    }
+    assert not [name for name in model.trained_state_dict() if name.startswith("fusion.")]
+
+
 def test_weights_of_other_components_are_refused(build) -> None:
     state = build("concat", "landmarks", "hifi_net").trained_state_dict()
     with pytest.raises(ValueError, match=r"another fusion or net .*choose the components"):

@@ -1,0 +1,261 @@
+"""Full size on one GPU: seconds a step, images a second and peak memory, batch 1 to what fits.
+
+python benchmarks/full_size.py                        (a GPU of 48 GiB or more; writes results/)
+python benchmarks/full_size.py --scale smoke --out F  (any machine: does the script run?)
+
+SDXL and HiFi-Portrait around it (conf/scale/sdxl.yaml) in random weights, which are as fast as
+trained ones: nothing is to be fetched. It needs what the package needs, and no network. Steps are
+taken in bf16-mixed on batches of random numbers, of the sizes of CLIP ViT-L/14's and ArcFace's
+features of four references, in every combination of
+
+- gradient checkpointing, or not;
+- latents, texts and drawings made beforehand, as the program does, or in each step from pixels and
+  prompts, as many training scripts do;
+
+and with the identity loss beside the noise loss, for which an image of each sample is decoded. The
+face that it needs is taken for found. Then portraits are drawn in 8 steps without guidance, as
+HiFi-Portrait draws them with SDXL-Lightning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from records import RESULTS, machine, save
+from torch import Tensor
+from torch.nn import functional
+from training_step import main_job
+
+from portraitlab.cost import Sizes
+from portraitlab.model import PortraitModel
+from portraitlab.module import step_generator
+from portraitlab.objective.weighted import Objective
+from portraitlab.parts import build_model
+from portraitlab.precision import quick_attention
+from portraitlab.sampler.ddim import DDIM
+from portraitlab.types import Batch, FaceFeatures, FaceGeometry
+
+WARM, DRAWING_STEPS = 2, 8
+SCALES = {
+    # Features that the references bring, and the most samples that are tried at once.
+    "sdxl": (Sizes(local_length=257, local_dim=1024, global_dim=512, references=4), 256),
+    "smoke": (Sizes(local_length=17, local_dim=64, global_dim=128, references=4), 2),
+}
+
+Figures = dict[str, Any]
+
+
+def climb(measure: Callable[[int], Figures | None], most: int) -> list[Figures]:
+    """Figures of 1, 2, 4, ... samples at once and of as many as fit, at most `most`.
+
+    measure: None where so many do not fit.
+    """
+    found: dict[int, Figures] = {}
+    fits, too_many, size = 0, most + 1, 1
+    while fits + 1 < too_many:
+        figures = measure(size)
+        if figures is None:
+            too_many = size
+        else:
+            found[size], fits = figures, size
+        size = min(2 * fits, most) if too_many > most else (fits + too_many) // 2
+    return [found[size] for size in sorted(found)]
+
+
+def timed(
+    work: Callable[[], object], batch: int, device: torch.device, steps: int
+) -> Figures | None:
+    """Seconds of one piece of work, images a second and peak memory; None where it does not fit.
+
+    steps: pieces that are timed, after some that are not.
+    """
+    gpu = device.type == "cuda"
+    wait = torch.cuda.synchronize if gpu else lambda: None
+    if gpu:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        for number in range(WARM + steps):
+            if number == WARM:
+                wait()
+                begun = time.perf_counter()
+            work()
+        wait()
+    except torch.OutOfMemoryError:
+        return None
+    seconds = (time.perf_counter() - begun) / steps
+    peak = round(torch.cuda.max_memory_allocated() / 2**30, 2) if gpu else None
+    figures = {"batch": batch, "seconds": round(seconds, 4), "peak_gib": peak}
+    return {**figures, "images_a_second": round(batch / seconds, 3)}
+
+
+def random_batch(model: PortraitModel, sizes: Sizes, identity: int, count: int) -> Batch:
+    """A batch of the sizes of a real one, without a drawing."""
+    backbone, refs = model.backbone, sizes.references
+    device, edge = backbone.latent_scale.device, backbone.latent_size
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, device=device)
+
+    mask = torch.ones(count, refs, dtype=torch.bool, device=device)
+    keypoints = torch.rand(count, 5, 2, device=device)
+    faces = FaceGeometry(keypoints, torch.ones(count, device=device))
+    return Batch(
+        latents=normal(backbone.latent_channels, edge, edge),
+        text=backbone.encode_text(["a portrait"] * count),
+        references=FaceFeatures(
+            normal(refs, sizes.local_length, sizes.local_dim),
+            functional.normalize(normal(refs, sizes.global_dim), dim=-1),
+            mask,
+        ),
+        shape_geometry=faces,
+        target_geometry=faces,
+        identity=functional.normalize(normal(identity), dim=-1),
+        person=torch.ones(count, 1, edge, edge, device=device),
+        target_index=torch.zeros(count, dtype=torch.long, device=device),
+    )
+
+
+def made_now(model: PortraitModel, batch: Batch, pixels: Tensor) -> Batch:
+    """The batch with latents, texts and drawings of its pixels, made as a step needs them."""
+    with torch.no_grad():
+        return replace(
+            batch,
+            latents=model.backbone.encode(pixels),
+            text=model.backbone.encode_text(["a portrait"] * len(batch)),
+            drawing=model.drawing(batch.shape_geometry, batch.target_geometry),
+        )
+
+
+class Steps:
+    """Training steps of a model as Lightning takes them in bf16-mixed, `count` of them timed."""
+
+    def __init__(self, model: PortraitModel, sizes: Sizes, count: int) -> None:
+        self.model = model
+        self.count = count
+        self.sizes = sizes
+        self.device = model.backbone.latent_scale.device
+        self.parameters = model.trained_parameters()
+        self.optimiser = torch.optim.AdamW(self.parameters, 1e-6, fused=True)
+
+    def measure(self, objective: Objective, before: bool, identity: int, count: int) -> Any:
+        """Figures of a step with `count` samples. before: what it takes was made beforehand."""
+        try:
+            step = self.of(objective, before, identity, count)
+            return timed(step, count, self.device, self.count)
+        except torch.OutOfMemoryError:
+            return None
+        finally:
+            self.optimiser.zero_grad(set_to_none=True)
+
+    def of(
+        self, objective: Objective, before: bool, identity: int, count: int
+    ) -> Callable[[], None]:
+        """One step on a batch that lies ready."""
+        model, edge = self.model, self.model.backbone.image_size
+        half = torch.autocast(self.device.type, torch.bfloat16)
+        with half, quick_attention(self.device):
+            batch = random_batch(model, self.sizes, identity, count)
+            pixels = 2 * torch.rand(count, 3, edge, edge, device=self.device) - 1
+            ready = made_now(model, batch, pixels) if before else batch
+
+        def step() -> None:
+            with quick_attention(self.device):
+                with torch.autocast(self.device.type, torch.bfloat16):
+                    now = ready if before else made_now(model, batch, pixels)
+                    loss = objective(model, now, step_generator(0, 0), progress=1.0)["loss"]
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+                self.optimiser.step()
+
+        return step
+
+
+def training(
+    scale: str, model: PortraitModel, sizes: Sizes, most: int, count: int
+) -> list[Figures]:
+    """Figures of steps in every way, those without gradient checkpointing first."""
+    steps, rows = Steps(model, sizes, count), []
+    limits = {"start_fraction": 0, "timestep_min": 0, "timestep_max": 1000, "samples": "null"}
+    whole = [f"scale.identity_loss.{name}={value}" for name, value in limits.items()]
+    settings = {
+        "noise": ["objective=noise"],
+        "noise and identity": [*whole, "objective.terms.identity.threshold=-1"],
+    }
+    objectives = {
+        name: instantiate(main_job(f"scale={scale}", *own).objective)
+        for name, own in settings.items()
+    }
+    width = objectives["noise and identity"].terms["identity"].recogniser.global_dim
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        for name, before in (("noise", True), ("noise", False), ("noise and identity", True)):
+            objective = objectives[name].to(steps.device)
+            way = {"objective": name, "gradient_checkpointing": checkpointing, "beforehand": before}
+            for figures in climb(partial(steps.measure, objective, before, width), most):
+                rows.append({**way, **figures})
+                print(rows[-1], flush=True)
+    return rows
+
+
+def drawing(model: PortraitModel, sizes: Sizes, most: int, times: int) -> list[Figures]:
+    """Figures of portraits drawn at once."""
+    sampler, device = DDIM(steps=DRAWING_STEPS, guidance=1.0), model.backbone.latent_scale.device
+
+    def measure(count: int) -> Figures | None:
+        batch = random_batch(model, sizes, 1, count)
+        return timed(lambda: sampler.sample(model, batch, [*range(count)]), count, device, times)
+
+    rows = climb(measure, most)
+    for row in rows:
+        print(row, flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measure and write the record, or say that there is no GPU."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", choices=SCALES, default="sdxl")
+    parser.add_argument("--steps", type=int, default=5, help="that are timed, of each batch")
+    parser.add_argument("--out", type=Path, default=RESULTS / "full_size.json")
+    arguments = parser.parse_args()
+    gpu = torch.cuda.is_available()
+    if arguments.scale == "sdxl" and not gpu:
+        raise SystemExit(
+            "Nothing was measured: torch sees no GPU on this machine, and full size needs one of "
+            "48 GiB or more. --scale smoke --out FILE tries the script here."
+        )
+    device = torch.device("cuda" if gpu else "cpu")
+    sizes, most = SCALES[arguments.scale]
+    config = main_job(f"scale={arguments.scale}", "cond=keypoints", "objective=noise")
+    random = {"pretrained": False, "device": str(device)} if arguments.scale == "sdxl" else {}
+    backbone = instantiate(config.backbone, **random).to(device)
+    model = build_model(config, backbone, sizes).to(device)  # type: ignore[arg-type]
+    record: dict[str, Any] = {
+        "machine": machine(device),
+        "torch": torch.__version__,
+        "scale": arguments.scale,
+        "pixels": backbone.image_size,
+        "references": sizes.references,
+        "precision": "bf16-mixed",
+        "drawing_steps": DRAWING_STEPS,
+    }
+    record["drawing"] = drawing(model, sizes, min(most, 16), arguments.steps)
+    record["training"] = training(arguments.scale, model, sizes, most, arguments.steps)
+    save(record, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

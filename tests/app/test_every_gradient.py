@@ -1,0 +1,133 @@
+"""After one step everything trained has a gradient, whatever was chosen: several devices need it.
+
+A parameter without one keeps trainer=ddp waiting, which does not look for such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from composing import choices, compose_config
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from tiny import make_backbone, make_batch
+
+from portraitlab.backbone.diffusion import Backbone
+from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.objective.noise import NoiseLoss
+from portraitlab.objective.weighted import Objective
+from portraitlab.parts import build_model
+from portraitlab.types import Batch
+
+pytestmark = pytest.mark.slow
+
+SYSTEMS, FUSIONS, NETS = (
+    [choice for group, choice in choices() if group == wanted]
+    for wanted in ("system", "fusion", "net")
+)
+NOBODY = ("adapter", "instantid", "photomaker")
+"""Nets that are nothing without identity tokens."""
+DRAWN_FOR = ("adapter", "photomaker", "flashface")
+"""Nets for which a frozen ControlNet draws the control image."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The frozen models of the miniature, loaded once, and what trains around them.
+
+    parts: fusion, cond and net of the main job; chosen: of other choices. small: a backbone in
+    which a step takes no time, for all that is only wired.
+    """
+
+    parts: dict[str, Any]
+    backbone: Backbone
+    small: Backbone
+    encoder: FaceEncoder
+    chosen: dict[tuple[str, str], Any]
+
+    def batch(self, backbone: Backbone) -> Batch:
+        encoder = self.encoder
+        dims = (encoder.local_dim, encoder.global_dim, encoder.local_length)
+        batch = make_batch(batch=2, size=backbone.latent_size, dims=dims, latents=True)
+        return replace(batch, text=backbone.encode_text(["a man in a red shirt", ""]))
+
+    def missing(self, small: bool = False, **parts: Any) -> tuple[int, list[str]]:
+        """How many parameters are trained, and those that a step of training leaves alone."""
+        config = OmegaConf.create({"seed": 0, **self.parts, **parts})
+        backbone = deepcopy(self.small if small else self.backbone)
+        model = build_model(config, backbone, self.encoder)
+        objective = Objective({"noise": NoiseLoss()})
+        losses = objective(
+            model, self.batch(backbone), torch.Generator().manual_seed(0), progress=0.0
+        )
+        if losses["loss"].requires_grad:
+            losses["loss"].backward()
+        trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        return len(trained), [name for name, each in trained if each.grad is None]
+
+
+def part(group: str, *overrides: str) -> Any:
+    """A group's settings as overrides compose them."""
+    config = compose_config("scale=mini", *overrides)
+    return OmegaConf.to_container(config, resolve=True)[group]
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    config = compose_config("scale=mini")
+    parts = {group: part(group) for group in ("fusion", "cond", "net")}
+    chosen = {
+        (group, name): part(group, f"{group}={name}")
+        for group, names in (("fusion", FUSIONS), ("net", NETS))
+        for name in names
+    }
+    chosen["cond", "none"] = part("cond", "cond=none")
+    backbone, encoder = instantiate(config.backbone), instantiate(config.encoder)
+    yield World(parts, backbone, make_backbone(), encoder, chosen)
+    HydraConfig.instance().cfg = None
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_net_with_every_fusion(world: World, fusion: str, net: str) -> None:
+    way_in = dict(world.chosen["net", net])
+    # No ControlNet of the miniature's fits the small backbone.
+    way_in |= {name: None for name in ("start", "controlnet") if name in way_in}
+    parts = {"fusion": world.chosen["fusion", fusion], "net": way_in}
+    if net in DRAWN_FOR:
+        parts["cond"] = world.chosen["cond", "none"]
+    if net in NOBODY and fusion == "none":
+        with pytest.raises(Exception, match="with fusion=none"):
+            world.missing(small=True, **parts)
+        return
+    count, missing = world.missing(small=True, **parts)
+    assert not missing
+    assert (count > 0) is (net != "none")
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_every_net(world: World, net: str) -> None:
+    count, missing = world.missing(net=world.chosen["net", net])
+    assert not missing
+    assert (count > 0) is (net != "none")
+
+
+@pytest.mark.parametrize("net", sorted({*NETS} - {"controlnet"}))
+def test_every_net_without_a_control_image(world: World, net: str) -> None:
+    count, missing = world.missing(net=world.chosen["net", net], cond=world.chosen["cond", "none"])
+    assert not missing
+    assert (count > 0) is (net != "none")
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system(world: World, system: str) -> None:
+    parts = {group: part(group, f"system={system}") for group in world.parts}
+    count, missing = world.missing(**parts)
+    assert count > 0
+    assert not missing
