@@ -1,0 +1,44 @@
+"""From a photo to the portrait that is taken of it, or the reason why none is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portraitlab.data.photo import Photo, UnusablePhoto
+from portraitlab.data.portrait import Portrait, cut_portrait
+from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.matting.base import Matting
+
+
+def usable_portrait(
+    photo: Photo, encoder: FaceEncoder, matting: Matting, minimum_side: int
+) -> Portrait:
+    """The portrait of the one face that the encoder finds, with what of it is the person.
+
+    minimum_side: edge in pixels below which it is too small. Raises UnusablePhoto with the reason
+    where the photo cannot be used.
+    """
+    faces = encoder.find(photo.image)
+    if not len(faces):
+        raise UnusablePhoto("shows no face")
+    if len(faces) > 1:
+        raise UnusablePhoto(f"shows {len(faces)} faces, not one")
+    portrait = cut_portrait(photo, faces.keypoints[0].numpy(), minimum_side)
+    person = portrait.person_mask & matting.person(portrait.pixels)
+    if not _shows(person, portrait.keypoints):
+        raise UnusablePhoto("the mask of its person leaves the face out")
+    if not len(encoder.find(portrait.resized(encoder.image_size))):
+        raise UnusablePhoto("its face is not found again in the portrait cut from it")
+    return replace(portrait, person_mask=person)
+
+
+def _shows(person: NDArray[np.bool_], keypoints: NDArray[np.float32]) -> bool:
+    """Whether most of the keypoints [5, 2] (pixels) lie in a mask [K, K], as far as they are in it.
+
+    A matte without the face would leave a grey reference, and nothing else would tell.
+    """
+    places = np.round(keypoints - 0.5).astype(int).clip(0, len(person) - 1)
+    return int(person[places[:, 1], places[:, 0]].sum()) >= 3
