@@ -104,6 +104,11 @@ class PhotoStore:
     def __len__(self) -> int:
         return len(self.identity)
 
+    def owners(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Names of the identities, and for each photo the number of its own."""
+        names, owner = np.unique(np.array(self.identity, dtype=object), return_inverse=True)
+        return names.tolist(), owner
+
     def images(self, rows: Sequence[int] | Tensor) -> Tensor:
         """Photos [B, 3, S, S] as floats in [-1, 1], at the backbone's size."""
         return _to_tensor(_gather(self._images, rows))

@@ -13,9 +13,11 @@ from omegaconf.errors import MissingMandatoryValue
 # What decides which weights come out.
 TRAINING = (
     *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
-    *("refs", "seed", "batch_size", "prompt_dropout", "optimiser"),
+    *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
 )
+# What came after trainings were named, with what held before, under which the old names go on.
+SINCE = {"order": "shuffled"}
 # What of the data only scoring reads: the same training is scored under all of it.
 ONLY_SCORED = tuple(
     f"data.{name}"
@@ -62,6 +64,8 @@ def _content(
 ) -> dict[str, Any]:
     content = {}
     for path in paths:
+        if path in SINCE and config.get(path, SINCE[path]) == SINCE[path]:
+            continue
         value: Any = config
         for name in path.split("."):
             value = value[name]
