@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 
 
@@ -22,11 +24,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("text", "json"), default="text", help="how (default: text)"
     )
     _workers(check)
+    make = commands.add_parser(
+        "prepare",
+        usage="portraitlab data prepare [options] ROOT OUT [OVERRIDE ...]",
+        help="take the photos, run all frozen models on them and store the results",
+        description="Takes the photos of ROOT/<identity>/ as data=folder does, runs all frozen "
+        "models on them once and stores what they say in OUT, for training with data=prepared "
+        "data.root=OUT. The same command goes on where it was stopped or killed.",
+    )
+    make.add_argument("root", type=Path, metavar="ROOT", help="folder of identity folders")
+    make.add_argument("out", type=Path, metavar="OUT", help="folder of what is prepared")
+    make.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="what training will be given: encoder=…, scale=…, face3d=…; also data.caption=…, "
+        "data.minimum_side=…, matting=…, trainer=…",
+    )
+    make.add_argument(
+        "--precision",
+        choices=("float16", "float32"),
+        default="float16",
+        help="of latents and text features (default: float16)",
+    )
+    make.add_argument(
+        "--shard", type=int, default=256, help="photos of one file at most (default: 256)"
+    )
+    make.add_argument(
+        "--batch", type=int, default=16, help="photos the models see at once (default: 16)"
+    )
+    _workers(make)
 
 
 def run(given: argparse.Namespace) -> int:
     """Exit code of the command. Raises ValueError for what the user can mend."""
-    return _validate(given)
+    _least("--workers", given.workers, 0)
+    return _validate(given) if given.what == "validate" else _prepare(given)
 
 
 def _workers(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +72,7 @@ def _workers(parser: argparse.ArgumentParser) -> None:
 def _validate(given: argparse.Namespace) -> int:
     from portraitlab.data.validate import validate
 
-    report = validate(given.root, _whole("--workers", given.workers, 0))
+    report = validate(given.root, given.workers)
     if given.format == "json":
         print(json.dumps(report.content(), indent=1))
     else:
@@ -48,7 +81,51 @@ def _validate(given: argparse.Namespace) -> int:
     return 1 if report.problems else 0
 
 
-def _whole(name: str, value: int, least: int) -> int:
+def _prepare(given: argparse.Namespace) -> int:
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from portraitlab.bench import device_of
+    from portraitlab.data.prepare import How, prepare
+    from portraitlab.launching.messages import message
+    from portraitlab.parts import build_frozen
+    from portraitlab.tables.composing import composed
+
+    try:
+        # The folder is given as it is, since Hydra would want some of its characters quoted.
+        config = OmegaConf.create(composed(["data=folder", "data.root=.", *given.overrides]))
+        how = How(
+            config.data.caption,
+            config.data.minimum_side,
+            given.precision,
+            given.shard,
+            given.batch,
+        )
+        frozen = build_frozen(config, device_of(config.trainer))
+        finished = prepare(
+            given.root,
+            given.out,
+            frozen,
+            instantiate(config.matting),
+            how,
+            given.workers,
+            given.overrides,
+        )
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except HydraException as error:
+        raise ValueError(message(error) or str(error)) from error
+    print(
+        f"{given.out}: {finished['photos']} photos of {finished['identities']} identities, "
+        f"{finished['captions']} captions; problems: {finished['problems']}, in "
+        f"{given.out / 'problems.txt'}"
+    )
+    print(f"train with: python run.py data=prepared data.root={given.out}")
+    return 0
+
+
+def _least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name}={value} must be at least {least}.")
-    return value

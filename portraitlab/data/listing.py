@@ -96,15 +96,22 @@ def caption_of(photo: Path) -> str | None:
         raise BadCaption(f"The caption {path} is not UTF-8 ({error}). Save it as UTF-8.") from error
 
 
+def not_text(name: str) -> str | None:
+    """Why a name cannot be stored as text, if it cannot."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8; rename it"
+    return None
+
+
 def name_problem(name: str) -> str | None:
     """Why a file or folder with this name gets lost on its way through other systems, if it does.
 
     The name itself is read here, but a store, an archive or another disk may not take it.
     """
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return "has a name that is not UTF-8; rename it"
+    if (text := not_text(name)) is not None:
+        return text
     if any(unicodedata.category(character) == "Cc" for character in name):
         return "has a name with a control character, such as a line break; rename it"
     if name != name.strip():
