@@ -46,7 +46,7 @@ class MappedColumn:
         for number in np.unique(numbers):
             here = numbers == number
             gathered[here] = self.parts[number][flat[here] - self.starts[number]]
-        return torch.from_numpy(gathered.reshape(*asked.shape, *self.shape))
+        return torch.from_numpy(gathered.reshape((*asked.shape, *self.shape)))
 
 
 @dataclass(frozen=True)
