@@ -89,12 +89,18 @@ def _prepare(given: argparse.Namespace) -> int:
     from portraitlab.bench import device_of
     from portraitlab.data.prepare import How, prepare
     from portraitlab.launching.messages import message
-    from portraitlab.parts import build_frozen
+    from portraitlab.parts import build_frozen, check_taken
     from portraitlab.tables.composing import composed
 
     try:
         # The folder is given as it is, since Hydra would want some of its characters quoted.
         config = OmegaConf.create(composed(["data=folder", "data.root=.", *given.overrides]))
+        if config.choices.data != "folder":
+            raise ValueError(
+                f"data={config.choices.data} is not for preparing: ROOT is read as data=folder "
+                "reads it. Leave data out."
+            )
+        check_taken(config)
         how = How(
             config.data.caption,
             config.data.minimum_side,
@@ -107,7 +113,7 @@ def _prepare(given: argparse.Namespace) -> int:
             given.root,
             given.out,
             frozen,
-            instantiate(config.matting),
+            instantiate(config.data.matting),
             how,
             given.workers,
             given.overrides,

@@ -20,7 +20,7 @@ Apply = Callable[[Callable[[_Job], _Done], Iterable[_Job]], Iterator[_Done]]
 
 
 @contextmanager
-def reading(workers: int, ahead: int = 4) -> Iterator[Apply]:
+def reading(workers: int, ahead: int = 2) -> Iterator[Apply]:
     """A `map` over this many processes; 0 does the jobs in this one.
 
     ahead: jobs for each process that are begun before their turn. No more than those are held, so

@@ -52,7 +52,8 @@ class Plan:
         self.captions = captions.dictionary
         self.caption_number: NDArray[np.int32] = captions.indices.to_numpy()
         digests = np.frombuffer(
-            b"".join(chunk.buffers()[1] for chunk in self.digest.chunks), np.uint8
+            b"".join(chunk.buffers()[1][: 32 * len(chunk)] for chunk in self.digest.chunks),
+            np.uint8,
         )
         self.first = first_of_each(digests.reshape(-1, 32), np.ones(len(table), bool))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -109,6 +110,24 @@ def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
     index = read_arrow(tmp_path / "out" / "identities.arrow").to_pydict()
     assert index["identity"] == [f"person {number}" for number in range(4)]
     assert (index["start"], index["photos"]) == ([0, 4, 9, 15], [4, 5, 6, 7])
+
+
+def test_the_page_has_every_column_and_no_other(make, tmp_path) -> None:
+    make(how=replace(HOW, precision="float16"))
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for kind, only_sdxl in (("photos", set()), ("captions", {"pooled", "sizes"})):
+        table = page[page.index(f"### {kind}") :].partition("| --- ")[2].partition("\n\n")[0]
+        told = dict(re.findall(r"^\| `(\w+)` \| (\w+)", table, re.MULTILINE))
+        schema = read_shard(tmp_path / "out" / kind / "000000.arrow").schema
+        names = {
+            "halffloat": "float16", "float": "float32", "large_binary": "PNG",
+            "fixed_size_binary[32]": "binary",
+        }  # fmt: skip
+        stored = {
+            field.name: str(getattr(field.type, "value_type", field.type)) for field in schema
+        }
+        stored = {name: names.get(kind, kind) for name, kind in stored.items()}
+        assert {name: kind for name, kind in told.items() if name not in only_sdxl} == stored
 
 
 def test_several_processes_store_the_same_bytes(make, tmp_path) -> None:
