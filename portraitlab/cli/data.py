@@ -94,7 +94,7 @@ def _prepare(given: argparse.Namespace) -> int:
 
     try:
         # The folder is given as it is, since Hydra would want some of its characters quoted.
-        config = OmegaConf.create(composed(["data=folder", "data.root=.", *given.overrides]))
+        config = OmegaConf.create(composed(["data=folder", "++data.root=.", *given.overrides]))
         if config.choices.data != "folder":
             raise ValueError(
                 f"data={config.choices.data} is not for preparing: ROOT is read as data=folder "
@@ -121,7 +121,7 @@ def _prepare(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
         return 128 + signal.SIGINT
-    except HydraException as error:
+    except (HydraException, OSError) as error:
         raise ValueError(message(error) or str(error)) from error
     print(
         f"{given.out}: {finished['photos']} photos of {finished['identities']} identities, "

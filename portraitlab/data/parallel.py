@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -24,7 +25,8 @@ def reading(workers: int, ahead: int = 2) -> Iterator[Apply]:
     """A `map` over this many processes; 0 does the jobs in this one.
 
     ahead: jobs for each process that are begun before their turn. No more than those are held, so
-    that memory does not grow with the number of photos.
+    that memory does not grow with the number of photos. Raises ValueError, while results are
+    taken, where a process was killed.
     """
     if not workers:
         yield map
@@ -42,6 +44,11 @@ def reading(workers: int, ahead: int = 2) -> Iterator[Apply]:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
+            except BrokenProcessPool as error:
+                raise ValueError(
+                    "A process that reads photos was killed, most likely for the memory that a "
+                    "huge photo takes. Go on with fewer --workers; 0 shows which photo it is."
+                ) from error
             finally:
                 for future in waiting:
                     future.cancel()

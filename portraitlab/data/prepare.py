@@ -5,46 +5,39 @@ The store that comes of it is described in docs/data.md, and read by portraitlab
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
-import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from portraitlab.data.bar import progress_bar
-from portraitlab.data.features import (
-    Frozen,
-    describe_faces,
-    describe_identity,
-    describe_pictures,
-    describe_prompts,
+from portraitlab.data.columns import (
+    Precision,
+    Taken,
+    described_by,
+    plain_columns,
+    tensor_columns,
+    told_by,
 )
+from portraitlab.data.features import Frozen, describe_prompts
 from portraitlab.data.jobs import Planned, read_planned
+from portraitlab.data.layout import begin, caption_shard, frozen_settings, photo_shard
 from portraitlab.data.listing import Problem, identity_folders
 from portraitlab.data.parallel import Apply, reading
 from portraitlab.data.photo import Photo, UnusablePhoto
 from portraitlab.data.plan import Plan, write_plan
-from portraitlab.data.shards import FORMAT, Journal, read_shard, tensors, write_shard
-from portraitlab.data.store import to_tensor
+from portraitlab.data.shards import Journal, read_shard, write_shard
 from portraitlab.data.usable import usable_portrait
 from portraitlab.data.validate import LEAST, too_few
-from portraitlab.fingerprint import content_key, weights_fingerprint
+from portraitlab.fingerprint import content_key
 from portraitlab.matting.base import Matting
 from portraitlab.runs.files import read_json, write_json
 from portraitlab.runs.lock import locked
-
-Precision = Literal["float16", "float32"]
-
-HALF = ("latents", "person", "text", "pooled")
-"""Columns that `precision` decides; `local` is in half precision always, all others in single."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +45,11 @@ class How:
     """How photos are taken, and how they are stored.
 
     caption: of photos without one. minimum_side: edge in pixels below which a portrait is too
-    small. precision: of HALF. shard: photos, or captions, of one file at most, which is what a kill
-    loses and what is held in memory. batch: photos that the frozen models see at once. Raises
-    ValueError for numbers below 1 and an unknown precision.
+    small. precision: of latents, the person's share and text features. shard: photos, or captions,
+    of one file at most, which is what a kill loses and what is held in memory. batch: photos that
+    the frozen models see at once.
+
+    Raises ValueError for numbers below 1 and an unknown precision.
     """
 
     caption: str
@@ -95,7 +90,7 @@ def prepare(
         raise ValueError(f"{root} is no folder; give a folder of identity folders of photos.")
     with locked(out):
         settings = _settings(root, frozen, matting, how)
-        _begin(out, settings, overrides)
+        begin(out, settings, overrides)
         if (finished := read_json(out / "finished.json")) is not None:
             return finished
         work = _Preparation(root, out, frozen, matting, how)
@@ -106,27 +101,6 @@ def prepare(
         return work.finish()
 
 
-def photo_shard(out: Path, number: int) -> Path:
-    """The file of a shard of photos."""
-    return out / "photos" / f"{number:06}.arrow"
-
-
-def caption_shard(out: Path, number: int) -> Path:
-    """The file of a shard of captions."""
-    return out / "captions" / f"{number:06}.arrow"
-
-
-def frozen_settings(frozen: Frozen) -> dict[str, Any]:
-    """What must be the same of the frozen models where photos are prepared and trained on."""
-    return {
-        "encoder": frozen.encoder.fingerprint,
-        "backbone": frozen.backbone.fingerprint,
-        "recogniser": weights_fingerprint(frozen.recogniser),
-        "size": frozen.backbone.image_size,
-        "view_size": frozen.encoder.image_size,
-    }
-
-
 def _settings(root: Path, frozen: Frozen, matting: Matting, how: How) -> dict[str, Any]:
     people = content_key([ascii(name) for name in identity_folders(root)])
     return {
@@ -135,46 +109,6 @@ def _settings(root: Path, frozen: Frozen, matting: Matting, how: How) -> dict[st
         **vars(how),
         "identity folders": people,
     }
-
-
-def _begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None:
-    about = read_json(out / "about.json")
-    if about is None:
-        if out.exists() and any(out.iterdir()):
-            raise ValueError(
-                f"{out} is not empty and holds no prepared photos; give a new or an empty folder."
-            )
-        about = {"format": FORMAT, "settings": settings, "overrides": list(overrides)}
-        write_json(out / "about.json", about)
-    if about.get("format") != FORMAT:
-        raise ValueError(
-            f"{out} has format {about.get('format')}, and {FORMAT} is written now; give another "
-            "folder."
-        )
-    before = about["settings"]
-    other = [name for name in settings if settings[name] != before.get(name)]
-    if other:
-        said = "; ".join(f"{name} was {_short(before.get(name))} and is {_short(settings[name])}"
-                         for name in other)  # fmt: skip
-        raise ValueError(
-            f"{out} was begun otherwise: {said}. Go on with what it was begun with"
-            f" ({' '.join(about['overrides']) or 'no overrides'}), or give another folder."
-        )
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else f"{text[:12]}…{text[-8:]}"
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """A photo that is used: its row in the plan, and its pixels at both sizes."""
-
-    row: int
-    image: NDArray[np.uint8]
-    view: NDArray[np.uint8] | None
-    mask: NDArray[np.bool_]
 
 
 class _Preparation:
@@ -211,7 +145,8 @@ class _Preparation:
                         for start in range(0, len(prompts), self.how.batch)
                     ]
                     columns = {"caption": pa.array(prompts, pa.string())}
-                    write_shard(path, columns | self._columns(_joined(described)))
+                    features = tensor_columns(described, self.how.precision)
+                    write_shard(path, columns | features)
                     self.journal.finish(f"captions {number}", len(rows), path, [])
                 advance(len(rows))
 
@@ -233,13 +168,13 @@ class _Preparation:
                 problems: list[Problem] = []
                 described: list[dict[str, Tensor]] = []
                 columns: list[dict[str, list[Any]]] = []
-                taken: list[_Taken] = []
+                taken: list[Taken] = []
                 for row in rows:
                     one = self._take(row, read, problems)
                     taken += [] if one is None else [one]
                     if taken and (len(taken) == self.how.batch or row == rows[-1]):
-                        described.append(self._describe(taken))
-                        columns.append(self._named(taken, threads))
+                        described.append(described_by(self.frozen, taken))
+                        columns.append(told_by(self.planned, taken, threads))
                         taken = []
                     advance(1)
                 self._write(number, columns, described, problems)
@@ -251,9 +186,7 @@ class _Preparation:
                     path = self.root / self.planned.file(row)
                     yield Planned(path, self.planned.digest[row].as_py())
 
-    def _take(
-        self, row: int, read: Iterator[Photo | str], problems: list[Problem]
-    ) -> _Taken | None:
+    def _take(self, row: int, read: Iterator[Photo | str], problems: list[Problem]) -> Taken | None:
         name, first = self.planned.file(row), int(self.planned.first[row])
         try:
             if first != row:
@@ -267,37 +200,12 @@ class _Preparation:
         except UnusablePhoto as error:
             problems.append(Problem("photo", name, str(error)))
             return None
-        return _Taken(
+        return Taken(
             row=row,
             image=portrait.resized(self.size),
             view=None if self.view_size == self.size else portrait.resized(self.view_size),
             mask=portrait.resized_mask(self.size),
         )
-
-    def _describe(self, taken: list[_Taken]) -> dict[str, Tensor]:
-        images = to_tensor(np.stack([one.image for one in taken]))
-        views = (
-            images
-            if self.view_size == self.size
-            else to_tensor(np.stack([one.view for one in taken if one.view is not None]))
-        )
-        masks = torch.from_numpy(np.stack([one.mask for one in taken]))
-        faces = describe_faces(views, masks, self.frozen)
-        pictures = describe_pictures(images, masks, self.frozen)
-        embedded = describe_identity(images, masks, faces["keypoints"], self.frozen)
-        return {**faces, **pictures, "recogniser": embedded["identity"]}
-
-    def _named(self, taken: list[_Taken], threads: ThreadPoolExecutor) -> dict[str, list[Any]]:
-        rows = [one.row for one in taken]
-        return {
-            "identity": [self.planned.identity[row].as_py() for row in rows],
-            "name": [self.planned.name[row].as_py() for row in rows],
-            "digest": [self.planned.digest[row].as_py() for row in rows],
-            "caption": [1 + int(self.planned.caption_number[row]) for row in rows],
-            "image": list(threads.map(png, (one.image for one in taken))),
-            "view": list(threads.map(png, (one.view for one in taken))),
-            "person_mask": list(threads.map(png, (one.mask for one in taken))),
-        }
 
     def _write(
         self,
@@ -309,28 +217,9 @@ class _Preparation:
         path = photo_shard(self.out, number)
         rows = sum(len(part["name"]) for part in columns)
         if rows:
-            named = {
-                name: pa.array([value for part in columns for value in part[name]], kind)
-                for name, kind in _KINDS.items()
-            }
-            write_shard(path, named | self._columns(_joined(described)))
+            features = tensor_columns(described, self.how.precision)
+            write_shard(path, plain_columns(columns) | features)
         self.journal.finish(f"photos {number}", rows, path, problems)
-
-    def _columns(self, described: Mapping[str, Tensor]) -> dict[str, pa.Array]:
-        """Columns of tensors, in the precision that they are stored in."""
-        columns = {}
-        for name, tensor in described.items():
-            values = tensor.numpy()
-            if name in HALF:
-                with np.errstate(over="ignore"):
-                    values = values.astype(self.how.precision)
-            if not np.isfinite(values).all():
-                raise ValueError(
-                    f"{name} has numbers that are not finite in {values.dtype}; prepare into "
-                    "another folder with --precision=float32, or look for broken weights."
-                )
-            columns[name] = tensors(values)
-        return columns
 
     def finish(self) -> dict[str, Any]:
         """Write the index of identities, the problems and, last, the counts."""
@@ -380,30 +269,5 @@ class _Preparation:
         return written
 
 
-_KINDS = {
-    "identity": pa.string(),
-    "name": pa.string(),
-    "digest": pa.binary(32),
-    "caption": pa.int64(),
-    "image": pa.large_binary(),
-    "view": pa.large_binary(),
-    "person_mask": pa.large_binary(),
-}
-
-
-def png(pixels: NDArray[Any] | None) -> bytes | None:
-    """A picture uint8 [S, S, 3] or mask bool [S, S] without loss; None of none."""
-    if pixels is None:
-        return None
-    file = io.BytesIO()
-    # The quickest level: higher ones take several times as long for a few percent.
-    Image.fromarray(pixels).save(file, "png", compress_level=1)
-    return file.getvalue()
-
-
 def _parts(count: int, size: int) -> list[range]:
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
-
-
-def _joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from portraitlab.data.features import FeatureStore, Frozen
+from portraitlab.data.layout import caption_shard, frozen_settings, photo_shard
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.prepare import caption_shard, frozen_settings, photo_shard
 from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
 from portraitlab.data.scoring import TargetsOf
 from portraitlab.data.shards import FORMAT, Shards, read_shard

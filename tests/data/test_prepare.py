@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tracemalloc
@@ -17,6 +18,7 @@ from PIL import Image
 from prepared_photos import contents
 
 from portraitlab.data.folder import FolderData
+from portraitlab.data.parallel import reading
 from portraitlab.data.prepare import How, prepare
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
 from portraitlab.data.shards import Journal, read_arrow, read_shard
@@ -302,3 +304,9 @@ def test_memory_does_not_grow_with_the_number_of_photos(make, frozen, tmp_path) 
     peak(small)  # what is imported and cached on the way
     shutil.rmtree(tmp_path / "out of small")
     assert peak(large) < peak(small) + 400_000
+
+
+def test_a_process_that_dies_is_explained() -> None:
+    match = r"A process that reads photos was killed.*fewer --workers"
+    with reading(1) as apply, pytest.raises(ValueError, match=match):
+        list(apply(os._exit, [3]))
