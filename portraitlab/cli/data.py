@@ -128,7 +128,9 @@ def _prepare(given: argparse.Namespace) -> int:
         f"{finished['captions']} captions; problems: {finished['problems']}, in "
         f"{given.out / 'problems.txt'}"
     )
-    print(f"train with: python run.py data=prepared data.root={given.out}")
+    # What says how photos are taken has no say any more.
+    same = [each for each in given.overrides if not each.startswith(("data.", "matting"))]
+    print(" ".join(["train with: python run.py data=prepared", f"data.root={given.out}", *same]))
     return 0
 
 

@@ -91,14 +91,12 @@ def prepare(
     with locked(out):
         settings = _settings(root, frozen, matting, how)
         begin(out, settings, overrides)
-        if (finished := read_json(out / "finished.json")) is not None:
-            return finished
+        finished = read_json(out / "finished.json")
         work = _Preparation(root, out, frozen, matting, how)
         with reading(workers) as apply, ThreadPoolExecutor(max(workers, 1)) as threads:
             work.plan(apply)
-            work.captions()
-            work.photos(apply, threads)
-        return work.finish()
+            done = work.captions() + work.photos(apply, threads)
+        return work.finish() if done or finished is None else finished
 
 
 def _settings(root: Path, frozen: Frozen, matting: Matting, how: How) -> dict[str, Any]:
@@ -123,6 +121,11 @@ class _Preparation:
         """Read the plan, made before where it was not yet."""
         path = self.out / "plan.arrow"
         if self.journal.rows("plan", path) is None:
+            if self.journal.knows("plan"):
+                raise ValueError(
+                    f"{path} was deleted or damaged, and nothing else says which photo stands "
+                    "where. Prepare into another folder."
+                )
             rows, problems = write_plan(path, self.root, self.how.caption, apply)
             if not rows:
                 raise ValueError(
@@ -132,9 +135,12 @@ class _Preparation:
             self.journal.finish("plan", rows, path, problems)
         self.planned = Plan(path)
 
-    def captions(self) -> None:
-        """Text features of the empty prompt, row 0, and of each distinct caption."""
-        count = 1 + len(self.planned.captions)
+    def captions(self) -> int:
+        """Text features of the empty prompt, row 0, and of each distinct caption.
+
+        Returns how many shards had to be made.
+        """
+        made, count = 0, 1 + len(self.planned.captions)
         with progress_bar("Encoding captions", count) as advance:
             for number, rows in enumerate(_parts(count, self.how.shard)):
                 path = caption_shard(self.out, number)
@@ -148,13 +154,18 @@ class _Preparation:
                     features = tensor_columns(described, self.how.precision)
                     write_shard(path, columns | features)
                     self.journal.finish(f"captions {number}", len(rows), path, [])
+                    made += 1
                 advance(len(rows))
+        return made
 
     def _prompt(self, row: int) -> str:
         return self.planned.captions[row - 1].as_py() if row else ""
 
-    def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> None:
-        """All shards of photos that are not there yet, read ahead over their borders."""
+    def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> int:
+        """All shards of photos that are not there yet, read ahead over their borders.
+
+        Returns how many those are.
+        """
         shards = list(enumerate(_parts(len(self.planned), self.how.shard)))
         todo = [
             (number, rows)
@@ -178,6 +189,7 @@ class _Preparation:
                         taken = []
                     advance(1)
                 self._write(number, columns, described, problems)
+        return len(todo)
 
     def _jobs(self, parts: Iterator[range]) -> Iterator[Planned]:
         for rows in parts:

@@ -63,12 +63,15 @@ class PreparedPhotos:
         self.captions = Shards.of(
             caption_shard(folder, n) for n in range(finished["caption_shards"])
         )
-        if len(self.photos) != finished["photos"]:
-            raise ValueError(
-                f"{folder} has {len(self.photos)} photos, not {finished['photos']}: a shard is "
-                "missing. Delete finished.json and prepare again with the same command: only what "
-                "is missing is made anew."
-            )
+        for kind, held, told in (
+            ("photos", len(self.photos), finished["photos"]),
+            ("captions", len(self.captions) - 1, finished["captions"]),  # and the empty prompt
+        ):
+            if held != told:
+                raise ValueError(
+                    f"{folder} has {held} {kind}, not {told}: a shard is missing. Prepare again "
+                    "with the same command: only what is missing is made anew."
+                )
         if not len(self):
             raise ValueError(
                 f"{folder} holds no photo, since none could be used; see {folder}/problems.txt."

@@ -141,6 +141,10 @@ class Journal:
         for entry in self._entries():
             self._note(entry)
 
+    def knows(self, name: str) -> bool:
+        """Whether a piece was ever finished, whatever became of its file."""
+        return name in self._done
+
     def rows(self, name: str, path: Path) -> int | None:
         """Rows of a finished piece whose file is as it was written; None of any other.
 

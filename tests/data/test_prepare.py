@@ -187,8 +187,8 @@ def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> N
     out = tmp_path / "out"
     whole = contents(tmp_path / "whole")
     kept = (out / "photos" / "000003.arrow").stat().st_mtime_ns
-    (out / "finished.json").unlink()
     (out / "photos" / "000000.arrow").unlink()
+    (out / "captions" / "000001.arrow").unlink()
     (out / "photos" / "000001.arrow").write_bytes(whole["photos/000001.arrow"][:500])
     (out / "photos" / "unfinished-000002.arrow").write_bytes(b"torn")
     lines = whole["journal.jsonl"].splitlines(keepends=True)
@@ -228,10 +228,12 @@ def test_other_settings_weights_and_people_are_refused(
 def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> None:
     make()
     out = tmp_path / "out"
-    (out / "finished.json").unlink()
     (out / "photos" / "000004.arrow").unlink()
     shutil.copy(root / "person 0" / "0.png", root / "person 3" / "6.png")
     with pytest.raises(ValueError, match=r"person 3/6\.png was changed or removed since"):
+        make()
+    (out / "plan.arrow").unlink()
+    with pytest.raises(ValueError, match=r"plan\.arrow was deleted or damaged.*another folder"):
         make()
 
 
@@ -258,6 +260,10 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
         PreparedData(str(out))
     shard.unlink()
     with pytest.raises(ValueError, match=r"has 17 photos, not 22: a shard is missing"):
+        PreparedData(str(out))
+    make()
+    (out / "captions" / "000000.arrow").unlink()
+    with pytest.raises(ValueError, match=r"has \d+ captions, not \d+: a shard is missing"):
         PreparedData(str(out))
     (finished := out / "finished.json").unlink()
     with pytest.raises(ValueError, match=r"not all prepared yet.*goes on"):
