@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 
 class HasWeights(Protocol):
     """A torch module, or what behaves like one here."""
@@ -31,6 +29,8 @@ def file_digest(path: Path) -> str:
 
 def weights_fingerprint(*modules: HasWeights) -> str:
     """sha256 over class names and all weights and buffers of the modules, in their order."""
+    import torch  # here, because processes that only read photos have no use for it
+
     digest = hashlib.sha256()
     for module in modules:
         digest.update(type(module).__qualname__.encode())

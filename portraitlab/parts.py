@@ -34,12 +34,18 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
     """
     check_numbers(config)
     check_taken(config)
+    frozen = build_frozen(config, device)
+    model = build_model(config, frozen.backbone, frozen.encoder).to(device)
+    return Parts(frozen, model, device)
+
+
+def build_frozen(config: DictConfig, device: torch.device) -> Frozen:
+    """The frozen models alone. Raises ValueError as what builds them does."""
     check_published(config)
     backbone: Backbone = instantiate(config.backbone).to(device)
     encoder = instantiate(config.encoder).to(device)
     recogniser = instantiate(config.recogniser).to(device)
-    model = build_model(config, backbone, encoder).to(device)
-    return Parts(Frozen(encoder, backbone, recogniser, device=str(device)), model, device)
+    return Frozen(encoder, backbone, recogniser, device=str(device))
 
 
 def build_beside(node: DictConfig, config: DictConfig, encoder: FaceEncoder) -> Any:

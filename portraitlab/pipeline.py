@@ -15,12 +15,11 @@ from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DC
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from diffusers.utils import USE_PEFT_BACKEND
 from hydra.utils import instantiate
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from PIL import Image, ImageOps
 from safetensors import SafetensorError
-from torch import Tensor, nn
-from torchvision.transforms.functional import to_tensor
+from torch import nn
+from torchvision.transforms import functional
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from portraitlab.backbone.own_precision import OwnPrecision
@@ -29,7 +28,9 @@ from portraitlab.controls import Control, WithControls
 from portraitlab.data.features import describe_faces, geometry_of
 from portraitlab.data.photo import Photo, UnusablePhoto, as_photo
 from portraitlab.data.photo_set import face_quality
-from portraitlab.data.seen import SeenPortrait, see_portrait
+from portraitlab.data.portrait import Portrait
+from portraitlab.data.store import to_tensor
+from portraitlab.data.usable import usable_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.export.folder import read_export
 from portraitlab.export.settings import another_base, own_errors, with_changes
@@ -42,7 +43,7 @@ from portraitlab.published import read_model
 from portraitlab.select.selection import TARGET, Selection
 from portraitlab.types import Batch, Candidates, FaceFeatures
 
-Picture = Image.Image | SeenPortrait
+Picture = Image.Image | Portrait
 """A photo with one face in it, or what `see` made of one."""
 
 _AT_ONCE = 4
@@ -153,16 +154,10 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """Edge in pixels at which the encoder sees portraits."""
         return int(self.encoder.image_size)
 
-    def see(self, photo: Photo | Image.Image) -> SeenPortrait:
+    def see(self, photo: Photo | Image.Image) -> Portrait:
         """The portrait in a photo of any size. Raises UnusablePhoto unless one face is in it."""
-        return see_portrait(
-            photo if isinstance(photo, Photo) else as_photo(photo),
-            self.encoder,
-            self.matting,
-            self.model.backbone.image_size,
-            self.view_size,
-            self.config.minimum_side,
-        )
+        taken = photo if isinstance(photo, Photo) else as_photo(photo)
+        return usable_portrait(taken, self.encoder, self.matting, self.config.minimum_side)
 
     def use_loras(self, loras: Sequence[tuple[str | Path, float]]) -> None:
         """Draw with these LoRAs of the base and no others, each a safetensors file and its weight.
@@ -210,7 +205,8 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             )
         controlnet = products_in(controlnet.requires_grad_(False), backbone.precision)
         size = (backbone.image_size, backbone.image_size)
-        pixels = to_tensor(ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS))
+        fitted = ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS)
+        pixels = functional.to_tensor(fitted)
         return Control(controlnet.eval().to(self.device), pixels[None].to(self.device), scale)
 
     @torch.no_grad()
@@ -261,9 +257,9 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             images += [to_image(each) for each in sampler.sample(model, batch, part)]
         return images
 
-    def _seen(self, picture: Picture, name: str) -> SeenPortrait:
+    def _seen(self, picture: Picture, name: str) -> Portrait:
         """What is seen of a picture. Raises UnusablePhoto with its name."""
-        if isinstance(picture, SeenPortrait):
+        if isinstance(picture, Portrait):
             return picture
         try:
             return self.see(picture)
@@ -271,13 +267,14 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             raise UnusablePhoto(f"{name} {error}; give another photo.") from error
 
     def _sample(
-        self, references: Sequence[SeenPortrait], target: SeenPortrait, prompt: str, seed: int
+        self, references: Sequence[Portrait], target: Portrait, prompt: str, seed: int
     ) -> Batch:
         """One sample [1] as a PhotoSet gathers it, on the CPU."""
         backbone = self.model.backbone
         shown = [*references, target]
-        views = torch.stack([_tensor(each.view) for each in shown])
-        masks = torch.stack([torch.from_numpy(each.person_mask) for each in shown])
+        size = backbone.image_size
+        views = to_tensor(np.stack([each.resized(self.view_size) for each in shown]))
+        masks = torch.from_numpy(np.stack([each.resized_mask(size) for each in shown]))
         faces = describe_faces(self.encoder, views.to(self.device), masks.to(self.device))
         faces = {name: value.cpu() for name, value in faces.items()}
         geometry = geometry_of(faces)
@@ -299,7 +296,7 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         shape = last if int(chosen) == TARGET else int(chosen)
         latents = None
         if self.model.net.latents:
-            images = torch.stack([_tensor(each.image) for each in references])
+            images = to_tensor(np.stack([each.resized(size) for each in references]))
             latents = backbone.encode(images.to(self.device)).cpu()[None]
         cells = (1, backbone.latent_channels, backbone.latent_size, backbone.latent_size)
         return Batch(
@@ -318,11 +315,6 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             person=torch.zeros(1, 1, *cells[2:]),
             target_index=torch.zeros(1, dtype=torch.long),
         )
-
-
-def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """Pixels uint8 [H, W, 3] as an image [3, H, W] in [-1, 1], as a photo store gives it."""
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
 @contextmanager

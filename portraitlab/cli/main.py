@@ -22,7 +22,10 @@ def commands() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; what the user can mend is said in one message, with exit code 1."""
+    """Run the command line; what the user can mend is said in one message, with exit code 1.
+
+    A command that finds something wrong gives an exit code of its own.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="portraitlab", description="What is done with runs.")
     known = commands()
@@ -33,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import_module(f"portraitlab.cli.{name}").add_arguments(command)
     given = parser.parse_args(arguments)
     try:
-        import_module(f"portraitlab.cli.{given.command}").run(given)
+        code: int | None = import_module(f"portraitlab.cli.{given.command}").run(given)
         sys.stdout.flush()
+        return code or 0
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1

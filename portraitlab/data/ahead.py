@@ -38,8 +38,8 @@ class EncodedAhead(Dataset[Batch]):
     ) -> None:
         self.batches = batches
         self.encode = encode
-        latents = batches.photos.features.latents
-        one = (latents[0].numel() if numbers is None else numbers) * latents.element_size()
+        latents = batches.photos.features.latents[[0]]
+        one = (latents.numel() if numbers is None else numbers) * latents.element_size()
         self.most = max(1, memory // one)
         self._drawn: Tensor | None = None
         self._places: dict[int, Tensor] = {}

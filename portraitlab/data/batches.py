@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from portraitlab.data.balanced import BalancedOrder
+from portraitlab.data.members import Members
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.select.random import RandomReference
 from portraitlab.types import Batch, Candidates
+
+Order = Literal["shuffled", "balanced"]
+"""How identities follow each other: drawn by chance each time, or all of them in turn."""
 
 
 class TrainingBatches(Dataset[Batch]):
@@ -21,11 +29,13 @@ class TrainingBatches(Dataset[Batch]):
     by chance, gives the shape of the landmarks. The prompt is the empty one with probability
     `prompt_dropout`.
 
+    order: `balanced` takes identities and targets in turn instead of by chance, as BalancedOrder
+    says, sample s of a step at place `step * batch_size + s`; all else is drawn as above.
+
     batch_size: samples of one step over all devices; rank r of `world_size` takes every
     world_size-th of them from the r-th on, so that what is drawn does not depend on the devices.
 
-    Raises ValueError where no identity has refs other photos, or where batch_size does not divide
-    by the number of devices.
+    Raises ValueError where no identity has refs other photos, or for an unknown order.
     """
 
     def __init__(
@@ -36,21 +46,26 @@ class TrainingBatches(Dataset[Batch]):
         steps: int,
         seed: int,
         prompt_dropout: float = 0.1,
+        order: Order = "shuffled",
     ) -> None:
+        if order not in get_args(Order):
+            raise ValueError(f"order={order!r} is unknown; choose {' or '.join(get_args(Order))}.")
         if refs < 1:
             raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
-        members = {name: rows for name, rows in photos.rows().items() if len(rows) > 1}
-        if not members:
+        members = photos.members()
+        pairs = members.counts > 1
+        if not pairs.any():
             raise ValueError(
                 f"None of the {len(photos.identities)} training identities has two photos (a "
                 "target and a reference). Add photos."
             )
-        largest = max(members, key=lambda name: len(members[name]))
-        if len(members[largest]) <= refs:
+        largest = int(members.counts.argmax())
+        most = int(members.counts[largest])
+        if most <= refs:
             raise ValueError(
                 f"refs={refs} is too many for the photos at hand: training needs an identity with "
-                f"{refs + 1} photos (a target and {refs} references), and the largest, {largest}, "
-                f"has {len(members[largest])}. Lower refs or add photos."
+                f"{refs + 1} photos (a target and {refs} references), and the largest, "
+                f"{members.names[largest]}, has {most}. Lower refs or add photos."
             )
         self.photos = photos
         self.refs = refs
@@ -60,11 +75,16 @@ class TrainingBatches(Dataset[Batch]):
         self.prompt_dropout = prompt_dropout
         self.rank = 0
         self.world_size = 1
-        self._counts = torch.tensor([len(rows) for rows in members.values()])
-        self._rows = torch.zeros(len(members), int(self._counts.max()), dtype=torch.long)
-        for number, rows in enumerate(members.values()):
-            self._rows[number, : len(rows)] = torch.tensor(rows)
-        self._flawed = torch.tensor(photos.store.flawed)
+        self._counts = torch.from_numpy(members.counts[pairs])
+        self._starts = torch.from_numpy(members.starts[pairs])
+        self._places = torch.arange(most)
+        self._flawed = torch.as_tensor(photos.store.flawed)
+        self._turns: BalancedOrder | None = None
+        rows = members.rows
+        if order == "balanced":
+            rows, targets = _sound_first(members, self._flawed.numpy())
+            self._turns = BalancedOrder(targets[pairs], seed)
+        self._rows = torch.from_numpy(rows)
 
     def __len__(self) -> int:
         return self.steps
@@ -89,12 +109,18 @@ class TrainingBatches(Dataset[Batch]):
         generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
         size = self.batch_size
         identity = torch.randint(len(self._counts), (size,), generator=generator)
-        rows, count = self._rows[identity], self._counts[identity]
+        if self._turns is not None:
+            turns = self._turns.at(np.arange(step * size, (step + 1) * size))
+            identity, turn = map(torch.from_numpy, turns)
+        count = self._counts[identity]
+        there = self._places < count[:, None]
+        rows = self._rows[(self._starts[identity, None] + self._places) * there] * there
         # A random order of each identity's photos: places beyond its count sort behind all others.
         keys = torch.rand(rows.shape, generator=generator)
-        keys[torch.arange(rows.shape[1]) >= count[:, None]] = 2.0
-        # The target is the first without a flaw; the others keep their order.
-        keys[torch.arange(size), (keys + self._flawed[rows].float()).argmin(1)] = -1.0
+        keys[~there] = 2.0
+        # The target is the first without a flaw, or whose turn it is; the others keep their order.
+        first = (keys + self._flawed[rows].float()).argmin(1) if self._turns is None else turn
+        keys[torch.arange(size), first] = -1.0
         rows = rows.gather(1, keys.argsort(dim=1))
         targets, references = rows[:, 0], rows[:, 1 : self.refs + 1]
         most = (count - 1).clamp(max=self.refs)
@@ -106,3 +132,15 @@ class TrainingBatches(Dataset[Batch]):
         shape_rows = references.gather(1, chosen[:, None])[:, 0]
         without_prompt = torch.rand(size, generator=generator) < self.prompt_dropout
         return targets, references, mask, shape_rows, without_prompt
+
+
+def _sound_first(
+    members: Members, flawed: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows with each identity's photos without a flaw before its others, and how many may be aimed
+    at: those without a flaw, or all where each has one.
+    """
+    owner = np.repeat(np.arange(len(members.counts)), members.counts)
+    bad = flawed[members.rows]
+    sound = np.bincount(owner[~bad], minlength=len(members.counts))
+    return members.rows[np.lexsort((bad, owner))], np.where(sound, sound, members.counts)

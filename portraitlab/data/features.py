@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from portraitlab.alignment import face_crops
 from portraitlab.backbone.diffusion import Backbone
+from portraitlab.data.rows import Rows
 from portraitlab.data.store import PhotoStore
 from portraitlab.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.encoder.models import Recogniser
@@ -44,22 +45,22 @@ class Frozen:
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Features of the P photos of a store, by row, on the CPU.
+    """Features of the P photos of a store, by row, on the CPU: in memory, or mapped from disk.
 
     latents [P, c, h, w]; person [P, 1, h, w], the share of each latent cell that shows the person;
-    local [P, L, d1] in half precision; global_ [P, d2]; identity [P, d2']; geometry [P];
+    local [P, L, d1]; global_ [P, d2]; identity [P, d2']; geometry [P];
     text_features [C] of the C distinct captions; caption_index [P] long; empty_text [1]: the empty
     prompt's.
     """
 
-    latents: Tensor
-    person: Tensor
-    local: Tensor
-    global_: Tensor
-    identity: Tensor
-    geometry: FaceGeometry
-    text_features: TextFeatures
-    caption_index: Tensor
+    latents: Rows[Tensor]
+    person: Rows[Tensor]
+    local: Rows[Tensor]
+    global_: Rows[Tensor]
+    identity: Rows[Tensor]
+    geometry: Rows[FaceGeometry]
+    text_features: Rows[TextFeatures]
+    caption_index: Rows[Tensor]
     empty_text: TextFeatures
 
     def text(self, rows: Tensor) -> TextFeatures:
@@ -94,19 +95,35 @@ class FeatureStore:
         encoder, backbone = frozen.encoder.fingerprint, frozen.backbone.fingerprint
         recogniser = weights_fingerprint(frozen.recogniser)
         faces = _cached(
-            folder, ["faces", store.key, encoder], lambda: _describe_faces(store, frozen)
+            folder,
+            ["faces", store.key, encoder],
+            lambda: _in_batches(
+                len(store),
+                "Encoding faces",
+                lambda rows: describe_faces(
+                    frozen.encoder,
+                    store.views(rows).to(frozen.device),
+                    store.person_masks(rows).to(frozen.device),
+                ),
+            ),
         )
         geometry = geometry_of(faces)
         captions = sorted(set(store.caption))
         pictures = _cached(
             folder,
             ["pictures", store.key, backbone],
-            lambda: _describe_pictures(store, captions, frozen),
+            lambda: _describe_pictures(store, ["", *captions], frozen),
         )
         identity = _cached(
             folder,
             ["identity", store.key, encoder, recogniser],
-            lambda: _describe_identity(store, geometry, frozen),
+            lambda: _in_batches(
+                len(store),
+                "Embedding identities",
+                lambda rows: describe_identity(
+                    store.images(rows), store.person_masks(rows), geometry.keypoints[rows], frozen
+                ),
+            ),
         )
         text = TextFeatures(pictures["text"], pictures.get("pooled"), pictures.get("sizes"))
         place = {caption: number for number, caption in enumerate(captions)}
@@ -155,13 +172,17 @@ def _in_batches(
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
-@torch.no_grad()
-def _describe_faces(store: PhotoStore, frozen: Frozen) -> dict[str, Tensor]:
-    def describe(rows: Tensor) -> dict[str, Tensor]:
-        views, masks = store.views(rows), store.person_masks(rows)
-        return describe_faces(frozen.encoder, views.to(frozen.device), masks.to(frozen.device))
-
-    return _in_batches(len(store), "Encoding faces", describe)
+def _describe_pictures(store: PhotoStore, prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:
+    latents = _in_batches(
+        len(store),
+        "Encoding pictures",
+        lambda rows: describe_pictures(store.images(rows), store.person_masks(rows), frozen),
+    )
+    return latents | _in_batches(
+        len(prompts),
+        "Encoding captions",
+        lambda rows: describe_prompts([prompts[int(row)] for row in rows], frozen),
+    )
 
 
 @torch.no_grad()
@@ -190,33 +211,28 @@ def geometry_of(faces: dict[str, Tensor]) -> FaceGeometry:
 
 
 @torch.no_grad()
-def _describe_pictures(store: PhotoStore, captions: list[str], frozen: Frozen) -> dict[str, Tensor]:
-    def describe(rows: Tensor) -> dict[str, Tensor]:
-        latents = frozen.backbone.encode(store.images(rows).to(frozen.device))
-        masks = store.person_masks(rows)[:, None].float()
-        person = nn.functional.adaptive_avg_pool2d(masks, (latents.shape[-2], latents.shape[-1]))
-        return {"latents": latents, "person": person}
-
-    def describe_text(rows: Tensor) -> dict[str, Tensor]:
-        text = frozen.backbone.encode_text([prompts[int(row)] for row in rows])
-        summary = {"pooled": text.pooled, "sizes": text.sizes}
-        known = {name: tensor for name, tensor in summary.items() if tensor is not None}
-        return {"text": text.words, **known}
-
-    prompts = ["", *captions]
-    latents = _in_batches(len(store), "Encoding pictures", describe)
-    return latents | _in_batches(len(prompts), "Encoding captions", describe_text)
+def describe_pictures(images: Tensor, masks: Tensor, frozen: Frozen) -> dict[str, Tensor]:
+    """latents [B, c, h, w] and person [B, 1, h, w] of photos [B, 3, S, S], masks [B, S, S]."""
+    latents = frozen.backbone.encode(images.to(frozen.device))
+    size = (latents.shape[-2], latents.shape[-1])
+    person = nn.functional.adaptive_avg_pool2d(masks[:, None].float(), size)
+    return {"latents": latents, "person": person}
 
 
 @torch.no_grad()
-def _describe_identity(
-    store: PhotoStore, geometry: FaceGeometry, frozen: Frozen
-) -> dict[str, Tensor]:
-    def describe(rows: Tensor) -> dict[str, Tensor]:
-        masks = store.person_masks(rows)
-        images = matted(store.images(rows), masks).to(frozen.device)
-        keypoints = geometry.keypoints[rows].to(frozen.device)
-        crops = face_crops(images, keypoints, frozen.recogniser)
-        return {"identity": frozen.recogniser(crops)}
+def describe_prompts(prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:
+    """text [C, K, dt] of C prompts and, where the backbone adds them, pooled and sizes."""
+    text = frozen.backbone.encode_text(prompts)
+    summary = {"pooled": text.pooled, "sizes": text.sizes}
+    known = {name: tensor for name, tensor in summary.items() if tensor is not None}
+    return {"text": text.words, **known}
 
-    return _in_batches(len(store), "Embedding identities", describe)
+
+@torch.no_grad()
+def describe_identity(
+    images: Tensor, masks: Tensor, keypoints: Tensor, frozen: Frozen
+) -> dict[str, Tensor]:
+    """identity [B, d2'] of the faces with keypoints [B, 5, 2] in photos [B, 3, S, S]."""
+    person = matted(images, masks).to(frozen.device)
+    crops = face_crops(person, keypoints.to(frozen.device), frozen.recogniser)
+    return {"identity": frozen.recogniser(crops)}

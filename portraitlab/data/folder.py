@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,20 +10,20 @@ from pathlib import Path
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
+from portraitlab.data.listing import caption_of, identity_folders, list_identity, stray_files
 from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.scoring import TargetsOf, string_seed
-from portraitlab.data.seen import see_portrait
+from portraitlab.data.scoring import TargetsOf
 from portraitlab.data.source import PhotoSource
+from portraitlab.data.split import held_out
 from portraitlab.data.store import PhotoStore, StoredPhoto
+from portraitlab.data.usable import usable_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.fingerprint import file_digest
 from portraitlab.matting.base import Matting
 from portraitlab.matting.none import NoMatting
 
 _LOG = logging.getLogger(__name__)
-
-_MOST_REFERENCES = 6
-"""References that any preset conditions on at most; more photos do not make a better test."""
 
 _KINDS = ("photo ", "identity ", "file ")
 """How lines about what is left out begin."""
@@ -89,13 +88,7 @@ class FolderData(PhotoSource):
 
     def _held_out(self, photos: PhotoSet) -> tuple[str, ...]:
         counts = {identity: len(rows) for identity, rows in photos.rows().items()}
-        enough = self.targets + _MOST_REFERENCES + 1
-        order = sorted(
-            counts,
-            key=lambda name: (-min(counts[name], enough), string_seed(self.split_seed, name)),
-        )
-        number = min(max(round(self.test_share * len(order)), 1), len(order) - 1)
-        return tuple(sorted(order[:number]))
+        return held_out(counts, self.test_share, self.split_seed, self.targets)
 
     def _photos(self, frozen: Frozen) -> PhotoSet:
         """All usable photos; training and scoring share them."""
@@ -137,7 +130,7 @@ class FolderData(PhotoSource):
         left_out: list[str],
     ) -> Iterator[StoredPhoto]:
         """The usable photos of all identities that have two or more, and lines about the rest."""
-        usable: dict[str, list[StoredPhoto]] = {name: [] for name in _folders(self.root)}
+        usable: dict[str, list[StoredPhoto]] = {name: [] for name in identity_folders(self.root)}
         seen: dict[str, str] = {}
         for file in track(files, description="Reading photos"):
             try:
@@ -166,16 +159,15 @@ class FolderData(PhotoSource):
         self, file: _File, encoder: FaceEncoder, size: int, view_size: int
     ) -> StoredPhoto:
         """Raises UnusablePhoto with the reason where the photo cannot be used."""
-        seen = see_portrait(
-            read_photo(file.path), encoder, self.matting, size, view_size, self.minimum_side
-        )
+        photo = read_photo(file.path)
+        portrait = usable_portrait(photo, encoder, self.matting, self.minimum_side)
         return StoredPhoto(
             identity=file.identity,
             name=file.path.name,
             caption=file.caption,
-            image=seen.image,
-            view=None if view_size == size else seen.view,
-            person_mask=seen.person_mask,
+            image=portrait.resized(size),
+            view=None if view_size == size else portrait.resized(view_size),
+            person_mask=portrait.resized_mask(size),
         )
 
 
@@ -190,45 +182,22 @@ class _File:
     caption: str
 
 
-def _folders(root: Path) -> list[str]:
-    """Names of the identity folders."""
-    return sorted(
-        path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-
-
 def _list_files(root: Path, caption: str) -> tuple[list[_File], list[str]]:
     """All files of the identity folders but captions and hidden ones, and lines about the rest."""
-    files, left_out = [], []
-    for path in sorted(root.iterdir()):
-        if not path.is_dir() and not path.name.startswith("."):
-            left_out.append(f"file {path.name}: lies outside the identity folders")
-    for identity in _folders(root):
-        for path in sorted((root / identity).iterdir()):
+    files: list[_File] = []
+    left_out = [str(problem) for problem in stray_files(root)]
+    for identity in identity_folders(root):
+        listing = list_identity(root, identity)
+        left_out += map(str, listing.problems)
+        for path in listing.photos:
             name = f"{identity}/{path.name}"
-            if path.name.startswith(".") or path.suffix.lower() == ".txt":
-                continue
-            if path.is_dir():
-                left_out.append(f"file {name}: is a folder inside an identity's folder")
-                continue
             try:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest = file_digest(path)
             except OSError as error:
                 left_out.append(f"photo {name}: cannot be read: {error.strerror}")
                 continue
-            files.append(_File(path, identity, name, digest, _caption(path) or caption))
+            files.append(_File(path, identity, name, digest, caption_of(path) or caption))
     return files, left_out
-
-
-def _caption(photo: Path) -> str | None:
-    """What the text file beside a photo says; None where there is none."""
-    path = photo.with_suffix(".txt")
-    if not path.is_file():
-        return None
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"The caption {path} is not UTF-8 ({error}). Save it as UTF-8.") from error
 
 
 def _report(lines: tuple[str, ...] | list[str]) -> None:

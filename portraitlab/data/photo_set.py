@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from portraitlab.alignment import align
 from portraitlab.data.features import FeatureStore
-from portraitlab.data.store import PhotoStore
+from portraitlab.data.members import Members, members_of
+from portraitlab.data.photos import Photos
 from portraitlab.select.selection import FaceQuality
 from portraitlab.types import Batch
 
@@ -24,18 +26,20 @@ class PhotoSet:
     reference_latents: whether batches hold the references' latents, for a net that reads them.
     """
 
-    store: PhotoStore
+    store: Photos
     features: FeatureStore
     identities: tuple[str, ...]
     reference_latents: bool = False
 
     def rows(self) -> dict[str, list[int]]:
         """Rows of the photos of each identity, in the store's order."""
-        rows: dict[str, list[int]] = {identity: [] for identity in self.identities}
-        for row, identity in enumerate(self.store.identity):
-            if identity in rows:
-                rows[identity].append(row)
-        return rows
+        members = self.members()
+        parts = np.split(members.rows, members.counts.cumsum()[:-1])
+        return {name: part.tolist() for name, part in zip(members.names, parts, strict=False)}
+
+    def members(self) -> Members:
+        """The same in arrays."""
+        return members_of(self.store, self.identities)
 
     @torch.no_grad()
     def quality(self, model: FaceQuality, rows: Tensor) -> Tensor:
@@ -47,7 +51,8 @@ class PhotoSet:
         return torch.cat(scores).view(rows.shape)
 
     def _quality(self, model: FaceQuality, rows: Tensor) -> Tensor:
-        return face_quality(model, self.store.views(rows), self.features.geometry.keypoints[rows])
+        points = self.features.geometry[rows].keypoints
+        return face_quality(model, self.store.views(rows), points)
 
     def batch(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.store import PhotoStore
+from portraitlab.data.photos import Photos
 from portraitlab.select.selection import TARGET, Selection
 from portraitlab.types import Batch, Candidates
 
@@ -46,7 +46,7 @@ def string_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def target_name(store: PhotoStore, sample: Sample) -> str:
+def target_name(store: Photos, sample: Sample) -> str:
     """The name of a sample's target, behind its identity's where that is another one."""
     identity, name = store.identity[sample.target], store.name[sample.target]
     return name if identity == sample.identity else f"{identity}/{name}"

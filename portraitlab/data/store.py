@@ -104,13 +104,18 @@ class PhotoStore:
     def __len__(self) -> int:
         return len(self.identity)
 
+    def owners(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Names of the identities, and for each photo the number of its own."""
+        names, owner = np.unique(np.array(self.identity, dtype=object), return_inverse=True)
+        return names.tolist(), owner
+
     def images(self, rows: Sequence[int] | Tensor) -> Tensor:
         """Photos [B, 3, S, S] as floats in [-1, 1], at the backbone's size."""
-        return _to_tensor(_gather(self._images, rows))
+        return to_tensor(_gather(self._images, rows))
 
     def views(self, rows: Sequence[int] | Tensor) -> Tensor:
         """The same photos [B, 3, V, V] as floats in [-1, 1], at the encoder's size."""
-        return _to_tensor(_gather(self._views, rows))
+        return to_tensor(_gather(self._views, rows))
 
     def person_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
         """bool [B, S, S], False where a photo is known not to show the person."""
@@ -243,5 +248,6 @@ def _gather(batches: list[NDArray[np.uint8]], rows: Sequence[int] | Tensor) -> N
     return np.stack([batches[batch][row] for batch, row in places])
 
 
-def _to_tensor(images: NDArray[np.uint8]) -> Tensor:
+def to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """Photos uint8 [B, S, S, 3] as images [B, 3, S, S] in [-1, 1]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1

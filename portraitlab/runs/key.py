@@ -13,13 +13,12 @@ from omegaconf.errors import MissingMandatoryValue
 # What decides which weights come out.
 TRAINING = (
     *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
-    *("refs", "seed", "batch_size", "prompt_dropout", "optimiser"),
+    *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
     "ema_decay",
 )
-# What has a say only where it is on: settings that came when there were results already, whose
-# names are to stay.
-WHERE_ON = ("ema_decay",)
+# What came after trainings were named, with what held before, under which the old names go on.
+SINCE = {"order": "shuffled", "ema_decay": None}
 # What of the data only scoring reads: the same training is scored under all of it.
 ONLY_SCORED = tuple(
     f"data.{name}"
@@ -66,7 +65,7 @@ def _content(
 ) -> dict[str, Any]:
     content = {}
     for path in paths:
-        if path in WHERE_ON and config.get(path) is None:
+        if path in SINCE and config.get(path, SINCE[path]) == SINCE[path]:
             continue
         value: Any = config
         for name in path.split("."):

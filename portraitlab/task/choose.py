@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 from portraitlab.bench import device_of
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.photos import Photos
 from portraitlab.data.scoring import target_name
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.store import PhotoStore
 from portraitlab.face3d.linear import rotation_matrices
 from portraitlab.parts import build_parts
 from portraitlab.pictures import grid, save
@@ -69,7 +69,7 @@ class Choose:
         return names
 
 
-def best_first(store: PhotoStore, rows: list[int], target: int) -> list[int]:
+def best_first(store: Photos, rows: list[int], target: int) -> list[int]:
     """Rows by the renderer's own truth: without a flaw before flawed, then the closest angle.
 
     Raises ValueError for photos that were not rendered.

@@ -76,6 +76,7 @@ def train_and_score(
             steps=config.budget.steps,
             seed=config.seed,
             prompt_dropout=config.prompt_dropout,
+            order=config.order,
         )
     with opened(config, settings, run) as mirror:
         if trained:

@@ -21,6 +21,7 @@ from portraitlab.runs.run import Run
 # What a choice needs beside its name.
 NEEDS = {
     ("data", "folder"): ["data.root=photos"],
+    ("data", "prepared"): ["data.root=out"],
     ("encoder", "insightface"): ["encoder.root=packs"],
     ("face3d", "bfm"): ["face3d.root=files"],
     ("face3d", "flame"): ["face3d.root=files"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
@@ -17,6 +18,7 @@ from portraitlab.world.foundation import load_face_model
 from portraitlab.world.models.clip import CONFIG, ClipEncoder
 from portraitlab.world.models.recognisers import ResidualRecogniser
 from portraitlab.world.models.regressor import FaceRegressor
+from portraitlab.world.render import render_photo
 
 _TRUNK = {
     "embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic",
@@ -80,3 +82,18 @@ def world_data(tmp_path: Path) -> Callable[..., WorldData]:
 def photos(world_data: Callable[..., WorldData], frozen: Frozen) -> PhotoSet:
     """18 photos of three training identities."""
     return world_data().train_photos(frozen)
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four identities with 4, 5, 6 and 7 rendered photos, every second with a caption."""
+    root = tmp_path_factory.mktemp("sound")
+    for identity, number in enumerate([4, 5, 6, 7]):
+        folder = root / f"person {identity}"
+        folder.mkdir()
+        for photo in range(number):
+            rendered = render_photo(identity, photo, 64)
+            Image.fromarray(rendered.image).save(folder / f"{photo}.png")
+            if photo % 2:
+                (folder / f"{photo}.txt").write_text(rendered.caption)
+    return root

@@ -1,40 +1,22 @@
-"""A photo as the frozen models see it: one face, cut to a portrait, at the sizes that they want."""
+"""From a photo to the portrait that is taken of it, or the reason why none is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from portraitlab.data.photo import Photo, UnusablePhoto
-from portraitlab.data.portrait import cut_portrait
+from portraitlab.data.portrait import Portrait, cut_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.matting.base import Matting
 
 
-@dataclass(frozen=True)
-class SeenPortrait:
-    """A portrait of one person.
-
-    image uint8 [S, S, 3]: RGB at the backbone's size. view uint8 [V, V, 3]: the same picture at the
-    encoder's size. person_mask bool [S, S]: False where it is known not to be the person.
-    """
-
-    image: NDArray[np.uint8]
-    view: NDArray[np.uint8]
-    person_mask: NDArray[np.bool_]
-
-
-def see_portrait(
-    photo: Photo,
-    encoder: FaceEncoder,
-    matting: Matting,
-    size: int,
-    view_size: int,
-    minimum_side: int,
-) -> SeenPortrait:
-    """The portrait in a photo of one face.
+def usable_portrait(
+    photo: Photo, encoder: FaceEncoder, matting: Matting, minimum_side: int
+) -> Portrait:
+    """The portrait of the one face that the encoder finds, with what of it is the person.
 
     minimum_side: edge in pixels below which it is too small. Raises UnusablePhoto with the reason
     where the photo cannot be used.
@@ -48,11 +30,9 @@ def see_portrait(
     person = portrait.person_mask & matting.person(portrait.pixels)
     if not _shows(person, portrait.keypoints):
         raise UnusablePhoto("the mask of its person leaves the face out")
-    view = portrait.resized(view_size)
-    if not len(encoder.find(view)):
+    if not len(encoder.find(portrait.resized(encoder.image_size))):
         raise UnusablePhoto("its face is not found again in the portrait cut from it")
-    masked = replace(portrait, person_mask=person)
-    return SeenPortrait(portrait.resized(size), view, masked.resized_mask(size))
+    return replace(portrait, person_mask=person)
 
 
 def _shows(person: NDArray[np.bool_], keypoints: NDArray[np.float32]) -> bool:

@@ -1,0 +1,54 @@
+"""What a process that reads photos does with one of them; nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from portraitlab.data.listing import BadCaption, caption_of, not_text
+from portraitlab.data.photo import Photo, UnusablePhoto, read_photo
+from portraitlab.fingerprint import file_digest
+
+
+@dataclass(frozen=True)
+class Seen:
+    """sha256 of a file's bytes, and the caption beside it; None where there is none."""
+
+    digest: bytes
+    caption: str | None
+
+
+def look(path: Path) -> Seen | str:
+    """What a plan notes of a file, or why it cannot be taken."""
+    if (text := not_text(path.name)) is not None:
+        return text
+    try:
+        return Seen(bytes.fromhex(file_digest(path)), caption_of(path))
+    except BadCaption:
+        return f"its caption {path.with_suffix('.txt').name} is not UTF-8"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A file to read that had this sha256 when it was planned."""
+
+    path: Path
+    digest: bytes
+
+
+def read_planned(job: Planned) -> Photo | str:
+    """A photo, or the reason why it is none.
+
+    Raises ValueError where the file is no longer what was planned.
+    """
+    if not job.path.is_file() or bytes.fromhex(file_digest(job.path)) != job.digest:
+        raise ValueError(
+            f"{job.path} was changed or removed since the preparation began. Put it back and go on "
+            "with the same command, or prepare into another folder."
+        )
+    try:
+        return read_photo(job.path)
+    except UnusablePhoto as error:
+        return str(error)

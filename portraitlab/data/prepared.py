@@ -1,0 +1,203 @@
+"""Photos that `portraitlab data prepare` took, mapped from disk: training runs no encoder."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from portraitlab.data.features import FeatureStore, Frozen
+from portraitlab.data.layout import caption_shard, frozen_settings, photo_shard
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
+from portraitlab.data.scoring import TargetsOf
+from portraitlab.data.shards import FORMAT, Shards, read_shard
+from portraitlab.data.source import PhotoSource
+from portraitlab.data.split import held_out
+from portraitlab.data.store import to_tensor
+from portraitlab.data.validate import LEAST
+from portraitlab.runs.files import read_json
+from portraitlab.types import FaceCoefficients
+
+
+class PreparedPhotos:
+    """The P photos of a prepared store by row; pixels are read and decoded where asked for.
+
+    identity, name, caption, flawed: of each photo. names [I] and counts [I]: its identities and how
+    many photos each has, one after the other.
+    Raises ValueError where the store is unfinished, of another format or damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        about, finished = (read_json(folder / f"{name}.json") for name in ("about", "finished"))
+        if about is None:
+            raise ValueError(
+                f"data.root={folder} holds no prepared photos (no about.json); make them by "
+                f"`portraitlab data prepare PHOTOS {folder}`."
+            )
+        if about["format"] != FORMAT:
+            raise ValueError(
+                f"{folder} has format {about['format']}, and {FORMAT} is read; prepare it anew "
+                "into another folder."
+            )
+        if finished is None:
+            raise ValueError(
+                f"The photos in {folder} are not all prepared yet. The same `portraitlab data "
+                "prepare` goes on where it was stopped."
+            )
+        self.folder = folder
+        self.settings = about["settings"]
+        self.overrides: list[str] = about["overrides"]
+        self.size: int = self.settings["size"]
+        index = read_shard(folder / "identities.arrow")
+        self.names: list[str] = index["identity"].to_pylist()
+        self.counts: NDArray[np.int64] = index["photos"].to_numpy()
+        self._starts: NDArray[np.int64] = index["start"].to_numpy()
+        self.photos = Shards.of(photo_shard(folder, n) for n in range(finished["photo_shards"]))
+        self.captions = Shards.of(
+            caption_shard(folder, n) for n in range(finished["caption_shards"])
+        )
+        for kind, held, told in (
+            ("photos", len(self.photos), finished["photos"]),
+            ("captions", len(self.captions) - 1, finished["captions"]),  # and the empty prompt
+        ):
+            if held != told:
+                raise ValueError(
+                    f"{folder} has {held} {kind}, not {told}: a shard is missing. Prepare again "
+                    "with the same command: only what is missing is made anew."
+                )
+        if not len(self):
+            raise ValueError(
+                f"{folder} holds no photo, since none could be used; see {folder}/problems.txt."
+            )
+        self.caption_index = self.photos.column("caption")
+        self.flawed = np.zeros(len(self), bool)  # nobody has looked for flaws in photos
+        self.identity = MappedStrings(len(self), lambda row: self.names[self._owner(row)])
+        self.name = MappedStrings(len(self), lambda row: str(self.photos.value("name", row)))
+        self.caption = MappedStrings(
+            len(self),
+            lambda row: str(self.captions.value("caption", int(self.caption_index[row]))),
+        )
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def owners(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Names of the identities, and for each photo [P] the number of its own."""
+        return self.names, np.repeat(np.arange(len(self.names)), self.counts)
+
+    def images(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """Photos [B, 3, S, S] in [-1, 1], at the backbone's size."""
+        return self._pictures("image", rows)
+
+    def views(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """The same photos [B, 3, V, V] in [-1, 1], at the encoder's size."""
+        same = self.settings["view_size"] == self.size
+        return self._pictures("image" if same else "view", rows)
+
+    def person_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """bool [B, S, S], False where a photo is known not to show the person."""
+        return torch.from_numpy(self._decoded("person_mask", rows))
+
+    def true_coefficients(self, rows: Sequence[int] | Tensor) -> FaceCoefficients:
+        """Raises ValueError: nobody knows them of photos."""
+        raise ValueError(f"The prepared photos {self.folder} have no true coefficients.")
+
+    def features(self) -> FeatureStore:
+        """What the frozen models said of them, mapped."""
+        column, text = self.photos.column, self.captions.column
+        coefficients = (
+            (column("shape"), column("expression"), column("pose"))
+            if self.photos.has("shape")
+            else None
+        )
+        prompts = MappedText(
+            words=text("text"),
+            pooled=text("pooled") if self.captions.has("pooled") else None,
+            sizes=text("sizes") if self.captions.has("sizes") else None,
+        )
+        return FeatureStore(
+            latents=column("latents"),
+            person=column("person"),
+            local=column("local"),
+            global_=column("global"),
+            identity=column("recogniser"),
+            geometry=MappedGeometry(column("keypoints"), column("score"), coefficients),
+            text_features=prompts,
+            caption_index=self.caption_index,
+            empty_text=prompts[[0]],
+        )
+
+    def _owner(self, row: int) -> int:
+        return int(np.searchsorted(self._starts, row, side="right")) - 1
+
+    def _pictures(self, name: str, rows: Sequence[int] | Tensor) -> Tensor:
+        return to_tensor(self._decoded(name, rows))
+
+    def _decoded(self, name: str, rows: Sequence[int] | Tensor) -> NDArray[np.uint8]:
+        pictures = []
+        for row in rows:
+            with Image.open(io.BytesIO(self.photos.value(name, int(row)))) as file:
+                pictures.append(np.asarray(file))
+        return np.stack(pictures)
+
+
+class PreparedData(PhotoSource):
+    """The photos of a store that `portraitlab data prepare` made, as data=folder gives them.
+
+    root: the store. test_share, split_seed: which identities are held out, as in FolderData.
+    targets, judges, noise_seeds, targets_of: see ScoringSet.
+
+    Raises ValueError where the store is missing, unfinished or damaged, was prepared with other
+    frozen models than those it is asked for, or has fewer than two identities with two photos.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        test_share: float = 0.2,
+        split_seed: int = 0,
+        targets: int = 1,
+        judges: int = 4,
+        noise_seeds: int = 1,
+        targets_of: TargetsOf = "own",
+    ) -> None:
+        super().__init__(targets, judges, noise_seeds, targets_of)
+        if not 0 < test_share < 1:
+            raise ValueError(f"data.test_share={test_share} must lie between 0 and 1.")
+        self.photos = PreparedPhotos(Path(root).expanduser())
+        self.features = self.photos.features()
+        counts = zip(self.photos.names, self.photos.counts.tolist(), strict=True)
+        usable = {name: count for name, count in counts if count >= LEAST}
+        if len(usable) < 2:
+            raise ValueError(
+                f"data.root={root} has {len(usable)} identities with two usable photos and needs "
+                f"two, one to train on and one to score; see {self.photos.folder}/problems.txt."
+            )
+        self.held_out = held_out(usable, test_share, split_seed, targets)
+        self.kept = tuple(name for name in usable if name not in set(self.held_out))
+
+    def train_photos(self, frozen: Frozen) -> PhotoSet:
+        """Photos of the identities that are not held out."""
+        return self._photos(frozen, self.kept)
+
+    def score_photos(self, frozen: Frozen) -> PhotoSet:
+        """Photos of the identities that are held out."""
+        return self._photos(frozen, self.held_out)
+
+    def _photos(self, frozen: Frozen, identities: tuple[str, ...]) -> PhotoSet:
+        asked = frozen_settings(frozen)
+        other = [name for name in asked if asked[name] != self.photos.settings[name]]
+        if other:
+            by = " ".join(self.photos.overrides) or "the default choices"
+            raise ValueError(
+                f"data.root={self.photos.folder} was prepared with another {', '.join(other)}, by "
+                f"{by}. Choose the same, or prepare the photos with what is chosen now."
+            )
+        return PhotoSet(self.photos, self.features, identities)

@@ -1,0 +1,22 @@
+"""Which people of a user's photos are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from portraitlab.data.scoring import string_seed
+
+MOST_REFERENCES = 6
+"""References that any preset conditions on at most; more photos do not make a better test."""
+
+
+def held_out(counts: Mapping[str, int], share: float, seed: int, targets: int) -> tuple[str, ...]:
+    """Names of the identities to score on, in order; at least one is, and one is not.
+
+    counts: photos of each identity. share: of the identities, drawn by `seed` among those with
+    enough photos for `targets` and any number of references, or else those with the most.
+    """
+    enough = targets + MOST_REFERENCES + 1
+    order = sorted(counts, key=lambda name: (-min(counts[name], enough), string_seed(seed, name)))
+    number = min(max(round(share * len(order)), 1), len(order) - 1)
+    return tuple(sorted(order[:number]))

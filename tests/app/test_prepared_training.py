@@ -1,0 +1,133 @@
+"""A training on prepared photos: the command prepares them, and nothing frozen sees them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from PIL import Image
+
+from portraitlab.backbone.diffusion import Backbone
+from portraitlab.bench import Bench
+from portraitlab.cli.main import main
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.data.prepared import PreparedPhotos
+from portraitlab.encoder.world import WorldEncoder
+from portraitlab.module import PortraitModule
+from portraitlab.runs.run import Run
+from portraitlab.task.train import Train
+from portraitlab.training.fitting import fit
+from portraitlab.training.losses import read_losses
+from portraitlab.world.render import render_photo
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = ("scale=smoke", "logger=none", "data.test_share=0.4", "metrics=none")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six identities with seven photos of 64 px."""
+    root = tmp_path_factory.mktemp("photos = of [people]")  # as Hydra would not take it unquoted
+    for identity in range(6):
+        (root / f"person-{identity}").mkdir()
+        for photo in range(7):
+            rendered = render_photo(identity, photo, size=64)
+            Image.fromarray(rendered.image).save(root / f"person-{identity}" / f"{photo}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def out(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "out"
+    options = ["--workers", "0", "--precision", "float32", "--shard", "10"]
+    assert main(["data", "prepare", *options, str(root), str(out), "scale=smoke"]) == 0
+    return out
+
+
+def forbid(*_: object, **__: object) -> None:
+    raise AssertionError("something frozen looked at a photo or a caption")
+
+
+def test_training_decodes_no_picture_and_runs_no_encoder(
+    composed: Callable[..., DictConfig],
+    out: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    choices = ("net=adapter", "cond=none", "data=prepared", f"data.root={out}", "order=balanced")
+    config = composed(*SETTINGS, *choices)
+    bench = Bench.of(config)
+    for name in ("find", "analyse", "encode"):
+        monkeypatch.setattr(WorldEncoder, name, forbid)
+    for name in ("encode", "encode_text"):
+        monkeypatch.setattr(Backbone, name, forbid)
+    monkeypatch.setattr(PreparedPhotos, "_decoded", forbid)
+    monkeypatch.setattr(Image, "open", forbid)
+    batches = TrainingBatches(bench.train_photos(), 4, 2, 4, seed=0, order=config.order)
+    run = Run(tmp_path, "key", "scoring")
+    assert fit(config, run, bench.parts, batches) is not None
+    assert len(read_losses(run.losses)) == 4
+
+
+def test_losses_are_those_of_the_folder(
+    composed: Callable[..., DictConfig], cache: Path, root: Path, out: Path
+) -> None:
+    losses = {}
+    for name, choices in (
+        ("folder", ("data=folder", f"cache={cache}")),
+        ("prepared", ("data=prepared",)),
+    ):
+        config = composed(*SETTINGS, *choices, "data.root=HERE", "cond=landmarks")
+        config.data.root = str(root if name == "folder" else out)
+        bench = Bench.of(config)
+        batches = TrainingBatches(bench.train_photos(), refs=4, batch_size=4, steps=3, seed=0)
+        model = bench.parts.model
+        module = PortraitModule(model, instantiate(config.objective), steps=3, learning_rate=1e-3)
+        losses[name] = [
+            module.objective(
+                model,
+                batches[step],
+                generator=torch.Generator().manual_seed(step),
+                progress=0.9,
+                step=step,
+            )
+            for step in range(3)
+        ]
+    assert {"loss", "noise", "identity"} <= set(losses["folder"][0])
+    torch.testing.assert_close(losses["prepared"], losses["folder"], atol=1e-3, rtol=1e-3)
+
+
+def test_the_whole_job_trains_and_scores(
+    composed: Callable[..., DictConfig], out: Path, tmp_path: Path
+) -> None:
+    config = composed(*SETTINGS[:3], "data=prepared", f"data.root={out}", f"runs={tmp_path}")
+    record = Train()(config)
+    assert record["data"] == "prepared"
+    assert record["identities"] == 2
+
+
+def test_another_choice_than_prepared_with_is_refused(
+    composed: Callable[..., DictConfig], out: Path
+) -> None:
+    config = composed(*SETTINGS, "data=prepared", f"data.root={out}", "encoder.minimum_score=0.4")
+    with pytest.raises(ValueError, match=r"prepared with another encoder, by scale=smoke\. Choose"):
+        Bench.of(config)
+
+
+def test_the_command_says_what_it_cannot_take(root: Path, tmp_path: Path, capsys) -> None:
+    place = [str(root), str(tmp_path / "out")]
+    for override, said in (
+        ("encoder=nobody", "Could not find 'encoder/nobody'"),
+        ("encoder=insightface", "encoder.root has no value and needs one"),
+        ("no override", "no override"),
+        ("data=world", "data=world is not for preparing: ROOT is read as data=folder"),
+        ("clip=vit_l14", "which encoder=world does not use"),
+    ):
+        assert main(["data", "prepare", *place, override]) == 1
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,318 @@
+"""Prepared photos: what is stored, what is left out, what is refused, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from prepared_photos import contents
+
+from portraitlab.data.folder import FolderData
+from portraitlab.data.parallel import reading
+from portraitlab.data.prepare import How, prepare
+from portraitlab.data.prepared import PreparedData, PreparedPhotos
+from portraitlab.data.shards import Journal, read_arrow, read_shard
+from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.matting.none import NoMatting
+from portraitlab.world.render import render_photo
+
+HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=5, batch=2)
+
+
+@pytest.fixture
+def root(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "photos"))
+
+
+@pytest.fixture
+def make(root: Path, tmp_path: Path, frozen) -> Callable[..., dict]:
+    def run(out: str = "out", **changes) -> dict:
+        given = {"root": root, "frozen": frozen, "matting": NoMatting(), "how": HOW, "workers": 0}
+        return prepare(**(given | changes), out=tmp_path / out)
+
+    return run
+
+
+def forbid(encoder: FaceEncoder) -> None:
+    """A face encoder that may not look at anything any more."""
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("a photo was looked at again")
+
+    encoder.find = encoder.analyse = encoder.encode = forbidden
+
+
+def test_what_is_stored_is_what_a_folder_gives(make, root, frozen, tmp_path) -> None:
+    finished = make()
+    assert (finished["photos"], finished["identities"], finished["problems"]) == (22, 4, 0)
+    prepared = PreparedData(str(tmp_path / "out"), test_share=0.3)
+    folder = FolderData(str(tmp_path / "cache"), str(root), test_share=0.3)
+    for kind in ("train_photos", "score_photos"):
+        ours, theirs = getattr(prepared, kind)(frozen), getattr(folder, kind)(frozen)
+        assert ours.identities == theirs.identities
+        assert ours.rows() == theirs.rows()
+        one, two = ours.store, theirs.store
+        assert [*one.identity] == two.identity
+        assert [*one.name] == two.name
+        assert [*one.caption] == two.caption
+        rows = torch.tensor([21, 0, 7, 7, 4])
+        assert torch.equal(one.images(rows), two.images(rows))
+        assert torch.equal(one.views(rows), two.views(rows))
+        assert torch.equal(one.person_masks(rows), two.person_masks(rows))
+        table = torch.stack([rows, rows.flip(0)])
+        for name in ("latents", "person", "local", "global_", "identity", "caption_index"):
+            got, expected = getattr(ours.features, name)[table], getattr(theirs.features, name)
+            if name != "caption_index":
+                torch.testing.assert_close(got, expected[table].float(), atol=1e-3, rtol=1e-3)
+        geometry, expected = ours.features.geometry[table], theirs.features.geometry[table]
+        torch.testing.assert_close(geometry.keypoints, expected.keypoints, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(vars(geometry.coefficients), vars(expected.coefficients),
+                                   atol=1e-4, rtol=1e-4)  # fmt: skip
+        torch.testing.assert_close(ours.features.text(rows).words, theirs.features.text(rows).words)
+        empty = theirs.features.empty_text.words
+        torch.testing.assert_close(ours.features.empty_text.words, empty)
+
+
+def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
+    make(how=replace(HOW, precision="float16"))
+    shard = read_shard(tmp_path / "out" / "photos" / "000000.arrow")
+    kinds = {field.name: field.type for field in shard.schema}
+    tensor = pa.fixed_shape_tensor
+    half, single = pa.float16(), pa.float32()
+    latents, person, keypoints = (kinds.pop(name) for name in ("latents", "person", "keypoints"))
+    assert latents == tensor(half, [4, 16, 16])
+    assert person == tensor(half, [1, 16, 16])
+    assert keypoints == tensor(single, [5, 2])
+    assert kinds.pop("local").value_type == half
+    assert kinds.pop("score") == single
+    for name in ("global", "recogniser", "shape", "expression", "pose"):
+        assert kinds.pop(name).value_type == single
+    assert kinds == {
+        "identity": pa.string(),
+        "name": pa.string(),
+        "digest": pa.binary(32),
+        "caption": pa.int64(),
+        "image": pa.large_binary(),
+        "view": pa.large_binary(),
+        "person_mask": pa.large_binary(),
+    }
+    captions = read_shard(tmp_path / "out" / "captions" / "000000.arrow")
+    assert captions["caption"][0].as_py() == ""
+    assert captions.schema.field("text").type == tensor(half, [8, 16])
+    index = read_arrow(tmp_path / "out" / "identities.arrow").to_pydict()
+    assert index["identity"] == [f"person {number}" for number in range(4)]
+    assert (index["start"], index["photos"]) == ([0, 4, 9, 15], [4, 5, 6, 7])
+
+
+def test_the_page_has_every_column_and_no_other(make, tmp_path) -> None:
+    make(how=replace(HOW, precision="float16"))
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for kind, only_sdxl in (("photos", set()), ("captions", {"pooled", "sizes"})):
+        table = page[page.index(f"### {kind}") :].partition("| --- ")[2].partition("\n\n")[0]
+        told = dict(re.findall(r"^\| `(\w+)` \| (\w+)", table, re.MULTILINE))
+        schema = read_shard(tmp_path / "out" / kind / "000000.arrow").schema
+        names = {
+            "halffloat": "float16", "float": "float32", "large_binary": "PNG",
+            "fixed_size_binary[32]": "binary",
+        }  # fmt: skip
+        stored = {
+            field.name: str(getattr(field.type, "value_type", field.type)) for field in schema
+        }
+        stored = {name: names.get(kind, kind) for name, kind in stored.items()}
+        assert {name: kind for name, kind in told.items() if name not in only_sdxl} == stored
+
+
+def test_several_processes_store_the_same_bytes(make, tmp_path) -> None:
+    make("alone")
+    make("together", workers=2)
+    alone, together = contents(tmp_path / "alone"), contents(tmp_path / "together")
+    assert alone == together
+
+
+def test_what_cannot_be_used_is_told_and_the_rest_stored(make, root, tmp_path) -> None:
+    person = root / "person 0"
+    (person / "cut.png").write_bytes((person / "0.png").read_bytes()[:999])
+    (person / "0.txt").write_bytes(b"\xff\xfe\x00")
+    (person / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (person / "lost.txt").write_text("of no photo")
+    shutil.copy(person / "1.png", root / "person 1" / "twin.png")
+    (root / "alone").mkdir()
+    Image.fromarray(render_photo(7, 0, 64).image).save(root / "alone" / "one.png")
+    (root / "empty").mkdir()
+    (root / "list.csv").touch()
+    finished = make()
+    lines = (tmp_path / "out" / "problems.txt").read_text().splitlines()
+    expected = [
+        "file list.csv: lies outside the identity folders",
+        "file person 0/lost.txt: is a caption without a photo",
+        "photo person 0/0.png: its caption 0.txt is not UTF-8",
+        "photo person 0/gone.jpg: cannot be read: No such file or directory",
+        "photo person 0/cut.png: cannot be read: ",
+        "photo person 1/twin.png: is the same file as person 0/1.png",
+        "identity alone: usable photos 1, needed 2 (a target and a reference)",
+        "identity empty: usable photos 0, needed 2 (a target and a reference)",
+    ]
+    assert len(lines) == len(expected)
+    for found, line in zip(lines, expected, strict=True):
+        assert found.startswith(line)
+    assert (finished["photos"], finished["identities"]) == (22, 4)
+    assert finished["problems"] == len(expected)
+    photos = PreparedPhotos(tmp_path / "out")
+    assert photos.names == ["alone", *(f"person {number}" for number in range(4))]
+    data = PreparedData(str(tmp_path / "out"))
+    assert "alone" not in {*data.kept, *data.held_out}
+
+
+def test_a_finished_store_is_not_looked_into_again(make, frozen, tmp_path) -> None:
+    first = make()
+    before = contents(tmp_path / "out")
+    forbid(frozen.encoder)
+    assert make() == first
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> None:
+    make("whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "out")
+    out = tmp_path / "out"
+    whole = contents(tmp_path / "whole")
+    kept = (out / "photos" / "000003.arrow").stat().st_mtime_ns
+    (out / "photos" / "000000.arrow").unlink()
+    (out / "captions" / "000001.arrow").unlink()
+    (out / "photos" / "000001.arrow").write_bytes(whole["photos/000001.arrow"][:500])
+    (out / "photos" / "unfinished-000002.arrow").write_bytes(b"torn")
+    lines = whole["journal.jsonl"].splitlines(keepends=True)
+    (out / "journal.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    make()
+    again = contents(out)
+    assert again.pop("photos/unfinished-000002.arrow") == b"torn"
+    assert again.pop("journal.jsonl") != whole.pop("journal.jsonl")
+    assert again == whole
+    assert (out / "photos" / "000003.arrow").stat().st_mtime_ns == kept
+
+
+def test_other_settings_weights_and_people_are_refused(
+    make, root, frozen, make_encoder, tmp_path
+) -> None:
+    make()
+    with pytest.raises(ValueError, match=r"out was begun otherwise: shard was 5 and is 6\. Go on"):
+        make(how=replace(HOW, shard=6))
+    other = replace(frozen, encoder=make_encoder(seed=1))
+    with pytest.raises(ValueError, match=r"begun otherwise: encoder was world 0\.5.* and is world"):
+        make(frozen=other)
+    with pytest.raises(ValueError, match=r"prepared with another encoder, by the default choices"):
+        PreparedData(str(tmp_path / "out")).train_photos(other)
+    (root / "newcomer").mkdir()
+    with pytest.raises(ValueError, match=r"begun otherwise: identity folders was"):
+        make()
+    (root / "newcomer").rmdir()
+    with pytest.raises(ValueError, match=r"photos is not empty and holds no prepared photos"):
+        make("photos")
+    with pytest.raises(ValueError, match=r"nowhere is no folder"):
+        make(root=root / "nowhere")
+    (tmp_path / "nobody").mkdir()
+    with pytest.raises(ValueError, match=r"nobody holds no photos in identity folders"):
+        make("none", root=tmp_path / "nobody")
+
+
+def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> None:
+    make()
+    out = tmp_path / "out"
+    (out / "photos" / "000004.arrow").unlink()
+    shutil.copy(root / "person 0" / "0.png", root / "person 3" / "6.png")
+    with pytest.raises(ValueError, match=r"person 3/6\.png was changed or removed since"):
+        make()
+    (out / "plan.arrow").unlink()
+    with pytest.raises(ValueError, match=r"plan\.arrow was deleted or damaged.*another folder"):
+        make()
+
+
+def test_numbers_that_half_precision_cannot_hold_are_refused(make, frozen) -> None:
+    frozen.backbone.latent_scale.fill_(1e9)
+    with pytest.raises(ValueError, match=r"latents has numbers .* not finite in float16.*=float32"):
+        make(how=replace(HOW, precision="float16"))
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"--shard=0 must be at least 1"):
+        replace(HOW, shard=0)
+    with pytest.raises(ValueError, match=r"--precision=int8: choose float16 or float32"):
+        replace(HOW, precision="int8")
+
+
+def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match=r"holds no prepared photos.*portraitlab data prepare"):
+        PreparedData(str(out))
+    make()
+    (shard := out / "photos" / "000001.arrow").write_bytes(shard.read_bytes()[:400])
+    with pytest.raises(ValueError, match=r"000001\.arrow cannot be read.*same command"):
+        PreparedData(str(out))
+    shard.unlink()
+    with pytest.raises(ValueError, match=r"has 17 photos, not 22: a shard is missing"):
+        PreparedData(str(out))
+    make()
+    (out / "captions" / "000000.arrow").unlink()
+    with pytest.raises(ValueError, match=r"has \d+ captions, not \d+: a shard is missing"):
+        PreparedData(str(out))
+    (finished := out / "finished.json").unlink()
+    with pytest.raises(ValueError, match=r"not all prepared yet.*goes on"):
+        PreparedData(str(out))
+    make()
+    assert len(PreparedPhotos(out)) == 22
+    about = json.loads((out / "about.json").read_text())
+    (out / "about.json").write_text(json.dumps(about | {"format": 9}))
+    with pytest.raises(ValueError, match=r"has format 9, and 1 is read"):
+        PreparedData(str(out))
+    assert finished.is_file()
+
+
+def test_a_journal_drops_a_torn_line_and_refuses_a_damaged_one(tmp_path) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path).finish("photos 0", 0, tmp_path / "none", [])
+    with path.open("ab") as file:
+        file.write(b'{"name": "pho')
+    assert Journal(path).rows("photos 0", tmp_path / "none") == 0
+    assert path.read_bytes().endswith(b"}\n")
+    path.write_bytes(b"nonsense\n" + path.read_bytes())
+    with pytest.raises(ValueError, match=r"Line 1 of .*journal\.jsonl is damaged.*Delete the line"):
+        Journal(path)
+
+
+def test_memory_does_not_grow_with_the_number_of_photos(make, frozen, tmp_path) -> None:
+    """Photos of 400 kB each: what is held at once is a shard and what is read ahead."""
+    small, large = tmp_path / "small", tmp_path / "large"
+    for folder, number in ((small, 8), (large, 32)):
+        for photo in range(number):
+            person = folder / f"person {photo % 2}"
+            person.mkdir(parents=True, exist_ok=True)
+            seen = Image.fromarray(render_photo(photo % 2, photo, 64).image).resize((360, 360))
+            seen.save(person / f"{photo}.bmp")
+
+    def peak(root: Path) -> int:
+        tracemalloc.start()
+        try:
+            assert make(f"out of {root.name}", root=root)["photos"] > 6
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(small)  # what is imported and cached on the way
+    shutil.rmtree(tmp_path / "out of small")
+    assert peak(large) < peak(small) + 400_000
+
+
+def test_a_process_that_dies_is_explained() -> None:
+    match = r"A process that reads photos was killed.*fewer --workers"
+    with reading(1) as apply, pytest.raises(ValueError, match=match):
+        list(apply(os._exit, [3]))

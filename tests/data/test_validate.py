@@ -1,0 +1,149 @@
+"""`portraitlab data validate`: counts, every problem with its file, exit codes; no model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from portraitlab.cli.main import main
+from portraitlab.data.listing import Problem, name_problem
+from portraitlab.data.validate import first_of_each, validate
+
+REAL = Path(__file__).parents[2].parent / "shared" / "real"
+
+
+def write_photo(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three sound identities with 2, 2 and 3 photos, one of which has a caption."""
+    root = tmp_path / "photos"
+    for seed, (identity, number) in enumerate((("anna", 2), ("bruno", 2), ("carl", 3))):
+        for photo in range(number):
+            write_photo(root / identity / f"{photo}.png", 100 + 10 * seed + photo)
+    (root / "carl" / "1.txt").write_text("a photo of a person in a coat")
+    return root
+
+
+def spoil(root: Path) -> list[str]:
+    """Put one problem of each kind into a folder; the lines that must tell of them."""
+    anna = root / "anna"
+    whole = (anna / "0.png").read_bytes()
+    (anna / "cut.png").write_bytes(whole[:-40])
+    (anna / "empty.jpg").touch()
+    (anna / "notes.doc").write_text("not a photo")
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(anna / "float.tiff")
+    (anna / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (anna / "pointer.jpg").write_text("version https://git-lfs.github.com/spec/v1\n")
+    shutil.copy(anna / "0.png", root / "bruno" / "twin.png")
+    (root / "bruno" / "0.txt").write_bytes(b"\xff\xfe\x00")
+    (root / "bruno" / "nothing.txt").write_text("of no photo")
+    (root / "bruno" / "more").mkdir()
+    write_photo(root / "carl" / "1.jpg", 5)
+    write_photo(root / "carl" / " 9.png", 6)
+    write_photo(root / "carl" / "a\nb.png", 7)
+    write_photo(root / "carl" / "X.png", 8)
+    write_photo(root / "carl" / "x.png", 9)
+    write_photo(root / "dora" / "0.png", 10)
+    (root / "nobody").mkdir()
+    (root / "list.csv").touch()
+    return [
+        "photo anna/cut.png: cannot be read: ",
+        "photo anna/empty.jpg: is an empty file",
+        "photo anna/notes.doc: is not a picture, or a broken one",
+        "photo anna/float.tiff: cannot be read: its pixels are floating-point numbers",
+        "photo anna/gone.jpg: cannot be read: No such file",
+        "photo anna/pointer.jpg: is a Git LFS pointer",
+        "photo bruno/twin.png: is the same file as anna/0.png",
+        "photo bruno/0.png: its caption 0.txt is not UTF-8",
+        "file bruno/nothing.txt: is a caption without a photo",
+        "file bruno/more: is a folder inside an identity's folder",
+        "photo carl/1.png: shares its caption 1.txt with 1.jpg",
+        "photo carl/ 9.png: has a name that begins or ends with a space",
+        "photo carl/a\\nb.png: has a name with a control character",
+        "photo carl/x.png: has the same name as X.png on many disks",
+        "identity dora: usable photos 1, needed 2",
+        "identity nobody: usable photos 0, needed 2",
+        "file list.csv: lies outside the identity folders",
+    ]
+
+
+def test_a_sound_folder_has_its_counts_and_no_problem(root: Path, capsys) -> None:
+    assert main(["data", "validate", str(root), "--workers", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{root}: 3 identities, 7 files in them"
+    assert lines[1] == "photos: 7 can be read, 1 have a caption of their own"
+    assert lines[2] == "photos of an identity: 2 to 3, median 2"
+    assert [line.split() for line in lines[3:5]] == [
+        ["2", "photos:", "2", "identities"],
+        ["3", "photos:", "1", "identities"],
+    ]
+    assert lines[5:] == ["problems: 0"]
+
+
+def test_every_problem_is_one_line_with_its_file(root: Path, capsys) -> None:
+    expected = spoil(root)
+    assert main(["data", "validate", str(root), "--workers", "0"]) == 1
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    told = lines[lines.index(f"problems: {len(expected)}") + 1 :]
+    assert len(told) == len(expected)
+    for line in expected:
+        assert sum(found.startswith(line) for found in told) == 1, (line, told)
+
+
+def test_processes_find_what_one_finds_and_json_says_the_same(root: Path, capsys) -> None:
+    spoil(root)
+    alone = validate(root, workers=0)
+    assert main(["data", "validate", str(root), "--format", "json", "--workers", "2"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content == alone.content()
+    assert content["identities"] == 5
+    assert content["photos_per_identity"] == {"0": 1, "1": 1, "2": 2, "8": 1}
+    problem = {"kind": "photo", "name": "anna/empty.jpg", "problem": "is an empty file"}
+    assert problem in content["problems"]
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path, capsys) -> None:
+    assert main(["data", "validate", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere is no folder; give a folder" in capsys.readouterr().err
+    assert main(["data", "validate", str(tmp_path), "--workers", "-1"]) == 1
+    assert "--workers=-1 must be at least 0" in capsys.readouterr().err
+    assert validate(tmp_path, workers=0).problems == []
+
+
+def test_names_that_are_no_text_are_told_without_breaking_the_line() -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    text = name_problem(name)
+    assert text is not None
+    assert "not UTF-8" in text
+    assert str(Problem("photo", name, text)).encode("utf-8").startswith(b"photo caf\\udce9.jpg: ")
+    assert name_problem("Ünïcode 名.jpg") is None
+
+
+def test_the_first_of_equal_files_is_the_first_that_can_be_used() -> None:
+    digests = np.repeat(np.array([[1], [2], [1], [1], [2]], np.uint8), 32, axis=1)
+    usable = np.array([False, True, True, True, True])
+    assert first_of_each(digests, usable).tolist() == [0, 1, 2, 2, 1]
+    assert first_of_each(digests[:0], usable[:0]).tolist() == []
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real material is not here")
+def test_real_damaged_files_are_found_and_odd_ones_taken(tmp_path: Path) -> None:
+    (tmp_path / "awkward").symlink_to(REAL / "awkward")
+    report = validate(tmp_path, workers=0)
+    assert {problem.name for problem in report.problems} == {
+        "awkward/Pillow-broken.png",
+        "awkward/Pillow-broken_data_stream.png",
+        "awkward/Pillow-truncated_jpeg.jpg",
+    }
