@@ -44,8 +44,8 @@ class TrainingMemory:
 
     weights: of all parts, each in its own precision. gradients, optimiser, average: of what is
     trained, in single precision; Adam holds two numbers a parameter, an average of the weights one,
-    where there is one. activations: what the backward pass reads. anew: of these, with gradient
-    checkpointing, the most that one block is computed anew for, beside what is kept.
+    where there is one. activations: what the backward pass reads. anew: with gradient
+    checkpointing, what it reads of the one block that has most, while that is computed anew.
     """
 
     weights: int
@@ -117,9 +117,10 @@ def training_memory(
 ) -> TrainingMemory:
     """What a step of the noise loss holds, on one device with batch_size samples.
 
-    precision: Lightning's name of it. averaged: with an average of the weights beside them.
-    decoded: of how many samples the identity loss decodes an estimate, which is most of what it
-    needs. The model may be on the meta device; it is of no use afterwards.
+    precision: Lightning's name of it. gradient_checkpointing: see PortraitModel. averaged: with
+    an average of the weights beside them. decoded: of how many samples the identity loss decodes an
+    estimate, which is most of what it needs. The model may be on the meta device; it is of no use
+    afterwards.
     """
     with _without_content(model):
         weights = {id(each): each for each in (*model.parameters(), *model.buffers())}
