@@ -11,13 +11,20 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 _Job = TypeVar("_Job")
 _Done = TypeVar("_Done")
 
-Apply = Callable[[Callable[[_Job], _Done], Iterable[_Job]], Iterator[_Done]]
-"""As `map`: results in the order of the jobs, however many processes there are."""
+
+class Apply(Protocol):
+    """What `map` does, by however many processes."""
+
+    def __call__(
+        self, function: Callable[[_Job], _Done], jobs: Iterable[_Job], /
+    ) -> Iterator[_Done]:
+        """Results in the order of the jobs."""
+        ...
 
 
 @contextmanager
