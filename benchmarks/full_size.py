@@ -48,7 +48,7 @@ WARM, DRAWING_STEPS = 2, 8
 SCALES = {
     # Features that the references bring, and the most samples that are tried at once.
     "sdxl": (Sizes(local_length=257, local_dim=1024, global_dim=512, references=4), 256),
-    "smoke": (Sizes(local_length=17, local_dim=64, global_dim=128, references=4), 2),
+    "smoke": (Sizes(local_length=17, local_dim=64, global_dim=128, references=4), 1),
 }
 
 Figures = dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,18 @@ from portraitlab.backbone.diffusion import Backbone
 from portraitlab.types import Batch
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure() -> None:
+    """Share the cores among pytest's workers, and what they start.
+
+    With threads for all cores each, they would wait for one another.
+    """
+    if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+        workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        threads = max(1, len(os.sched_getaffinity(0)) // workers)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from composing import ROOT
 from omegaconf import DictConfig
+from one_thread import one_thread
 
 from portraitlab.runs.run import Run
 from portraitlab.task.train import Train
@@ -51,7 +52,8 @@ def test_two_nodes_train_what_one_process_does(
     composed: Callable[..., DictConfig], cache: Path, tmp_path: Path
 ) -> None:
     common = (*SMOKE, f"cache={cache}")
-    assert Train()(composed(*common, f"runs={tmp_path / 'one'}"))["steps"] == 2
+    with one_thread():
+        assert Train()(composed(*common, f"runs={tmp_path / 'one'}"))["steps"] == 2
     several = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2", *common)
     port = free_port()
     agents = [torchrun(*several, f"runs={tmp_path}/two", nodes=2, port=port) for _ in range(2)]

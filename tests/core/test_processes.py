@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sharing
 import torch
+from one_thread import one_thread
 from torch import Tensor
 
 from portraitlab.split import Split
@@ -19,7 +20,8 @@ Weights = dict[str, Tensor]
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
     folder = tmp_path_factory.mktemp("alone")
-    return folder, sharing.train(folder).state_dict()
+    with one_thread():
+        return folder, sharing.train(folder).state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,8 @@ def test_one_process_goes_on_where_two_were_stopped(together, alone, tmp_path: P
     for path in together[0].glob("step-000002-*.ckpt"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "losses.jsonl").write_bytes((together[0] / "losses.jsonl").read_bytes())
-    weights = sharing.train(tmp_path, resume=latest(tmp_path)).state_dict()
+    with one_thread():
+        weights = sharing.train(tmp_path, resume=latest(tmp_path)).state_dict()
     assert_same_losses(tmp_path, alone[0])
     torch.testing.assert_close(weights, alone[1], atol=1e-5, rtol=1e-3)
 

@@ -65,6 +65,7 @@ def portraitlab(
     monkeypatch.setenv("COLUMNS", "300")
 
     def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()  # what fixtures said
         code = main([str(argument) for argument in arguments])
         said = capsys.readouterr()
         return code, said.out, said.err
