@@ -95,7 +95,7 @@ def test_real_photos_of_two_people_or_none_are_refused(
 ) -> None:
     packs = (f"encoder.root={PACKS}", "encoder.name=lab_edge")
     folder = export("encoder=insightface", *packs, "cond=keypoints", "data=folder", "data.root=.")
-    two = REAL / "awkward" / "3DDFA_V2-trump_hillary.jpg"
+    two = REAL / "awkward" / "face_recognition-two_people.jpg"
     one, aim = sorted((REAL / "photos").glob("*/*.jpg"))[:2]
     given = ("--set", f"encoder.root={PACKS}", "--out", tmp_path / "out")
     code, _, said = portraitlab("generate", folder, "--refs", one, two, *given)
