@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The export, the photos, the prompt, what is added, and where the pictures go."""
     add = parser.add_argument
-    add("folder", metavar="EXPORT", type=Path, help="that portraitlab export wrote")
+    told = "that portraitlab export wrote; the current folder where left out"
+    add("folder", metavar="EXPORT", type=Path, nargs="?", default=Path(), help=told)
     add(
         "--refs", type=Path, nargs="+", required=True, metavar="PHOTO",
         help="photos of the person, one face each",

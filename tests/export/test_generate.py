@@ -56,6 +56,23 @@ def test_pictures_that_are_there_are_kept(
     assert (tmp_path / "0001.png").read_text() == "mine"
 
 
+def test_the_current_folder_is_drawn_with_where_none_is_given(
+    portraitlab: Command,
+    export: Export,
+    files: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(export())
+    given = ("--refs", *files[:2], "--target", files[3], "--out", tmp_path)
+    code, said, problem = portraitlab("generate", *given)
+    assert (code, problem, said.split()) == (0, "", [str(tmp_path / "0000.png")])
+    monkeypatch.chdir(tmp_path)
+    code, _, problem = portraitlab("generate", *given)
+    assert code == 1
+    assert ". holds no portraitlab.json, so it is no exported run" in problem
+
+
 def test_whose_shape_is_drawn_can_be_chosen(
     portraitlab: Command, export: Export, files: list[Path], tmp_path: Path
 ) -> None:
