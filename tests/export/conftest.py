@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from exporting import model_of, settings_of
 from PIL import Image
+from publishing import write_sd15
 
 from portraitlab.cli.main import main
 from portraitlab.export.folder import write_export
@@ -71,3 +72,16 @@ def portraitlab(
         return code, said.out, said.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion 1.5 as it is published."""
+    return write_sd15(tmp_path_factory.mktemp("sd15") / "base")
+
+
+@pytest.fixture(scope="session")
+def exported(export: Callable[..., Path], sd15: Path) -> Path:
+    """HiFi-Net on it."""
+    precision = "backbone.precision=float32"
+    return export("backbone=sd15", f"backbone.folder={sd15}", precision, "net.start=null")

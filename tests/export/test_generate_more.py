@@ -17,20 +17,8 @@ Command = Callable[..., tuple[int, str, str]]
 Export = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sd15(tmp_path_factory.mktemp("sd15") / "base")
-
-
-@pytest.fixture(scope="module")
-def tiny(export: Export, base: Path) -> Path:
-    """HiFi-Net on a tiny Stable Diffusion 1.5."""
-    precision = "backbone.precision=float32"
-    return export("backbone=sd15", f"backbone.folder={base}", precision, "net.start=null")
-
-
 def test_another_base_and_a_further_controlnet_are_taken(
-    portraitlab: Command, tiny: Path, base: Path, files: list[Path], tmp_path: Path
+    portraitlab: Command, exported: Path, sd15: Path, files: list[Path], tmp_path: Path
 ) -> None:
     torch.manual_seed(4)
     model = ControlNetModel.from_unet(tiny_unet(8), conditioning_embedding_out_channels=(4, 8))
@@ -44,19 +32,19 @@ def test_another_base_and_a_further_controlnet_are_taken(
     def drawn(folder: Path, *given: object) -> bytes:
         out = tmp_path / "drawn"
         refs = ("--refs", files[0], "--device", "cpu", "--out", out)
-        code, said, problem = portraitlab("generate", tiny, "--base", folder, *refs, *given)
+        code, said, problem = portraitlab("generate", exported, "--base", folder, *refs, *given)
         assert code == 0, problem
         return Image.open(said.strip()).tobytes()
 
-    own, control = drawn(base), f"{tmp_path / 'controlnet'}:{files[2]}"
+    own, control = drawn(sd15), f"{tmp_path / 'controlnet'}:{files[2]}"
     assert drawn(other) != own
-    assert drawn(base, "--controlnet", f"{control}:0") == own
-    assert drawn(base, "--controlnet", control) != own
-    code, _, said = portraitlab("generate", tiny, "--refs", files[0])
+    assert drawn(sd15, "--controlnet", f"{control}:0") == own
+    assert drawn(sd15, "--controlnet", control) != own
+    code, _, said = portraitlab("generate", exported, "--refs", files[0])
     assert code == 1
     assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5" in said
     code, _, said = portraitlab(
-        *("generate", tiny, "--base", base, "--refs", files[0], "--out", tmp_path),
+        *("generate", exported, "--base", sd15, "--refs", files[0], "--out", tmp_path),
         *("--controlnet", f"{tmp_path / 'controlnet'}:{tmp_path / 'none.png'}"),
     )
     assert code == 1
@@ -64,7 +52,7 @@ def test_another_base_and_a_further_controlnet_are_taken(
 
 
 def test_loras_are_weighed_and_one_that_is_none_is_named(
-    portraitlab: Command, tiny: Path, base: Path, files: list[Path], tmp_path: Path
+    portraitlab: Command, exported: Path, sd15: Path, files: list[Path], tmp_path: Path
 ) -> None:
     pytest.importorskip("peft", reason="diffusers loads LoRAs by peft, which is not installed")
     torch.manual_seed(0)
@@ -90,7 +78,7 @@ def test_loras_are_weighed_and_one_that_is_none_is_named(
     def drawn(*loras: str) -> tuple[int, bytes, str]:
         options = [part for text in loras for part in ("--lora", text)]
         given = ("--refs", files[0], "--seed", 3, "--out", tmp_path / "drawn", *options)
-        code, said, problem = portraitlab("generate", tiny, "--base", base, *given)
+        code, said, problem = portraitlab("generate", exported, "--base", sd15, *given)
         return code, Image.open(said.strip()).tobytes() if code == 0 else b"", problem
 
     (_, own, _), (_, one, _) = drawn(), drawn(f"{lora}")

@@ -34,18 +34,6 @@ def pixels(images: Pictures) -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sd15(tmp_path_factory.mktemp("sd15") / "base")
-
-
-@pytest.fixture(scope="module")
-def exported(export: Export, sd15: Path) -> Path:
-    """HiFi-Net on a tiny Stable Diffusion 1.5."""
-    precision = "backbone.precision=float32"
-    return export("backbone=sd15", f"backbone.folder={sd15}", precision, "net.start=null")
-
-
-@pytest.fixture(scope="module")
 def exported_xl(export: Export, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """HiFi-Net on a tiny SDXL, and the base's autoencoder."""
     base, autoencoder = write_sdxl(tmp_path_factory.mktemp("sdxl") / "base")
