@@ -15,7 +15,7 @@ from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.scoring import TargetsOf
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.split import held_out
+from portraitlab.data.split import check_share, held_out
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.data.usable import usable_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
@@ -65,8 +65,7 @@ class FolderData(PhotoSource):
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise ValueError(f"data.root={root} is no folder; give a folder of identity folders.")
-        if not 0 < test_share < 1:
-            raise ValueError(f"data.test_share={test_share} must lie between 0 and 1.")
+        check_share(test_share)
         self.test_share = test_share
         self.split_seed = split_seed
         self.caption = caption

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from portraitlab.alignment import align
+from portraitlab.alignment import face_crops
 from portraitlab.data.features import FeatureStore
 from portraitlab.data.members import Members, members_of
 from portraitlab.data.photos import Photos
@@ -85,7 +84,4 @@ def face_quality(model: FaceQuality, views: Tensor, keypoints: Tensor) -> Tensor
 
     keypoints [B, 5, 2]: theirs.
     """
-    if views.shape[-1] > 2 * model.crop_size:  # the crop samples bilinearly
-        size = (2 * model.crop_size, 2 * model.crop_size)
-        views = functional.interpolate(views, size, mode="bilinear", antialias=True)
-    return model(align(views, keypoints, model.crop_size))
+    return model(face_crops(views, keypoints, model))

@@ -19,7 +19,7 @@ from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
 from portraitlab.data.scoring import TargetsOf
 from portraitlab.data.shards import FORMAT, Shards, read_shard
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.split import held_out
+from portraitlab.data.split import check_share, held_out
 from portraitlab.data.store import to_tensor
 from portraitlab.data.validate import LEAST
 from portraitlab.runs.files import read_json
@@ -169,8 +169,7 @@ class PreparedData(PhotoSource):
         targets_of: TargetsOf = "own",
     ) -> None:
         super().__init__(targets, judges, noise_seeds, targets_of)
-        if not 0 < test_share < 1:
-            raise ValueError(f"data.test_share={test_share} must lie between 0 and 1.")
+        check_share(test_share)
         self.photos = PreparedPhotos(Path(root).expanduser())
         self.features = self.photos.features()
         counts = zip(self.photos.names, self.photos.counts.tolist(), strict=True)

@@ -10,6 +10,12 @@ MOST_REFERENCES = 6
 """References that any preset conditions on at most; more photos do not make a better test."""
 
 
+def check_share(share: float) -> None:
+    """ValueError for a data.test_share outside of 0 to 1."""
+    if not 0 < share < 1:
+        raise ValueError(f"data.test_share={share} must lie between 0 and 1.")
+
+
 def held_out(counts: Mapping[str, int], share: float, seed: int, targets: int) -> tuple[str, ...]:
     """Names of the identities to score on, in order; at least one is, and one is not.
 

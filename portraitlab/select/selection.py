@@ -8,16 +8,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from portraitlab.alignment import SeesCrops
 from portraitlab.types import Candidates
 
 TARGET = -1
 """The index that stands for the target itself instead of a reference."""
 
 
-class FaceQuality(Protocol):
+class FaceQuality(SeesCrops, Protocol):
     """S_q of eq. 9: higher where a face is clear and nothing is before it (plays ModelScopeFQA)."""
-
-    crop_size: int
 
     def __call__(self, crops: Tensor) -> Tensor:
         """Scores [B] in [0, 1] of aligned crops [B, 3, c, c] in [-1, 1], c = crop_size."""

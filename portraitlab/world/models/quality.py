@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ResNetConfig, ResNetModel
 
+from portraitlab.alignment import WIDE
 from portraitlab.world.models.recognisers import CROP_SIZE
 
 CONFIG = {
@@ -23,6 +24,7 @@ class FaceQualityNet(nn.Module):
     """
 
     crop_size = CROP_SIZE
+    frame = WIDE
 
     def __init__(self, config: dict = CONFIG) -> None:
         super().__init__()
