@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,30 @@ from composing import ROOT
 
 pytestmark = pytest.mark.slow
 
+LIGHTNING = ("pytorch", "fabric")
+
+
+@pytest.fixture
+def as_logged() -> Iterator[None]:
+    """Messages after the test go where they went before it.
+
+    Hydra sends them to a standard output that pytest closes at the test's end.
+    """
+    names = (None, "portraitlab", *(f"lightning.{name}.utilities.rank_zero" for name in LIGHTNING))
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    yield
+    root.handlers[:] = handlers
+    for logger, level in levels.items():
+        logger.setLevel(level)
+
 
 @pytest.fixture
 def main(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    as_logged: None,
     cache: Path,
     tmp_path: Path,
 ):
