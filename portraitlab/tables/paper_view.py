@@ -97,8 +97,8 @@ def _neighbours(
         lines += [
             [
                 metric_name(each.metric),
-                _row(table, pair.better),
-                _row(table, pair.other),
+                table.row_label(pair.better),
+                table.row_label(pair.other),
                 signed(pair.lead.value, digits),
                 _between(pair.lead, digits),
                 pair.standing,
@@ -109,11 +109,6 @@ def _neighbours(
     columns = ["metric", "better in the paper", "than", "better here by", "95 % interval", "here"]
     notes = ["Neighbours in the paper's order, from its best row down; + is better, ↑ and ↓ alike."]
     return Table(columns, lines, notes)
-
-
-def _row(table: PaperTable, name: str) -> str:
-    """A row's name, which says nothing alone where it is a number."""
-    return f"{table.heading} {name}" if name.isdigit() else name
 
 
 def _over(compared: Comparison) -> str:

@@ -267,6 +267,24 @@ def test_training_curves_are_means_over_seeds_within_their_range(table: PaperTab
     assert len(figure.axes[0].collections) == len(table.rows)
 
 
+def test_no_mean_of_losses_reaches_across_where_another_joins(tmp_path: Path) -> None:
+    table = write_results(declared(tmp_path / "t", seeds=(0,)))
+    joined = [None] * 30 + [0.5] * 50
+    curve = {
+        "step": list(range(80)),
+        "train/loss": [0.5 if each is None else 1.0 for each in joined],
+        "train/identity": joined,
+    }
+    results = [
+        replace(each, content={**each.content, "curve": curve}) for each in read_results(table)
+    ]
+    figure = curves(table, results)
+    assert figure is not None
+    whole, identity = (axis.lines[0] for axis in figure.axes)
+    assert list(whole.get_ydata()) == pytest.approx(curve["train/loss"])
+    assert list(identity.get_xdata()) == list(range(30, 80))
+
+
 def test_rows_of_one_training_share_a_line_and_results_without_losses_have_none(
     table: PaperTable,
 ) -> None:
