@@ -1,6 +1,7 @@
 """Full size on one GPU: seconds a step, images a second and peak memory, batch 1 to what fits.
 
 python benchmarks/full_size.py                        (a GPU of 48 GiB or more; writes results/)
+python benchmarks/full_size.py --minutes 8            (then it stops; the same command goes on)
 python benchmarks/full_size.py --scale smoke --out F  (any machine: does the script run?)
 
 SDXL and HiFi-Portrait around it (conf/scale/sdxl.yaml) in random weights, which are as fast as
@@ -13,14 +14,15 @@ features of four references, in every combination of
   prompts, as many training scripts do;
 
 and with the identity loss beside the noise loss, for which an image of each sample is decoded. The
-face that it needs is taken for found. Then portraits are drawn in 8 steps without guidance, as
-HiFi-Portrait draws them with SDXL-Lightning.
+face that it needs is taken for found. Before, portraits are drawn in 8 steps without guidance, as
+HiFi-Portrait draws them with SDXL-Lightning. Each figure is on the disk as soon as it is known.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,7 +46,8 @@ from portraitlab.precision import quick_attention
 from portraitlab.sampler.ddim import DDIM
 from portraitlab.types import Batch, FaceFeatures, FaceGeometry
 
-WARM, DRAWING_STEPS = 2, 8
+DRAWING_STEPS = 8
+LONG = 10.0  # seconds: with steps that take longer, fewer are timed
 SCALES = {
     # Features that the references bring, and the most samples that are tried at once.
     "sdxl": (Sizes(local_length=257, local_dim=1024, global_dim=512, references=4), 256),
@@ -54,49 +57,95 @@ SCALES = {
 Figures = dict[str, Any]
 
 
-def climb(measure: Callable[[int], Figures | None], most: int) -> list[Figures]:
-    """Figures of 1, 2, 4, ... samples at once and of as many as fit, at most `most`.
+class OutOfTime(Exception):
+    """As long as was asked for has been measured."""
 
-    measure: None where so many do not fit.
+
+class Record:
+    """Figures as they come in, on the disk after each; goes on from those that are there.
+
+    about: machine, versions and sizes, of which all figures are. until: of time.monotonic(), after
+    which no measurement is begun. Raises ValueError where the file is about something else.
     """
-    found: dict[int, Figures] = {}
-    fits, too_many, size = 0, most + 1, 1
-    while fits + 1 < too_many:
-        figures = measure(size)
-        if figures is None:
-            too_many = size
+
+    def __init__(self, path: Path, about: Figures, until: float) -> None:
+        self.path = path
+        self.about = about
+        self.until = until
+        self.rows: dict[str, list[Figures]] = {"drawing": [], "training": []}
+        if path.is_file():
+            there = json.loads(path.read_text(encoding="utf-8"))
+            other = [f"{name} {there[name]}" for name in about if there[name] != about[name]]
+            if other:
+                raise ValueError(
+                    f"{path} has figures of {', '.join(other)}; give another --out, or delete it"
+                )
+            self.rows = {kind: there[kind] for kind in self.rows}
+
+    def fits(self, kind: str, way: Figures, measure: Callable[[int], Figures], count: int) -> bool:
+        """Whether `count` samples at once fit, measured where that is not known yet.
+
+        Where fewer went, what fails is too large, in whichever words: kernels without room to work
+        in, or for indices, have their own. They are noted. Raises OutOfTime, and what one sample
+        raises that is not a lack of memory.
+        """
+        named = {**way, "batch": count}
+        for row in self.rows[kind]:
+            if row.items() >= named.items():
+                return bool(row["fits"])
+        if time.monotonic() > self.until:
+            raise OutOfTime
+        try:
+            row = {**named, "fits": True, **measure(count)}
+        except torch.AcceleratorError:
+            raise  # after which no measurement on this device is worth anything
+        except RuntimeError as error:
+            if count == 1 and not isinstance(error, torch.OutOfMemoryError):
+                raise
+            row = {**named, "fits": False, "why": str(error).splitlines()[0]}
+        self.rows[kind].append(row)
+        save({**self.about, **self.rows}, self.path)
+        print(row, flush=True)
+        return bool(row["fits"])
+
+
+def climb(fits: Callable[[int], bool], most: int) -> None:
+    """Try 1, 2, 4, ... samples at once, up to the most that fit, at most `most`."""
+    most_that_fits, too_many, count = 0, most + 1, 1
+    while most_that_fits + 1 < too_many:
+        if fits(count):
+            most_that_fits = count
         else:
-            found[size], fits = figures, size
-        size = min(2 * fits, most) if too_many > most else (fits + too_many) // 2
-    return [found[size] for size in sorted(found)]
+            too_many = count
+        doubled = too_many > most
+        count = min(2 * count, most) if doubled else (most_that_fits + too_many) // 2
 
 
-def timed(
-    work: Callable[[], object], batch: int, device: torch.device, steps: int
-) -> Figures | None:
-    """Seconds of one piece of work, images a second and peak memory; None where it does not fit.
+def timed(work: Callable[[], object], batch: int, device: torch.device, steps: int) -> Figures:
+    """Seconds of one piece of work, images a second and peak memory.
 
-    steps: pieces that are timed, after some that are not.
+    steps: pieces that are timed, after two that are not; fewer where they take long.
     """
     gpu = device.type == "cuda"
-    wait = torch.cuda.synchronize if gpu else lambda: None
+
+    def seconds(pieces: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(pieces):
+            work()
+        if gpu:
+            torch.cuda.synchronize()
+        return (time.perf_counter() - begun) / pieces
+
     if gpu:
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    try:
-        for number in range(WARM + steps):
-            if number == WARM:
-                wait()
-                begun = time.perf_counter()
-            work()
-        wait()
-    except torch.OutOfMemoryError:
-        return None
-    seconds = (time.perf_counter() - begun) / steps
+    seconds(1)
+    taken = seconds(max(1, min(steps, int(LONG / seconds(1)))))
     peak = round(torch.cuda.max_memory_allocated() / 2**30, 2) if gpu else None
-    figures = {"batch": batch, "seconds": round(seconds, 4), "peak_gib": peak}
-    return {**figures, "images_a_second": round(batch / seconds, 3)}
+    return {
+        "seconds": round(taken, 4), "images_a_second": round(batch / taken, 3), "peak_gib": peak
+    }  # fmt: skip
 
 
 def random_batch(model: PortraitModel, sizes: Sizes, identity: int, count: int) -> Batch:
@@ -148,13 +197,11 @@ class Steps:
         self.parameters = model.trained_parameters()
         self.optimiser = torch.optim.AdamW(self.parameters, 1e-6, fused=True)
 
-    def measure(self, objective: Objective, before: bool, identity: int, count: int) -> Any:
+    def measure(self, objective: Objective, before: bool, identity: int, count: int) -> Figures:
         """Figures of a step with `count` samples. before: what it takes was made beforehand."""
         try:
             step = self.of(objective, before, identity, count)
             return timed(step, count, self.device, self.count)
-        except torch.OutOfMemoryError:
-            return None
         finally:
             self.optimiser.zero_grad(set_to_none=True)
 
@@ -166,8 +213,9 @@ class Steps:
         half = torch.autocast(self.device.type, torch.bfloat16)
         with half, quick_attention(self.device):
             batch = random_batch(model, self.sizes, identity, count)
+            drawing = torch.randn(count, *model.drawing_shape, device=self.device)
+            ready = replace(batch, drawing=drawing)
             pixels = 2 * torch.rand(count, 3, edge, edge, device=self.device) - 1
-            ready = made_now(model, batch, pixels) if before else batch
 
         def step() -> None:
             with quick_attention(self.device):
@@ -183,10 +231,10 @@ class Steps:
 
 
 def training(
-    scale: str, model: PortraitModel, sizes: Sizes, most: int, count: int
-) -> list[Figures]:
-    """Figures of steps in every way, those without gradient checkpointing first."""
-    steps, rows = Steps(model, sizes, count), []
+    record: Record, scale: str, model: PortraitModel, sizes: Sizes, most: int, count: int
+) -> None:
+    """Measure steps in every way, those without gradient checkpointing first."""
+    steps = Steps(model, sizes, count)
     limits = {"start_fraction": 0, "timestep_min": 0, "timestep_max": 1000, "samples": "null"}
     whole = [f"scale.identity_loss.{name}={value}" for name, value in limits.items()]
     settings = {
@@ -204,33 +252,32 @@ def training(
         for name, before in (("noise", True), ("noise", False), ("noise and identity", True)):
             objective = objectives[name].to(steps.device)
             way = {"objective": name, "gradient_checkpointing": checkpointing, "beforehand": before}
-            for figures in climb(partial(steps.measure, objective, before, width), most):
-                rows.append({**way, **figures})
-                print(rows[-1], flush=True)
-    return rows
+            measure = partial(steps.measure, objective, before, width)
+            climb(partial(record.fits, "training", way, measure), most)
 
 
-def drawing(model: PortraitModel, sizes: Sizes, most: int, times: int) -> list[Figures]:
-    """Figures of portraits drawn at once."""
+def drawing(record: Record, model: PortraitModel, sizes: Sizes, most: int, times: int) -> None:
+    """Measure portraits drawn at once."""
     sampler, device = DDIM(steps=DRAWING_STEPS, guidance=1.0), model.backbone.latent_scale.device
 
-    def measure(count: int) -> Figures | None:
+    def measure(count: int) -> Figures:
         batch = random_batch(model, sizes, 1, count)
         return timed(lambda: sampler.sample(model, batch, [*range(count)]), count, device, times)
 
-    rows = climb(measure, most)
-    for row in rows:
-        print(row, flush=True)
-    return rows
+    climb(partial(record.fits, "drawing", {}, measure), most)
 
 
 def main() -> None:
     """Measure and write the record, or say that there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="sdxl")
-    parser.add_argument("--steps", type=int, default=5, help="that are timed, of each batch")
+    parser.add_argument("--steps", type=int, default=5, help="that are timed of each, at most")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="after which nothing more is begun"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "full_size.json")
     arguments = parser.parse_args()
+    until = time.monotonic() + 60 * arguments.minutes
     gpu = torch.cuda.is_available()
     if arguments.scale == "sdxl" and not gpu:
         raise SystemExit(
@@ -242,8 +289,7 @@ def main() -> None:
     config = main_job(f"scale={arguments.scale}", "cond=keypoints", "objective=noise")
     random = {"pretrained": False, "device": str(device)} if arguments.scale == "sdxl" else {}
     backbone = instantiate(config.backbone, **random).to(device)
-    model = build_model(config, backbone, sizes).to(device)  # type: ignore[arg-type]
-    record: dict[str, Any] = {
+    about = {
         "machine": machine(device),
         "torch": torch.__version__,
         "scale": arguments.scale,
@@ -252,9 +298,18 @@ def main() -> None:
         "precision": "bf16-mixed",
         "drawing_steps": DRAWING_STEPS,
     }
-    record["drawing"] = drawing(model, sizes, min(most, 16), arguments.steps)
-    record["training"] = training(arguments.scale, model, sizes, most, arguments.steps)
-    save(record, arguments.out)
+    try:
+        record = Record(arguments.out, about, until)
+    except ValueError as error:
+        parser.error(str(error))
+    model = build_model(config, backbone, sizes).to(device)  # type: ignore[arg-type]
+    try:
+        drawing(record, model, sizes, most, arguments.steps)
+        training(record, arguments.scale, model, sizes, most, arguments.steps)
+    except OutOfTime as error:
+        raise SystemExit(
+            f"{arguments.minutes} minutes are over; the same command goes on from {arguments.out}."
+        ) from error
 
 
 if __name__ == "__main__":

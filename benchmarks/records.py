@@ -21,9 +21,11 @@ def machine(device: torch.device) -> str:
 
 
 def save(record: dict[str, Any], path: Path) -> None:
-    """Write a record."""
+    """Write a record, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    half = path.with_name(f".{path.name}")
+    half.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    half.replace(path)
 
 
 def write(name: str, seconds: dict[str, float], **settings: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from portraitlab.tables.document import replace_part
@@ -41,6 +42,16 @@ def test_commands_compose(name: str) -> None:
     for command in commands:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             compose("config", shlex.split(command))
+
+
+def test_what_is_fetched_step_by_step_is_what_is_looked_for() -> None:
+    text = (ROOT / "docs" / "full_size.md").read_text()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", ["scale=sdxl", "clip=vit_l14"])
+    needed = (config.backbone.weights, config.backbone.autoencoder_weights, config.clip.weights)
+    for weights in needed:
+        assert f"{instantiate(weights).command}\n" in text
+    assert text.count("hf download") == len(needed)
 
 
 def test_the_component_that_is_shown_fuses_references() -> None:

@@ -32,10 +32,11 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType
     HydraConfig.instance().cfg = None
 
 
-def test_at_small_size_every_way_is_measured(script, tmp_path: Path) -> None:
+def test_at_small_size_every_way_is_measured(script, tmp_path: Path, capsys) -> None:
     out = tmp_path / "figures.json"
-    script("--scale", "smoke", "--steps", "1", "--out", str(out)).main()
-    record = json.loads((tmp_path / "figures.json").read_text())
+    arguments = ("--scale", "smoke", "--steps", "1", "--out", str(out))
+    script(*arguments).main()
+    record = json.loads(out.read_text())
     assert record["machine"]
     assert (record["pixels"], record["drawing_steps"]) == (64, 8)
     assert [row["batch"] for row in record["drawing"]] == [1]
@@ -45,7 +46,22 @@ def test_at_small_size_every_way_is_measured(script, tmp_path: Path) -> None:
         for row in record["training"]
     ] == [(anew, *way, 1) for anew, way in product((False, True), ways)]
     for row in (*record["drawing"], *record["training"]):
+        assert row["fits"]
         assert row["images_a_second"] == pytest.approx(row["batch"] / row["seconds"], rel=0.01)
+    # As if it had been stopped before the last one: it alone is measured, and no time is no step.
+    del record["training"][-1]
+    out.write_text(json.dumps(record))
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match=r"0\.0 minutes are over; the same command goes on from"):
+        script(*arguments, "--minutes", "0").main()
+    assert json.loads(out.read_text()) == record
+    script(*arguments).main()
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert json.loads(out.read_text())["training"][:-1] == record["training"]
+    out.write_text(json.dumps({**record, "machine": "another"}))
+    with pytest.raises(SystemExit):
+        script(*arguments).main()
+    assert "has figures of machine another; give another --out" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it would be measured")
@@ -59,15 +75,40 @@ def test_without_a_gpu_nothing_is_measured_and_it_says_so(script, tmp_path: Path
 
 def test_the_largest_batch_that_fits_is_found(script) -> None:
     climb = script().climb
-    for fits, most in product(range(20), (1, 2, 7, 16)):
+    for most_that_fits, most in product(range(20), (1, 2, 7, 16)):
         asked: list[int] = []
 
-        def measure(count: int, fits: int = fits, asked: list[int] = asked) -> dict | None:
+        def fits(count: int, largest: int = most_that_fits, asked: list[int] = asked) -> bool:
             asked.append(count)
-            return {"batch": count} if count <= fits else None
+            return count <= largest
 
-        batches = [row["batch"] for row in climb(measure, most)]
-        assert batches == sorted(set(batches))
-        assert max(batches, default=0) == min(fits, most)
+        climb(fits, most)
+        batches = {count for count in asked if count <= most_that_fits}
+        assert max(batches, default=0) == min(most_that_fits, most)
         assert len(asked) == len(set(asked)) <= 2 * most.bit_length()
-        assert {1, 2, 4, 8, 16} & set(range(1, max(batches, default=0) + 1)) <= set(batches)
+        assert {1, 2, 4, 8, 16} & set(range(1, max(batches, default=0) + 1)) <= batches
+
+
+def test_what_fails_where_fewer_went_is_too_large(script, tmp_path: Path) -> None:
+    def failing(error: Exception):
+        def measure(count: int) -> dict:
+            if count > 2:
+                raise error
+            return {"seconds": 1.0}
+
+        return measure
+
+    record = script().Record(tmp_path / "figures.json", {"machine": "this"}, float("inf"))
+    asked = ("training", {"objective": "noise"}, failing(RuntimeError("no room\nfor it")))
+    assert [record.fits(*asked, count) for count in (2, 3)] == [True, False]
+    saved = json.loads((tmp_path / "figures.json").read_text())
+    assert saved["training"][1] == {
+        "objective": "noise", "batch": 3, "fits": False, "why": "no room"
+    }  # fmt: skip
+    # Known now, so nothing is measured.
+    assert not record.fits("training", {"objective": "noise"}, failing(AssertionError()), 3)
+    for error, fewest in ((ValueError("a mistake"), 3), (torch.AcceleratorError("a fault"), 3)):
+        with pytest.raises(type(error)):
+            record.fits("drawing", {}, failing(error), fewest)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        record.fits("drawing", {}, lambda count: failing(RuntimeError("a mistake"))(count + 2), 1)

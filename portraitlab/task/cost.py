@@ -79,7 +79,9 @@ def _model(config: DictConfig, encoder: FaceEncoder) -> PortraitModel:
 def _parts_table(parts: dict[str, PartCost]) -> Table:
     rows = [_row(name, part) for name, part in parts.items()]
     step = [parts["net"], parts["UNet"]]
-    rows.append(["all parameters", *_parameters(list(parts.values())), "", ""])
+    count = sum(part.trained + part.frozen for part in parts.values())
+    whole = f"all parameters: {count / 1e6:,.1f} M"
+    rows.append([whole, *_parameters(list(parts.values())), "", ""])
     rows.append(["one step of drawing: net + UNet", "", "", *_products(step)])
     columns = ["part", "trained M", "frozen M", "layers T", "attention T"]
     notes = [

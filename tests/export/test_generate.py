@@ -104,6 +104,9 @@ def test_a_bad_photo_is_named_with_the_remedy(
         assert code == 1
         assert said.startswith(f"{path} {message}"), said
     assert not (tmp_path / "out").exists()
+    # Before anything of the export is read.
+    none = ("--refs", files[0], "--target", tmp_path / "none.png")
+    assert portraitlab("generate", tmp_path / "none", *none)[2].startswith(f"{none[-1]} is no file")
 
 
 @real
