@@ -127,7 +127,7 @@ def training_memory(
         held = {_place(each) for each in weights.values()}
         blocks = [0]
 
-        def counted(block: nn.Module, *inputs: Any) -> Any:
+        def counted(block: Callable[..., Any], *inputs: Any) -> Any:
             anew = _Kept(held)
             with anew.hooks():
                 graph = block(*inputs)
