@@ -35,6 +35,8 @@ class SDXL(Backbone):
     that is drawn. text_encoder_2, tokenizer_2: the second. All else as for Backbone.
     """
 
+    empty_prompt_is_zero = True
+
     def __init__(
         self,
         *,
