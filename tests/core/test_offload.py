@@ -16,6 +16,7 @@ from steering import published
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from portraitlab.backbone.precisions import products_in
 from portraitlab.backbone.sdxl import load_sdxl
 from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.controls import Control, WithControls
@@ -70,11 +71,12 @@ def drawn(model: PortraitModel, batch: Any, device: torch.device) -> Tensor:
     """All that drawing asks of a model, as the sampler asks it."""
     text = model.backbone.encode_text(["abc", ""])
     given = replace(batch, text=text).to(device)
-    condition = model.condition(given)
-    prediction = model.predict(given.latents, LEVELS.to(device), condition)
-    empty = replace(condition, text=model.backbone.encode_text(["", ""]), references=None)
-    prediction = prediction + model.predict(given.latents, LEVELS.to(device), empty)
-    return model.backbone.decode(prediction)
+    with model.backbone.computing():
+        condition = model.condition(given)
+        prediction = model.predict(given.latents, LEVELS.to(device), condition)
+        empty = replace(condition, text=model.backbone.encode_text(["", ""]), references=None)
+        prediction = prediction + model.predict(given.latents, LEVELS.to(device), empty)
+    return model.backbone.decode(prediction.float())
 
 
 def test_stages_are_all_there_is_to_move(model: PortraitModel) -> None:
@@ -141,6 +143,8 @@ def test_every_layer_finds_its_weights_on_the_device_and_no_other_stages(
 def test_nothing_else_changes(model: PortraitModel, tiny_batch: Any, mode: Any) -> None:
     batch = tiny_batch(batch=2, latents=True, coefficients=False)
     cpu = torch.device("cpu")
+    products_in(model.backbone.unet, torch.bfloat16)
+    model.backbone.precision = torch.bfloat16
     names = {name: each.shape for name, each in model.named_parameters()}
     alone = drawn(model, batch, cpu)
     for _ in range(2):
