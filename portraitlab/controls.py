@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffusers import ControlNetModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from portraitlab.net.base import Net
 from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
@@ -35,6 +35,7 @@ class WithControls(Net):
         super().__init__(net.control, net.identity, net.latents, net.pixels)
         self.net = net
         self.controls = tuple(controls)
+        self.controlnets = nn.ModuleList(control.controlnet for control in controls)
 
     def read(self, references: FaceFeatures) -> ReferenceMaps:
         """What the net itself reads."""
@@ -50,7 +51,7 @@ class WithControls(Net):
                 timesteps,
                 encoder_hidden_states=condition.text.words,
                 added_cond_kwargs=condition.text.added,
-                controlnet_cond=control.image.expand(len(noisy), -1, -1, -1),
+                controlnet_cond=control.image.to(noisy.device).expand(len(noisy), -1, -1, -1),
                 conditioning_scale=control.scale,
                 return_dict=False,
             )

@@ -127,7 +127,7 @@ def training_memory(
         held = {_place(each) for each in weights.values()}
         blocks = [0]
 
-        def counted(block: nn.Module, *inputs: Any) -> Any:
+        def counted(block: Callable[..., Any], *inputs: Any) -> Any:
             anew = _Kept(held)
             with anew.hooks():
                 graph = block(*inputs)
@@ -201,7 +201,7 @@ def _without_content(model: PortraitModel, whole: bool = False) -> Iterator[None
     if whole:
         model.float()
         model.backbone.precision = torch.float32
-    with FakeTensorMode(allow_non_fake_inputs=True), _AllKnown():
+    with FakeTensorMode(allow_non_fake_inputs=True), AllKnown():
         replaced: dict[int, Tensor] = {}
         for module in model.modules():
             held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
@@ -219,7 +219,7 @@ def _emptied(tensor: Tensor) -> Tensor:
     return empty
 
 
-class _AllKnown(TorchDispatchMode):
+class AllKnown(TorchDispatchMode):
     """Masks choose all that there is, where how much that is would be read from their content."""
 
     def __torch_dispatch__(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ModelMixin
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
@@ -85,13 +85,15 @@ class PortraitModel(nn.Module):
         """From now on keep the inputs of blocks alone, and compute the rest anew for a gradient.
 
         Chen et al. (2016): about a third more time for a fraction of the memory, and the same
-        numbers. Those of the UNet, of copies of it and of the autoencoder, which the identity loss
-        decodes with, one image at a time. The backward pass must attend as the forward pass did
-        (quick_attention). checkpoint: what calls a block with its inputs; None: diffusers' way.
+        numbers. Of each part that has this method, as diffusers' models and fusions do: the UNet,
+        copies of it, and the autoencoder, which the identity loss decodes with, one image at a
+        time. The backward pass must attend as the forward pass did (quick_attention). checkpoint:
+        what calls a block with its inputs; None: torch's own.
         """
-        for part in self.modules():
-            if isinstance(part, ModelMixin):
-                part.enable_gradient_checkpointing(checkpoint)
+        for part in (part for child in self.children() for part in child.modules()):
+            enable: Any = getattr(part, "enable_gradient_checkpointing", None)
+            if enable is not None:
+                enable(checkpoint)
             if isinstance(part, AutoencoderKL):
                 part.enable_slicing()
 

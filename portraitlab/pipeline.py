@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -37,6 +37,7 @@ from portraitlab.export.settings import another_base, own_errors, with_changes
 from portraitlab.matting.base import Matting
 from portraitlab.model import PortraitModel
 from portraitlab.net.stock import check_fit
+from portraitlab.offload import Mode, offloaded
 from portraitlab.parts import build_model
 from portraitlab.pictures import to_image
 from portraitlab.published import read_model
@@ -74,6 +75,7 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         self.register_modules(model=model, encoder=encoder, select=select, matting=matting)
         own = {"_target_": "portraitlab.sampler.ddim.DDIM"}
         self.register_to_config(sampler=dict(sampler or own), minimum_side=minimum_side)
+        self._offload: tuple[torch.device, Mode] | None = None
 
     @classmethod
     def from_pretrained(
@@ -117,14 +119,53 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         )
 
     def to(self, device: str | torch.device) -> Self:
-        """Move all models. Their precision is the backbone's own: see `backbone.precision`."""
+        """Move all models, and draw there; ends offload.
+
+        Their precision is the backbone's own: see `backbone.precision`.
+        """
         self.model.to(device)
         self.encoder.to(device)
+        self._offload = None
         return self
+
+    def enable_model_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Draw on a GPU that holds only what computes; all else waits on the CPU, with the encoder.
+
+        Text encoders, autoencoder, fusion, and net with UNet take turns (portraitlab.offload).
+        device: None is the accelerator that torch finds, gpu_id its number. Raises ValueError where
+        it finds none, or for a number that device gives too.
+        """
+        self._offload_to(gpu_id, device, "model")
+
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """The same with each layer by itself, which needs hardly any memory and much time."""
+        self._offload_to(gpu_id, device, "sequential")
+
+    def _offload_to(
+        self, gpu_id: int | None, device: torch.device | str | None, mode: Mode
+    ) -> None:
+        if device is None:
+            device = torch.accelerator.current_accelerator(check_available=True)
+        if device is None:
+            raise ValueError(
+                "torch sees no GPU on this machine, so there is nothing to keep parts away from; "
+                "draw without offload."
+            )
+        chosen = torch.device(device)
+        if gpu_id is not None:
+            if chosen.index is not None:
+                raise ValueError(f"gpu_id={gpu_id} and device={device} both number the GPU.")
+            chosen = torch.device(chosen.type, gpu_id)
+        self.to("cpu")
+        self._offload = chosen, mode
 
     @property
     def device(self) -> torch.device:
-        """Where the models are."""
+        """Where the models are; with offload the CPU, but for the time in which they compute."""
         device: torch.device = self.model.backbone.latent_scale.device
         return device
 
@@ -251,11 +292,16 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         )
         images: list[Image.Image] = []
         seeds = range(seed, seed + num_images)
-        while len(images) < num_images:
-            part = seeds[len(images) : len(images) + _AT_ONCE]
-            batch = Batch.cat([sample] * len(part)).to(self.device)
-            images += [to_image(each) for each in sampler.sample(model, batch, part)]
+        with self._computing(model):
+            while len(images) < num_images:
+                part = seeds[len(images) : len(images) + _AT_ONCE]
+                batch = Batch.cat([sample] * len(part)).to(self.device)
+                images += [to_image(each) for each in sampler.sample(model, batch, part)]
         return images
+
+    def _computing(self, model: PortraitModel) -> AbstractContextManager[None]:
+        """In it a model of our parts computes, on what `device` says meanwhile."""
+        return nullcontext() if self._offload is None else offloaded(model, *self._offload)
 
     def _seen(self, picture: Picture, name: str) -> Portrait:
         """What is seen of a picture. Raises UnusablePhoto with its name."""
@@ -295,13 +341,15 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         chosen = self.select.choose(candidates, torch.Generator().manual_seed(seed))
         shape = last if int(chosen) == TARGET else int(chosen)
         latents = None
-        if self.model.net.latents:
-            images = to_tensor(np.stack([each.resized(size) for each in references]))
-            latents = backbone.encode(images.to(self.device)).cpu()[None]
+        with self._computing(self.model):
+            text = backbone.encode_text([prompt]).to("cpu")
+            if self.model.net.latents:
+                images = to_tensor(np.stack([each.resized(size) for each in references]))
+                latents = backbone.encode(images.to(self.device)).cpu()[None]
         cells = (1, backbone.latent_channels, backbone.latent_size, backbone.latent_size)
         return Batch(
             latents=torch.zeros(cells),
-            text=backbone.encode_text([prompt]).to("cpu"),
+            text=text,
             references=FaceFeatures(
                 local_=faces["local"][None, :last].float(),
                 global_=faces["global"][None, :last],

@@ -10,6 +10,8 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from portraitlab.backbone.own_precision import OwnPrecision
+
 
 def precision_of(trainer: DictConfig) -> str:
     """Lightning's name of the precision that a trainer's configuration asks for.
@@ -44,12 +46,12 @@ def cast_once(module: nn.Module, precision: str) -> Iterator[None]:
     """Holds the frozen weights of products in the precision they are multiplied in.
 
     Autocast would cast them in each step anew. What comes out is the same to the bit, and the
-    weights are as they were in the end. precision: Lightning's name; other than "bf16-mixed"
-    changes nothing.
+    weights are as they were in the end; those of an OwnPrecision, which autocast does not reach,
+    stay as they are. precision: Lightning's name; other than "bf16-mixed" changes nothing.
     """
     single: dict[nn.Parameter, Tensor] = {}
     if precision == "bf16-mixed":
-        for part in module.modules():
+        for part in _under_autocast(module):
             if isinstance(part, nn.Linear | nn.Conv2d):
                 frozen = [p for p in part.parameters(recurse=False) if not p.requires_grad]
                 single |= {parameter: parameter.data for parameter in frozen}
@@ -60,3 +62,10 @@ def cast_once(module: nn.Module, precision: str) -> Iterator[None]:
     finally:
         for parameter, weights in single.items():
             parameter.data = weights.to(parameter.device)
+
+
+def _under_autocast(module: nn.Module) -> Iterator[nn.Module]:
+    if not isinstance(module, OwnPrecision):
+        yield module
+        for child in module.children():
+            yield from _under_autocast(child)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import safe_open
+
 from portraitlab.weights import is_pointer
 
 
@@ -57,11 +60,13 @@ def find_published(wanted: Sequence[tuple[Repository, str | None]]) -> list[Path
     return found
 
 
-def read_model(kind: Any, folder: Path, **how: Any) -> Any:
+def read_model(kind: Any, folder: Path, as_stored: bool = False, **how: Any) -> Any:
     """A model of diffusers or transformers with the safetensors weights of a folder, all of them.
 
-    kind: its class. how: what its from_pretrained takes besides. Raises ValueError where a file is
-    damaged, or lacks weights, which both libraries would fill with random ones.
+    kind: its class. as_stored: of diffusers, in the precision of the files, where that is one;
+    False would have halves of a large model in memory as wholes. how: what its from_pretrained
+    takes besides. Raises ValueError where a file is damaged, or lacks weights, which both libraries
+    would fill with random ones.
     """
     from safetensors import SafetensorError
     from transformers.utils import logging
@@ -70,6 +75,8 @@ def read_model(kind: Any, folder: Path, **how: Any) -> Any:
     logging.set_verbosity_error()  # of a model's other parts in the same file each tensor is told
     logging.disable_progress_bar()  # which takes less than a second
     try:
+        if as_stored:
+            how["torch_dtype"] = _stored_precision(folder, how.get("variant"))
         model, told = kind.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, local_files_only=True, **how
         )
@@ -90,6 +97,18 @@ def read_model(kind: Any, folder: Path, **how: Any) -> Any:
             f"or of another shape, first {wrong[0]}. Fetch them again, or give another folder."
         )
     return model
+
+
+def _stored_precision(folder: Path, variant: str | None) -> torch.dtype | None:
+    """That of all of diffusers' weights in a folder, by the files' headers; None: of several."""
+    name = "diffusion_pytorch_model" if variant is None else f"diffusion_pytorch_model.{variant}"
+    found = set()
+    for ending in (".safetensors", "-*.safetensors"):  # in one file or several
+        for path in folder.glob(name + ending):
+            with safe_open(path, framework="pt") as file:
+                found |= {file.get_slice(each).get_dtype() for each in file.keys()}  # noqa: SIM118
+    kinds = {"F16": torch.float16, "BF16": torch.bfloat16}
+    return kinds.get(found.pop()) if len(found) == 1 else None
 
 
 def _cached(published: Repository) -> Path | None:

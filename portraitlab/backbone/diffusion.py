@@ -27,10 +27,12 @@ class Backbone(nn.Module):
     are used. Latents are `(mode - latent_shift) * latent_scale`, shift and scale each one number or
     one per channel. precision: of the frozen weights; below single precision, products are computed
     in it wherever `computing` is entered. Nothing here is ever trained, but gradients flow through.
+    empty_prompt_is_zero: whether the empty prompt's words are zeros.
 
     Raises ValueError where the scheduler predicts something other than noise or velocity.
     """
 
+    empty_prompt_is_zero: bool = False
     latent_scale: Tensor
     latent_shift: Tensor
 

@@ -27,4 +27,6 @@ def products_in(model: nn.Module, precision: torch.dtype) -> Any:
     for part in model.modules():
         if isinstance(part, nn.Linear | nn.Conv2d):
             part.to(precision)
+        elif isinstance(part, nn.GroupNorm | nn.LayerNorm):
+            part.float()
     return model

@@ -45,9 +45,10 @@ def load_sd15(
                 precision=dtype,
             )
     (place,) = find_published([(weights, folder)])
+    unet = read_model(UNet2DConditionModel, place / "unet", as_stored=True, variant=variant)
     autoencoder = read_model(AutoencoderKL, place / "vae", variant=variant)
     return Backbone(
-        unet=products_in(read_model(UNet2DConditionModel, place / "unet", variant=variant), dtype),
+        unet=products_in(unet, dtype),
         autoencoder=OwnPrecision(autoencoder),
         text_encoder=read_model(
             CLIPTextModel, place / "text_encoder", variant=variant, dtype=dtype

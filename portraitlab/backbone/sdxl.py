@@ -35,6 +35,8 @@ class SDXL(Backbone):
     that is drawn. text_encoder_2, tokenizer_2: the second. All else as for Backbone.
     """
 
+    empty_prompt_is_zero = True
+
     def __init__(
         self,
         *,
@@ -110,9 +112,10 @@ def load_sdxl(
     place, autoencoder_place = find_published(
         [(weights, folder), (autoencoder_weights, autoencoder_folder)]
     )
+    unet = read_model(UNet2DConditionModel, place / "unet", as_stored=True, variant=variant)
     autoencoder = read_model(AutoencoderKL, autoencoder_place)
     return SDXL(
-        unet=products_in(read_model(UNet2DConditionModel, place / "unet", variant=variant), dtype),
+        unet=products_in(unet, dtype),
         autoencoder=OwnPrecision(autoencoder),
         text_encoder=read_model(
             CLIPTextModel, place / "text_encoder", variant=variant, dtype=dtype

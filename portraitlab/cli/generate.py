@@ -16,6 +16,8 @@ from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.tables.paper_table import CONF
 
 if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
     from portraitlab.pipeline import PortraitPipeline
 
 
@@ -54,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting of portraitlab.json, as encoder.root=FOLDER; repeatable",
     )  # fmt: skip
     add("--device", help="cpu or cuda (default: cuda where there is one)")
+    add(
+        "--offload", choices=("model", "sequential"),
+        help="have on the GPU only the part, or only the layer (slow), that computes",
+    )  # fmt: skip
+    add("--vae-slicing", action="store_true", help="decode one picture at a time: less memory")
+    add("--vae-tiling", action="store_true", help="decode in tiles: less memory, nearly the same")
     add("--out", type=Path, default=Path("portraits"), help="folder (default: portraits)")
 
 
@@ -79,7 +87,21 @@ def run(given: argparse.Namespace) -> None:
     device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: torch sees no GPU on this machine; use --device cpu")
-    pipeline = PortraitPipeline.from_pretrained(given.folder, given.base, device, settings)
+    if given.offload and device == "cpu":
+        told = "--device is cpu" if given.device else "torch sees no GPU on this machine"
+        raise ValueError(
+            f"--offload {given.offload}: {told}, and it is a GPU that offload spares; leave it out"
+        )
+    place = "cpu" if given.offload else device
+    pipeline = PortraitPipeline.from_pretrained(given.folder, given.base, place, settings)
+    if given.offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif given.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    if given.vae_slicing:
+        _autoencoder(pipeline, "--vae-slicing").enable_slicing()
+    if given.vae_tiling:
+        _autoencoder(pipeline, "--vae-tiling").enable_tiling()
     references = [_portrait(pipeline, path) for path in given.refs]
     target = None if given.target is None else _portrait(pipeline, given.target)
     controls = [
@@ -96,6 +118,15 @@ def run(given: argparse.Namespace) -> None:
     for image, (seed, path) in zip(images, _places(given.out, given.seed), strict=False):
         save(image, path, {**about, "seed": str(seed)})
         print(path)
+
+
+def _autoencoder(pipeline: PortraitPipeline, option: str) -> AutoencoderKL:
+    """diffusers' own. Raises ValueError where there is none."""
+    from diffusers import AutoencoderKL
+
+    if not isinstance(pipeline.vae, AutoencoderKL):
+        raise ValueError(f"{option}: the miniature world's autoencoder is small, and cannot do so")
+    return pipeline.vae
 
 
 def _portrait(pipeline: PortraitPipeline, path: Path) -> Any:
@@ -164,6 +195,7 @@ def _about(given: argparse.Namespace, pipeline: PortraitPipeline) -> dict[str, s
         **{name: value for name, value in sampler.items() if name != "_target_"},
         "lora": last_names(given.lora),
         "controlnet": last_names(given.controlnet),
+        "vae_tiling": given.vae_tiling,  # which alone of what saves memory changes the picture
     }
     return {"Software": "PortraitLab", "portraitlab": json.dumps(about)}
 

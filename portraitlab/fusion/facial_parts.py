@@ -49,18 +49,23 @@ class FacialPartsFusion(Fusion):
     def forward(self, features: FaceFeatures) -> IdentityTokens:
         """Identity tokens [B, N·(tokens + 5), d], each reference's embedding first."""
         mask = features.mask
-        patches = self.local_projection(features.local_[mask][:, 1:])
+        parts = self.through(self._parts, features.local_[mask][:, 1:])
+        spread = parts.new_zeros(*mask.shape, *parts.shape[1:])
+        spread[mask] = parts
+        whole = self.embedding(features).tokens.unflatten(1, (mask.shape[1], -1))
+        return flatten_references(torch.cat([whole, spread], dim=2), mask)
+
+    def _parts(self, cells: Tensor) -> Tensor:
+        """Tokens [R, 5, d] of the parts of R faces, by their cells' features [R, L - 1, d1]."""
+        patches = self.local_projection(cells)
         elsewhere = ~cells_of_parts(patches.shape[1]).to(patches.device)
         queries = self.queries.expand(len(patches), -1, -1)
         attended, _ = self.attention(
             queries, patches, patches, attn_mask=elsewhere, need_weights=False
         )
         parts = queries + attended
-        parts = self.norm(parts + self.perceptron(parts))
-        spread = parts.new_zeros(*mask.shape, *parts.shape[1:])
-        spread[mask] = parts
-        whole = self.embedding(features).tokens.unflatten(1, (mask.shape[1], -1))
-        return flatten_references(torch.cat([whole, spread], dim=2), mask)
+        normed: Tensor = self.norm(parts + self.perceptron(parts))
+        return normed
 
 
 def cells_of_parts(cells: int) -> Tensor:

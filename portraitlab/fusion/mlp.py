@@ -25,8 +25,8 @@ class MLPFusion(Fusion):
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
         """Identity tokens [B, N·(1 + L), d], each reference's global token first."""
-        global_tokens = self.global_projection(features.global_)[:, :, None]
-        local_tokens = self.local_projection(features.local_)
+        global_tokens = self.through(self.global_projection, features.global_)[:, :, None]
+        local_tokens = self.through(self.local_projection, features.local_)
         tokens = torch.cat([global_tokens, local_tokens], dim=2)
         return flatten_references(tokens, features.mask)
 

@@ -50,7 +50,9 @@ class FaceRefiner(Fusion):
         learnable = self.learnable.expand(len(global_token), -1, -1)
         query = torch.cat([global_token, learnable], dim=1)  # eq. 2
         key_value = torch.cat([global_token, local_tokens], dim=1)  # eq. 3
-        refined = self.decoder(query, key_value)  # eq. 4
+        refined = query
+        for layer in self.decoder.layers:  # eq. 4
+            refined = self.through(layer, refined, key_value)
         tokens = refined.new_zeros(*mask.shape, *refined.shape[1:])
         tokens[mask] = refined
         return flatten_references(tokens, mask)

@@ -8,6 +8,7 @@ from diffusers import ControlNetModel
 from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
+from portraitlab.backbone.precisions import products_in
 from portraitlab.net.hifi_net import HiFiNet
 from portraitlab.types import Condition, Injection
 
@@ -45,7 +46,8 @@ class FrozenControl(nn.Module):
             if control
             else None
         )
-        self.requires_grad_(False)
+        # Frozen, so it is in the backbone's precision.
+        products_in(self.requires_grad_(False), backbone.precision)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Residuals for noisy latents [B, c, h, w] at timesteps [B]."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +22,8 @@ class ReferenceNet(ModelMixin):
 
     FlashFace's face reference net, which is a copy of the whole UNet; a decoder's maps would cost
     as much again. It reads clean latents at noise level 0 under the empty prompt, so its maps are
-    the same at every noise level of what is drawn.
+    the same at every noise level of what is drawn. Where that prompt is all zeros, what reads it is
+    frozen but for the one bias that says something.
     """
 
     _supports_gradient_checkpointing = True  # that of the UNet's blocks
@@ -38,6 +40,8 @@ class ReferenceNet(ModelMixin):
         self.mid_block = deepcopy(unet.mid_block)
         # What is trained is so in single precision, whatever the backbone's.
         self.float().requires_grad_(True)
+        if backbone.empty_prompt_is_zero:
+            self._freeze_text_attention()
         # Not saved with a run: it follows from the backbone.
         self.register_buffer("empty_text", backbone.encode_text([""]).words, persistent=False)
 
@@ -59,6 +63,14 @@ class ReferenceNet(ModelMixin):
             maps.append(states[len(block.resnets) - 1])
         maps.append(self.mid_block(hidden, time, encoder_hidden_states=text))
         return [each.flatten(2).transpose(1, 2) for each in maps]
+
+    def _freeze_text_attention(self) -> None:
+        """Keys and values of zeros are zero, so that only the bias of the way out is left of it."""
+        for block in self.modules():
+            if isinstance(block, BasicTransformerBlock):
+                block.norm2.requires_grad_(False)
+                block.attn2.requires_grad_(False)
+                block.attn2.to_out[0].bias.requires_grad_(True)
 
 
 class ReferenceAttention(nn.Module):

@@ -1,6 +1,7 @@
-"""After one step everything trained has a gradient, whatever was chosen: several devices need it.
+"""After one step everything trained has a gradient, whatever was chosen, and one that moves it.
 
-A parameter without one keeps trainer=ddp waiting, which does not look for such.
+A parameter without one keeps trainer=ddp waiting, which does not look for such. One whose gradient
+is always zero costs memory and is never trained.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from composing import choices, compose_config
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from tiny import make_backbone, make_batch
+from publishing import published, write_sdxl
+from tiny import make_batch
 
 from portraitlab.backbone.diffusion import Backbone
+from portraitlab.backbone.sdxl import load_sdxl
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.objective.noise import NoiseLoss
 from portraitlab.objective.weighted import Objective
@@ -41,8 +44,8 @@ DRAWN_FOR = ("adapter", "photomaker", "flashface")
 class World:
     """The frozen models of the miniature, loaded once, and what trains around them.
 
-    parts: fusion, cond and net of the main job; chosen: of other choices. small: a backbone in
-    which a step takes no time, for all that is only wired.
+    parts: fusion, cond and net of the main job; chosen: of other choices. small: an SDXL in which
+    a step takes no time, for all that is only wired, and for what it has that others have not.
     """
 
     parts: dict[str, Any]
@@ -58,10 +61,16 @@ class World:
         return replace(batch, text=backbone.encode_text(["a man in a red shirt", ""]))
 
     def missing(self, small: bool = False, **parts: Any) -> tuple[int, list[str]]:
-        """How many parameters are trained, and those that a step of training leaves alone."""
+        """How many parameters are trained, and those that a step of training leaves alone.
+
+        Parameters that start at zero hold back all behind them for a step, and are moved before.
+        """
         config = OmegaConf.create({"seed": 0, **self.parts, **parts})
         backbone = deepcopy(self.small if small else self.backbone)
         model = build_model(config, backbone, self.encoder)
+        for parameter in model.trained_parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.1)
         objective = Objective({"noise": NoiseLoss()})
         losses = objective(
             model, self.batch(backbone), torch.Generator().manual_seed(0), progress=0.0
@@ -69,7 +78,8 @@ class World:
         if losses["loss"].requires_grad:
             losses["loss"].backward()
         trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        return len(trained), [name for name, each in trained if each.grad is None]
+        moved = {name for name, each in trained if each.grad is not None and each.grad.any()}
+        return len(trained), [name for name, _ in trained if name not in moved]
 
 
 def part(group: str, *overrides: str) -> Any:
@@ -79,7 +89,7 @@ def part(group: str, *overrides: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     config = compose_config("scale=mini")
     parts = {group: part(group) for group in ("fusion", "cond", "net")}
     chosen = {
@@ -89,16 +99,23 @@ def world() -> Iterator[World]:
     }
     chosen["cond", "none"] = part("cond", "cond=none")
     backbone, encoder = instantiate(config.backbone), instantiate(config.encoder)
-    yield World(parts, backbone, make_backbone(), encoder, chosen)
+    places = [published("unet/config.json"), published("config.json")]
+    folders = map(str, write_sdxl(tmp_path_factory.mktemp("sdxl") / "base"))
+    small = load_sdxl(*places, *folders, variant="fp16", precision="float32")
+    yield World(parts, backbone, small, encoder, chosen)
     HydraConfig.instance().cfg = None
+
+
+def as_at_full_size(net: dict[str, Any]) -> dict[str, Any]:
+    """A net's settings as scale=sdxl has them; no ControlNet of the miniature's fits."""
+    full = {"start": None, "controlnet": None, "reads_noise": True, "noise_gate": 0}
+    return net | {name: value for name, value in full.items() if name in net}
 
 
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_every_net_with_every_fusion(world: World, fusion: str, net: str) -> None:
-    way_in = dict(world.chosen["net", net])
-    # No ControlNet of the miniature's fits the small backbone.
-    way_in |= {name: None for name in ("start", "controlnet") if name in way_in}
+    way_in = as_at_full_size(world.chosen["net", net])
     parts = {"fusion": world.chosen["fusion", fusion], "net": way_in}
     if net in DRAWN_FOR:
         parts["cond"] = world.chosen["cond", "none"]
@@ -129,5 +146,11 @@ def test_every_net_without_a_control_image(world: World, net: str) -> None:
 def test_every_system(world: World, system: str) -> None:
     parts = {group: part(group, f"system={system}") for group in world.parts}
     count, missing = world.missing(**parts)
+    assert count > 0
+    assert not missing
+    parts["net"] = as_at_full_size(parts["net"])
+    if "controlnet" in parts["net"]:
+        parts["cond"] = world.chosen["cond", "none"]
+    count, missing = world.missing(small=True, **parts)
     assert count > 0
     assert not missing

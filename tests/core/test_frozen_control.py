@@ -38,6 +38,19 @@ def test_a_frozen_control_reads_the_drawing_and_the_prompt_as_hifi_net_without_f
     assert without(noisy, TIMESTEPS, given) == Injection()
 
 
+def test_what_is_frozen_is_in_the_backbones_precision(tiny_backbone) -> None:
+    backbone = tiny_backbone()
+    given, noisy = condition(backbone), noisy_latents(backbone)
+    whole = FrozenControl("adapter", backbone, True, published(backbone))
+    backbone.precision = torch.bfloat16
+    half = FrozenControl("adapter", backbone, True, published(backbone))
+    assert half.reader.controlnet.conv_in.weight.dtype == torch.bfloat16
+    assert half.reader.controlnet.time_embedding.linear_1.weight.dtype == torch.bfloat16
+    with backbone.computing():
+        one, two = (each(noisy, TIMESTEPS, given).mid for each in (whole, half))
+    assert torch.equal(one, two)
+
+
 @pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace])
 def test_a_control_image_without_a_controlnet_is_refused(tiny_backbone, kind) -> None:
     message = r"no path for a control image, and net.controlnet is null.*cond=none or net=hifi_net"

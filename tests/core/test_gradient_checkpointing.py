@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.cost import Sizes, training_memory
-from portraitlab.fusion.concat import ConcatFusion
+from portraitlab.fusion.facial_parts import FacialPartsFusion
+from portraitlab.fusion.mlp import MLPFusion
+from portraitlab.fusion.refiner import FaceRefiner
 from portraitlab.model import PortraitModel
 from portraitlab.net.adapter import Adapter
 from portraitlab.net.controlnet import ControlNet
@@ -50,7 +53,8 @@ def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Callable[[], Por
     def build() -> PortraitModel:
         backbone = tiny_backbone()
         torch.manual_seed(1)
-        fusion, net = ConcatFusion(10, 12, 16), NETS[request.param](backbone, True, True)
+        fusion = FaceRefiner(10, 12, 16, learnable_tokens=2, layers=2, heads=2)
+        net = NETS[request.param](backbone, True, True)
         for parameter in net.starting_at_zero():
             torch.nn.init.normal_(parameter, std=0.1)
         return PortraitModel(backbone, fusion, KeypointCond(), net)
@@ -129,6 +133,35 @@ def test_gradients_are_the_same_and_less_is_kept(
     assert again == pytest.approx(loss, rel=near["rtol"])
     assert all(each is not None for each in gradients)
     torch.testing.assert_close(same, gradients, **near)
+    assert fewer < whole / 2
+
+
+@pytest.mark.parametrize(
+    "kind", [partial(FaceRefiner, layers=3), MLPFusion, partial(FacialPartsFusion, heads=2)]
+)
+@pytest.mark.parametrize("half", [False, True])
+def test_a_fusion_keeps_what_its_layers_read(kind: Any, half: bool, tiny_batch) -> None:
+    features = tiny_batch(dims=(10, 12, 17)).references
+
+    def step(anew: bool) -> tuple[Tensor, list[Tensor | None], int]:
+        torch.manual_seed(1)
+        fusion = kind(10, 12, 32)
+        if anew:
+            fusion.enable_gradient_checkpointing()
+        kept = Kept(fusion)
+        with quick_attention(torch.device("cpu")):
+            with kept.hooks(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+                tokens = fusion(features).tokens
+                loss = tokens.float().pow(3).sum()
+            size = kept.bytes
+            loss.backward()
+        return tokens, [each.grad for each in fusion.parameters()], size
+
+    tokens, gradients, whole = step(anew=False)
+    again, same, fewer = step(anew=True)
+    assert torch.equal(again, tokens)
+    assert all(each is not None for each in gradients)
+    torch.testing.assert_close(same, gradients, rtol=0, atol=0)
     assert fewer < whole / 2
 
 

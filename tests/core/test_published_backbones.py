@@ -23,7 +23,8 @@ from portraitlab.backbone.sdxl import SDXL, load_sdxl
 from portraitlab.backbone.tokenizers import ClipTokens, WordNumbers
 from portraitlab.net.adapter import Adapter
 from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.published import MissingPublished
+from portraitlab.precision import cast_once
+from portraitlab.published import MissingPublished, read_model
 from portraitlab.types import Condition, IdentityTokens, Injection
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real" / "sdxl-base-1.0"
@@ -127,9 +128,33 @@ def test_the_autoencoder_keeps_its_precision_under_autocast(sdxl: SDXL) -> None:
         apart = own.encode(images).latent_dist.mode(), own.decode(latents).sample
         with torch.autocast("cpu", torch.bfloat16):
             within = own.encode(images).latent_dist.mode(), own.decode(latents).sample
-    for one, two in zip(apart, within, strict=True):
+        with torch.autocast("cpu", torch.bfloat16), cast_once(own, "bf16-mixed"):
+            in_training = own.encode(images).latent_dist.mode(), own.decode(latents).sample
+    for one, two, three in zip(apart, within, in_training, strict=True):
         assert one.dtype == torch.float32
         assert torch.equal(one, two)
+        assert torch.equal(one, three)
+
+
+def test_halves_are_never_in_memory_as_wholes(tmp_path: Path) -> None:
+    folder = write_sd15(tmp_path / "model")
+    (path,) = (folder / "unet").glob("*.fp16.safetensors")
+    halves = {name: value.half() for name, value in load_file(path).items()}
+
+    def read() -> set[torch.dtype]:
+        unet = read_model(UNet2DConditionModel, folder / "unet", as_stored=True, variant="fp16")
+        return {each.dtype for each in unet.parameters()}
+
+    save_file(halves, path, metadata={"format": "pt"})
+    assert read() == {torch.float16}
+    backbone = load_sd15(published(WORDS), str(folder), variant="fp16")
+    for name, value in backbone.unet.state_dict().items():
+        expected = torch.float32 if "norm" in name else torch.bfloat16
+        assert value.dtype == expected
+        assert torch.equal(value, halves[name].to(expected))
+    some = next(iter(halves))
+    save_file(halves | {some: halves[some].float()}, path, metadata={"format": "pt"})
+    assert read() == {torch.float32}
 
 
 def test_what_is_missing_is_said_at_once_with_what_helps(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ def test_another_base_and_a_further_controlnet_are_taken(
     assert drawn(other) != own
     assert drawn(sd15, "--controlnet", f"{control}:0") == own
     assert drawn(sd15, "--controlnet", control) != own
+    assert drawn(sd15, "--vae-slicing", "--vae-tiling") == own  # one picture of one tile
     code, _, said = portraitlab("generate", exported, "--refs", files[0])
     assert code == 1
     assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5" in said

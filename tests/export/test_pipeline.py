@@ -198,6 +198,38 @@ def test_all_of_it_draws_in_half_precision(
     assert np.array_equal(own, pixels(pipe(pictures[:2], pictures[3], seed=1)))
 
 
+def test_with_offload_it_draws_the_same(
+    exported_xl: tuple[Path, Path], pictures: Pictures, tmp_path: Path
+) -> None:
+    folder, out = exported_xl
+    autoencoder = {"backbone.autoencoder_folder": str(folder.with_name("autoencoder"))}
+    pipe = PortraitPipeline.from_pretrained(out, folder, settings=autoencoder)
+    ControlNetModel.from_unet(
+        pipe.unet, conditioning_embedding_out_channels=(4, 8)
+    ).save_pretrained(tmp_path)
+
+    def drawn() -> NDArray[np.uint8]:
+        added = [pipe.read_control(tmp_path, pictures[4])]
+        return pixels(pipe(pictures[:2], pictures[3], "abc", controls=added, num_images=2))
+
+    alone = drawn()
+    for enable in (pipe.enable_model_cpu_offload, pipe.enable_sequential_cpu_offload):
+        enable(device="cpu")
+        assert np.array_equal(drawn(), alone)
+        assert pipe.device == torch.device("cpu")
+    pipe.vae.enable_slicing()
+    pipe.vae.enable_tiling()
+    assert np.abs(drawn().astype(int) - alone).max() <= 1  # it is one tile
+    with pytest.raises(ValueError, match=r"gpu_id=1 and device=cuda:0 both number the GPU"):
+        pipe.enable_model_cpu_offload(1, "cuda:0")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+def test_offload_needs_a_gpu(pipe: PortraitPipeline) -> None:
+    with pytest.raises(ValueError, match="torch sees no GPU on this machine, so there is nothing"):
+        pipe.enable_model_cpu_offload()
+
+
 def test_diffusers_own_pipeline_draws_the_same_with_the_exported_net(
     export: Export, sd15: Path, pictures: Pictures
 ) -> None:
