@@ -90,12 +90,12 @@ def plain_columns(batches: Sequence[Mapping[str, list[Any]]]) -> dict[str, pa.Ar
 def tensor_columns(
     batches: Sequence[Mapping[str, Tensor]], precision: Precision
 ) -> dict[str, pa.Array]:
-    """Columns of the tensors of all batches of a shard; precision: of HALF.
+    """Columns of the tensors of all batches of a shard, none of no batches; precision: of HALF.
 
     Raises ValueError where a number does not fit into it.
     """
     columns = {}
-    for name in batches[0]:
+    for name in batches[0] if batches else ():
         values = torch.cat([batch[name].cpu() for batch in batches]).numpy()
         if name in HALF:
             with np.errstate(over="ignore"):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice, tee
+from dataclasses import asdict
+from itertools import chain, islice, tee
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from portraitlab.data.bar import progress_bar
+from portraitlab.data.bar import Bar
 from portraitlab.data.jobs import look
 from portraitlab.data.listing import (
     Problem,
@@ -20,8 +21,9 @@ from portraitlab.data.listing import (
     stray_files,
 )
 from portraitlab.data.parallel import Apply
-from portraitlab.data.shards import read_arrow, write_arrow
+from portraitlab.data.shards import is_whole, read_arrow, write_arrow
 from portraitlab.data.validate import first_of_each
+from portraitlab.runs.files import read_json, write_json
 
 _SCHEMA = pa.schema(
     {
@@ -65,11 +67,32 @@ class Plan:
         return f"{self.identity[row]}/{self.name[row]}"
 
 
-def write_plan(path: Path, root: Path, caption: str, apply: Apply) -> tuple[int, list[Problem]]:
-    """Write the plan of a folder; its rows, and what of the folder is in none of them.
+def planned(root: Path, out: Path, caption: str, apply: Apply, bar: Bar) -> Plan:
+    """The plan of a store, made before where it was not yet; no other process does so meanwhile.
 
-    caption: of photos without one of their own. Every file is read once, for its digest.
+    caption: of photos without one of their own. Raises ValueError where there are no photos, and
+    where the plan of a store with shards is gone.
     """
+    path = out / "plan.arrow"
+    if not is_whole(path):
+        if path.exists() or (out / "photos").exists():
+            raise ValueError(
+                f"{path} was deleted or damaged, and nothing else says which photo stands "
+                "where. Prepare into another folder."
+            )
+        _write_plan(path, root, caption, apply, bar)
+    return Plan(path)
+
+
+def problems_of_plan(out: Path) -> list[Problem]:
+    """What of the folder stands in no row of a store's plan."""
+    said = read_json(_beside(out / "plan.arrow"), ["problems"])
+    assert said is not None, "written before the plan"
+    return [Problem(**each) for each in said["problems"]]
+
+
+def _write_plan(path: Path, root: Path, caption: str, apply: Apply, bar: Bar) -> None:
+    """Every file is read once, for its digest."""
     problems = [*stray_files(root)]
 
     def photos() -> Iterator[Path]:
@@ -83,7 +106,7 @@ def write_plan(path: Path, root: Path, caption: str, apply: Apply) -> tuple[int,
 
     def rows() -> Iterator[tuple[str, str, bytes, str]]:
         paths, jobs = tee(photos())
-        with progress_bar("Listing photos") as advance:
+        with bar("Listing photos") as advance:
             for path, seen in zip(paths, apply(look, jobs), strict=True):
                 advance(1)
                 identity, name = path.parent.name, path.name
@@ -92,18 +115,26 @@ def write_plan(path: Path, root: Path, caption: str, apply: Apply) -> tuple[int,
                 else:
                     yield identity, name, seen.digest, seen.caption or caption
 
-    count = 0
+    found = rows()
+    first = next(found, None)
+    if first is None:
+        raise ValueError(
+            f"{root} holds no photos in identity folders; put them as {root}/<identity>/<photo>."
+        )
 
     def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal count
-        found = rows()
-        while part := list(islice(found, _ROWS)):
-            count += len(part)
+        left = chain([first], found)
+        while part := list(islice(left, _ROWS)):
             columns = zip(*part, strict=True)
             arrays = [
                 pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+        # Before the plan gets its name, and so never missing beside one.
+        write_json(_beside(path), {"problems": [asdict(problem) for problem in problems]})
 
     write_arrow(path, _SCHEMA, batches())
-    return count, problems
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".json")

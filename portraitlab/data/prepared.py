@@ -69,8 +69,8 @@ class PreparedPhotos:
         ):
             if held != told:
                 raise ValueError(
-                    f"{folder} has {held} {kind}, not {told}: a shard is missing. Prepare again "
-                    "with the same command: only what is missing is made anew."
+                    f"{folder} has {held} {kind}, not {told}: a shard is of another preparation. "
+                    "Prepare into another folder."
                 )
         if not len(self):
             raise ValueError(

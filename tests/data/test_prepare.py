@@ -21,7 +21,7 @@ from portraitlab.data.folder import FolderData
 from portraitlab.data.parallel import reading
 from portraitlab.data.prepare import How, prepare
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
-from portraitlab.data.shards import Journal, read_arrow, read_shard
+from portraitlab.data.shards import problems_of, read_arrow, read_shard
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.matting.none import NoMatting
 from portraitlab.world.render import render_photo
@@ -191,12 +191,10 @@ def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> N
     (out / "captions" / "000001.arrow").unlink()
     (out / "photos" / "000001.arrow").write_bytes(whole["photos/000001.arrow"][:500])
     (out / "photos" / "unfinished-000002.arrow").write_bytes(b"torn")
-    lines = whole["journal.jsonl"].splitlines(keepends=True)
-    (out / "journal.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    (out / "finished.json").unlink()
     make()
     again = contents(out)
     assert again.pop("photos/unfinished-000002.arrow") == b"torn"
-    assert again.pop("journal.jsonl") != whole.pop("journal.jsonl")
     assert again == whole
     assert (out / "photos" / "000003.arrow").stat().st_mtime_ns == kept
 
@@ -259,11 +257,16 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     with pytest.raises(ValueError, match=r"000001\.arrow cannot be read.*same command"):
         PreparedData(str(out))
     shard.unlink()
-    with pytest.raises(ValueError, match=r"has 17 photos, not 22: a shard is missing"):
+    with pytest.raises(ValueError, match=r"000001\.arrow is missing.*same command"):
         PreparedData(str(out))
     make()
+    shutil.copy(out / "photos" / "000004.arrow", shard)
+    with pytest.raises(ValueError, match=r"has 19 photos, not 22: a shard is of another"):
+        PreparedData(str(out))
+    shard.unlink()
+    make()
     (out / "captions" / "000000.arrow").unlink()
-    with pytest.raises(ValueError, match=r"has \d+ captions, not \d+: a shard is missing"):
+    with pytest.raises(ValueError, match=r"captions/000000\.arrow is missing.*same command"):
         PreparedData(str(out))
     (finished := out / "finished.json").unlink()
     with pytest.raises(ValueError, match=r"not all prepared yet.*goes on"):
@@ -272,21 +275,23 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     assert len(PreparedPhotos(out)) == 22
     about = json.loads((out / "about.json").read_text())
     (out / "about.json").write_text(json.dumps(about | {"format": 9}))
-    with pytest.raises(ValueError, match=r"has format 9, and 1 is read"):
+    with pytest.raises(ValueError, match=r"has format 9, and 2 is read"):
         PreparedData(str(out))
     assert finished.is_file()
 
 
-def test_a_journal_drops_a_torn_line_and_refuses_a_damaged_one(tmp_path) -> None:
-    path = tmp_path / "journal.jsonl"
-    Journal(path).finish("photos 0", 0, tmp_path / "none", [])
-    with path.open("ab") as file:
-        file.write(b'{"name": "pho')
-    assert Journal(path).rows("photos 0", tmp_path / "none") == 0
-    assert path.read_bytes().endswith(b"}\n")
-    path.write_bytes(b"nonsense\n" + path.read_bytes())
-    with pytest.raises(ValueError, match=r"Line 1 of .*journal\.jsonl is damaged.*Delete the line"):
-        Journal(path)
+def test_a_shard_says_what_was_left_out_of_it_also_where_that_is_all(make, root, tmp_path) -> None:
+    for photo in (root / "person 0").glob("*.png"):
+        photo.write_bytes(b"no picture")
+    finished = make(how=replace(HOW, shard=2))
+    assert (finished["photos"], finished["identities"]) == (18, 3)
+    shard = read_shard(tmp_path / "out" / "photos" / "000000.arrow")
+    assert len(shard) == 0
+    assert [str(problem) for problem in problems_of(shard)] == [
+        "photo person 0/0.png: is not a picture, or a broken one",
+        "photo person 0/1.png: is the same file as person 0/0.png",
+    ]
+    assert len(PreparedPhotos(tmp_path / "out")) == 18
 
 
 def test_memory_does_not_grow_with_the_number_of_photos(make, frozen, tmp_path) -> None:
