@@ -128,7 +128,7 @@ class _Preparation:
         bar: Bar,
     ) -> None:
         self.root, self.plan, self.frozen, self.matting, self.how = root, plan, frozen, matting, how
-        self.size, self.view_size = frozen.backbone.image_size, frozen.encoder.image_size
+        self.size = frozen.backbone.image_size
         self._bar = bar
         self._captions = part.of(caption_pieces(out, plan, how.shard))
         self._photos = part.of(photo_pieces(out, plan, how.shard))
@@ -204,11 +204,13 @@ class _Preparation:
         except UnusablePhoto as error:
             problems.append(Problem("photo", name, str(error)))
             return None
+        same = self.frozen.encoder.image_size == self.size
         return Taken(
             row=row,
-            image=portrait.resized(self.size),
-            view=None if self.view_size == self.size else portrait.resized(self.view_size),
+            image=portrait.view if same else portrait.resized(self.size),
+            view=None if same else portrait.view,
             mask=portrait.resized_mask(self.size),
+            face=portrait.face,
         )
 
 
