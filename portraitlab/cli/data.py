@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the photos, run all frozen models on them and store the results",
         description="Takes the photos of ROOT/<identity>/ as data=folder does, runs all frozen "
         "models on them once and stores what they say in OUT, for training with data=prepared "
-        "data.root=OUT. The same command goes on where it was stopped or killed.",
+        "data.root=OUT. The same command goes on where it was stopped or killed, and takes photos "
+        "that came since.",
     )
     make.add_argument("root", type=Path, metavar="ROOT", help="folder of identity folders")
     make.add_argument("out", type=Path, metavar="OUT", help="folder of what is prepared")
@@ -103,6 +104,7 @@ def _prepare(given: argparse.Namespace) -> int:
     from portraitlab.data.bar import progress_bar
     from portraitlab.data.devices import device_shares, on_each
     from portraitlab.data.part import Part
+    from portraitlab.launching.devices import device_count
     from portraitlab.launching.messages import message
     from portraitlab.parts import check_taken
     from portraitlab.tables.composing import composed
@@ -117,13 +119,13 @@ def _prepare(given: argparse.Namespace) -> int:
                 "reads it. Leave data out."
             )
         check_taken(config)
-        shares = device_shares(config.trainer)
-        if len(shares) == 1:
+        devices = device_count(config.trainer)
+        if devices == 1:
             finished = _take(given, config, given.workers, part, progress_bar)
         else:
-            workers = min(given.workers, max(1, given.workers // len(shares)))
+            workers = min(given.workers, max(1, given.workers // devices))
             work = partial(_take, given, config, workers)
-            results = on_each(work, part.split(len(shares)), shares)
+            results = on_each(work, part.split(devices), device_shares(config.trainer))
             finished = next((each for each in results if each is not None), None)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)

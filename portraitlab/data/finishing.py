@@ -8,42 +8,30 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from portraitlab.data.layout import caption_pieces, photo_pieces
 from portraitlab.data.listing import Problem, identity_folders
-from portraitlab.data.plan import Plan, problems_of_plan
+from portraitlab.data.plan import Plan
 from portraitlab.data.shards import is_whole, problems_of, read_shard, write_shard
 from portraitlab.data.validate import LEAST, too_few
-from portraitlab.runs.files import read_json, write_json
+from portraitlab.runs.files import write_json
 
 
-def finish(root: Path, out: Path, plan: Plan, shard: int, anew: bool) -> dict[str, Any] | None:
+def finish(root: Path, out: Path, shard: int, listed: list[Problem]) -> dict[str, Any] | None:
     """Write the index of identities, the problems and, last, the counts, which are returned.
 
-    shard: rows of a file at most. anew: although it was finished before. None where a shard is not
-    there yet.
+    shard: rows of a file at most. listed: what of the folder is in no row of the plan. None where a
+    shard is not there yet, be it of a listing that another process just made.
     """
-    photos, captions = photo_pieces(out, plan, shard), caption_pieces(out, plan, shard)
+    plan = Plan(out)
+    photos, captions = plan.photo_pieces(shard), plan.caption_pieces(shard)
     if not all(is_whole(path) for path, _ in (*captions, *photos)):
         return None
-    before = read_json(out / "finished.json")
-    if before is not None and not anew:
-        return before
-    counts: dict[str, int] = {}
-    for path, _ in photos:
-        for run in read_shard(path)["identity"].value_counts():
-            name = run["values"].as_py()
-            counts[name] = counts.get(name, 0) + run["counts"].as_py()
-    numbers = np.array([*counts.values()], np.int64)
-    columns = {
-        "identity": pa.array([*counts], pa.string()),
-        "start": pa.array(numbers.cumsum() - numbers),
-        "photos": pa.array(numbers),
-    }
-    write_shard(out / "identities.arrow", columns)
+    paths = [path for path, _ in photos]
+    counts = _write_index(out, paths)
     problems = 0
     with (out / "problems.txt").open("w", encoding="utf-8") as file:
-        for problem in _problems(root, out, [path for path, _ in photos], counts):
+        for problem in _problems(root, listed, paths, counts):
             file.write(f"{problem}\n")
             problems += 1
     finished = {
@@ -58,10 +46,28 @@ def finish(root: Path, out: Path, plan: Plan, shard: int, anew: bool) -> dict[st
     return finished
 
 
+def _write_index(out: Path, photos: list[Path]) -> dict[str, int]:
+    """Write which rows show whom; how many each identity has.
+
+    Identities, and the photos of each, stand in the order of their names, as in one listing of all:
+    whoever numbers photos by this index sees no difference between early and late ones.
+    """
+    batches = [read_shard(path).select(["identity", "name"]) for path in photos]
+    table = pa.Table.from_batches([batch.replace_schema_metadata() for batch in batches])
+    rows = pc.sort_indices(table, [("identity", "ascending"), ("name", "ascending")])
+    # Of each value in the order of its first place, which is that of the names.
+    runs = table["identity"].take(rows).value_counts()
+    names, counts = runs.field("values"), runs.field("counts").to_numpy()
+    starts = pa.array(np.concatenate([[0], counts.cumsum()]), pa.int32())
+    lists = pa.ListArray.from_arrays(starts, rows.cast(pa.int64()))
+    write_shard(out / "identities.arrow", {"identity": names, "rows": lists})
+    return dict(zip(names.to_pylist(), counts.tolist(), strict=True))
+
+
 def _problems(
-    root: Path, out: Path, photos: list[Path], counts: Mapping[str, int]
+    root: Path, listed: list[Problem], photos: list[Path], counts: Mapping[str, int]
 ) -> Iterator[Problem]:
-    yield from problems_of_plan(out)
+    yield from listed
     for path in photos:
         yield from problems_of(read_shard(path))
     for identity in identity_folders(root):

@@ -7,24 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from portraitlab.data.features import Frozen
-from portraitlab.data.plan import Plan
 from portraitlab.data.shards import FORMAT
 from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.runs.files import read_json, write_json
 
-Piece = tuple[Path, range]
-"""A piece of the work: the file that comes of it, and which rows of the plan it covers."""
 
-
-def photo_pieces(out: Path, plan: Plan, size: int) -> list[Piece]:
-    """All shards of photos, of at most `size` files of the plan each."""
-    return [(photo_shard(out, n), rows) for n, rows in enumerate(_cut(len(plan), size))]
-
-
-def caption_pieces(out: Path, plan: Plan, size: int) -> list[Piece]:
-    """All shards of captions: row 0 is the empty prompt, row c + 1 the plan's caption c."""
-    count = 1 + len(plan.captions)
-    return [(caption_shard(out, n), rows) for n, rows in enumerate(_cut(count, size))]
+def listing_file(out: Path, number: int) -> Path:
+    """The file of what was new in the folder of photos when it was listed this time."""
+    return out / "plan" / f"{number:06}.arrow"
 
 
 def photo_shard(out: Path, number: int) -> Path:
@@ -81,7 +71,3 @@ def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 24 else f"{text[:12]}…{text[-8:]}"
-
-
-def _cut(count: int, size: int) -> list[range]:
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]

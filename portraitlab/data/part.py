@@ -67,10 +67,10 @@ def claimed(out: Path, part: Part) -> Iterator[None]:
     """
     folder = out / ".parts"
     with held(_place(folder, part), _busy(out, part, part)):
-        # Only overlapping parts are asked for: who asks holds their lock for a moment.
         for path in folder.iterdir():
             match = re.fullmatch(r"\.(\d+)-of-(\d+)\.lock", path.name)
             other = part if match is None else Part(int(match[1]), int(match[2]))
+            # No other lock is asked for, since who asks holds it for a moment.
             if other != part and part.overlaps(other) and is_locked(_place(folder, other)):
                 raise ValueError(_busy(out, part, other))
         yield
@@ -81,7 +81,7 @@ def _place(folder: Path, part: Part) -> Path:
 
 
 def _busy(out: Path, part: Part, other: Part) -> str:
-    said = "itself" if other == part else f"pieces of it, as part {other},"
+    said = "it" if other == part else f"pieces of it, as part {other},"
     return (
         f"Part {part} of {out} cannot be begun: another process works on {said} now. Wait for it, "
         "or give each process another --part of one count."

@@ -26,15 +26,15 @@ from portraitlab.data.columns import (
 from portraitlab.data.features import Frozen, describe_prompts
 from portraitlab.data.finishing import finish
 from portraitlab.data.jobs import Planned, read_planned
-from portraitlab.data.layout import Piece, begin, caption_pieces, frozen_settings, photo_pieces
-from portraitlab.data.listing import Problem, identity_folders
+from portraitlab.data.layout import begin, frozen_settings
+from portraitlab.data.listing import Problem
 from portraitlab.data.parallel import Apply, reading
 from portraitlab.data.part import Part, claimed
 from portraitlab.data.photo import Photo, UnusablePhoto
-from portraitlab.data.plan import Plan, planned
+from portraitlab.data.plan import Piece, Plan
+from portraitlab.data.planning import planned
 from portraitlab.data.shards import is_whole, write_shard
 from portraitlab.data.usable import usable_portrait
-from portraitlab.fingerprint import content_key
 from portraitlab.matting.base import Matting
 from portraitlab.runs.lock import locked
 
@@ -80,37 +80,30 @@ def prepare(
 ) -> dict[str, Any] | None:
     """Prepare the photos of root/<identity>/ into `out`, or go on where it was stopped.
 
+    Photos that came since are taken beside those that are there, which are not looked at again.
+
     workers: processes that read photos. overrides: what chose the frozen models, noted for whoever
     trains. part: of the shards, while other processes take the others. bar: shows how far it is.
     Returns the counts that `finished.json` holds; None where shards of other parts are not there
     yet, and whoever makes the last of them finishes.
 
-    Raises ValueError where there are no photos, where `out` was begun with other settings, weights
-    or people, or holds something else, where another process works on the same part, where a photo
-    was changed or removed since the plan was made, and where a number does not fit into half
-    precision.
+    Raises ValueError where there are no photos, where `out` was begun with other settings or
+    weights, or holds something else, where another process works on the same part, where a photo
+    was changed or removed since it was listed, and where a number does not fit into half precision.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder; give a folder of identity folders of photos.")
     with reading(workers) as apply, ThreadPoolExecutor(max(workers, 1)) as threads:
         with locked(out):
-            begin(out, _settings(root, frozen, matting, how), overrides)
-            plan = planned(root, out, how.caption, apply, bar)
+            settings = {**frozen_settings(frozen), "matting": matting.fingerprint, **vars(how)}
+            begin(out, settings, overrides)
+        plan, problems = planned(root, out, how.caption, how.shard, apply, bar)
         with claimed(out, part):
-            work = _Preparation(root, out, plan, frozen, matting, how, part, bar)
-            made = work.captions() + work.photos(apply, threads)
-        with locked(out):
-            return finish(root, out, plan, how.shard, anew=made > 0)
-
-
-def _settings(root: Path, frozen: Frozen, matting: Matting, how: How) -> dict[str, Any]:
-    people = content_key([ascii(name) for name in identity_folders(root)])
-    return {
-        **frozen_settings(frozen),
-        "matting": matting.fingerprint,
-        **vars(how),
-        "identity folders": people,
-    }
+            work = _Preparation(root, plan, frozen, matting, how, part, bar)
+            work.captions()
+            work.photos(apply, threads)
+    with locked(out):
+        return finish(root, out, how.shard, problems)
 
 
 class _Preparation:
@@ -119,7 +112,6 @@ class _Preparation:
     def __init__(
         self,
         root: Path,
-        out: Path,
         plan: Plan,
         frozen: Frozen,
         matting: Matting,
@@ -130,15 +122,11 @@ class _Preparation:
         self.root, self.plan, self.frozen, self.matting, self.how = root, plan, frozen, matting, how
         self.size = frozen.backbone.image_size
         self._bar = bar
-        self._captions = part.of(caption_pieces(out, plan, how.shard))
-        self._photos = part.of(photo_pieces(out, plan, how.shard))
+        self._captions = part.of(plan.caption_pieces(how.shard))
+        self._photos = part.of(plan.photo_pieces(how.shard))
 
-    def captions(self) -> int:
-        """Text features of the empty prompt, row 0, and of each distinct caption.
-
-        Returns how many shards had to be made.
-        """
-        made = 0
+    def captions(self) -> None:
+        """Text features of the empty prompt, row 0, and of each distinct caption."""
         with self._bar("Encoding captions", _rows(self._captions)) as advance:
             for path, rows in self._captions:
                 if not is_whole(path):
@@ -150,18 +138,13 @@ class _Preparation:
                     columns = {"caption": pa.array(prompts, pa.string())}
                     features = tensor_columns(described, self.how.precision)
                     write_shard(path, columns | features)
-                    made += 1
                 advance(len(rows))
-        return made
 
     def _prompt(self, row: int) -> str:
         return self.plan.captions[row - 1].as_py() if row else ""
 
-    def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> int:
-        """All shards of photos that are not there yet, read ahead over their borders.
-
-        Returns how many those are.
-        """
+    def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> None:
+        """All shards of photos that are not there yet, read ahead over their borders."""
         todo = [(path, rows) for path, rows in self._photos if not is_whole(path)]
         total = _rows(self._photos)
         read = apply(read_planned, self._jobs(rows for _, rows in todo))
@@ -181,7 +164,6 @@ class _Preparation:
                     advance(1)
                 features = tensor_columns(described, self.how.precision)
                 write_shard(path, plain_columns(columns) | features, problems)
-        return len(todo)
 
     def _jobs(self, parts: Iterator[range]) -> Iterator[Planned]:
         for rows in parts:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from portraitlab.data.listing import Problem
 from portraitlab.data.rows import MappedColumn
 
-FORMAT = 2
+FORMAT = 3
 """Version of the whole format, to be raised whenever the same names come to mean other contents."""
 
 _PROBLEMS = b"problems"
@@ -114,17 +114,22 @@ def tensors(values: NDArray[Any]) -> pa.Array:
 
 @dataclass(frozen=True)
 class Shards:
-    """Many files of the same columns as one table, mapped. starts: first row of each file."""
+    """Many files of the same columns as one table, mapped.
+
+    starts: first row of each file. order [P]: in which order the rows are numbered; None as they
+    are stored.
+    """
 
     batches: Sequence[pa.RecordBatch]
     starts: NDArray[np.int64]
+    order: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, paths: Iterable[Path]) -> Shards:
+    def of(cls, paths: Iterable[Path], order: NDArray[np.int64] | None = None) -> Shards:
         """The shards of these files, without those that have no rows."""
         batches = [batch for batch in map(read_shard, paths) if len(batch)]
         rows = np.array([len(batch) for batch in batches], np.int64)
-        return cls(batches, rows.cumsum() - rows)
+        return cls(batches, rows.cumsum() - rows, order)
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -140,9 +145,10 @@ class Shards:
             values = batch[name]
             tensor = isinstance(values, pa.FixedShapeTensorArray)
             parts.append(values.to_numpy_ndarray() if tensor else values.to_numpy())
-        return MappedColumn(parts, self.starts)
+        return MappedColumn(parts, self.starts, self.order)
 
     def value(self, name: str, row: int) -> Any:
         """What stands in a column in one row."""
+        row = row if self.order is None else int(self.order[row])
         number = int(np.searchsorted(self.starts, row, side="right")) - 1
         return self.batches[number][name][row - int(self.starts[number])].as_py()

@@ -99,7 +99,7 @@ def test_a_part_that_another_process_has_is_refused(make, tmp_path) -> None:
     make("out", "1/4")
     out = tmp_path / "out"
     with claimed(out, Part(2, 4)):
-        with pytest.raises(ValueError, match=r"Part 2/4 of .*out cannot be begun.*works on itself"):
+        with pytest.raises(ValueError, match=r"Part 2/4 of .*out cannot be begun.*works on it now"):
             make("out", "2/4")
         with pytest.raises(ValueError, match=r"Part 2/2 .*works on pieces of it, as part 2/4, now"):
             make("out", "2/2")

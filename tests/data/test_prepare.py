@@ -111,7 +111,8 @@ def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
     assert captions.schema.field("text").type == tensor(half, [8, 16])
     index = read_arrow(tmp_path / "out" / "identities.arrow").to_pydict()
     assert index["identity"] == [f"person {number}" for number in range(4)]
-    assert (index["start"], index["photos"]) == ([0, 4, 9, 15], [4, 5, 6, 7])
+    rows = [range(4), range(4, 9), range(9, 15), range(15, 22)]
+    assert index["rows"] == [list(each) for each in rows]
 
 
 def test_the_page_has_every_column_and_no_other(make, tmp_path) -> None:
@@ -199,9 +200,7 @@ def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> N
     assert (out / "photos" / "000003.arrow").stat().st_mtime_ns == kept
 
 
-def test_other_settings_weights_and_people_are_refused(
-    make, root, frozen, make_encoder, tmp_path
-) -> None:
+def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder, tmp_path) -> None:
     make()
     with pytest.raises(ValueError, match=r"out was begun otherwise: shard was 5 and is 6\. Go on"):
         make(how=replace(HOW, shard=6))
@@ -210,10 +209,6 @@ def test_other_settings_weights_and_people_are_refused(
         make(frozen=other)
     with pytest.raises(ValueError, match=r"prepared with another encoder, by the default choices"):
         PreparedData(str(tmp_path / "out")).train_photos(other)
-    (root / "newcomer").mkdir()
-    with pytest.raises(ValueError, match=r"begun otherwise: identity folders was"):
-        make()
-    (root / "newcomer").rmdir()
     with pytest.raises(ValueError, match=r"photos is not empty and holds no prepared photos"):
         make("photos")
     with pytest.raises(ValueError, match=r"nowhere is no folder"):
@@ -227,11 +222,28 @@ def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> 
     make()
     out = tmp_path / "out"
     (out / "photos" / "000004.arrow").unlink()
-    shutil.copy(root / "person 0" / "0.png", root / "person 3" / "6.png")
-    with pytest.raises(ValueError, match=r"person 3/6\.png was changed or removed since"):
+    photo = root / "person 3" / "6.png"
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[:-1] + b"!")  # of the same size: seen when it is read
+    with pytest.raises(ValueError, match=r"person 3/6\.png was changed or removed since it was"):
         make()
-    (out / "plan.arrow").unlink()
-    with pytest.raises(ValueError, match=r"plan\.arrow was deleted or damaged.*another folder"):
+    photo.write_bytes(whole)
+    assert make()["photos"] == 22
+
+
+def test_without_its_plan_a_store_is_refused(make, tmp_path) -> None:
+    make()
+    listing = tmp_path / "out" / "plan" / "000000.arrow"
+    whole = listing.read_bytes()
+    listing.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match=r"plan/000000\.arrow was deleted or damaged"):
+        make()
+    listing.unlink()
+    match = r"\d\.arrow is of a listing in .*plan that was deleted.*another folder"
+    with pytest.raises(ValueError, match=match):
+        make()
+    listing.with_name("000001.arrow").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"plan/000000\.arrow was deleted or damaged"):
         make()
 
 
@@ -261,7 +273,7 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
         PreparedData(str(out))
     make()
     shutil.copy(out / "photos" / "000004.arrow", shard)
-    with pytest.raises(ValueError, match=r"has 19 photos, not 22: a shard is of another"):
+    with pytest.raises(ValueError, match=r"has 19 photos, not 22\..*a file is of another one"):
         PreparedData(str(out))
     shard.unlink()
     make()
@@ -275,7 +287,7 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     assert len(PreparedPhotos(out)) == 22
     about = json.loads((out / "about.json").read_text())
     (out / "about.json").write_text(json.dumps(about | {"format": 9}))
-    with pytest.raises(ValueError, match=r"has format 9, and 2 is read"):
+    with pytest.raises(ValueError, match=r"has format 9, and 3 is read"):
         PreparedData(str(out))
     assert finished.is_file()
 
