@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from itertools import product
 from pathlib import Path
 
 import pytest
+from part_work import double, fall, refuse
 from prepared_photos import contents
 
-from portraitlab.data.bar import Bar
 from portraitlab.data.devices import device_shares, on_each
 from portraitlab.data.part import Part, claimed
 from portraitlab.data.prepare import How, prepare
@@ -107,23 +106,6 @@ def test_a_part_that_another_process_has_is_refused(make, tmp_path) -> None:
             make("out")
         make("out", "1/2")
     assert make("out")["photos"] == 9
-
-
-def double(part: Part, bar: Bar) -> int:
-    with bar("Doubling", part.count) as advance:
-        advance(1)
-    return 2 * part.number
-
-
-def fall(part: Part, bar: Bar) -> int:
-    if part.number == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    signal.pause()
-    return 0
-
-
-def refuse(part: Part, bar: Bar) -> int:
-    raise ValueError(f"{part} is none")
 
 
 def test_processes_of_devices_answer_or_say_what_is_wrong() -> None:
