@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,9 +27,8 @@ from portraitlab.controls import Control, WithControls
 from portraitlab.data.features import describe_faces, geometry_of
 from portraitlab.data.photo import Photo, UnusablePhoto, as_photo
 from portraitlab.data.photo_set import face_quality
-from portraitlab.data.portrait import Portrait
 from portraitlab.data.store import to_tensor
-from portraitlab.data.usable import usable_portrait
+from portraitlab.data.usable import UsablePortrait, usable_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.export.folder import read_export
 from portraitlab.export.settings import another_base, own_errors, with_changes
@@ -42,9 +40,9 @@ from portraitlab.parts import build_model
 from portraitlab.pictures import to_image
 from portraitlab.published import read_model
 from portraitlab.select.selection import TARGET, Selection
-from portraitlab.types import Batch, Candidates, FaceFeatures
+from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry
 
-Picture = Image.Image | Portrait
+Picture = Image.Image | UsablePortrait
 """A photo with one face in it, or what `see` made of one."""
 
 _AT_ONCE = 4
@@ -190,12 +188,7 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """SDXL's second; None with all other backbones."""
         return getattr(self.model.backbone, "text_encoder_2", None)
 
-    @cached_property
-    def view_size(self) -> int:
-        """Edge in pixels at which the encoder sees portraits."""
-        return int(self.encoder.image_size)
-
-    def see(self, photo: Photo | Image.Image) -> Portrait:
+    def see(self, photo: Photo | Image.Image) -> UsablePortrait:
         """The portrait in a photo of any size. Raises UnusablePhoto unless one face is in it."""
         taken = photo if isinstance(photo, Photo) else as_photo(photo)
         return usable_portrait(taken, self.encoder, self.matting, self.config.minimum_side)
@@ -303,9 +296,9 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """In it a model of our parts computes, on what `device` says meanwhile."""
         return nullcontext() if self._offload is None else offloaded(model, *self._offload)
 
-    def _seen(self, picture: Picture, name: str) -> Portrait:
+    def _seen(self, picture: Picture, name: str) -> UsablePortrait:
         """What is seen of a picture. Raises UnusablePhoto with its name."""
-        if isinstance(picture, Portrait):
+        if isinstance(picture, UsablePortrait):
             return picture
         try:
             return self.see(picture)
@@ -313,15 +306,17 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             raise UnusablePhoto(f"{name} {error}; give another photo.") from error
 
     def _sample(
-        self, references: Sequence[Portrait], target: Portrait, prompt: str, seed: int
+        self, references: Sequence[UsablePortrait], target: UsablePortrait, prompt: str, seed: int
     ) -> Batch:
         """One sample [1] as a PhotoSet gathers it, on the CPU."""
         backbone = self.model.backbone
         shown = [*references, target]
         size = backbone.image_size
-        views = to_tensor(np.stack([each.resized(self.view_size) for each in shown]))
+        views = to_tensor(np.stack([each.view for each in shown]))
         masks = torch.from_numpy(np.stack([each.resized_mask(size) for each in shown]))
-        faces = describe_faces(self.encoder, views.to(self.device), masks.to(self.device))
+        seen, found = views.to(self.device), FaceGeometry.cat([each.face for each in shown])
+        fitted = self.encoder.fit(seen, found)
+        faces = describe_faces(self.encoder, seen, masks.to(self.device), fitted)
         faces = {name: value.cpu() for name, value in faces.items()}
         geometry = geometry_of(faces)
         last = len(references)  # the target's row

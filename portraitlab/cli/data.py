@@ -7,7 +7,15 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # they import what only `prepare` needs
+    from omegaconf import DictConfig
+
+    from portraitlab.data.bar import Bar
+    from portraitlab.data.part import Part
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the photos, run all frozen models on them and store the results",
         description="Takes the photos of ROOT/<identity>/ as data=folder does, runs all frozen "
         "models on them once and stores what they say in OUT, for training with data=prepared "
-        "data.root=OUT. The same command goes on where it was stopped or killed.",
+        "data.root=OUT. The same command goes on where it was stopped or killed, and takes photos "
+        "that came since.",
     )
     make.add_argument("root", type=Path, metavar="ROOT", help="folder of identity folders")
     make.add_argument("out", type=Path, metavar="OUT", help="folder of what is prepared")
@@ -39,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="OVERRIDE",
         help="what training will be given: encoder=…, scale=…, face3d=…; also data.caption=…, "
-        "data.minimum_side=…, matting=…, trainer=…",
+        "data.minimum_side=…, matting=…, trainer=…; trainer.devices=8 takes eight GPUs",
     )
     make.add_argument(
         "--precision",
@@ -52,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     make.add_argument(
         "--batch", type=int, default=16, help="photos the models see at once (default: 16)"
+    )
+    make.add_argument(
+        "--part",
+        default="1/1",
+        metavar="K/N",
+        help="of the shards only the K-th of N parts, while other processes, also of other "
+        "machines, take the others into the same OUT (default: 1/1, all)",
     )
     _workers(make)
 
@@ -83,16 +99,18 @@ def _validate(given: argparse.Namespace) -> int:
 
 def _prepare(given: argparse.Namespace) -> int:
     from hydra.errors import HydraException
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from portraitlab.bench import device_of
-    from portraitlab.data.prepare import How, prepare
+    from portraitlab.data.bar import progress_bar
+    from portraitlab.data.devices import device_shares, on_each
+    from portraitlab.data.part import Part
+    from portraitlab.launching.devices import device_count
     from portraitlab.launching.messages import message
-    from portraitlab.parts import build_frozen, check_taken
+    from portraitlab.parts import check_taken
     from portraitlab.tables.composing import composed
 
     try:
+        part = Part.parse(given.part)
         # The folder is given as it is, since Hydra would want some of its characters quoted.
         config = OmegaConf.create(composed(["data=folder", "++data.root=.", *given.overrides]))
         if config.choices.data != "folder":
@@ -101,28 +119,25 @@ def _prepare(given: argparse.Namespace) -> int:
                 "reads it. Leave data out."
             )
         check_taken(config)
-        how = How(
-            config.data.caption,
-            config.data.minimum_side,
-            given.precision,
-            given.shard,
-            given.batch,
-        )
-        frozen = build_frozen(config, device_of(config.trainer))
-        finished = prepare(
-            given.root,
-            given.out,
-            frozen,
-            instantiate(config.data.matting),
-            how,
-            given.workers,
-            given.overrides,
-        )
+        devices = device_count(config.trainer)
+        if devices == 1:
+            finished = _take(given, config, given.workers, part, progress_bar)
+        else:
+            workers = min(given.workers, max(1, given.workers // devices))
+            work = partial(_take, given, config, workers)
+            results = on_each(work, part.split(devices), device_shares(config.trainer))
+            finished = next((each for each in results if each is not None), None)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
         return 128 + signal.SIGINT
     except (HydraException, OSError) as error:
         raise ValueError(message(error) or str(error)) from error
+    if finished is None:
+        print(
+            f"{given.out}: part {part} is done. Shards of other parts are not: whoever makes the "
+            "last of them finishes, and without --part the same command makes all that are left."
+        )
+        return 0
     print(
         f"{given.out}: {finished['photos']} photos of {finished['identities']} identities, "
         f"{finished['captions']} captions; problems: {finished['problems']}, in "
@@ -132,6 +147,25 @@ def _prepare(given: argparse.Namespace) -> int:
     same = [each for each in given.overrides if not each.startswith(("data.", "matting"))]
     print(" ".join(["train with: python run.py data=prepared", f"data.root={given.out}", *same]))
     return 0
+
+
+def _take(
+    given: argparse.Namespace, config: DictConfig, workers: int, part: Part, bar: Bar
+) -> dict[str, Any] | None:
+    """One part, in this process or one of a device: what `prepare` returns."""
+    from hydra.utils import instantiate
+
+    from portraitlab.bench import device_of
+    from portraitlab.data.prepare import How, prepare
+    from portraitlab.parts import build_frozen
+
+    data = config.data
+    how = How(data.caption, data.minimum_side, given.precision, given.shard, given.batch)
+    frozen = build_frozen(config, device_of(config.trainer))
+    # Which devices work decides nothing of what is stored.
+    chose = [each for each in given.overrides if not each.startswith("trainer")]
+    matting = instantiate(data.matting)
+    return prepare(given.root, given.out, frozen, matting, how, workers, chose, part, bar)
 
 
 def _least(name: str, value: int, least: int) -> None:

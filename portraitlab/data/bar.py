@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -12,10 +13,21 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+
+class Bar(Protocol):
+    """What shows how far one kind of work is; what is yielded is told how many units more."""
+
+    def __call__(
+        self, title: str, total: int | None = None, done: int = 0, /
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        """total: None where nobody knows. done: units at an earlier time."""
+        ...
 
 
 class _Speed(ProgressColumn):
@@ -27,18 +39,47 @@ class _Speed(ProgressColumn):
         return Text("" if speed is None else f"{speed:.1f}/s")
 
 
-@contextmanager
-def progress_bar(
-    title: str, total: int | None = None, done: int = 0
-) -> Iterator[Callable[[int], None]]:
-    """A bar on the error stream; what is yielded is told how many units were done more.
-
-    total: None where nobody knows. done: at an earlier time.
-    """
+def _shown() -> Progress:
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    return Progress(*columns, console=Console(stderr=True))
+
+
+@contextmanager
+def progress_bar(
+    title: str, total: int | None = None, done: int = 0
+) -> Iterator[Callable[[int], None]]:
+    """A Bar on the error stream."""
+    with _shown() as progress:
         task = progress.add_task(title, total=total, completed=done)
         yield lambda units: progress.advance(task, units)
+
+
+class SharedBars:
+    """A bar for each kind of work that several processes do together, on the error stream."""
+
+    def __init__(self) -> None:
+        self._progress = _shown()
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> SharedBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begins(self, title: str, total: int | None, done: int) -> None:
+        """One process more is at this work, with a share of this size."""
+        if title not in self._tasks:
+            self._tasks[title] = self._progress.add_task(title, total=None)
+        task = self._progress.tasks[self._tasks[title]]
+        if total is not None:
+            self._progress.update(task.id, total=(task.total or 0) + total)
+        self._progress.update(task.id, advance=done)
+
+    def advances(self, title: str, units: int) -> None:
+        """One of them did some more."""
+        self._progress.advance(self._tasks[title], units)

@@ -24,6 +24,7 @@ from portraitlab.data.features import (
 from portraitlab.data.plan import Plan
 from portraitlab.data.shards import tensors
 from portraitlab.data.store import to_tensor
+from portraitlab.types import FaceGeometry
 
 Precision = Literal["float16", "float32"]
 
@@ -43,12 +44,16 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Taken:
-    """A photo that is used: its row in the plan, and its pixels at both sizes."""
+    """A photo that is used: its row in the plan, its pixels at both sizes, the face in `view` [1].
+
+    view: None where both sizes are one.
+    """
 
     row: int
     image: NDArray[np.uint8]
     view: NDArray[np.uint8] | None
     mask: NDArray[np.bool_]
+    face: FaceGeometry
 
 
 def described_by(frozen: Frozen, taken: Sequence[Taken]) -> dict[str, Tensor]:
@@ -56,7 +61,9 @@ def described_by(frozen: Frozen, taken: Sequence[Taken]) -> dict[str, Tensor]:
     images = to_tensor(np.stack([one.image for one in taken]))
     views = to_tensor(np.stack([one.image if one.view is None else one.view for one in taken]))
     masks = torch.from_numpy(np.stack([one.mask for one in taken]))
-    faces = describe_faces(frozen.encoder, views.to(frozen.device), masks.to(frozen.device))
+    seen = views.to(frozen.device)
+    geometry = frozen.encoder.fit(seen, FaceGeometry.cat([one.face for one in taken]))
+    faces = describe_faces(frozen.encoder, seen, masks.to(frozen.device), geometry)
     pictures = describe_pictures(images, masks, frozen)
     embedded = describe_identity(images, masks, faces["keypoints"], frozen)
     described = {**faces, **pictures, "recogniser": embedded["identity"]}
@@ -90,12 +97,12 @@ def plain_columns(batches: Sequence[Mapping[str, list[Any]]]) -> dict[str, pa.Ar
 def tensor_columns(
     batches: Sequence[Mapping[str, Tensor]], precision: Precision
 ) -> dict[str, pa.Array]:
-    """Columns of the tensors of all batches of a shard; precision: of HALF.
+    """Columns of the tensors of all batches of a shard, none of no batches; precision: of HALF.
 
     Raises ValueError where a number does not fit into it.
     """
     columns = {}
-    for name in batches[0]:
+    for name in batches[0] if batches else ():
         values = torch.cat([batch[name].cpu() for batch in batches]).numpy()
         if name in HALF:
             with np.errstate(over="ignore"):

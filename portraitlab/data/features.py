@@ -100,11 +100,7 @@ class FeatureStore:
             lambda: _in_batches(
                 len(store),
                 "Encoding faces",
-                lambda rows: describe_faces(
-                    frozen.encoder,
-                    store.views(rows).to(frozen.device),
-                    store.person_masks(rows).to(frozen.device),
-                ),
+                lambda rows: _describe_faces(store, rows, frozen),
             ),
         )
         geometry = geometry_of(faces)
@@ -172,6 +168,12 @@ def _in_batches(
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
+def _describe_faces(store: PhotoStore, rows: Tensor, frozen: Frozen) -> dict[str, Tensor]:
+    views = store.views(rows).to(frozen.device)
+    masks = store.person_masks(rows).to(frozen.device)
+    return describe_faces(frozen.encoder, views, masks, frozen.encoder.analyse(views))
+
+
 def _describe_pictures(store: PhotoStore, prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:
     latents = _in_batches(
         len(store),
@@ -186,12 +188,14 @@ def _describe_pictures(store: PhotoStore, prompts: list[str], frozen: Frozen) ->
 
 
 @torch.no_grad()
-def describe_faces(encoder: FaceEncoder, views: Tensor, masks: Tensor) -> dict[str, Tensor]:
+def describe_faces(
+    encoder: FaceEncoder, views: Tensor, masks: Tensor, geometry: FaceGeometry
+) -> dict[str, Tensor]:
     """What an encoder says of views [B, 3, V, V] in [-1, 1] with person masks bool [B, S, S].
 
-    By name: local [B, L, d1] in half precision, global [B, d2], and the geometry's tensors.
+    geometry [B]: of their faces, as the encoder's `analyse` or `fit` gives it. By name: local
+    [B, L, d1] in half precision, global [B, d2], and the geometry's tensors.
     """
-    geometry = encoder.analyse(views)
     local, global_ = encoder.encode(views, masks, geometry)
     described = {"local": local.half(), "global": global_}
     described |= {"keypoints": geometry.keypoints, "score": geometry.score}

@@ -165,7 +165,7 @@ class FolderData(PhotoSource):
             name=file.path.name,
             caption=file.caption,
             image=portrait.resized(size),
-            view=None if view_size == size else portrait.resized(view_size),
+            view=None if view_size == size else portrait.view,
             person_mask=portrait.resized_mask(size),
         )
 

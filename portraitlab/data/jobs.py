@@ -12,8 +12,9 @@ from portraitlab.fingerprint import file_digest
 
 @dataclass(frozen=True)
 class Seen:
-    """sha256 of a file's bytes, and the caption beside it; None where there is none."""
+    """Bytes of a file, their sha256, and the caption beside it; None where there is none."""
 
+    size: int
     digest: bytes
     caption: str | None
 
@@ -23,7 +24,8 @@ def look(path: Path) -> Seen | str:
     if (text := not_text(path.name)) is not None:
         return text
     try:
-        return Seen(bytes.fromhex(file_digest(path)), caption_of(path))
+        digest = bytes.fromhex(file_digest(path))
+        return Seen(path.stat().st_size, digest, caption_of(path))
     except BadCaption:
         return f"its caption {path.with_suffix('.txt').name} is not UTF-8"
     except OSError as error:
@@ -44,11 +46,16 @@ def read_planned(job: Planned) -> Photo | str:
     Raises ValueError where the file is no longer what was planned.
     """
     if not job.path.is_file() or bytes.fromhex(file_digest(job.path)) != job.digest:
-        raise ValueError(
-            f"{job.path} was changed or removed since the preparation began. Put it back and go on "
-            "with the same command, or prepare into another folder."
-        )
+        raise changed(job.path)
     try:
         return read_photo(job.path)
     except UnusablePhoto as error:
         return str(error)
+
+
+def changed(path: Path) -> ValueError:
+    """The error of a planned file or folder that is no longer what it was."""
+    return ValueError(
+        f"{path} was changed or removed since it was listed. Put it back and go on with the same "
+        "command, or prepare into another folder."
+    )

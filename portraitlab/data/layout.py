@@ -12,6 +12,11 @@ from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.runs.files import read_json, write_json
 
 
+def listing_file(out: Path, number: int) -> Path:
+    """The file of what was new in the folder of photos when it was listed this time."""
+    return out / "plan" / f"{number:06}.arrow"
+
+
 def photo_shard(out: Path, number: int) -> Path:
     """The file of a shard of photos."""
     return out / "photos" / f"{number:06}.arrow"

@@ -40,7 +40,7 @@ def reading(workers: int, ahead: int = 2) -> Iterator[Apply]:
         return
     # Fresh processes: a forked one would inherit torch's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=follow_the_parent) as pool:
 
         def apply(function: Callable[[_Job], _Done], jobs: Iterable[_Job]) -> Iterator[_Done]:
             waiting: deque[Future[_Done]] = deque()
@@ -63,8 +63,8 @@ def reading(workers: int, ahead: int = 2) -> Iterator[Apply]:
         yield apply
 
 
-def _prepare() -> None:
-    # A terminal's Ctrl-C is the parent's, which ends its pool.
+def follow_the_parent() -> None:
+    """Leave Ctrl-C to the process that started this one, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 

@@ -5,17 +5,16 @@ The store that comes of it is described in docs/data.md, and read by portraitlab
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
-from portraitlab.data.bar import progress_bar
+from portraitlab.data.bar import Bar, progress_bar
 from portraitlab.data.columns import (
     Precision,
     Taken,
@@ -25,18 +24,18 @@ from portraitlab.data.columns import (
     told_by,
 )
 from portraitlab.data.features import Frozen, describe_prompts
+from portraitlab.data.finishing import finish
 from portraitlab.data.jobs import Planned, read_planned
-from portraitlab.data.layout import begin, caption_shard, frozen_settings, photo_shard
-from portraitlab.data.listing import Problem, identity_folders
+from portraitlab.data.layout import begin, frozen_settings
+from portraitlab.data.listing import Problem
 from portraitlab.data.parallel import Apply, reading
+from portraitlab.data.part import Part, claimed
 from portraitlab.data.photo import Photo, UnusablePhoto
-from portraitlab.data.plan import Plan, write_plan
-from portraitlab.data.shards import Journal, read_shard, write_shard
+from portraitlab.data.plan import Piece, Plan
+from portraitlab.data.planning import planned
+from portraitlab.data.shards import is_whole, write_shard
 from portraitlab.data.usable import usable_portrait
-from portraitlab.data.validate import LEAST, too_few
-from portraitlab.fingerprint import content_key
 from portraitlab.matting.base import Matting
-from portraitlab.runs.files import read_json, write_json
 from portraitlab.runs.lock import locked
 
 
@@ -76,75 +75,61 @@ def prepare(
     how: How,
     workers: int,
     overrides: Sequence[str] = (),
-) -> dict[str, Any]:
+    part: Part = Part(),  # noqa: B008 - frozen
+    bar: Bar = progress_bar,
+) -> dict[str, Any] | None:
     """Prepare the photos of root/<identity>/ into `out`, or go on where it was stopped.
 
-    workers: processes that read photos. overrides: what chose the frozen models, noted for whoever
-    trains. Returns the counts that `finished.json` holds.
+    Photos that came since are taken beside those that are there, which are not looked at again.
 
-    Raises ValueError where there are no photos, where `out` was begun with other settings, weights
-    or people, or holds something else, where a photo was changed or removed since the plan was
-    made, and where a number does not fit into half precision.
+    workers: processes that read photos. overrides: what chose the frozen models, noted for whoever
+    trains. part: of the shards, while other processes take the others. bar: shows how far it is.
+    Returns the counts that `finished.json` holds; None where shards of other parts are not there
+    yet, and whoever makes the last of them finishes.
+
+    Raises ValueError where there are no photos, where `out` was begun with other settings or
+    weights, or holds something else, where another process works on the same part, where a photo
+    was changed or removed since it was listed, and where a number does not fit into half precision.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder; give a folder of identity folders of photos.")
+    with reading(workers) as apply, ThreadPoolExecutor(max(workers, 1)) as threads:
+        with locked(out):
+            settings = {**frozen_settings(frozen), "matting": matting.fingerprint, **vars(how)}
+            begin(out, settings, overrides)
+        plan, problems = planned(root, out, how.caption, how.shard, apply, bar)
+        with claimed(out, part):
+            work = _Preparation(root, plan, frozen, matting, how, part, bar)
+            work.captions()
+            work.photos(apply, threads)
     with locked(out):
-        settings = _settings(root, frozen, matting, how)
-        begin(out, settings, overrides)
-        finished = read_json(out / "finished.json")
-        work = _Preparation(root, out, frozen, matting, how)
-        with reading(workers) as apply, ThreadPoolExecutor(max(workers, 1)) as threads:
-            work.plan(apply)
-            done = work.captions() + work.photos(apply, threads)
-        return work.finish() if done or finished is None else finished
-
-
-def _settings(root: Path, frozen: Frozen, matting: Matting, how: How) -> dict[str, Any]:
-    people = content_key([ascii(name) for name in identity_folders(root)])
-    return {
-        **frozen_settings(frozen),
-        "matting": matting.fingerprint,
-        **vars(how),
-        "identity folders": people,
-    }
+        return finish(root, out, how.shard, problems)
 
 
 class _Preparation:
-    """The work on one folder, piece by piece; a piece that the journal names is not done again."""
+    """The work on one part, piece by piece; a piece whose file is whole is not done again."""
 
-    def __init__(self, root: Path, out: Path, frozen: Frozen, matting: Matting, how: How) -> None:
-        self.root, self.out, self.frozen, self.matting, self.how = root, out, frozen, matting, how
-        self.size, self.view_size = frozen.backbone.image_size, frozen.encoder.image_size
-        self.journal = Journal(out / "journal.jsonl")
+    def __init__(
+        self,
+        root: Path,
+        plan: Plan,
+        frozen: Frozen,
+        matting: Matting,
+        how: How,
+        part: Part,
+        bar: Bar,
+    ) -> None:
+        self.root, self.plan, self.frozen, self.matting, self.how = root, plan, frozen, matting, how
+        self.size = frozen.backbone.image_size
+        self._bar = bar
+        self._captions = part.of(plan.caption_pieces(how.shard))
+        self._photos = part.of(plan.photo_pieces(how.shard))
 
-    def plan(self, apply: Apply) -> None:
-        """Read the plan, made before where it was not yet."""
-        path = self.out / "plan.arrow"
-        if self.journal.rows("plan", path) is None:
-            if self.journal.knows("plan"):
-                raise ValueError(
-                    f"{path} was deleted or damaged, and nothing else says which photo stands "
-                    "where. Prepare into another folder."
-                )
-            rows, problems = write_plan(path, self.root, self.how.caption, apply)
-            if not rows:
-                raise ValueError(
-                    f"{self.root} holds no photos in identity folders; "
-                    f"put them as {self.root}/<identity>/<photo>."
-                )
-            self.journal.finish("plan", rows, path, problems)
-        self.planned = Plan(path)
-
-    def captions(self) -> int:
-        """Text features of the empty prompt, row 0, and of each distinct caption.
-
-        Returns how many shards had to be made.
-        """
-        made, count = 0, 1 + len(self.planned.captions)
-        with progress_bar("Encoding captions", count) as advance:
-            for number, rows in enumerate(_parts(count, self.how.shard)):
-                path = caption_shard(self.out, number)
-                if self.journal.rows(f"captions {number}", path) is None:
+    def captions(self) -> None:
+        """Text features of the empty prompt, row 0, and of each distinct caption."""
+        with self._bar("Encoding captions", _rows(self._captions)) as advance:
+            for path, rows in self._captions:
+                if not is_whole(path):
                     prompts = [self._prompt(row) for row in rows]
                     described = [
                         describe_prompts(prompts[start : start + self.how.batch], self.frozen)
@@ -153,29 +138,18 @@ class _Preparation:
                     columns = {"caption": pa.array(prompts, pa.string())}
                     features = tensor_columns(described, self.how.precision)
                     write_shard(path, columns | features)
-                    self.journal.finish(f"captions {number}", len(rows), path, [])
-                    made += 1
                 advance(len(rows))
-        return made
 
     def _prompt(self, row: int) -> str:
-        return self.planned.captions[row - 1].as_py() if row else ""
+        return self.plan.captions[row - 1].as_py() if row else ""
 
-    def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> int:
-        """All shards of photos that are not there yet, read ahead over their borders.
-
-        Returns how many those are.
-        """
-        shards = list(enumerate(_parts(len(self.planned), self.how.shard)))
-        todo = [
-            (number, rows)
-            for number, rows in shards
-            if self.journal.rows(f"photos {number}", photo_shard(self.out, number)) is None
-        ]
-        done = len(self.planned) - sum(len(rows) for _, rows in todo)
+    def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> None:
+        """All shards of photos that are not there yet, read ahead over their borders."""
+        todo = [(path, rows) for path, rows in self._photos if not is_whole(path)]
+        total = _rows(self._photos)
         read = apply(read_planned, self._jobs(rows for _, rows in todo))
-        with progress_bar("Preparing photos", len(self.planned), done) as advance:
-            for number, rows in todo:
+        with self._bar("Preparing photos", total, total - _rows(todo)) as advance:
+            for path, rows in todo:
                 problems: list[Problem] = []
                 described: list[dict[str, Tensor]] = []
                 columns: list[dict[str, list[Any]]] = []
@@ -185,24 +159,24 @@ class _Preparation:
                     taken += [] if one is None else [one]
                     if taken and (len(taken) == self.how.batch or row == rows[-1]):
                         described.append(described_by(self.frozen, taken))
-                        columns.append(told_by(self.planned, taken, threads))
+                        columns.append(told_by(self.plan, taken, threads))
                         taken = []
                     advance(1)
-                self._write(number, columns, described, problems)
-        return len(todo)
+                features = tensor_columns(described, self.how.precision)
+                write_shard(path, plain_columns(columns) | features, problems)
 
     def _jobs(self, parts: Iterator[range]) -> Iterator[Planned]:
         for rows in parts:
             for row in rows:
-                if self.planned.first[row] == row:
-                    path = self.root / self.planned.file(row)
-                    yield Planned(path, self.planned.digest[row].as_py())
+                if self.plan.first[row] == row:
+                    path = self.root / self.plan.file(row)
+                    yield Planned(path, self.plan.digest[row].as_py())
 
     def _take(self, row: int, read: Iterator[Photo | str], problems: list[Problem]) -> Taken | None:
-        name, first = self.planned.file(row), int(self.planned.first[row])
+        name, first = self.plan.file(row), int(self.plan.first[row])
         try:
             if first != row:
-                raise UnusablePhoto(f"is the same file as {self.planned.file(first)}")
+                raise UnusablePhoto(f"is the same file as {self.plan.file(first)}")
             photo = next(read)
             if isinstance(photo, str):
                 raise UnusablePhoto(photo)
@@ -212,74 +186,15 @@ class _Preparation:
         except UnusablePhoto as error:
             problems.append(Problem("photo", name, str(error)))
             return None
+        same = self.frozen.encoder.image_size == self.size
         return Taken(
             row=row,
-            image=portrait.resized(self.size),
-            view=None if self.view_size == self.size else portrait.resized(self.view_size),
+            image=portrait.view if same else portrait.resized(self.size),
+            view=None if same else portrait.view,
             mask=portrait.resized_mask(self.size),
+            face=portrait.face,
         )
 
-    def _write(
-        self,
-        number: int,
-        columns: list[dict[str, list[Any]]],
-        described: list[dict[str, Tensor]],
-        problems: list[Problem],
-    ) -> None:
-        path = photo_shard(self.out, number)
-        rows = sum(len(part["name"]) for part in columns)
-        if rows:
-            features = tensor_columns(described, self.how.precision)
-            write_shard(path, plain_columns(columns) | features)
-        self.journal.finish(f"photos {number}", rows, path, problems)
 
-    def finish(self) -> dict[str, Any]:
-        """Write the index of identities, the problems and, last, the counts."""
-        names: list[str] = []
-        counts: list[int] = []
-        for number in range(len(_parts(len(self.planned), self.how.shard))):
-            path = photo_shard(self.out, number)
-            if self.journal.rows(f"photos {number}", path):
-                for run in read_shard(path)["identity"].value_counts():
-                    if names and names[-1] == run["values"].as_py():
-                        counts[-1] += run["counts"].as_py()
-                    else:
-                        names.append(run["values"].as_py())
-                        counts.append(run["counts"].as_py())
-        photos = np.array(counts, np.int64)
-        columns = {
-            "identity": pa.array(names, pa.string()),
-            "start": pa.array(photos.cumsum() - photos),
-            "photos": pa.array(photos),
-        }
-        write_shard(self.out / "identities.arrow", columns)
-        problems = self._write_problems(dict(zip(names, counts, strict=True)))
-        captions = 1 + len(self.planned.captions)
-        finished = {
-            "photos": sum(counts),
-            "identities": sum(count >= LEAST for count in counts),
-            "captions": captions - 1,
-            "problems": problems,
-            "photo_shards": len(_parts(len(self.planned), self.how.shard)),
-            "caption_shards": len(_parts(captions, self.how.shard)),
-        }
-        write_json(self.out / "finished.json", finished)
-        return finished
-
-    def _write_problems(self, counts: Mapping[str, int]) -> int:
-        """Write a line for each problem; how many there are."""
-        written = 0
-        path = self.out / "problems.txt"
-        with path.open("w", encoding="utf-8") as file:
-            for problem in self.journal.problems():
-                file.write(f"{problem}\n")
-                written += 1
-            for identity in identity_folders(self.root):
-                if (count := counts.get(identity, 0)) < LEAST:
-                    file.write(f"{Problem('identity', identity, too_few(count))}\n")
-                    written += 1
-        return written
-
-
-def _parts(count: int, size: int) -> list[range]:
-    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+def _rows(pieces: Sequence[Piece]) -> int:
+    return sum(len(rows) for _, rows in pieces)

@@ -29,8 +29,9 @@ from portraitlab.types import FaceCoefficients
 class PreparedPhotos:
     """The P photos of a prepared store by row; pixels are read and decoded where asked for.
 
+    Rows are identity after identity, in the order of their files' names, whenever they were stored.
     identity, name, caption, flawed: of each photo. names [I] and counts [I]: its identities and how
-    many photos each has, one after the other.
+    many photos each has.
     Raises ValueError where the store is unfinished, of another format or damaged.
     """
 
@@ -57,20 +58,23 @@ class PreparedPhotos:
         self.size: int = self.settings["size"]
         index = read_shard(folder / "identities.arrow")
         self.names: list[str] = index["identity"].to_pylist()
-        self.counts: NDArray[np.int64] = index["photos"].to_numpy()
-        self._starts: NDArray[np.int64] = index["start"].to_numpy()
-        self.photos = Shards.of(photo_shard(folder, n) for n in range(finished["photo_shards"]))
+        self.counts: NDArray[np.int64] = index["rows"].value_lengths().to_numpy().astype(np.int64)
+        self._starts = self.counts.cumsum() - self.counts
+        order: NDArray[np.int64] = index["rows"].flatten().to_numpy()
+        files = [photo_shard(folder, number) for number in range(finished["photo_shards"])]
+        self.photos = Shards.of(files, order)
         self.captions = Shards.of(
             caption_shard(folder, n) for n in range(finished["caption_shards"])
         )
         for kind, held, told in (
+            ("photos in the index", len(order), finished["photos"]),
             ("photos", len(self.photos), finished["photos"]),
             ("captions", len(self.captions) - 1, finished["captions"]),  # and the empty prompt
         ):
             if held != told:
                 raise ValueError(
-                    f"{folder} has {held} {kind}, not {told}: a shard is missing. Prepare again "
-                    "with the same command: only what is missing is made anew."
+                    f"{folder} has {held} {kind}, not {told}. Where a preparation just ends, try "
+                    "again; else a file is of another one: prepare into another folder."
                 )
         if not len(self):
             raise ValueError(

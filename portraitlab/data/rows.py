@@ -27,20 +27,27 @@ class Rows(Protocol[_Record]):
 class MappedColumn:
     """One column of many files, one array [n, …] a file, read only where rows are asked for.
 
-    parts: the arrays, mapped from disk. starts: first row of each, ascending from 0. Numbers are
-    given in single precision, integers as long, whatever they are stored in.
+    parts: the arrays, mapped from disk. starts: first row of each, ascending from 0. order [P]: the
+    stored row of each row that is asked for; None: they are the same. Numbers are given in single
+    precision, integers as long, whatever they are stored in.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any]], starts: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[NDArray[Any]],
+        starts: NDArray[np.int64],
+        order: NDArray[np.int64] | None = None,
+    ) -> None:
         self.parts = parts
         self.starts = starts
+        self.order = order
         self.shape = parts[0].shape[1:]
         self.dtype = np.int64 if np.issubdtype(parts[0].dtype, np.integer) else np.float32
 
     def __getitem__(self, rows: Any) -> Tensor:
         """Values [B, …] of rows [B], any shape of rows."""
         asked = np.asarray(rows, dtype=np.int64)
-        flat = asked.ravel()
+        flat = asked.ravel() if self.order is None else self.order[asked.ravel()]
         gathered = np.empty((len(flat), *self.shape), self.dtype)
         numbers = np.searchsorted(self.starts, flat, side="right") - 1
         for number in np.unique(numbers):

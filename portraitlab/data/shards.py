@@ -1,10 +1,10 @@
-"""Files of a prepared store: written whole or not at all, noted in a journal, read by mapping."""
+"""Files of a prepared store: written whole or not at all, each by one process, read by mapping."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from portraitlab.data.listing import Problem
 from portraitlab.data.rows import MappedColumn
 
-FORMAT = 1
+FORMAT = 3
 """Version of the whole format, to be raised whenever the same names come to mean other contents."""
+
+_PROBLEMS = b"problems"
 
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
@@ -34,9 +36,18 @@ def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
     _sync_folder(path.parent)
 
 
-def write_shard(path: Path, columns: Mapping[str, pa.Array]) -> None:
-    """Write an Arrow file of one record batch, as write_arrow does."""
+def write_shard(
+    path: Path, columns: Mapping[str, pa.Array], problems: Sequence[Problem] = ()
+) -> None:
+    """Write an Arrow file of one record batch, as write_arrow does.
+
+    problems: what was left out of it. They stand in the file, so that it alone says all that its
+    piece of the work gave, and no two processes ever write to one file.
+    """
     batch = pa.RecordBatch.from_pydict(columns)
+    if problems:
+        said = json.dumps([asdict(problem) for problem in problems])
+        batch = batch.replace_schema_metadata({_PROBLEMS: said})
     write_arrow(path, batch.schema, [batch])
 
 
@@ -54,21 +65,44 @@ def read_arrow(path: Path) -> pa.Table:
 
     Raises ValueError where the file is missing or damaged.
     """
+    return _read(path, lambda file: file.read_all())
+
+
+def read_shard(path: Path) -> pa.RecordBatch:
+    """The one record batch of a file of write_shard; raises ValueError as read_arrow does."""
+    return _read(path, lambda file: file.get_batch(0))
+
+
+def problems_of(shard: pa.RecordBatch) -> list[Problem]:
+    """What was left out of a shard that was read."""
+    said = (shard.schema.metadata or {}).get(_PROBLEMS, b"[]")
+    return [Problem(**problem) for problem in json.loads(said)]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether an Arrow file is there and not cut short: its footer says where all lies."""
+    try:
+        read_arrow(path)
+    except ValueError:
+        return False
+    return True
+
+
+def _read(path: Path, what: Callable[[Any], Any]) -> Any:
     try:
         # Closed at once, which keeps the mapping: thousands of shards would use up open files.
         with pa.memory_map(str(path)) as file:
-            return pa.ipc.open_file(file).read_all()
+            return what(pa.ipc.open_file(file))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{path} is missing. Prepare again with the same command: only what it held is made "
+            "anew."
+        ) from error
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(
             f"{path} cannot be read ({error}). Delete it and prepare again with the same command: "
             "only what it held is made anew."
         ) from error
-
-
-def read_shard(path: Path) -> pa.RecordBatch:
-    """The one record batch of a file of write_shard; raises ValueError as read_arrow does."""
-    (batch,) = read_arrow(path).to_batches()
-    return batch
 
 
 def tensors(values: NDArray[Any]) -> pa.Array:
@@ -80,17 +114,22 @@ def tensors(values: NDArray[Any]) -> pa.Array:
 
 @dataclass(frozen=True)
 class Shards:
-    """Many files of the same columns as one table, mapped. starts: first row of each file."""
+    """Many files of the same columns as one table, mapped.
+
+    starts: first row of each file. order [P]: in which order the rows are numbered; None as they
+    are stored.
+    """
 
     batches: Sequence[pa.RecordBatch]
     starts: NDArray[np.int64]
+    order: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, paths: Iterable[Path]) -> Shards:
-        """The shards of these files, without those that have no rows and hence no file."""
-        batches = [read_shard(path) for path in paths if path.exists()]
+    def of(cls, paths: Iterable[Path], order: NDArray[np.int64] | None = None) -> Shards:
+        """The shards of these files, without those that have no rows."""
+        batches = [batch for batch in map(read_shard, paths) if len(batch)]
         rows = np.array([len(batch) for batch in batches], np.int64)
-        return cls(batches, rows.cumsum() - rows)
+        return cls(batches, rows.cumsum() - rows, order)
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -106,85 +145,10 @@ class Shards:
             values = batch[name]
             tensor = isinstance(values, pa.FixedShapeTensorArray)
             parts.append(values.to_numpy_ndarray() if tensor else values.to_numpy())
-        return MappedColumn(parts, self.starts)
+        return MappedColumn(parts, self.starts, self.order)
 
     def value(self, name: str, row: int) -> Any:
         """What stands in a column in one row."""
+        row = row if self.order is None else int(self.order[row])
         number = int(np.searchsorted(self.starts, row, side="right")) - 1
         return self.batches[number][name][row - int(self.starts[number])].as_py()
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A line of the journal: a piece of work, rows and bytes of its file, and what it left out."""
-
-    name: str
-    rows: int
-    size: int
-    problems: tuple[Problem, ...]
-
-
-class Journal:
-    """What is finished of a preparation, a line each, on disk before anything builds on it.
-
-    A line that a kill cut off is dropped, and its work done again. Problems stay in the file.
-    Raises ValueError where another line is damaged.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.touch()
-        whole = path.read_bytes()
-        os.truncate(path, whole.rfind(b"\n") + 1)
-        self._lines = 0
-        self._done: dict[str, tuple[int, int, int]] = {}  # line, rows and bytes of each piece
-        for entry in self._entries():
-            self._note(entry)
-
-    def knows(self, name: str) -> bool:
-        """Whether a piece was ever finished, whatever became of its file."""
-        return name in self._done
-
-    def rows(self, name: str, path: Path) -> int | None:
-        """Rows of a finished piece whose file is as it was written; None of any other.
-
-        A piece without rows has no file.
-        """
-        if name not in self._done:
-            return None
-        _, rows, size = self._done[name]
-        if rows and (not path.is_file() or path.stat().st_size != size):
-            return None
-        return rows
-
-    def finish(self, name: str, rows: int, path: Path, problems: Sequence[Problem]) -> None:
-        """Note a piece whose file, if it has rows, is on disk."""
-        entry = _Entry(name, rows, path.stat().st_size if rows else 0, tuple(problems))
-        with self.path.open("ab") as file:
-            file.write(json.dumps(asdict(entry)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        self._note(entry)
-
-    def problems(self) -> Iterator[Problem]:
-        """What all pieces left out, in the order of the work; of a piece done twice, once."""
-        for number, entry in enumerate(self._entries(), start=1):
-            if self._done[entry.name][0] == number:
-                yield from entry.problems
-
-    def _note(self, entry: _Entry) -> None:
-        self._lines += 1
-        self._done[entry.name] = (self._lines, entry.rows, entry.size)
-
-    def _entries(self) -> Iterator[_Entry]:
-        with self.path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    read = json.loads(line)
-                    problems = tuple(Problem(**problem) for problem in read.pop("problems"))
-                    yield _Entry(**read, problems=problems)
-                except (ValueError, TypeError, KeyError) as error:
-                    raise ValueError(
-                        f"Line {number} of {self.path} is damaged ({error}). Delete the line and "
-                        "prepare again with the same command: only its work is done anew."
-                    ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,28 @@ from portraitlab.data.photo import Photo, UnusablePhoto
 from portraitlab.data.portrait import Portrait, cut_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.matting.base import Matting
+from portraitlab.types import FaceGeometry
+
+
+@dataclass(frozen=True)
+class UsablePortrait(Portrait):
+    """A portrait as its encoder sees it.
+
+    view uint8 [V, V, 3]: the pixels at the encoder's size. face [1]: what it finds in the view, on
+    the CPU; whoever goes on with the view need not look for a face in it again.
+    """
+
+    view: NDArray[np.uint8]
+    face: FaceGeometry
 
 
 def usable_portrait(
     photo: Photo, encoder: FaceEncoder, matting: Matting, minimum_side: int
-) -> Portrait:
+) -> UsablePortrait:
     """The portrait of the one face that the encoder finds, with what of it is the person.
+
+    A face is looked for twice: in the photo, to cut the portrait, and in the portrait at the
+    encoder's size, another picture, whose keypoints are those that features are made with.
 
     minimum_side: edge in pixels below which it is too small. Raises UnusablePhoto with the reason
     where the photo cannot be used.
@@ -30,9 +46,11 @@ def usable_portrait(
     person = portrait.person_mask & matting.person(portrait.pixels)
     if not _shows(person, portrait.keypoints):
         raise UnusablePhoto("the mask of its person leaves the face out")
-    if not len(encoder.find(portrait.resized(encoder.image_size))):
+    view = portrait.resized(encoder.image_size)
+    found = encoder.find(view)
+    if not len(found):
         raise UnusablePhoto("its face is not found again in the portrait cut from it")
-    return replace(portrait, person_mask=person)
+    return UsablePortrait(portrait.pixels, person, portrait.keypoints, view, found[:1])
 
 
 def _shows(person: NDArray[np.bool_], keypoints: NDArray[np.float32]) -> bool:

@@ -39,6 +39,13 @@ class FaceEncoder(nn.Module, ABC):
         """The one face of each image [B, 3, H, W] in [-1, 1]; score 0 where there is none."""
 
     @abstractmethod
+    def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
+        """What `analyse` says of images [B, 3, V, V] in which `find` found these faces [B].
+
+        faces: the best of each image, on any device. Nothing that `find` told is looked for again.
+        """
+
+    @abstractmethod
     def encode(
         self, images: Tensor, person_mask: Tensor, geometry: FaceGeometry
     ) -> tuple[Tensor, Tensor]:

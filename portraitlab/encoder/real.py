@@ -79,9 +79,14 @@ class RealFaceEncoder(FaceEncoder):
             found = self.find(photo)
             if len(found):
                 keypoints[row], score[row] = found.keypoints[0], found.score[0]
-        keypoints = keypoints.to(images.device)
+        return self.fit(images, FaceGeometry(keypoints, score))
+
+    @torch.no_grad()
+    def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
+        """The same faces with the coefficients of the 3DMM, if there is one."""
+        keypoints = faces.keypoints.to(images.device)
         fitted = None if self.face3d is None else self.face3d.fit(images, keypoints)
-        return FaceGeometry(keypoints, score.to(images.device), fitted)
+        return FaceGeometry(keypoints, faces.score.to(images.device), fitted)
 
     @torch.no_grad()
     def encode(

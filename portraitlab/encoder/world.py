@@ -73,6 +73,10 @@ class WorldEncoder(FaceEncoder):
             )
         return self.regressor(images)
 
+    def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
+        """As `analyse`: one small net tells points and coefficients, of a whole batch at once."""
+        return self.analyse(images)
+
     @torch.no_grad()
     def encode(
         self, images: Tensor, person_mask: Tensor, geometry: FaceGeometry

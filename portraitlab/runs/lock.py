@@ -32,6 +32,24 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def held(path: Path, otherwise: str) -> Iterator[None]:
+    """Hold the lock of a file or folder; ValueError(otherwise) where another process has it.
+
+    Its own file stays, as that of `locked` does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise ValueError(otherwise) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process that lives holds the lock of `path`."""
     lock = _lock(path)

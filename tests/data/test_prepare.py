@@ -21,7 +21,7 @@ from portraitlab.data.folder import FolderData
 from portraitlab.data.parallel import reading
 from portraitlab.data.prepare import How, prepare
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
-from portraitlab.data.shards import Journal, read_arrow, read_shard
+from portraitlab.data.shards import problems_of, read_arrow, read_shard
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.matting.none import NoMatting
 from portraitlab.world.render import render_photo
@@ -111,7 +111,8 @@ def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
     assert captions.schema.field("text").type == tensor(half, [8, 16])
     index = read_arrow(tmp_path / "out" / "identities.arrow").to_pydict()
     assert index["identity"] == [f"person {number}" for number in range(4)]
-    assert (index["start"], index["photos"]) == ([0, 4, 9, 15], [4, 5, 6, 7])
+    rows = [range(4), range(4, 9), range(9, 15), range(15, 22)]
+    assert index["rows"] == [list(each) for each in rows]
 
 
 def test_the_page_has_every_column_and_no_other(make, tmp_path) -> None:
@@ -191,19 +192,15 @@ def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> N
     (out / "captions" / "000001.arrow").unlink()
     (out / "photos" / "000001.arrow").write_bytes(whole["photos/000001.arrow"][:500])
     (out / "photos" / "unfinished-000002.arrow").write_bytes(b"torn")
-    lines = whole["journal.jsonl"].splitlines(keepends=True)
-    (out / "journal.jsonl").write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    (out / "finished.json").unlink()
     make()
     again = contents(out)
     assert again.pop("photos/unfinished-000002.arrow") == b"torn"
-    assert again.pop("journal.jsonl") != whole.pop("journal.jsonl")
     assert again == whole
     assert (out / "photos" / "000003.arrow").stat().st_mtime_ns == kept
 
 
-def test_other_settings_weights_and_people_are_refused(
-    make, root, frozen, make_encoder, tmp_path
-) -> None:
+def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder, tmp_path) -> None:
     make()
     with pytest.raises(ValueError, match=r"out was begun otherwise: shard was 5 and is 6\. Go on"):
         make(how=replace(HOW, shard=6))
@@ -212,10 +209,6 @@ def test_other_settings_weights_and_people_are_refused(
         make(frozen=other)
     with pytest.raises(ValueError, match=r"prepared with another encoder, by the default choices"):
         PreparedData(str(tmp_path / "out")).train_photos(other)
-    (root / "newcomer").mkdir()
-    with pytest.raises(ValueError, match=r"begun otherwise: identity folders was"):
-        make()
-    (root / "newcomer").rmdir()
     with pytest.raises(ValueError, match=r"photos is not empty and holds no prepared photos"):
         make("photos")
     with pytest.raises(ValueError, match=r"nowhere is no folder"):
@@ -229,11 +222,28 @@ def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> 
     make()
     out = tmp_path / "out"
     (out / "photos" / "000004.arrow").unlink()
-    shutil.copy(root / "person 0" / "0.png", root / "person 3" / "6.png")
-    with pytest.raises(ValueError, match=r"person 3/6\.png was changed or removed since"):
+    photo = root / "person 3" / "6.png"
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[:-1] + b"!")  # of the same size: seen when it is read
+    with pytest.raises(ValueError, match=r"person 3/6\.png was changed or removed since it was"):
         make()
-    (out / "plan.arrow").unlink()
-    with pytest.raises(ValueError, match=r"plan\.arrow was deleted or damaged.*another folder"):
+    photo.write_bytes(whole)
+    assert make()["photos"] == 22
+
+
+def test_without_its_plan_a_store_is_refused(make, tmp_path) -> None:
+    make()
+    listing = tmp_path / "out" / "plan" / "000000.arrow"
+    whole = listing.read_bytes()
+    listing.write_bytes(whole[:-9])
+    with pytest.raises(ValueError, match=r"plan/000000\.arrow was deleted or damaged"):
+        make()
+    listing.unlink()
+    match = r"\d\.arrow is of a listing in .*plan that was deleted.*another folder"
+    with pytest.raises(ValueError, match=match):
+        make()
+    listing.with_name("000001.arrow").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"plan/000000\.arrow was deleted or damaged"):
         make()
 
 
@@ -259,11 +269,16 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     with pytest.raises(ValueError, match=r"000001\.arrow cannot be read.*same command"):
         PreparedData(str(out))
     shard.unlink()
-    with pytest.raises(ValueError, match=r"has 17 photos, not 22: a shard is missing"):
+    with pytest.raises(ValueError, match=r"000001\.arrow is missing.*same command"):
         PreparedData(str(out))
     make()
+    shutil.copy(out / "photos" / "000004.arrow", shard)
+    with pytest.raises(ValueError, match=r"has 19 photos, not 22\..*a file is of another one"):
+        PreparedData(str(out))
+    shard.unlink()
+    make()
     (out / "captions" / "000000.arrow").unlink()
-    with pytest.raises(ValueError, match=r"has \d+ captions, not \d+: a shard is missing"):
+    with pytest.raises(ValueError, match=r"captions/000000\.arrow is missing.*same command"):
         PreparedData(str(out))
     (finished := out / "finished.json").unlink()
     with pytest.raises(ValueError, match=r"not all prepared yet.*goes on"):
@@ -272,21 +287,23 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     assert len(PreparedPhotos(out)) == 22
     about = json.loads((out / "about.json").read_text())
     (out / "about.json").write_text(json.dumps(about | {"format": 9}))
-    with pytest.raises(ValueError, match=r"has format 9, and 1 is read"):
+    with pytest.raises(ValueError, match=r"has format 9, and 3 is read"):
         PreparedData(str(out))
     assert finished.is_file()
 
 
-def test_a_journal_drops_a_torn_line_and_refuses_a_damaged_one(tmp_path) -> None:
-    path = tmp_path / "journal.jsonl"
-    Journal(path).finish("photos 0", 0, tmp_path / "none", [])
-    with path.open("ab") as file:
-        file.write(b'{"name": "pho')
-    assert Journal(path).rows("photos 0", tmp_path / "none") == 0
-    assert path.read_bytes().endswith(b"}\n")
-    path.write_bytes(b"nonsense\n" + path.read_bytes())
-    with pytest.raises(ValueError, match=r"Line 1 of .*journal\.jsonl is damaged.*Delete the line"):
-        Journal(path)
+def test_a_shard_says_what_was_left_out_of_it_also_where_that_is_all(make, root, tmp_path) -> None:
+    for photo in (root / "person 0").glob("*.png"):
+        photo.write_bytes(b"no picture")
+    finished = make(how=replace(HOW, shard=2))
+    assert (finished["photos"], finished["identities"]) == (18, 3)
+    shard = read_shard(tmp_path / "out" / "photos" / "000000.arrow")
+    assert len(shard) == 0
+    assert [str(problem) for problem in problems_of(shard)] == [
+        "photo person 0/0.png: is not a picture, or a broken one",
+        "photo person 0/1.png: is the same file as person 0/0.png",
+    ]
+    assert len(PreparedPhotos(tmp_path / "out")) == 18
 
 
 def test_memory_does_not_grow_with_the_number_of_photos(make, frozen, tmp_path) -> None:

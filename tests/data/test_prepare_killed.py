@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,39 +18,39 @@ from portraitlab.data.prepared import PreparedPhotos
 
 
 @pytest.mark.slow
-def test_a_killed_preparation_goes_on_and_ends_with_the_same_bytes(sound, tmp_path) -> None:
+def test_a_killed_part_is_gone_on_with_by_another_number_of_parts(sound, tmp_path, capsys) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
-    options = ["--shard", "2", "--batch", "2", "--workers", "1"]
+    options = ["--shard", "2", "--batch", "2"]
 
-    def arguments(folder: Path) -> list[str]:
-        return ["data", "prepare", *options, str(sound), str(folder)]
+    def arguments(folder: Path, part: str, *overrides: str, workers: int = 0) -> list[str]:
+        given = [*options, "--workers", str(workers), "--part", part]
+        return ["data", "prepare", *given, str(sound), str(folder), *overrides]
 
     killed = subprocess.Popen(
-        [sys.executable, "-m", "portraitlab.cli.main", *arguments(out)],
+        [sys.executable, "-m", "portraitlab.cli.main", *arguments(out, "1/2", workers=1)],
         stderr=subprocess.DEVNULL,
     )
-    journal = out / "journal.jsonl"
-    while killed.poll() is None and (
-        not journal.exists() or b'"photos 2"' not in journal.read_bytes()
-    ):
+    while killed.poll() is None and not (out / "photos" / "000002.arrow").exists():
         time.sleep(0.002)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
-    done = {path.name: path.stat().st_mtime_ns for path in (out / "photos").glob("0*")}
-    assert 3 <= len(done) < 11
+    done = {path: path.stat().st_mtime_ns for path in (out / "photos").glob("0*")}
+    assert 2 <= len(done) < 6
     with pytest.raises(ValueError, match="not all prepared yet"):
         PreparedPhotos(out)
-    assert main(arguments(out)) == 0
-    noted = {journal.read_text().count(f'"photos {number}"') for number in range(11)}
-    assert noted == {1}
-    kept = {name: (out / "photos" / name).stat().st_mtime_ns for name in sorted(done)[:-1]}
-    assert kept == {name: done[name] for name in kept}
-    assert main(arguments(whole)) == 0
+    # Its lock went with it; two of three parts, and then a process for each of two devices.
+    for part in ("3/3", "1/3"):
+        assert main(arguments(out, part)) == 0
+        assert f"part {part} is done. Shards of other parts are not" in capsys.readouterr().out
+    devices = 2 if len(os.sched_getaffinity(0)) > 1 else 1
+    assert main(arguments(out, "2/3", f"trainer.devices={devices}")) == 0
+    assert f"{out}: 22 photos of 4 identities" in capsys.readouterr().out
+    assert done == {path: path.stat().st_mtime_ns for path in done}
+    assert main(arguments(whole, "1/1")) == 0
     ours, theirs = contents(out), contents(whole)
     ours = {name: held for name, held in ours.items() if "unfinished-" not in name}
     assert ours == theirs
     photos = PreparedPhotos(out)
     names = list(zip(photos.identity, photos.name, strict=True))
     assert len(set(names)) == len(names) == 22
-    assert photos.counts.sum() == 22
     assert np.array_equal(photos.owners()[1], [0] * 4 + [1] * 5 + [2] * 6 + [3] * 7)

@@ -28,6 +28,14 @@ def test_rows_of_many_files_are_those_of_one_tensor(sizes: list[int]) -> None:
     assert numbers.tolist() == [2, 9]
 
 
+def test_rows_may_be_numbered_in_another_order_than_they_are_stored() -> None:
+    values = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    order = np.random.default_rng(1).permutation(12)
+    column = MappedColumn(np.split(values, [5, 6]), np.array([0, 5, 6]), order)
+    rows = torch.tensor([[5, 6, 5], [0, 11, 1]])
+    assert torch.equal(column[rows], torch.from_numpy(values[order])[rows])
+
+
 def test_geometry_without_a_3dmm_has_no_coefficients() -> None:
     keypoints = mapped(np.zeros((4, 5, 2), np.float32), [4])
     score = mapped(np.ones(4, np.float32), [4])

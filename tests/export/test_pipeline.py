@@ -240,7 +240,7 @@ def test_diffusers_own_pipeline_draws_the_same_with_the_exported_net(
     pipe = PortraitPipeline.from_pretrained(folder, sd15)
     (ours,) = pipe(pictures[:1], pictures[3], "abc", guidance=1.0, seed=4)
     model, seen = pipe.model, [pipe.see(pictures[number]) for number in (0, 3)]
-    views = torch.stack([to_tensor(each.resized(pipe.view_size)) * 2 - 1 for each in seen])
+    views = torch.stack([to_tensor(each.view) * 2 - 1 for each in seen])
     geometry = pipe.encoder.analyse(views)
     drawing = model.drawing(geometry[[0]], geometry[[1]])
     backbone = model.backbone

@@ -1,0 +1,26 @@
+"""What processes of devices do in tests: here, so that they import no more than it takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from portraitlab.data.bar import Bar
+from portraitlab.data.part import Part
+
+
+def double(part: Part, bar: Bar) -> int:
+    with bar("Doubling", part.count) as advance:
+        advance(1)
+    return 2 * part.number
+
+
+def fall(part: Part, bar: Bar) -> int:
+    if part.number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+    return 0
+
+
+def refuse(part: Part, bar: Bar) -> int:
+    raise ValueError(f"{part} is none")

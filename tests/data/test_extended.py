@@ -1,0 +1,187 @@
+"""Photos that come later: a store takes them beside its own, and training sees no difference."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from prepared_photos import contents
+
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.data.part import Part
+from portraitlab.data.prepare import How, prepare
+from portraitlab.data.prepared import PreparedData, PreparedPhotos
+from portraitlab.matting.none import NoMatting
+from portraitlab.world.render import render_photo
+
+HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=3, batch=2)
+LATE = ("person 0/1.png", "person 1/0.png", "person 1/3.png", "person 2/4.png")
+
+
+@pytest.fixture
+def whole(sound, tmp_path) -> Path:
+    """Three identities with 4, 5 and 6 photos."""
+    root = tmp_path / "whole"
+    for person in range(3):
+        shutil.copytree(sound / f"person {person}", root / f"person {person}")
+    return root
+
+
+@pytest.fixture
+def root(whole, tmp_path) -> Path:
+    """The same without what comes late: some photos of each, with their captions, and person 1a."""
+    root = Path(shutil.copytree(whole, tmp_path / "root"))
+    for name in LATE:
+        (root / name).unlink()
+        (root / name).with_suffix(".txt").unlink(missing_ok=True)
+    return root
+
+
+@pytest.fixture
+def add(whole, root):
+    """Lets the late photos come, and an identity whose name stands between the others."""
+
+    def come() -> None:
+        for folder in (whole, root):
+            (folder / "person 1a").mkdir()
+            for photo in range(2):
+                image = Image.fromarray(render_photo(8, photo, 64).image)
+                image.save(folder / "person 1a" / f"{photo}.png")
+        for file in whole.rglob("*.*"):
+            shutil.copy(file, root / file.relative_to(whole))
+
+    return come
+
+
+@pytest.fixture
+def make(root, tmp_path, frozen):
+    def run(out: str = "out", part: str = "1/1", root: Path = root):
+        made = tmp_path / out
+        return prepare(root, made, frozen, NoMatting(), HOW, workers=0, part=Part.parse(part))
+
+    return run
+
+
+@pytest.fixture
+def searches(frozen) -> Iterator[list[int]]:
+    """Grows with every photo or view in which a face is looked for."""
+    found, find = [], frozen.encoder.find
+    frozen.encoder.find = lambda photo: (found.append(1), find(photo))[1]
+    yield found
+    del frozen.encoder.find
+
+
+def equal_photos(ours: PreparedPhotos, theirs: PreparedPhotos) -> None:
+    rows = torch.arange(len(theirs))
+    assert len(ours) == len(theirs)
+    assert ours.names == theirs.names
+    assert ours.counts.tolist() == theirs.counts.tolist()
+    for name in ("identity", "name", "caption"):
+        assert [*getattr(ours, name)] == [*getattr(theirs, name)]
+    for name in ("images", "views", "person_masks"):
+        assert torch.equal(getattr(ours, name)(rows), getattr(theirs, name)(rows))
+
+
+def test_training_sees_an_extended_store_as_one_that_was_made_at_once(
+    make, add, whole, frozen, searches, tmp_path
+) -> None:
+    assert make()["photos"] == 11
+    before = contents(tmp_path / "out")
+    add()
+    searches.clear()
+    assert make()["photos"] == 17
+    assert len(searches) == 2 * 6  # of the late ones alone
+    after = contents(tmp_path / "out")
+    kept = {name for name in before if name.startswith(("plan", "photos/", "captions/"))}
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    finished = make("at once", root=whole)
+    assert finished["photos"] == 17
+    ours, theirs = PreparedPhotos(tmp_path / "out"), PreparedPhotos(tmp_path / "at once")
+    equal_photos(ours, theirs)
+    assert ours.names == ["person 0", "person 1", "person 1a", "person 2"]
+    stores = [PreparedData(str(tmp_path / name), test_share=0.3) for name in ("out", "at once")]
+    one, two = (store.train_photos(frozen) for store in stores)
+    assert one.identities == two.identities
+    assert stores[0].held_out == stores[1].held_out
+    for order in ("shuffled", "balanced"):
+        ours_drawn, theirs_drawn = (
+            TrainingBatches(photos, refs=3, batch_size=8, steps=3, seed=1, order=order)
+            for photos in (one, two)
+        )
+        for step in range(3):
+            a, b = ours_drawn[step], theirs_drawn[step]
+            assert torch.equal(a.target_index, b.target_index)
+            assert torch.equal(a.references.mask, b.references.mask)
+            assert torch.equal(ours_drawn.pairs(step), theirs_drawn.pairs(step))
+            # The models saw other photos beside each, which moves the last digits.
+            torch.testing.assert_close(a.latents, b.latents)
+            torch.testing.assert_close(a.text.words, b.text.words)
+            torch.testing.assert_close(a.references.local_, b.references.local_, atol=2e-3, rtol=0)
+            torch.testing.assert_close(a.identity, b.identity)
+
+
+def test_an_unfinished_store_takes_late_photos_too_in_any_parts(make, add, root, tmp_path) -> None:
+    assert make(part="1/2") is None
+    shutil.copytree(tmp_path / "out", tmp_path / "in parts")
+    add()
+    finished = make()
+    assert finished["photos"] == 17
+    assert make("in parts", "3/3") is None
+    assert make("in parts", "1/3") is None
+    assert make("in parts", "2/3") == finished
+    assert contents(tmp_path / "in parts") == contents(tmp_path / "out")
+
+
+def test_what_was_finished_is_trained_on_until_the_late_photos_are_there(
+    make, add, tmp_path
+) -> None:
+    make()
+    shutil.copytree(tmp_path / "out", tmp_path / "before")
+    add()
+    assert make(part="2/2") is None
+    equal_photos(PreparedPhotos(tmp_path / "out"), PreparedPhotos(tmp_path / "before"))
+    assert make(part="1/2")["photos"] == 17
+    assert len(PreparedPhotos(tmp_path / "out")) == 17
+
+
+def test_what_is_wrong_with_the_folder_is_told_as_it_is_now(make, root, tmp_path) -> None:
+    person = root / "person 0"
+    twin = (person / "2.png").read_bytes()
+    (person / "late.txt").write_text("a caption that comes first")
+    (person / "0.txt").write_bytes(b"\xff")
+    assert make()["problems"] == 2
+    Image.fromarray(render_photo(0, 9, 64).image).save(person / "late.png")
+    (person / "0.txt").write_text("a caption in UTF-8")
+    (person / "00 twin.png").write_bytes(twin)
+    finished = make()
+    assert (finished["photos"], finished["problems"]) == (12, 1)
+    lines = (tmp_path / "out" / "problems.txt").read_text().splitlines()
+    assert lines == ["photo person 0/00 twin.png: is the same file as person 0/2.png"]
+    stored = PreparedPhotos(tmp_path / "out")
+    assert [*stored.name][:4] == ["0.png", "2.png", "3.png", "late.png"]
+    captions = stored.caption[0:4]
+    assert (captions[0], captions[3]) == ("a caption in UTF-8", "a caption that comes first")
+
+
+def test_photos_that_were_changed_or_removed_are_refused_and_nothing_is_touched(
+    make, add, root, tmp_path
+) -> None:
+    make()
+    add()
+    before = contents(tmp_path / "out")
+    photo = root / "person 2" / "0.png"
+    whole = photo.read_bytes()
+    for change in (lambda: photo.write_bytes(whole + b"more"), photo.unlink):
+        change()
+        with pytest.raises(ValueError, match=r"person 2/0\.png was changed or removed since it"):
+            make()
+        photo.write_bytes(whole)
+    (root / "person 2").rename(root / "person 7")
+    with pytest.raises(ValueError, match=r"root/person 2 was changed or removed since it was"):
+        make()
+    kept = contents(tmp_path / "out")
+    assert {name: kept[name] for name in kept if "unfinished-" not in name} == before
