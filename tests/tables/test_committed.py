@@ -12,10 +12,7 @@ from portraitlab.tables.composing import composed, declared_arguments, declared_
 from portraitlab.tables.figures.drawing import figures
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_table import find_table, known_tables
-from portraitlab.tables.results import (
-    read_results,
-    result_path,
-)
+from portraitlab.tables.results import read_results, result_path
 
 
 @pytest.mark.parametrize("name", known_tables())
@@ -26,14 +23,13 @@ def test_every_declared_row_is_a_run_of_its_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", known_tables())
-def test_a_committed_result_is_of_a_declared_row_as_it_is_declared(name: str) -> None:
+def test_every_declared_row_has_its_results_and_no_other_is_there(name: str) -> None:
     table = find_table(name)
     files = set((table.folder / "results").glob("*.json"))
     for row in table.rows:
         for seed in table.seeds:
             path = result_path(table.folder, row, seed)
-            if path not in files:
-                continue
+            assert path in files, f"run {table.command}"
             files.remove(path)
             content = json.loads(path.read_text())
             settings = composed(declared_arguments(table, row, seed))
@@ -50,13 +46,9 @@ def test_a_committed_result_is_of_a_declared_row_as_it_is_declared(name: str) ->
 def test_a_committed_readme_is_what_its_results_say(name: str) -> None:
     table = find_table(name)
     results = read_results(table)
-    written = table.folder / "README.md"
-    if results:
-        drawn = figures(table, results)
-        assert written.read_text() == readme(table, results, drawn), (
-            f"run portraitlab table {name} --figures"
-        )
-        kept = {path.name for path in (table.folder / "figures").iterdir()}
-        assert kept == {f"{each.name}.{form}" for each in drawn for form in each.forms}
-    else:
-        assert not written.exists()
+    drawn = figures(table, results)
+    assert (table.folder / "README.md").read_text() == readme(table, results, drawn), (
+        f"run portraitlab table {name} --figures"
+    )
+    kept = {path.name for path in (table.folder / "figures").iterdir()}
+    assert kept == {f"{each.name}.{form}" for each in drawn for form in each.forms}
