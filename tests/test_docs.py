@@ -11,10 +11,14 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from portraitlab.tables.comparison import compare
 from portraitlab.tables.document import replace_part
 from portraitlab.tables.ladder import ladder_table
+from portraitlab.tables.paper_table import find_table
+from portraitlab.tables.paper_view import paper_view
 from portraitlab.tables.published import published_table
 from portraitlab.tables.resolution import read_records, resolution_table
+from portraitlab.tables.results import read_results
 from portraitlab.tables.sensitivity import sensitivity_table
 from portraitlab.world.foundation import WEIGHTS
 from portraitlab.world.train.report import figures
@@ -140,6 +144,35 @@ def test_what_becomes_of_the_refiners_lead_is_on_record() -> None:
     )
     (lead,) = (row for row in table.rows if row[0] == "concat, landmarks − refiner, landmarks")
     assert f"[{lead[2].replace('-', '+')} ±{lead[4]}](docs/fusions.md" in readme
+
+
+@pytest.mark.parametrize("name", ["hifi_portrait/table2", "hifi_portrait/table3"])
+def test_the_papers_tables_of_the_readme_are_those_on_record(name: str) -> None:
+    table, readme = find_table(name), (ROOT / "README.md").read_text()
+    shown = paper_view(table, read_results(table)).markdown()
+    assert readme == replace_part(readme, name, shown), (
+        f"run portraitlab table {name} --document README.md"
+    )
+
+
+def test_what_the_readme_says_of_the_papers_order_is_on_record() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert "Both have the paper's order in Sim_f, Table 3 in every column." in readme
+    fusions, nets = (find_table(f"hifi_portrait/table{number}") for number in (2, 3))
+    found = compare(fusions, read_results(fusions), "sim_f")
+    assert found is not None
+    assert found.same_order
+    for metric in nets.columns:
+        own = compare(nets, read_results(nets), metric)
+        assert own is not None
+        assert own.same_order
+    (pair,) = (
+        pair for pair in found.pairs if (pair.better, pair.other) == ("face refiner", "concat")
+    )
+    assert pair.lead.between is not None
+    low, high = pair.lead.between
+    lead = f"[{pair.lead.value:+.3f}](experiments/hifi_portrait/table2/README.md)"
+    assert f"{lead} (95 % from {low:+.3f} to {high:+.3f})" in readme
 
 
 def test_what_the_limits_say_of_the_start_is_on_record() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from portraitlab.tables.document import write_part
 from portraitlab.tables.paper_table import find_table
 from portraitlab.tables.paper_view import order_views, paper_view, plain_numbers
 from portraitlab.tables.results import read_results
@@ -23,16 +25,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", action="store_true", help="draw its figures and write its README.md anew too"
     )
+    parser.add_argument(
+        "--document",
+        type=Path,
+        help="instead of printing, write ours beside the paper's into this file, between its lines "
+        "`<!-- PAPER/TABLE -->` and `<!-- end of PAPER/TABLE -->`",
+    )
 
 
 def run(given: argparse.Namespace) -> None:
-    """Print the table. Raises ValueError where there is none of that name."""
+    """Print the table, or write it into a document.
+
+    Raises ValueError where there is none of that name, and where the document has no place for it.
+    """
     table = find_table(given.table)
     results = read_results(table)
     if given.figures:
         from portraitlab.tables.ending import write_readme
 
         write_readme(table)
+    if given.document is not None:
+        write_part(given.document, table.name, paper_view(table, results).markdown())
+        return
     if given.format == "csv":
         print(plain_numbers(table, results).csv(), end="")
         return
