@@ -71,13 +71,13 @@ def run(given: argparse.Namespace) -> None:
     controlnets = [
         _scaled(text, "--controlnet", "FOLDER:IMAGE[:SCALE]", 2) for text in given.controlnet
     ]
-    for path in (*given.refs, given.target, *(image for (_, image), _ in controlnets)):
-        if path is not None and not path.is_file():  # loading models takes minutes at full size
-            raise ValueError(f"{path} is no file; give a picture's.")
     settings: dict[str, Any] = dict(_setting(text) for text in given.set)
     if given.select:
         chosen = (CONF / "select" / f"{given.select}.yaml").read_text(encoding="utf-8")
         settings["select"] = yaml.safe_load(chosen)
+    for path in (*given.refs, given.target, *(image for (_, image), _ in controlnets)):
+        if path is not None and not path.is_file():  # loading models takes minutes at full size
+            raise ValueError(f"{path} is no file; give a picture's.")
 
     import torch
 

@@ -130,7 +130,7 @@ def test_real_photos_of_two_people_or_none_are_refused(
 
 
 def test_a_bad_option_is_named_before_anything_is_loaded(
-    portraitlab: Command, tmp_path: Path
+    portraitlab: Command, files: list[Path], tmp_path: Path
 ) -> None:
     for given, message in (
         (("--lora", "a.safetensors:much"), "'much' is no number; give PATH[:SCALE]"),
@@ -140,7 +140,7 @@ def test_a_bad_option_is_named_before_anything_is_loaded(
         (("--set", "encoder.root"), "names no value; give it as --set encoder.root=VALUE"),
         ((), "holds no portraitlab.json, so it is no exported run"),
     ):
-        code, _, said = portraitlab("generate", tmp_path, "--refs", "a.jpg", *given)
+        code, _, said = portraitlab("generate", tmp_path, "--refs", files[0], *given)
         assert (code, message in said) == (1, True), said
 
 
