@@ -16,7 +16,7 @@ from portraitlab.data.parallel import follow_the_parent
 from portraitlab.data.part import Part
 from portraitlab.launching.devices import device_count
 from portraitlab.launching.messages import message
-from portraitlab.launching.share import Share, visible_gpus
+from portraitlab.launching.share import Share, split_cores, visible_gpus
 
 _Result = TypeVar("_Result")
 
@@ -26,14 +26,13 @@ def device_shares(trainer: Mapping[str, Any]) -> list[Share]:
 
     On a CPU `devices` counts processes. Raises ValueError where there are fewer GPUs or cores.
     """
-    count, cores = device_count(trainer), sorted(os.sched_getaffinity(0))
-    if count > len(cores):
+    count, cores = device_count(trainer), len(os.sched_getaffinity(0))
+    if count > cores:
         raise ValueError(
-            f"trainer.devices={trainer['devices']}, and there are {len(cores)} cores: no process "
-            f"may have less than one; take {len(cores)} devices or fewer."
+            f"trainer.devices={trainer['devices']}, and there are {cores} cores: no process may "
+            f"have less than one; take {cores} devices or fewer."
         )
-    each = len(cores) // count
-    split = [tuple(cores[place * each : (place + 1) * each]) for place in range(count)]
+    split = split_cores(count)
     gpus = visible_gpus() if trainer["accelerator"] != "cpu" else []
     if not gpus:
         return [Share(own) for own in split]

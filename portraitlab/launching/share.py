@@ -42,27 +42,33 @@ def shares(jobs: int, trainers: list[Mapping[str, Any]]) -> list[Share]:
         raise ValueError(f"jobs={jobs}: a whole number from 1 is needed; give one as jobs=NUMBER")
     if jobs == 1:
         return [Share()]
-    cores = sorted(os.sched_getaffinity(0))
-    if jobs > len(cores):
+    cores = len(os.sched_getaffinity(0))
+    if jobs > cores:
         raise ValueError(
-            f"jobs={jobs}, and there are {len(cores)} cores: no job may have less than one; "
-            f"take jobs={len(cores)} or fewer"
+            f"jobs={jobs}, and there are {cores} cores: no job may have less than one; "
+            f"take jobs={cores} or fewer"
         )
-    each = len(cores) // jobs
-    split = [tuple(cores[number * each : (number + 1) * each]) for number in range(jobs)]
+    split = split_cores(jobs)
     most = max(device_count(trainer) for trainer in trainers)
     gpus = visible_gpus() if any(trainer["accelerator"] != "cpu" for trainer in trainers) else []
     if not gpus:
-        return [Share(cores) for cores in split]
+        return [Share(own) for own in split]
     if jobs * most > len(gpus):
         raise ValueError(
             f"jobs={jobs} with {most} devices each, and there are {len(gpus)} GPUs; "
             f"take jobs={max(1, len(gpus) // most)} or fewer"
         )
     return [
-        Share(cores, tuple(gpus[number * most : (number + 1) * most]))
-        for number, cores in enumerate(split)
+        Share(own, tuple(gpus[number * most : (number + 1) * most]))
+        for number, own in enumerate(split)
     ]
+
+
+def split_cores(count: int) -> list[tuple[int, ...]]:
+    """The numbers of this machine's cores for each of `count`, who all have as many."""
+    cores = sorted(os.sched_getaffinity(0))
+    each = len(cores) // count
+    return [tuple(cores[number * each : (number + 1) * each]) for number in range(count)]
 
 
 def visible_gpus() -> list[str]:
