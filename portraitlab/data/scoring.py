@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -52,25 +52,42 @@ def target_name(store: Photos, sample: Sample) -> str:
     return name if identity == sample.identity else f"{identity}/{name}"
 
 
-def _with_targets_of_others(samples: list[Sample], each: int, seed: int) -> list[Sample]:
-    """Samples whose targets are of the person half the list away; `each`: samples of a person."""
-    people = len(samples) // each
-    if people < 2:
+@dataclass(frozen=True)
+class _Aim:
+    """A photo to generate anew, of whomever: its row, caption, and the seed of a noise."""
+
+    target: int
+    caption: str
+    seed: int
+
+
+def _with_targets_of_others(
+    samples: list[Sample], aims: Mapping[str, Sequence[_Aim]], seed: int
+) -> list[Sample]:
+    """Samples whose targets are of the person half the list away.
+
+    aims: of everybody, also of who has too few photos to be scored, so that it hangs on no number
+    of references whose target somebody gets.
+    """
+    people = list(aims)
+    if len(people) < 2:
         raise ValueError(
-            f"data.targets_of=others needs two held-out identities, and there is {people}; add "
-            "people, or take data.targets_of=own"
+            f"data.targets_of=others needs two held-out identities, and there is {len(people)}; "
+            "add people, or take data.targets_of=own"
         )
-    away = people // 2 * each
-    other = samples[away:] + samples[:away]
+    away = len(people) // 2
+    other = dict(zip(people, people[away:] + people[:away], strict=True))
+    each = len(aims[people[0]])
     return [
         replace(
             sample,
             target=aim.target,
             shape_reference=aim.target,
             caption=aim.caption,
-            seed=string_seed(seed, sample.identity, aim.identity, aim.seed),
+            seed=string_seed(seed, sample.identity, other[sample.identity], aim.seed),
         )
-        for sample, aim in zip(samples, other, strict=True)
+        for number, sample in enumerate(samples)
+        for aim in [aims[other[sample.identity]][number % each]]
     ]
 
 
@@ -111,18 +128,29 @@ class ScoringSet:
         needs = f"{need} photos (targets={targets}, refs={refs}, and 1 to judge by)"
         members = photos.rows()
         samples: list[Sample] = []
+        aims: dict[str, list[_Aim]] = {}
         for identity, rows in members.items():
+            order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
+            ordered = [rows[place] for place in order]
+            targeted = [row for row in ordered if not photos.store.flawed[row]][:targets]
+            if len(targeted) == targets:
+                aims[identity] = [
+                    _Aim(
+                        target,
+                        photos.store.caption[target],
+                        string_seed(seed, identity, photos.store.name[target], noise),
+                    )
+                    for target in targeted
+                    for noise in range(noise_seeds)
+                ]
             if len(rows) < need:
                 _LOG.warning(
                     "not scored: identity %s has %d photos, needs %s", identity, len(rows), needs
                 )
                 continue
-            order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
-            ordered = [rows[place] for place in order]
-            aims = [row for row in ordered if not photos.store.flawed[row]][:targets]
-            others = [row for row in ordered if row not in aims]
+            others = [row for row in ordered if row not in targeted]
             judging = [row for row in others[refs:] if not photos.store.flawed[row]][-judges:]
-            if len(aims) < targets or not judging:
+            if identity not in aims or not judging:
                 _LOG.warning(
                     "not scored: identity %s has too few photos without a flaw to aim at and to "
                     "judge by",
@@ -132,15 +160,14 @@ class ScoringSet:
             samples += [
                 Sample(
                     identity=identity,
-                    target=target,
+                    target=aim.target,
                     references=tuple(others[:refs]),
-                    shape_reference=target,
+                    shape_reference=aim.target,
                     judges=tuple(judging),
-                    seed=string_seed(seed, identity, photos.store.name[target], noise),
-                    caption=photos.store.caption[target],
+                    seed=aim.seed,
+                    caption=aim.caption,
                 )
-                for target in aims
-                for noise in range(noise_seeds)
+                for aim in aims[identity]
             ]
         if not samples:
             largest = max(members, key=lambda identity: len(members[identity]))
@@ -156,7 +183,7 @@ class ScoringSet:
                 "Lower refs or add photos."
             )
         if targets_of == "others":
-            samples = _with_targets_of_others(samples, targets * noise_seeds, seed)
+            samples = _with_targets_of_others(samples, aims, seed)
         self.samples = self._with_shapes(samples, select, seed)
 
     def _with_shapes(

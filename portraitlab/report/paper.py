@@ -10,33 +10,39 @@ from portraitlab.report.markup import Html, element
 from portraitlab.tables.figures.drawing import TableFigure, figures
 from portraitlab.tables.paper_readme import runs_table
 from portraitlab.tables.paper_table import PaperTable
-from portraitlab.tables.paper_view import paper_view
+from portraitlab.tables.paper_view import order_views, paper_view
 from portraitlab.tables.results import read_results
 from portraitlab.tables.table import Table
 
-PAPER_PARTS = {"paper": "Ours and the paper's", "figures": "Figures", "made": "Runs of the table"}
+PAPER_PARTS = {
+    "paper": "Ours and the paper's",
+    "order": "Is it the paper's order?",
+    "figures": "Figures",
+    "made": "Runs of the table",
+}
 """Names of the sections, and what they are called."""
 
 
 def paper_sections(table: PaperTable) -> list[Html]:
-    """The table, its figures, and what each result was made with.
+    """The table, its order beside the paper's, its figures, and what each result was made with.
 
     Raises DamagedFile (a ValueError) where a result is damaged.
     """
     results = read_results(table)
-    view = paper_view(table, results)
+    orders = [part for view in order_views(table, results) for part in _shown("order", view)]
     drawn = [_figure(each) for each in figures(table, results)]
     content = {
-        "paper": [_table(PAPER_PARTS["paper"], view), *map(note, view.notes)],
+        "paper": _shown("paper", paper_view(table, results)),
+        "order": orders or [note("No two rows have results yet.")],
         "figures": drawn or [note("There are no results yet.")],
-        "made": [_table(PAPER_PARTS["made"], runs_table(table, results))],
+        "made": _shown("made", runs_table(table, results)),
     }
     return [section(name, title, *content[name]) for name, title in PAPER_PARTS.items()]
 
 
-def _table(label: str, table: Table) -> Html:
-    """A table whose text Table has escaped; its notes stand elsewhere."""
-    return box(label, Html(replace(table, notes=()).html()))
+def _shown(part: str, table: Table) -> list[Html]:
+    """A table, whose text Table has escaped, in a box of the part's name, and its notes below."""
+    return [box(PAPER_PARTS[part], Html(replace(table, notes=()).html())), *map(note, table.notes)]
 
 
 def _figure(figure: TableFigure) -> Html:

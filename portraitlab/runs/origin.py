@@ -59,7 +59,8 @@ def machine() -> dict[str, Any]:
 def place(made: Mapping[str, Any]) -> str:
     """The machine of an origin in a few words: its GPUs, else its processor and cores."""
     on = made["machine"]
-    return ", ".join(on["gpus"]) or f"{on['processor']}, {on['cores']} cores"
+    cores = "1 core" if on["cores"] == 1 else f"{on['cores']} cores"
+    return ", ".join(on["gpus"]) or f"{on['processor']}, {cores}"
 
 
 def _processor() -> str:

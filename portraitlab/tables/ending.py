@@ -13,7 +13,7 @@ from portraitlab.tables.composing import declared_run
 from portraitlab.tables.figures.drawing import figures, write_figures
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_table import PaperRow, PaperTable
-from portraitlab.tables.paper_view import paper_view
+from portraitlab.tables.paper_view import order_views, paper_view
 from portraitlab.tables.results import (
     Result,
     read_results,
@@ -52,7 +52,9 @@ def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> P
         elif job.published != result_path(table.folder, row, seed):
             assert job.published is not None
             _copy(table, row, job.published)
-    paper_view(asked, read_results(asked), failed).show()
+    results = read_results(asked)
+    for view in (paper_view(asked, results, failed), *order_views(asked, results)):
+        view.show()
     write_readme(table)
     print(f"table: {table.folder / 'README.md'}")
     return table.folder

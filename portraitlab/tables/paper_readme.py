@@ -8,9 +8,10 @@ from typing import Any
 from portraitlab.runs.origin import place
 from portraitlab.tables.figures.drawing import TableFigure
 from portraitlab.tables.paper_table import PaperTable
-from portraitlab.tables.paper_view import paper_view
+from portraitlab.tables.paper_view import order_views, paper_view
 from portraitlab.tables.results import Result
 from portraitlab.tables.table import Table
+from portraitlab.tables.writing import metric_name
 
 
 def readme(
@@ -26,12 +27,32 @@ def readme(
         f"Written by the command, from `table.yaml` and `results/`. Printed in {table.paper}.",
         f"    {table.command}",
         f"All rows: `{settings}`, seeds {', '.join(map(str, table.seeds))}.",
-        paper_view(table, results, {}).markdown().rstrip(),
+        paper_view(table, results).markdown().rstrip(),
+        *_columns(table, results),
+        *_orders(table, results),
         *map(_figure, figures),
         "## Runs",
         runs_table(table, results).markdown().rstrip(),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _columns(table: PaperTable, results: Sequence[Result]) -> list[str]:
+    """What the columns are, as the results themselves say."""
+    lines = []
+    for metric, up in table.columns.items():
+        methods = dict.fromkeys(
+            each.metrics[metric]["method"] for each in results if metric in each.metrics
+        )
+        if methods:
+            way = "higher" if up else "lower"
+            lines.append(f"- **{metric_name(metric)}**, {way} is better: {'; or '.join(methods)}.")
+    return ["\n".join(lines)] if lines else []
+
+
+def _orders(table: PaperTable, results: Sequence[Result]) -> list[str]:
+    views = [view.markdown().rstrip() for view in order_views(table, results)]
+    return ["## Is it the paper's order?", *views] if views else []
 
 
 def _figure(figure: TableFigure) -> str:
@@ -55,7 +76,7 @@ def runs_table(table: PaperTable, results: Sequence[Result]) -> Table:
         ]
         for each in results
     ]
-    columns = ["row", "seed", "settings", "key", "training", "by", "scoring", "by"]
+    columns = ["row", "seed", "settings", "key", "training", "trained by", "scoring", "scored by"]
     return Table(columns, rows)
 
 

@@ -101,6 +101,10 @@ class PaperTable:
         except (yaml.YAMLError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
+    def row_label(self, row: str) -> str:
+        """A row's name, behind the heading where it is a number, which says nothing alone."""
+        return f"{self.heading} {row}" if row.isdigit() else row
+
     def declaration(self) -> str:
         """The text of a table.yaml that declares this."""
         content = {

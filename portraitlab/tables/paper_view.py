@@ -12,6 +12,7 @@ from portraitlab.tables.comparison import STANDINGS, Comparison, Interval, compa
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
 from portraitlab.tables.table import Table
+from portraitlab.tables.writing import decimals, metric_name, signed
 
 Failures = Mapping[tuple[str, int], str]
 """Why a row and seed has no result."""
@@ -21,39 +22,100 @@ _Cells = Mapping[str, tuple[float, str]]
 def paper_view(
     table: PaperTable, results: Sequence[Result], failed: Failures | None = None
 ) -> Table:
-    """The table, with what is known of its figures and of their order as notes."""
+    """The table, with what is known of its figures as notes."""
     columns, cells = [table.heading], {row.name: [row.name] for row in table.rows}
     for name, up in table.columns.items():
-        columns += [f"{name} {'↑' if up else '↓'}", "paper"]
+        columns += [f"{metric_name(name)} {'↑' if up else '↓'}", "paper"]
         ours = _bold_best(_ours(table, results, name), up)
         printed = _bold_best(_printed(table, name), up)
         for row in table.rows:
             cells[row.name] += [ours.get(row.name, "missing"), printed.get(row.name, "")]
-    notes = [*_about(table, results, failed or {}), *comparisons(table, results)]
-    return Table(columns, list(cells.values()), notes)
+    return Table(columns, list(cells.values()), _about(table, results, failed or {}))
 
 
-def comparisons(table: PaperTable, results: Sequence[Result]) -> list[str]:
-    """One line for each metric: does it order the rows as the paper does?"""
-    compared = [compare(table, results, metric) for metric in table.columns]
-    return [_said(each) for each in compared if each is not None]
+def order_views(table: PaperTable, results: Sequence[Result]) -> list[Table]:
+    """Does each metric order the rows as the paper does, and which neighbours are told apart?
+
+    No tables where no metric has two rows to compare.
+    """
+    found = [compare(table, results, metric) for metric in table.columns]
+    compared = [each for each in found if each is not None]
+    return [_orders(compared), _neighbours(table, results, compared)] if compared else []
 
 
-def _said(compared: Comparison) -> str:
-    order = "the order is the paper's" if compared.same_order else "the order is not the paper's"
-    tau = f"Kendall's tau {_interval(compared.tau)}"
-    if compared.resampled:
-        tau += f" over {' and '.join(compared.resampled)}"
-    standings = [pair.standing for pair in compared.pairs]
-    counts = [f"{standings.count(name)} {name}" for name in STANDINGS]
-    of = f"of {len(standings)} pairs of rows {', '.join(counts)}"
-    # All pairs of six rows would be fifteen; neighbours say where the order is in doubt.
-    leads = [
-        f"{pair.better} − {pair.other} {_interval(pair.lead)} {pair.standing}"
-        for pair in compared.pairs
-        if pair.neighbours
+def plain_numbers(table: PaperTable, results: Sequence[Result]) -> Table:
+    """What paper_view shows, for programs: a number a cell, empty where there is none."""
+    columns, cells = [table.heading, "seeds"], {row.name: [row.name] for row in table.rows}
+    for row in table.rows:
+        cells[row.name].append(str(sum(each.row == row.name for each in results)))
+    for name in table.columns:
+        columns += [name, f"{name} deviation", f"{name} paper"]
+        for row in table.rows:
+            own = spread([each for each in results if each.row == row.name], name) or (None, None)
+            figures = (*own, row.paper.get(name))
+            cells[row.name] += ["" if each is None else f"{each:.6g}" for each in figures]
+    return Table(columns, list(cells.values()))
+
+
+def _orders(compared: Sequence[Comparison]) -> Table:
+    lines = []
+    for each in compared:
+        standings = [pair.standing for pair in each.pairs]
+        lines.append(
+            [
+                metric_name(each.metric),
+                "the paper's" if each.same_order else "not the paper's",
+                signed(each.tau.value, 3),
+                _between(each.tau, 3),
+                _over(each),
+                str(len(standings)),
+                *(str(standings.count(name)) for name in STANDINGS),
+            ]
+        )
+    notes = [
+        "Kendall's tau is +1 where the means of our rows have the paper's order and −1 where they "
+        "have its reverse. Two rows are not separated where the 95 % interval of their difference "
+        "holds 0."
     ]
-    return f"{compared.metric}: {order}; {tau}; {of}. Neighbours in the paper: {'; '.join(leads)}."
+    whole = [metric_name(each.metric) for each in compared if "people" not in each.varies]
+    if whole:
+        notes.append(
+            f"{', '.join(whole)}: of all people together, so that seeds alone tell how it varies; "
+            "from two seeds on two rows have the interval of Student's t, and tau has none."
+        )
+    columns = ["metric", "order of rows", "Kendall's tau", "95 % interval", "over", "pairs"]
+    return Table([*columns, *STANDINGS], lines, notes)
+
+
+def _neighbours(
+    table: PaperTable, results: Sequence[Result], compared: Sequence[Comparison]
+) -> Table:
+    """All pairs of six rows would be fifteen; neighbours say where the order is in doubt."""
+    lines = []
+    for each in compared:
+        digits = _digits(table, results, each.metric)
+        lines += [
+            [
+                metric_name(each.metric),
+                table.row_label(pair.better),
+                table.row_label(pair.other),
+                signed(pair.lead.value, digits),
+                _between(pair.lead, digits),
+                pair.standing,
+            ]
+            for pair in each.pairs
+            if pair.neighbours
+        ]
+    columns = ["metric", "better in the paper", "than", "better here by", "95 % interval", "here"]
+    notes = ["Neighbours in the paper's order, from its best row down; + is better, ↑ and ↓ alike."]
+    return Table(columns, lines, notes)
+
+
+def _over(compared: Comparison) -> str:
+    seeds = f"seed{'s' * (len(compared.seeds) > 1)} {', '.join(map(str, compared.seeds))}"
+    if len(compared.seeds) == 1:
+        seeds += " alone"
+    return f"people, {seeds}" if "people" in compared.varies else seeds
 
 
 def _about(table: PaperTable, results: Sequence[Result], failed: Failures) -> list[str]:
@@ -75,19 +137,33 @@ def _about(table: PaperTable, results: Sequence[Result], failed: Failures) -> li
 
 
 def _ours(table: PaperTable, results: Sequence[Result], metric: str) -> _Cells:
-    cells = {}
-    for row in table.rows:
-        found = spread([each for each in results if each.row == row.name], metric)
-        if found is not None:
-            mean, deviation = found
-            error = "" if deviation is None else f" ±{deviation:.3f}"
-            cells[row.name] = mean, f"{mean:.3f}{error}"
+    digits, cells = _digits(table, results, metric), {}
+    for name, (mean, deviation) in _spreads(table, results, metric).items():
+        error = "" if deviation is None else f" ±{deviation:.{digits}f}"
+        cells[name] = mean, f"{mean:.{digits}f}{error}"
     return cells
+
+
+def _spreads(
+    table: PaperTable, results: Sequence[Result], metric: str
+) -> dict[str, tuple[float, float | None]]:
+    found = {
+        row.name: spread([each for each in results if each.row == row.name], metric)
+        for row in table.rows
+    }
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def _digits(table: PaperTable, results: Sequence[Result], metric: str) -> int:
+    return decimals(mean for mean, _ in _spreads(table, results, metric).values())
 
 
 def _printed(table: PaperTable, metric: str) -> _Cells:
     printed = {row.name: row.paper.get(metric) for row in table.rows}
-    return {name: (value, f"{value:g}") for name, value in printed.items() if value is not None}
+    known = {name: value for name, value in printed.items() if value is not None}
+    # A paper prints 65.0 above 64.8, which a number does not remember.
+    digits = max((len(f"{value:g}".partition(".")[2]) for value in known.values()), default=0)
+    return {name: (value, f"{value:.{digits}f}") for name, value in known.items()}
 
 
 def _bold_best(cells: _Cells, up: bool) -> dict[str, str]:
@@ -96,12 +172,11 @@ def _bold_best(cells: _Cells, up: bool) -> dict[str, str]:
     return {name: f"**{text}**" if value == best else text for name, (value, text) in cells.items()}
 
 
-def _interval(interval: Interval) -> str:
-    text = f"{interval.value:+.3f}"
+def _between(interval: Interval, digits: int) -> str:
     if interval.between is None:
-        return text
+        return "none"
     low, high = interval.between
-    return f"{text} [{low:+.3f}, {high:+.3f}]"
+    return f"[{signed(low, digits)}, {signed(high, digits)}]"
 
 
 def _listed(results: Sequence[Result], name: str) -> str:

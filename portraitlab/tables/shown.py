@@ -90,7 +90,9 @@ def read_pictures(table: PaperTable, results: Sequence[Result]) -> ShownTable | 
         )
         alike = shown["people"] == people and hashes[: len(shown["given"])] == shown["given"]
         if alike and strip.is_file():
-            rows.append(ShownRow(row.name, _squares(_lines(strip, len(people))[0])))
+            rows.append(
+                ShownRow(table.row_label(row.name), _squares(_lines(strip, len(people))[0]))
+            )
     if not rows:
         return None
     targets, *references = [_squares(line) for line in given]

@@ -37,8 +37,9 @@ class Table:
         return text.getvalue()
 
     def latex(self) -> str:
-        """A tabular with booktabs' rules; notes follow as paragraphs."""
+        """A tabular with booktabs' rules, which a comment names; notes follow as paragraphs."""
         lines = [
+            r"% needs \usepackage{booktabs}",
             f"\\begin{{tabular}}{{{'l' + 'c' * (len(self.columns) - 1)}}}",
             "\\toprule",
             _latex_line(self.columns),
@@ -85,12 +86,15 @@ class Table:
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
     **{"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "−": "$-$"},
 }
 
 
 def _latex_line(cells: Sequence[str]) -> str:
-    return " & ".join(map(_latex, cells)) + r" \\"
+    line = " & ".join(map(_latex, cells)) + r" \\"
+    # The \\ of the line above would read these as its own.
+    return "{}" + line if line.startswith(("[", "*")) else line
 
 
 def _latex(cell: str) -> str:

@@ -53,6 +53,22 @@ def test_targets_of_others_are_strangers_photos_and_nothing_else_changes(held_ou
     assert all(sample.shape_reference == sample.target for sample in shapes)
 
 
+def test_targets_of_others_are_the_same_for_every_number_of_references(held_out) -> None:
+    """Also where more references leave somebody out, who would have moved everybody's by one."""
+    held_out.store.identity[0] = "somebody else"
+    few, many = (
+        {
+            sample.identity: (sample.target, sample.seed, sample.caption)
+            for sample in ScoringSet(
+                held_out, refs, RandomReference(), targets=1, targets_of="others"
+            ).samples
+        }
+        for refs in (2, 5)
+    )
+    assert len(many) < len(few)
+    assert many.items() <= few.items()
+
+
 def test_one_person_has_no_others_to_aim_at(held_out) -> None:
     held_out.store.flawed = [row < 7 for row in range(14)]
     with pytest.raises(ValueError, match=r"targets_of=others needs two .* and there is 1"):

@@ -64,7 +64,7 @@ def test_a_sweep_with_a_table_of_its_own_begins_with_it(tmp_path: Path) -> None:
     assert main(["report", str(place)]) == 0
     text = (place / "report.html").read_text()
     parts = re.findall(r'<section id="(\w+)"', text)
-    assert parts[:4] == ["paper", "figures", "made", "results"]
+    assert parts[:5] == ["paper", "order", "figures", "made", "results"]
     assert all(f'href="#{name}"' in text for name in parts)
 
 

@@ -36,7 +36,7 @@ def test_the_papers_order_is_found_and_its_reverse(tmp_path: Path) -> None:
     same = compared(table, results({"worst": 0.1, "middle": 0.2, "best": 0.3}, noise=0.005))
     assert (same.tau.value, same.tau.between) == (pytest.approx(1.0), (1.0, 1.0))
     assert same.same_order
-    assert same.resampled == ("people", "seeds")
+    assert same.varies == ("people", "seeds")
     assert {pair.standing for pair in same.pairs} == {"as the paper"}
     neighbours = {(pair.better, pair.other) for pair in same.pairs if pair.neighbours}
     assert neighbours == {("middle", "worst"), ("best", "middle")}
@@ -74,7 +74,7 @@ def test_people_that_are_hard_in_all_rows_do_not_hide_a_difference(tmp_path: Pat
     # Between people it is 0.1, between rows 0.005, and the same for everyone.
     found = results({"worst": 0.1, "middle": 0.105, "best": 0.11}, seeds=1)
     comparison = compared(table, found)
-    assert comparison.resampled == ("people",)
+    assert comparison.varies == ("people",)
     assert comparison.tau.between == (1.0, 1.0)
 
 
@@ -84,7 +84,7 @@ def test_without_people_and_seeds_nothing_is_separated(tmp_path: Path) -> None:
     for each in found:
         del each.content["metrics"]["score"]["by_identity"]
     comparison = compared(table, found)
-    assert comparison.resampled == ()
+    assert comparison.varies == ()
     assert comparison.tau.between is None
     assert {pair.standing for pair in comparison.pairs} == {"not separated"}
 
@@ -95,7 +95,8 @@ def test_rows_are_compared_over_the_seeds_that_all_have(tmp_path: Path) -> None:
     fewer = [each for each in found if each.row != "best" or each.seed == 2]
     comparison = compared(table, fewer)
     assert len(comparison.pairs) == 3
-    assert comparison.resampled == ("people",)
+    assert comparison.seeds == (2,)
+    assert comparison.varies == ("people",)
     assert compare(table, [each for each in found if each.row == "best"], "score") is None
 
 
@@ -126,3 +127,26 @@ def test_the_spread_is_over_seeds() -> None:
     assert spread([one, two], "score") == (pytest.approx(0.3), pytest.approx(0.02**0.5))
     assert spread([one], "score") == (pytest.approx(0.2), None)
     assert spread([one], "fid") is None
+
+
+def test_a_metric_of_all_people_together_has_the_interval_of_few_seeds(tmp_path: Path) -> None:
+    table = declare(tmp_path)
+    by_seed = {"worst": (0.1, 0.11, 0.1), "middle": (0.2, 0.2, 0.2), "best": (0.202, 0.206, 0.216)}
+    found = [
+        result(row, seed, people(value))
+        for row, values in by_seed.items()
+        for seed, value in enumerate(values)
+    ]
+    for each in found:
+        del each.content["metrics"]["score"]["by_identity"]
+    comparison = compared(table, found)
+    assert (comparison.varies, comparison.seeds) == (("seeds",), (0, 1, 2))
+    assert comparison.tau.between is None
+    standings = {(pair.better, pair.other): pair for pair in comparison.pairs}
+    assert standings["middle", "worst"].standing == "as the paper"
+    # All three seeds agree, which they do by chance in one of four.
+    assert standings["best", "middle"].standing == "not separated"
+    # 4.303: Student's quantile for two degrees of freedom, as it is printed.
+    reach = 4.303 * np.std([0.002, 0.006, 0.016], ddof=1) / 3**0.5
+    between = standings["best", "middle"].lead.between
+    assert between == pytest.approx((0.008 - reach, 0.008 + reach), abs=1e-5)

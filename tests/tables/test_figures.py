@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from portraitlab.tables.figures.over_number import over_number
 from portraitlab.tables.figures.style import rendered
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, read_results
+from portraitlab.tables.writing import signed
 
 
 def of(results: list[Result], row: str) -> list[Result]:
@@ -90,6 +92,18 @@ def test_the_best_is_marked_in_the_metric_s_own_direction(tmp_path: Path) -> Non
         assert marked == [f"{(max if up else min)(values):.3f} ★"]
 
 
+def test_small_figures_have_a_digit_more(tmp_path: Path) -> None:
+    table = write_results(declared(tmp_path / "t", "table3"))
+    results = read_results(table)
+    for each in results:
+        each.metrics["pose"]["value"] /= 10
+    figure = bars(table, results)
+    assert figure is not None
+    written = [text.get_text() for text in figure.axes[list(table.columns).index("pose")].texts]
+    assert all(re.match(r"0\.0\d{3} ±0\.\d{4}", text) for text in written)
+    assert all(re.match(r"0\.\d{3} ±0\.\d{3}\b", each.get_text()) for each in figure.axes[0].texts)
+
+
 def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
     table = write_results(declared(tmp_path / "t", seeds=(0,)))
     figure = bars(table, read_results(table))
@@ -126,7 +140,7 @@ def test_points_stand_at_the_paper_s_figures_and_at_ours(table: PaperTable) -> N
             assert place == pytest.approx([row.paper[metric], found[0]])
         compared = compare(table, results, metric)
         assert compared is not None
-        assert f"τ {compared.tau.value:+.2f}" in axis.get_title()
+        assert f"τ {signed(compared.tau.value, 2)}" in axis.get_title()
 
 
 def test_many_rows_look_different(tmp_path: Path) -> None:
@@ -166,8 +180,9 @@ def test_the_band_over_a_number_is_the_interval_over_people_and_seeds(tmp_path: 
         assert low < interval.value < high
         for end in (low, high):
             assert (int(row.name), round(end, 6)) in corners
-    beside = [axis for axis in figure.axes if axis.get_ylabel() == "in the paper"]
-    assert beside[0].lines[0].get_ydata() == pytest.approx([r.paper["sim_f"] for r in table.rows])
+    (below,) = [axis for axis in figure.axes if axis.get_ylabel() == "in the paper"]
+    assert below.lines[0].get_ydata() == pytest.approx([r.paper["sim_f"] for r in table.rows])
+    assert below.get_xlabel() == "references"
 
 
 def test_an_interval_is_of_one_row_s_people_and_needs_something_to_draw_anew(
@@ -238,12 +253,36 @@ def test_training_curves_are_means_over_seeds_within_their_range(table: PaperTab
     results = read_results(table)
     figure = curves(table, results)
     assert figure is not None
-    assert [axis.get_title() for axis in figure.axes] == ["whole loss", "noise", "identity"]
+    assert [axis.get_title() for axis in figure.axes] == [
+        *("whole loss", "noise loss", "identity loss")
+    ]
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     for row in table.rows:
         own = [each.content["curve"]["train/loss"] for each in of(results, row.name)]
-        assert lines[row.name].get_ydata() == pytest.approx(np.mean(own, axis=0))
+        mean, found = np.mean(own, axis=0), lines[row.name].get_ydata()
+        # 80 points, each with the four before and the four behind it.
+        assert found[40] == pytest.approx(mean[36:45].mean())
+        assert found[0] == pytest.approx(mean[:5].mean())
+        assert np.std(np.diff(found)) < np.std(np.diff(mean))
     assert len(figure.axes[0].collections) == len(table.rows)
+
+
+def test_no_mean_of_losses_reaches_across_where_another_joins(tmp_path: Path) -> None:
+    table = write_results(declared(tmp_path / "t", seeds=(0,)))
+    joined = [None] * 30 + [0.5] * 50
+    curve = {
+        "step": list(range(80)),
+        "train/loss": [0.5 if each is None else 1.0 for each in joined],
+        "train/identity": joined,
+    }
+    results = [
+        replace(each, content={**each.content, "curve": curve}) for each in read_results(table)
+    ]
+    figure = curves(table, results)
+    assert figure is not None
+    whole, identity = (axis.lines[0] for axis in figure.axes)
+    assert list(whole.get_ydata()) == pytest.approx(curve["train/loss"])
+    assert list(identity.get_xdata()) == list(range(30, 80))
 
 
 def test_rows_of_one_training_share_a_line_and_results_without_losses_have_none(

@@ -13,12 +13,13 @@ from making import declare, fill, people, result
 from portraitlab.cli.main import main
 from portraitlab.runs.files import DamagedFile
 from portraitlab.tables.paper_readme import readme
-from portraitlab.tables.paper_view import paper_view
+from portraitlab.tables.paper_view import order_views, paper_view
 from portraitlab.tables.results import (
     read_results,
     result_from,
     results_by_content,
 )
+from portraitlab.tables.table import Table
 
 
 def test_results_are_read_back_by_row_seed_and_content(tmp_path: Path) -> None:
@@ -53,9 +54,47 @@ def test_ours_stand_beside_the_papers_with_the_best_in_bold(tmp_path: Path) -> N
         ["best", "**0.500**", "**30**", "**0.500**", "**70**"],
     ]
     assert "5 of 9 results are missing." in view.notes
-    assert view.notes[-2].startswith("score: the order is the paper's; Kendall's tau +1.000")
-    assert "best − worst +0.400 [+0.400, +0.400] as the paper." in view.notes[-2]
     assert "middle, seed 0: the loss is not finite" in view.notes
+
+
+def test_the_order_of_rows_is_judged_in_tables_of_their_own(tmp_path: Path) -> None:
+    table = declare(tmp_path)
+    found = [
+        *(result("worst", seed, people(0.1 + seed / 10)) for seed in (0, 1)),
+        result("middle", 0, people(0.05)),
+        result("best", 0, people(0.5)),
+    ]
+    orders, neighbours = order_views(table, found)
+    assert list(orders.rows[0]) == [
+        *("score", "not the paper's", "+0.333", "[+0.333, +0.333]", "people, seed 0 alone"),
+        *("3", "2", "1", "0"),
+    ]
+    # 0.05 is below 0.1, so that the score has four digits and the error three.
+    assert list(neighbours.rows) == [
+        ["score", "best", "middle", "+0.4500", "[+0.4500, +0.4500]", "as the paper"],
+        ["score", "middle", "worst", "−0.0500", "[−0.0500, −0.0500]", "reversed"],
+        ["error", "best", "middle", "+0.450", "[+0.450, +0.450]", "as the paper"],
+        ["error", "middle", "worst", "−0.050", "[−0.050, −0.050]", "reversed"],
+    ]
+    assert order_views(table, found[:2]) == []
+    for each in found:
+        del each.content["metrics"]["score"]["by_identity"]
+    orders, neighbours = order_views(table, found)
+    assert list(orders.rows[0][3:]) == ["none", "seed 0 alone", "3", "0", "0", "3"]
+    assert neighbours.rows[0][-2:] == ["none", "not separated"]
+    assert orders.notes[-1].startswith("score: of all people together")
+
+
+def test_a_row_that_is_a_number_is_told_as_one(tmp_path: Path) -> None:
+    rows = {
+        name: {"overrides": {"refs": name}, "paper": {"score": value}}
+        for name, value in (("1", 64.8), ("2", 65.0))
+    }
+    table = declare(tmp_path, seeds=(0,), heading="references", rows=rows)
+    found = [result("1", 0, people(0.2)), result("2", 0, people(0.3))]
+    assert [row[2] for row in paper_view(table, found).rows] == ["64.8", "**65.0**"]
+    _, neighbours = order_views(table, found)
+    assert list(neighbours.rows[0][1:3]) == ["references 2", "references 1"]
 
 
 class _Cells(HTMLParser):
@@ -77,6 +116,27 @@ class _Cells(HTMLParser):
             self.cells[-1] += data
 
 
+def test_csv_has_a_number_in_each_cell_and_a_name_of_its_own_for_each_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = declare(tmp_path)
+    fill(table, {"best": {0: people(0.3), 2: people(0.4)}, "worst": {1: people(0.1)}})
+    assert main(["table", str(tmp_path), "--format", "csv"]) == 0
+    worst, middle, best = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert best == {
+        **{"row": "best", "seeds": "2"},
+        **{"score": "0.35", "score deviation": "0.0707107", "score paper": "30"},
+        **{"error": "0.65", "error deviation": "0.0707107", "error paper": "70"},
+    }
+    assert (worst["seeds"], worst["score"], worst["score deviation"]) == ("1", "0.1", "")
+    assert (middle["seeds"], middle["score"], middle["score paper"]) == ("0", "", "20")
+
+
+def test_a_line_of_latex_is_not_read_as_the_end_of_the_line_above() -> None:
+    written = Table(["a"], [["[1]"], ["*2*"], ["x | −1"]]).latex()
+    assert "{}[1] \\\\\n{}*2* \\\\\nx \\textbar{} $-$1 \\\\\n" in written
+
+
 def test_every_format_has_the_same_cells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,19 +147,21 @@ def test_every_format_has_the_same_cells(
     table = declare(tmp_path, rows=rows)
     fill(table, {name: {0: people(0.1 * (number + 1))} for number, name in enumerate(rows)})
     written = {}
-    for name in ("md", "csv", "latex", "html"):
+    for name in ("md", "latex", "html"):
         assert main(["table", str(tmp_path), "--format", name]) == 0
         written[name] = capsys.readouterr().out
-    cells = [cell for line in csv.reader(io.StringIO(written["csv"])) for cell in line]
-    assert cells[:10] == [
+    parser = _Cells()
+    parser.feed(written["html"])
+    assert parser.cells[:10] == [
         *("row", "score ↑", "paper", "error ↓", "paper"),
         *("a & b_1", "0.100", "1", "0.900", ""),
     ]
-    parser = _Cells()
-    parser.feed(written["html"])
-    assert parser.cells == cells
+    # The table, then the orders, then the neighbours.
+    assert written["html"].count("<table>") == written["latex"].count(r"\toprule") == 3
+    assert written["md"].count("\n| --- ") == 3
     assert r"a \& b\_1 & 0.100 & 1 & 0.900 &  \\" in written["latex"]
-    assert r"<50 \%> & \textbf{0.200} & \textbf{2}" in written["latex"]
+    assert r"\textless{}50 \%\textgreater{} & \textbf{0.200} & \textbf{2}" in written["latex"]
+    assert r"$-$" in written["latex"]
     assert "| <50 %> | **0.200** | **2** | **0.800** |  |" in written["md"]
 
 
@@ -109,6 +171,11 @@ def test_the_readme_says_what_made_each_result(tmp_path: Path) -> None:
     text = readme(table, read_results(table))
     assert f"    {table.command}\n" in text
     assert "All rows: `system=hifi_portrait budget=full`, seeds 0, 1, 2." in text
+    assert "- **score**, higher is better: cosine.\n- **error**, lower is better: cosine.\n" in text
+    assert "Is it the paper's order?" not in text
     made = "012345678, torch 2.15.0, a processor, 2 cores"
     line = f"| best | 0 | fusion=best | best0 | 1.5 min | not written down | 0.5 min | {made} |"
     assert line in text
+    fill(table, {"worst": {0: people(0.1)}})
+    text = readme(table, read_results(table))
+    assert "## Is it the paper's order?\n\n| metric | order of rows |" in text

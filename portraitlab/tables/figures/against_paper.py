@@ -6,16 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from portraitlab.tables.comparison import Comparison, compare, spread
-from portraitlab.tables.figures.style import (
-    COLOURS,
-    MARKERS,
-    legend_below,
-    metric_name,
-    panels,
-    place_in,
-)
+from portraitlab.tables.figures.style import COLOURS, MARKERS, legend_below, panels, place_in
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
+from portraitlab.tables.writing import metric_name, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +25,7 @@ def against_paper(table: PaperTable, results: Sequence[Result]) -> Figure | None
     figure, axes = panels(len(known), 3.9)
     for axis, each in zip(axes, known, strict=True):
         _panel(axis, table, results, each)
-    legend_below(figure, axes, [row.name for row in table.rows])
+    legend_below(figure, axes, [row.name for row in table.rows], table.heading)
     return figure
 
 
@@ -54,12 +48,11 @@ def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], compared: C
             label=row.name,
         )
     tau = compared.tau
-    text = f"Kendall's τ {tau.value:+.2f}"
+    text = f"Kendall's τ {signed(tau.value, 2)}"
     if tau.between is not None:
-        low, high = tau.between
-        text += f"  [{low:+.2f}, {high:+.2f}]"
+        text += " [{}, {}]".format(*(signed(end, 2) for end in tau.between))
     up = table.columns[metric]
-    axis.set_title(f"{metric_name(metric)} {'↑' if up else '↓'}\n{text}")
+    axis.set_title(f"{metric_name(metric)} {'↑' if up else '↓'}\n{text}", size=10.5)
     axis.set_xlabel(f"{metric_name(metric)} in the paper")
     axis.set_ylabel(f"{metric_name(metric)} here")
     axis.margins(0.12)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from portraitlab.tables.comparison import spread
-from portraitlab.tables.figures.style import COLOURS, QUIET, better, metric_name, panels
+from portraitlab.tables.figures.style import COLOURS, QUIET, better, panels
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
+from portraitlab.tables.writing import decimals, metric_name, unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,10 @@ def bars(table: PaperTable, results: Sequence[Result]) -> Figure | None:
     for axis, (metric, up) in zip(axes, table.columns.items(), strict=True):
         _panel(axis, table, results, metric, up)
         axis.set_title(f"{metric_name(metric)}, {better(up)}")
+        axis.set_xlabel(unit(metric), size=10)
+        place = axis.get_subplotspec()
+        if place is not None and place.is_first_col():
+            axis.set_ylabel(table.heading)
     # A shared axis is turned for all of its line, and turned twice it stands as before.
     for axis in axes:
         axis.set_ylim(len(table.rows) - 0.5, -0.5)
@@ -33,6 +38,7 @@ def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], metric: str
     found = [spread([r for r in results if r.row == row.name], metric) for row in table.rows]
     means = [each[0] for each in found if each is not None]
     best = (max if up else min)(means) if len(means) > 1 else None
+    digits = decimals(means)
     for place, each in enumerate(found):
         if each is None:
             axis.annotate("missing", (0, place), (4, 0), **_beside, color=QUIET, style="italic")
@@ -42,7 +48,8 @@ def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], metric: str
         axis.barh(place, mean, 0.68, color=COLOURS[0] if first else "#9fc4dc")
         if deviation is not None:
             axis.errorbar(mean, place, xerr=deviation, color="black", capsize=3, linewidth=1.2)
-        text = f"{mean:.3f}" + ("" if deviation is None else f" ±{deviation:.3f}")
+        error = "" if deviation is None else f" ±{deviation:.{digits}f}"
+        text = f"{mean:.{digits}f}{error}"
         end = max(mean + (deviation or 0), 0)
         weight = "bold" if first else "normal"
         said = f"{text} ★" if first else text

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from portraitlab.tables.curve import Curve
 from portraitlab.tables.figures.style import COLOURS, DASHES, legend_below, panels, place_in
@@ -27,7 +28,7 @@ def curves(table: PaperTable, results: Sequence[Result]) -> Figure | None:
     for axis, loss in zip(axes, losses, strict=True):
         for number, (label, own) in enumerate(lines.items()):
             _line(axis, label, number, own, loss)
-        axis.set_title(loss.removeprefix("train/").replace("loss", "whole loss"))
+        axis.set_title("whole loss" if loss == "train/loss" else f"{loss[len('train/') :]} loss")
         axis.set_xlabel("training step")
         axis.locator_params(axis="x", integer=True, nbins=6)
     legend_below(figure, axes, list(lines))
@@ -61,10 +62,36 @@ def _line(axis: Axes, label: str, number: int, own: Sequence[Curve], loss: str) 
     if not values.size:
         return
     known = ~np.isnan(values).all(axis=0)
-    steps, values = steps[known], values[:, known]
+    steps, values = steps[known], _smooth(values, _joins(own[0]))[:, known]
     colour = place_in(COLOURS, number)
     dash = place_in(DASHES, number // len(COLOURS))
     axis.plot(steps, np.nanmean(values, axis=0), dash, color=colour, linewidth=1.6, label=label)
     if len(values) > 1:
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         axis.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _joins(curve: Curve) -> list[int]:
+    """The points at which losses join those that were there from the start."""
+    losses = [values for name, values in curve.items() if name != "step"]
+    first = [next((at for at, value in enumerate(own) if value is not None), 0) for own in losses]
+    return sorted({at for at in first if at})
+
+
+def _smooth(values: NDArray[np.float64], joins: Sequence[int]) -> NDArray[np.float64]:
+    """Each point [seeds, points] as the mean of the tenth around it; NaN are left out of the means.
+
+    Rows are fed the same noise, so that their losses rise and fall together and hide one another.
+    joins: points that no mean reaches across, since the whole loss is another from there on.
+    """
+    reach = values.shape[1] // 20
+    tenth = np.ones(2 * reach + 1)
+    means = []
+    for part in np.split(values, [at for at in joins if at < values.shape[1]], axis=1):
+        there = ~np.isnan(part)
+        # The middle of the whole convolution, as long as the part however short that is.
+        within = slice(reach, reach + part.shape[1])
+        sums = np.array([np.convolve(line, tenth)[within] for line in np.where(there, part, 0)])
+        counts = np.array([np.convolve(line, tenth)[within] for line in there])
+        means.append(np.where(counts > 0, sums / np.maximum(counts, 1), np.nan))
+    return np.concatenate(means, axis=1)

@@ -49,19 +49,21 @@ _DRAWINGS: dict[str, tuple[_Drawing, str, str]] = {
         against_paper,
         "Ours against the paper's",
         "A point is a row, each side in its own unit, with the standard deviation over our seeds. "
-        "τ is 1 where both order the rows alike and -1 where they do so in reverse; in brackets "
+        "τ is 1 where both order the rows alike and −1 where they do so in reverse; in brackets "
         "its 95 % interval.",
     ),
     "over-number": (
         over_number,
         "Over the number",
-        "Ours (left) with the 95 % bootstrap interval of the mean over people and seeds; the "
-        "paper's (right) on its own scale.",
+        "Ours (above) with the 95 % bootstrap interval of the mean over people and seeds; the "
+        "paper's (below) on its own scale. The interval is mostly of who the people are, which is "
+        "the same for all: differences, as the table of neighbours has them, are known better.",
     ),
     "curves": (
         curves,
         "Training",
-        "Losses of neighbouring steps, averaged: mean over seeds, and their range.",
+        "Losses, each point the mean of a tenth of the training around it; mean over seeds, and "
+        "their range. The whole loss rises where another one joins it.",
     ),
 }
 _SHEET = "sheet"
@@ -79,6 +81,7 @@ def figures(table: PaperTable, results: Sequence[Result]) -> list[TableFigure]:
         for name, (draw, title, caption) in _DRAWINGS.items():
             figure = draw(table, results)
             if figure is not None:
+                figure.suptitle(table.title)
                 forms = {form: rendered(figure, form) for form in FORMATS}
                 drawn.append(TableFigure(name, title, caption, forms))
     shown = read_pictures(table, results)

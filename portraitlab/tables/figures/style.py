@@ -20,14 +20,6 @@ QUIET = "#57606a"
 """Of what is said beside the figures; 6:1 on white."""
 
 FORMATS = ("png", "svg")
-_PAPER_NAMES = {
-    "sim_f": "Sim_f",
-    "clip_f": "CLIP_f",
-    "exp": "Exp",
-    "pose": "Pose",
-    "fid": "FID",
-    "clip_t": "CLIP_t",
-}
 _LOOK = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -69,7 +61,18 @@ def panels(count: int, height: float, share_names: bool = False) -> tuple[Figure
     return figure, list(axes.flat[:count])
 
 
-def legend_below(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> None:
+def pairs_of_panels(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """An empty figure of panels side by side, each above a lower one that has the same numbers."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(max(6.5, 4.6 * count), 5.6), layout="constrained")
+    above, below = figure.subplots(2, count, squeeze=False, sharex="col", height_ratios=(3, 2))
+    return figure, list(zip(above, below, strict=True))
+
+
+def legend_below(
+    figure: Figure, axes: Sequence[Axes], names: Sequence[str], title: str | None = None
+) -> None:
     """One legend of all panels, in the order of the names; what no panel has is left out."""
     found = {
         label: handle
@@ -79,7 +82,7 @@ def legend_below(figure: Figure, axes: Sequence[Axes], names: Sequence[str]) -> 
     shown = [name for name in names if name in found]
     columns = len(shown) if len(shown) < 5 else 3
     handles = [found[name] for name in shown]
-    figure.legend(handles, shown, loc="outside lower center", ncols=columns)
+    figure.legend(handles, shown, loc="outside lower center", ncols=columns, title=title)
 
 
 def rendered(figure: Figure, form: str) -> bytes:
@@ -87,11 +90,6 @@ def rendered(figure: Figure, form: str) -> bytes:
     content = BytesIO()
     figure.savefig(content, format=form, metadata={"Date" if form == "svg" else "Software": None})
     return content.getvalue()
-
-
-def metric_name(metric: str) -> str:
-    """As the papers write it, where they have it."""
-    return _PAPER_NAMES.get(metric, metric)
 
 
 def better(up: bool) -> str:
