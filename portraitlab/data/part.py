@@ -10,7 +10,7 @@ from math import gcd
 from pathlib import Path
 from typing import TypeVar
 
-from portraitlab.runs.lock import held, is_locked
+from portraitlab.runs.lock import is_locked, locked
 
 _Piece = TypeVar("_Piece")
 
@@ -66,7 +66,7 @@ def claimed(out: Path, part: Part) -> Iterator[None]:
     Raises ValueError where a living process has pieces of it.
     """
     folder = out / ".parts"
-    with held(_place(folder, part), _busy(out, part, part)):
+    with locked(_place(folder, part), busy=_busy(out, part, part)):
         for path in folder.iterdir():
             match = re.fullmatch(r"\.(\d+)-of-(\d+)\.lock", path.name)
             other = part if match is None else Part(int(match[1]), int(match[2]))

@@ -13,37 +13,21 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of a file or folder, which need not exist; wait while another process has it.
 
-    The lock's own file stays beside `path`, hidden: removing it would let two processes hold two
-    files of one name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _lock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        _log.info("waiting for %s, which another process works on", path)
-        lock.acquire(poll_interval=0.2)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def held(path: Path, otherwise: str) -> Iterator[None]:
-    """Hold the lock of a file or folder; ValueError(otherwise) where another process has it.
-
-    Its own file stays, as that of `locked` does.
+    busy: of the ValueError that is raised instead of waiting. The lock's own file stays beside
+    `path`, hidden: removing it would let two processes hold two files of one name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise ValueError(otherwise) from error
+        if busy is not None:
+            raise ValueError(busy) from error
+        _log.info("waiting for %s, which another process works on", path)
+        lock.acquire(poll_interval=0.2)
     try:
         yield
     finally:
