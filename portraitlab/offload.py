@@ -15,6 +15,29 @@ Mode = Literal["model", "sequential"]
 """What comes to the device by itself: a stage of the drawing, or each layer."""
 
 
+def accelerator(
+    gpu_id: int | None = None, device: torch.device | str | None = None
+) -> torch.device:
+    """The device to draw on, as diffusers' `enable_model_cpu_offload` is told it.
+
+    device: None is the accelerator that torch finds. gpu_id: its number. Raises ValueError where
+    torch finds none, or for a number that device gives too.
+    """
+    if device is None:
+        device = torch.accelerator.current_accelerator(check_available=True)
+    if device is None:
+        raise ValueError(
+            "torch sees no GPU on this machine, so there is nothing to keep parts away from; "
+            "draw without offload."
+        )
+    chosen = torch.device(device)
+    if gpu_id is None:
+        return chosen
+    if chosen.index is not None:
+        raise ValueError(f"gpu_id={gpu_id} and device={device} both number the GPU.")
+    return torch.device(chosen.type, gpu_id)
+
+
 def stages_of(model: PortraitModel) -> dict[str, nn.ModuleList]:
     """The parts that compute at the same time, under a name for each such time.
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DConditionModel
-from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from diffusers.utils import USE_PEFT_BACKEND
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image, ImageOps
-from safetensors import SafetensorError
 from torch import nn
 from torchvision.transforms import functional
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -32,10 +28,11 @@ from portraitlab.data.usable import UsablePortrait, usable_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.export.folder import read_export
 from portraitlab.export.settings import another_base, own_errors, with_changes
+from portraitlab.loras import LoraLoader
 from portraitlab.matting.base import Matting
 from portraitlab.model import PortraitModel
 from portraitlab.net.stock import check_fit
-from portraitlab.offload import Mode, offloaded
+from portraitlab.offload import Mode, accelerator, offloaded
 from portraitlab.parts import build_model
 from portraitlab.pictures import to_image
 from portraitlab.published import read_model
@@ -49,7 +46,7 @@ _AT_ONCE = 4
 """Pictures drawn side by side: what scale=sdxl draws at once."""
 
 
-class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
+class PortraitPipeline(DiffusionPipeline, LoraLoader):
     """Draws portraits by the framework's own model and sampler.
 
     UNet, text encoders and autoencoder are the backbone's, of diffusers' and transformers' classes,
@@ -146,18 +143,7 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
     def _offload_to(
         self, gpu_id: int | None, device: torch.device | str | None, mode: Mode
     ) -> None:
-        if device is None:
-            device = torch.accelerator.current_accelerator(check_available=True)
-        if device is None:
-            raise ValueError(
-                "torch sees no GPU on this machine, so there is nothing to keep parts away from; "
-                "draw without offload."
-            )
-        chosen = torch.device(device)
-        if gpu_id is not None:
-            if chosen.index is not None:
-                raise ValueError(f"gpu_id={gpu_id} and device={device} both number the GPU.")
-            chosen = torch.device(chosen.type, gpu_id)
+        chosen = accelerator(gpu_id, device)
         self.to("cpu")
         self._offload = chosen, mode
 
@@ -192,36 +178,6 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
         """The portrait in a photo of any size. Raises UnusablePhoto unless one face is in it."""
         taken = photo if isinstance(photo, Photo) else as_photo(photo)
         return usable_portrait(taken, self.encoder, self.matting, self.config.minimum_side)
-
-    def use_loras(self, loras: Sequence[tuple[str | Path, float]]) -> None:
-        """Draw with these LoRAs of the base and no others, each a safetensors file and its weight.
-
-        By diffusers' loader, which skips in silence what fits nowhere. Raises ValueError where a
-        file is none, fits the base nowhere or does not fit, and where peft is not installed.
-        """
-        if not USE_PEFT_BACKEND:
-            raise ValueError("diffusers loads LoRAs by peft; install it with `pip install peft`")
-        self.unload_lora_weights()
-        scales = {}
-        for number, (given, scale) in enumerate(loras):
-            file, name = Path(given), f"lora_{number}"
-            if not file.is_file() or file.suffix != ".safetensors":
-                raise ValueError(f"{file} is no .safetensors file; give a LoRA of the base.")
-            place = {"weight_name": file.name, "local_files_only": True}
-            try:
-                with _quiet("diffusers.loaders.lora_base", "diffusers.loaders.peft"):
-                    self.load_lora_weights(str(file.parent), adapter_name=name, **place)
-                fits = any(name in names for names in self.get_list_adapters().values())
-            except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
-                self.unload_lora_weights()
-                reason = str(error).splitlines()[0]
-                raise ValueError(f"{file} is no LoRA of this base ({reason}).") from error
-            if not fits:
-                self.unload_lora_weights()
-                raise ValueError(f"{file} is no LoRA of this base: none of its weights fits.")
-            scales[name] = scale
-        if scales:
-            self.set_adapters(list(scales), list(scales.values()))
 
     def read_control(self, folder: str | Path, image: Image.Image, scale: float = 1.0) -> Control:
         """A further ControlNet of the same base, by diffusers' stock loader, and what it reads.
@@ -358,17 +314,3 @@ class PortraitPipeline(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):
             person=torch.zeros(1, 1, *cells[2:]),
             target_index=torch.zeros(1, dtype=torch.long),
         )
-
-
-@contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Without the warnings of these loggers, where what they warn of is checked."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
