@@ -17,7 +17,8 @@ FORMATS = ("md", "csv", "latex", "html")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which table, and how it is written."""
     parser.add_argument("table", help="PAPER/TABLE, as of `portraitlab tables`, or its folder")
-    parser.add_argument(
+    written = parser.add_mutually_exclusive_group()
+    written.add_argument(
         "--format",
         choices=FORMATS,
         help="how (default: drawn for a terminal); csv has plain numbers, and no order",
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", action="store_true", help="draw its figures and write its README.md anew too"
     )
-    parser.add_argument(
+    written.add_argument(
         "--document",
         type=Path,
         help="instead of printing, write ours beside the paper's into this file, between its lines "

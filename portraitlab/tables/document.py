@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from portraitlab.runs.files import write_text
+
 
 def replace_part(text: str, part: str, content: str) -> str:
     """The document with what stands between `<!-- part -->` and `<!-- end of part -->` replaced.
@@ -22,8 +24,17 @@ def replace_part(text: str, part: str, content: str) -> str:
 
 
 def write_part(document: Path, part: str, content: str) -> None:
-    """Replace one part of a document file, see replace_part, and print where."""
-    document.write_text(replace_part(document.read_text(), part, content))
+    """Replace one part of a document file, see replace_part, and print where.
+
+    Raises ValueError where there is no such file, and where it does not hold each mark once.
+    """
+    if not document.is_file():
+        raise ValueError(f"there is no document {document}")
+    try:
+        text = replace_part(document.read_text(encoding="utf-8"), part, content)
+    except ValueError as error:
+        raise ValueError(f"{document}: {error}") from error
+    write_text(document, text)
     print(f"{part}: {document}")
 
 

@@ -165,6 +165,28 @@ def test_every_format_has_the_same_cells(
     assert "| <50 %> | **0.200** | **2** | **0.800** |  |" in written["md"]
 
 
+def test_a_document_has_the_table_between_its_marks_and_nothing_else_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = declare(tmp_path)
+    fill(table, {"best": {0: people(0.3)}})
+    page = tmp_path / "page.md"
+    start, end = f"# Page\n\n<!-- {table.name} -->\n", f"<!-- end of {table.name} -->\n\nMore.\n"
+    page.write_text(f"{start}old\n{end}")
+    written = start + paper_view(table, read_results(table)).markdown() + end
+    for _ in range(2):
+        assert main(["table", str(tmp_path), "--document", str(page)]) == 0
+        assert page.read_text() == written
+    assert "| best | 0.300 | " in written
+    page.write_text(start)
+    assert main(["table", str(tmp_path), "--document", str(page)]) == 1
+    assert f"{page}: the document needs the lines <!-- {table.name} -->" in capsys.readouterr().err
+    assert page.read_text() == start
+    assert main(["table", str(tmp_path), "--document", str(tmp_path / "no.md")]) == 1
+    assert f"there is no document {tmp_path / 'no.md'}" in capsys.readouterr().err
+    assert not (tmp_path / "no.md").exists()
+
+
 def test_the_readme_says_what_made_each_result(tmp_path: Path) -> None:
     table = declare(tmp_path)
     fill(table, {"best": {0: people(0.3)}})
