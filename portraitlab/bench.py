@@ -19,7 +19,7 @@ from portraitlab.data.source import PhotoSource
 from portraitlab.fingerprint import file_digest
 from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
-from portraitlab.parts import Parts, build_beside, build_parts
+from portraitlab.parts import Parts, build_beside, build_parts, check_published
 from portraitlab.pictures import save, save_each, sheet
 from portraitlab.processes import local_rank
 from portraitlab.runs.files import write_json
@@ -48,6 +48,7 @@ class Bench:
     def of(cls, config: DictConfig) -> Bench:
         """Build all that a configuration names; ValueError for what the user can mend."""
         device = device_of(config.trainer)
+        check_published(config, "judge")
         parts = build_parts(config, device)
         metrics = {str(name): instantiate(metric) for name, metric in config.metrics.items()}
         sampler = instantiate(config.sampler)
@@ -81,7 +82,7 @@ class Bench:
         model, device = self.parts.model.to(self.parts.device), self.parts.device
         size = self.config.scale.score_batch_size
         portraits = draw(model, self.sampler, self.scoring, size, device)
-        figures = measure(portraits, self.photos, model, self.judge, self.metrics, device)
+        figures = measure(portraits, self.photos, model, self.judge, self.metrics, size, device)
         folder = run.record_folder
         shown = show_samples(portraits, self.photos, model)
         save(sheet(shown), folder / "grid.png")

@@ -119,14 +119,22 @@ def check_taken(config: DictConfig) -> None:
             )
 
 
-def check_published(config: DictConfig) -> None:
-    """One MissingPublished for all models of the hub that frozen parts need and are not here."""
-    wanted = []
-    for part in (config.backbone, config.encoder):
-        if part.get("pretrained", True):
-            for repository in _repositories(part):
-                wanted.append((repository, OmegaConf.select(config, repository.setting)))
-    find_published(wanted)
+def check_published(config: DictConfig, *more: str) -> None:
+    """One MissingPublished for all models of the hub that frozen parts need and are not here.
+
+    more: other parts of the configuration that will be built.
+    """
+    wanted: list[tuple[Repository, str | None]] = []
+    cached: dict[tuple[str, str], Repository] = {}  # by name and revision
+    for part in (config[name] for name in ("backbone", "encoder", *more)):
+        for published in _repositories(part) if part.get("pretrained", True) else ():
+            folder = OmegaConf.select(config, published.setting)
+            if folder is not None:
+                wanted.append((published, folder))
+                continue
+            name = published.repository, published.revision
+            cached[name] = cached[name] + published if name in cached else published
+    find_published([*wanted, *((published, None) for published in cached.values())])
 
 
 def _repositories(part: DictConfig) -> Iterator[Repository]:

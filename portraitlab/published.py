@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ class MissingPublished(ValueError):
 class Repository:
     """Files of one repository of the Hugging Face hub, at one revision.
 
-    setting: of the configuration, that can name a folder with these files instead.
+    setting: of the configuration, that can name a folder with these files instead; several are
+    divided by spaces.
     """
 
     repository: str
@@ -30,6 +31,12 @@ class Repository:
     gigabytes: float
     licence: str
     setting: str
+
+    def __add__(self, other: Repository) -> Repository:
+        """The files that two parts of a program read of one repository at one revision."""
+        assert (self.repository, self.revision) == (other.repository, other.revision)
+        files = tuple(dict.fromkeys((*self.files, *other.files)))
+        return replace(self, files=files, setting=f"{self.setting} {other.setting}")
 
     @property
     def command(self) -> str:
@@ -129,6 +136,7 @@ def _lacks(path: Path) -> bool:
 
 def _description(published: Repository, folder: str | None, lacking: Sequence[str]) -> str:
     where = "" if folder is None else f" in {published.setting}={folder}"
+    settings = " ".join(f"{setting}=FOLDER" for setting in published.setting.split())
     what = "all of it" if len(lacking) == len(published.files) else ", ".join(lacking)
     if folder is not None and any((Path(folder).expanduser() / name).is_file() for name in lacking):
         what += " (Git LFS pointers instead of files: the download was not completed)"
@@ -137,5 +145,5 @@ def _description(published: Repository, folder: str | None, lacking: Sequence[st
         f"    missing{where}: {what}\n"
         f"    {published.gigabytes:.2g} GB in all, licence {published.licence}\n"
         f"    fetch:  {published.command}\n"
-        f"    or give a folder that has them: {published.setting}=FOLDER"
+        f"    or give a folder that has them: {settings}"
     )

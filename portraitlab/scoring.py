@@ -75,9 +75,12 @@ def measure(
     model: PortraitModel,
     judge: Judge,
     metrics: Mapping[str, PortraitMetric],
+    batch_size: int,
     device: torch.device,
 ) -> dict[str, Any]:
     """The figures of drawn portraits, and of what they lie between, as plain JSON content.
+
+    batch_size: of targets that are decoded at once.
 
     Bounds: `another identity`, the target of the next identity; `real other photo`, a reference
     that was conditioned on (its face is the person's, its pose and expression are not the
@@ -87,29 +90,26 @@ def measure(
     samples = portraits.samples
     rows = sorted({row for s in samples for row in (s.target, s.references[0], *s.judges)})
     place = {row: number for number, row in enumerate(rows)}
-    real = judge.view(photos.store.images(rows).to(device)).to("cpu")
+    size = judge.batch_size
+    real = judge.view(photos.store.images(rows[i : i + size]) for i in range(0, len(rows), size))
     names = sorted({sample.identity for sample in samples})
     truth = Judged(
-        generated=judge.view(portraits.images.to(device)).to("cpu"),
+        generated=judge.view([portraits.images]),
         target=real[[place[sample.target] for sample in samples]],
         references=_references(real, place, samples),
-        text=judge.text([sample.caption for sample in samples]).cpu(),
+        text=judge.text([sample.caption for sample in samples]),
         identity=torch.tensor([names.index(sample.identity) for sample in samples]),
     )
     first = {sample.identity: sample.target for sample in reversed(samples)}
     owner = photos.store.identity
     following = dict(zip(names, [*names[1:], names[0]], strict=True))
-    with torch.inference_mode():
-        trip = torch.cat(
-            [
-                model.backbone.decode(part.to(device)).cpu()
-                for part in portraits.batch.latents.split(judge.batch_size)
-            ]
-        )
     stand_ins = {
         "another identity": real[[place[first[following[s.identity]]] for s in samples]],
         "real other photo": real[[place[sample.references[0]] for sample in samples]],
-        "autoencoder round trip": judge.view(trip.to(device)).to("cpu"),
+        "autoencoder round trip": judge.view(
+            model.backbone.decode(part.to(device))
+            for part in portraits.batch.latents.split(batch_size)
+        ),
     }
     if any(owner[first[following[sample.identity]]] == sample.identity for sample in samples):
         del stand_ins["another identity"]  # there is no other, or the other's target is their own
@@ -117,9 +117,9 @@ def measure(
         "images": len(samples),
         "identities": len(names),
         "faceless": int((~truth.generated.has_face).sum()),
-        "metrics": _estimates(metrics, truth, names),
+        "metrics": _estimates(metrics, truth, names, judge.titles),
         "bounds": {
-            name: _estimates(metrics, replace(truth, generated=view), names)
+            name: _estimates(metrics, replace(truth, generated=view), names, judge.titles)
             for name, view in stand_ins.items()
         },
     }
@@ -161,9 +161,12 @@ def _references(real: View, place: Mapping[int, int], samples: Sequence[Sample])
 
 
 def _estimates(
-    metrics: Mapping[str, PortraitMetric], judged: Judged, names: Sequence[str]
+    metrics: Mapping[str, PortraitMetric],
+    judged: Judged,
+    names: Sequence[str],
+    titles: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Plain figures; by_identity is by the identities' names."""
+    """Plain figures; by_identity is by the identities' names. titles: see Judge."""
     estimates: dict[str, Any] = {}
     for name, metric in metrics.items():
         metric.reset()
@@ -175,7 +178,7 @@ def _estimates(
             "samples": estimate.samples,
             "identities": estimate.identities,
             "higher_is_better": metric.higher_is_better,
-            "method": metric.method,
+            "method": metric.method.format_map(titles),
             "without_a_face": metric.missed,
         }
         if estimate.by_identity is not None:

@@ -241,16 +241,18 @@ class Injection:
 
 @dataclass(frozen=True)
 class View(TensorRecord):
-    """What the judge sees on B images; where has_face is False only `picture` means anything.
+    """What the judge sees on B images; without has_face only picture and features mean anything.
 
     identity [B, e]: the judging recogniser's unit embedding of the aligned face. face [B, e']: the
-    CLIP-like's unit embedding of the aligned face. picture [B, e']: that of the whole image.
-    expression [B, E]: coefficients. pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool.
+    CLIP pair's unit embedding of the aligned face. picture [B, e']: that of the whole image.
+    features [B, f]: of the whole image, by which FID compares. expression [B, E]: coefficients.
+    pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool.
     """
 
     identity: Tensor
     face: Tensor
     picture: Tensor
+    features: Tensor
     expression: Tensor
     pose: Tensor
     has_face: Tensor
@@ -262,7 +264,7 @@ class Judged(TensorRecord):
 
     generated, target: views [B]. references: views [B, R] of up to R real photos of the same
     identity, neither conditioned on nor the target; has_face is False where there is none.
-    text [B, e']: the prompt's unit embedding by the CLIP-like. identity [B] long: one number each.
+    text [B, e']: the prompt's unit embedding by the CLIP pair. identity [B] long: one number each.
     """
 
     generated: View

@@ -6,12 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from cleanfid import inception_pytorch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+)
 
 from portraitlab.backbone.architectures import SCHEDULE
+from portraitlab.fingerprint import file_digest
 from portraitlab.published import Repository
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -103,6 +113,45 @@ def write_sdxl(folder: Path, variant: str | None = "fp16") -> tuple[Path, Path]:
     autoencoder = folder.with_name("autoencoder")
     tiny_autoencoder(0.13025).save_pretrained(autoencoder)
     return folder, autoencoder
+
+
+def write_clip(folder: Path) -> Path:
+    """A CLIP with its image processor and tokenizer, for pictures of 28 px."""
+    torch.manual_seed(0)
+    vocabulary = write_tokenizer(folder, "<|endoftext|>")
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    small |= {"num_attention_heads": 2}
+    vision = {**small, "image_size": 28, "patch_size": 14}
+    # As published, where the end is found as the highest number.
+    text = {**small, "vocab_size": vocabulary, "eos_token_id": 2, "bos_token_id": 0}
+    model = CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=8))
+    model.save_pretrained(folder)
+    seen = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    seen.save_pretrained(folder)
+    return folder
+
+
+def random_inception() -> Any:
+    """FID's Inception-v3 as clean-fid builds it, with random weights instead of a download."""
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inception_pytorch, "load_state_dict_from_url", lambda *_, **__: {})
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda *_: None)
+        net = inception_pytorch.fid_inception_v3()
+    for module in net.modules():  # statistics of its own, so that random weights see something
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net.train()(torch.rand(4, 3, 299, 299, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    return net.eval()
+
+
+def write_inception(net: Any, folder: Path) -> Path:
+    """Its file as published: no counters of batches, and a name that ends in its digest."""
+    path = folder / "weights.pth"
+    state = net.state_dict()
+    torch.save({n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}, path)
+    return path.rename(path.with_name(f"pt_inception-2015-12-05-{file_digest(path)[:8]}.pth"))
 
 
 def _as_published(folder: Path) -> None:

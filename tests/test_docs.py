@@ -51,10 +51,15 @@ def test_commands_compose(name: str) -> None:
 def test_what_is_fetched_step_by_step_is_what_is_looked_for() -> None:
     text = (ROOT / "docs" / "full_size.md").read_text()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", ["scale=sdxl", "clip=vit_l14"])
-    needed = (config.backbone.weights, config.backbone.autoencoder_weights, config.clip.weights)
+        config = compose("config", ["scale=sdxl", "clip=vit_l14", "clip_pair=vit_l14"])
+    backbone, seen = config.backbone, instantiate(config.clip.weights)
+    needed = (
+        instantiate(backbone.weights),
+        instantiate(backbone.autoencoder_weights),
+        seen + instantiate(config.judge.clip.weights),
+    )
     for weights in needed:
-        assert f"{instantiate(weights).command}\n" in text
+        assert f"{weights.command}\n" in text
     assert text.count("hf download") == len(needed)
 
 

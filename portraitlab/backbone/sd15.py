@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from portraitlab.backbone.architectures import CLIP_L, LATENT_DIFFUSION, SCHEDULE, SD15_UNET
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.backbone.own_precision import OwnPrecision
 from portraitlab.backbone.precisions import precision_named, products_in
-from portraitlab.backbone.tokenizers import ClipTokens, WordNumbers
+from portraitlab.backbone.tokenizers import ClipTokens, WordNumbers, read_tokenizer
 from portraitlab.published import Repository, find_published, read_model
 
 
@@ -53,7 +53,7 @@ def load_sd15(
         text_encoder=read_model(
             CLIPTextModel, place / "text_encoder", variant=variant, dtype=dtype
         ),
-        tokenizer=ClipTokens(CLIPTokenizer.from_pretrained(place / "tokenizer")),
+        tokenizer=ClipTokens(read_tokenizer(place / "tokenizer")),
         scheduler=DDIMScheduler.from_pretrained(place / "scheduler"),
         latent_scale=autoencoder.config.scaling_factor,
         precision=dtype,

@@ -10,7 +10,6 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
 )
 
 from portraitlab.backbone.architectures import (
@@ -23,7 +22,7 @@ from portraitlab.backbone.architectures import (
 from portraitlab.backbone.diffusion import Backbone, Tokenizer
 from portraitlab.backbone.own_precision import OwnPrecision
 from portraitlab.backbone.precisions import precision_named, products_in
-from portraitlab.backbone.tokenizers import ClipTokens, WordNumbers
+from portraitlab.backbone.tokenizers import ClipTokens, WordNumbers, read_tokenizer
 from portraitlab.published import Repository, find_published, read_model
 from portraitlab.types import TextFeatures
 
@@ -123,8 +122,8 @@ def load_sdxl(
         text_encoder_2=read_model(
             CLIPTextModelWithProjection, place / "text_encoder_2", variant=variant, dtype=dtype
         ),
-        tokenizer=ClipTokens(CLIPTokenizer.from_pretrained(place / "tokenizer")),
-        tokenizer_2=ClipTokens(CLIPTokenizer.from_pretrained(place / "tokenizer_2")),
+        tokenizer=ClipTokens(read_tokenizer(place / "tokenizer")),
+        tokenizer_2=ClipTokens(read_tokenizer(place / "tokenizer_2")),
         scheduler=DDIMScheduler.from_pretrained(place / "scheduler"),
         latent_scale=autoencoder.config.scaling_factor,
         precision=dtype,

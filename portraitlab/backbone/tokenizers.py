@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 _START, _END = 49406, 49407
+
+
+def read_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The published tokenizer in a folder.
+
+    Raises ValueError where its files are damaged.
+    """
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # the library below raises nothing more exact for a broken file
+        raise ValueError(
+            f"The tokenizer in {folder} cannot be read ({str(error).splitlines()[0]}). Fetch its "
+            "files again, or give another folder."
+        ) from error
 
 
 class ClipTokens:

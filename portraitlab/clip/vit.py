@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from portraitlab.alignment import WIDE, Frame
+from portraitlab.clip.statistics import pixel_statistics
 from portraitlab.published import Repository, find_published, read_model
 
 Tokens = Literal["penultimate", "last", "pooled"]
@@ -44,7 +43,7 @@ class ClipVision(nn.Module):
         from transformers import CLIPVisionModel
 
         (place,) = find_published([(weights, folder)])
-        mean, std = _pixel_statistics(place / "preprocessor_config.json")
+        mean, std = pixel_statistics(place / "preprocessor_config.json", "clip.folder")
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         # A published CLIP has a text part beside this one, which is left out.
@@ -68,16 +67,3 @@ class ClipVision(nn.Module):
         pooled = self.tokens == "pooled"
         tokens: Tensor = output.pooler_output[:, None] if pooled else output.last_hidden_state
         return tokens
-
-
-def _pixel_statistics(path: Path) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [3, 1, 1] of pixels in [0, 1] that the weights were trained with."""
-    try:
-        seen = json.loads(path.read_text(encoding="utf-8"))
-        mean, std = (torch.tensor(seen[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std"))
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} does not tell image_mean and image_std of three channels: {error!r}. Fetch it "
-            "again, or give another clip.folder."
-        ) from error
-    return mean, std

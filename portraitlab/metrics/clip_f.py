@@ -12,7 +12,7 @@ class ClipF(MeanMetric):
     """Mean cosine of CLIP image embeddings, generated face to reference faces."""
 
     higher_is_better = True
-    method = "cosine of CLIP-like image embeddings, five-point aligned crops"
+    method = "cosine of {clip} image embeddings, five-point aligned crops"
     missed = "0"
 
     def measure(self, judged: Judged) -> Tensor:

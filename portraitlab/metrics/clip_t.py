@@ -9,10 +9,10 @@ from portraitlab.types import Judged
 
 
 class ClipT(MeanMetric):
-    """Cosine of the CLIP-like's image and text embeddings, generated picture to prompt."""
+    """Cosine of CLIP's image and text embeddings, generated picture to prompt."""
 
     higher_is_better = True
-    method = "cosine of CLIP-like image and text embeddings, whole picture"
+    method = "cosine of {clip} image and text embeddings, whole picture"
     missed = "as any picture"
 
     def measure(self, judged: Judged) -> Tensor:

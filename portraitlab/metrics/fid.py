@@ -14,18 +14,18 @@ from portraitlab.types import Judged
 
 
 class Fid(PortraitMetric):
-    """Frechet distance of Gaussians fitted to embeddings of generated and of real pictures.
+    """Frechet distance of Gaussians fitted to features of generated and of real pictures.
 
-    Real are the targets and the references that were not conditioned on. Embeddings are the
-    world's own, so the figure compares rows of this world and nothing else; it shrinks with the
-    number of pictures, which the record says. Its error is a delete-a-group jackknife over
-    identities.
+    Real are the targets and the references that were not conditioned on. What is embedded by the
+    CLIP pair, as in the world, compares rows of one table and nothing else. The figure shrinks
+    with the number of pictures, which the record says. Its error is a delete-a-group jackknife
+    over identities.
 
     groups: of identities in the jackknife, at most.
     """
 
     higher_is_better = False
-    method = "clean-fid's Frechet distance of CLIP-like picture embeddings; whole image, no resize"
+    method = "clean-fid's Frechet distance of {features}"
     missed = "as any picture"
 
     generated: list[Tensor]
@@ -41,11 +41,11 @@ class Fid(PortraitMetric):
 
     def update(self, judged: Judged) -> None:
         """Take in a batch."""
-        self.generated.append(judged.generated.picture)
+        self.generated.append(judged.generated.features)
         self.generated_identity.append(judged.identity)
         references, known = judged.references, judged.references.has_face
         owner = judged.identity[:, None].expand_as(known)
-        self.real += [judged.target.picture, references.picture[known]]
+        self.real += [judged.target.features, references.features[known]]
         self.real_identity += [judged.identity, owner[known]]
 
     def compute(self) -> Estimate:
@@ -53,15 +53,14 @@ class Fid(PortraitMetric):
         generated, owner = _numpy(self.generated), _numpy(self.generated_identity)
         real, real_owner = _numpy(self.real), _numpy(self.real_identity)
         identities = np.unique(owner)
-        value = frechet_distance(generated, real)
         groups = np.array_split(identities, min(self.groups, len(identities)))
         without = [
-            frechet_distance(generated[~np.isin(owner, group)], real[~np.isin(real_owner, group)])
+            by_singular_values(generated[~np.isin(owner, group)], real[~np.isin(real_owner, group)])
             for group in groups
         ]
         spread = np.square(np.subtract(without, np.mean(without))).mean() * (len(groups) - 1)
         error = math.sqrt(spread) if len(groups) > 1 else math.nan
-        return Estimate(value, error, len(generated), len(identities))
+        return Estimate(frechet_distance(generated, real), error, len(generated), len(identities))
 
 
 def frechet_distance(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
@@ -72,6 +71,28 @@ def frechet_distance(left: NDArray[np.float64], right: NDArray[np.float64]) -> f
         return math.nan
     moments = [(points.mean(axis=0), np.cov(points, rowvar=False)) for points in (left, right)]
     return float(distance(*moments[0], *moments[1]))
+
+
+def by_singular_values(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    """The same, where the trace of sqrt(C C') is the nuclear norm of the data's product.
+
+    For a jackknife, since clean-fid's root of a matrix takes as long for ten pictures as for ten
+    thousand: of Inception's 2,048 features a quarter of a minute each time.
+    """
+    if min(len(left), len(right)) < 2:
+        return math.nan
+    means = np.square(left.mean(axis=0) - right.mean(axis=0)).sum()
+    one, other = _spread(left), _spread(right)
+    squares = np.square(one).sum() + np.square(other).sum()
+    return float(means + squares - 2 * np.linalg.norm(one @ other.T, "nuc"))
+
+
+def _spread(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows S of which S'S is the covariance of points [n, e]; no more than e, by a rotation."""
+    rows = (points - points.mean(axis=0)) / math.sqrt(len(points) - 1)
+    if len(rows) > rows.shape[1]:
+        rows = np.asarray(np.linalg.qr(rows, mode="r"))
+    return rows
 
 
 def _numpy(state: list[Tensor]) -> NDArray[np.float64]:

@@ -32,8 +32,8 @@ class Estimate(NamedTuple):
 class PortraitMetric(Metric):
     """A figure over all scored images; `update` with each batch, then `compute`.
 
-    higher_is_better: which way it is read. method: what computes it, for the record. missed: what
-    an image without a face counts as.
+    higher_is_better: which way it is read. method: what computes it, for the record, with
+    Judge.titles to be filled in. missed: what an image without a face counts as.
     """
 
     full_state_update = False

@@ -18,7 +18,7 @@ TRAINING = (
     "ema_decay",
 )
 # What came after trainings were named, with what held before, under which the old names go on.
-SINCE = {"order": "shuffled", "ema_decay": None}
+SINCE = {"order": "shuffled", "ema_decay": None, "judge.fid_features": None}
 # What of the data only scoring reads: the same training is scored under all of it.
 ONLY_SCORED = tuple(
     f"data.{name}"
@@ -74,7 +74,9 @@ def _content(
             value = {
                 name: item
                 for name, item in value.items()
-                if name not in PLACES and f"{path}.{name}" not in without
+                if name not in PLACES
+                and (place := f"{path}.{name}") not in without
+                and not (place in SINCE and item == SINCE[place])
             }
         content[path] = value
     return content

@@ -66,7 +66,9 @@ class Sensitivity:
             change = partial(fault.change, photos=bench.photos, frozen=parts.frozen)
             with fault.planted(model):
                 portraits = drawn(change=change)
-        figures = measure(portraits, bench.photos, model, bench.judge, bench.metrics, parts.device)
+        figures = measure(
+            portraits, bench.photos, model, bench.judge, bench.metrics, size, parts.device
+        )
         metrics: dict[str, Any] = figures["metrics"]
         return metrics
 

@@ -28,8 +28,8 @@ NEEDS = {
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
-    *("backbone", "clip", "finder", "recogniser", "trainer", "logger", "system", "scale", "budget"),
-    *("launcher", "debug", "table"),
+    *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
+    *("scale", "budget", "launcher", "debug", "table"),
 }
 
 
@@ -98,6 +98,8 @@ def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
         if choice == "none":  # the world's own head
             return
         raw = raw["model"]  # what fits it to photos is a module of its own
+    if (group, choice) == ("fid_features", "clip"):  # the judge has it
+        return
     if group == "objective":
         module = "weighted"  # every objective is a weighted sum; its terms are the components
     assert raw["_target_"].rsplit(".", 1)[0] == f"portraitlab.{group}.{module}"
@@ -184,3 +186,14 @@ def test_all_that_is_missing_of_the_hub_is_said_in_one_error(
     with pytest.raises(MissingPublished) as caught:
         check_published(config)
     assert str(caught.value).count("hf download") == 1
+    config = composed("encoder=sface", "clip=vit_l14", "clip_pair=vit_l14")
+    with pytest.raises(MissingPublished) as caught:
+        check_published(config, "judge")
+    said = str(caught.value)
+    assert f"fetch:  {instantiate(config.judge.clip.weights).command}\n" in said
+    assert said.count("hf download") == 1
+    assert "has them: clip.folder=FOLDER judge.clip.folder=FOLDER" in said
+    config = composed("clip_pair=vit_l14", f"judge.clip.folder={tmp_path}")
+    check_published(config)  # only scoring needs it
+    with pytest.raises(MissingPublished, match=f"missing in judge.clip.folder={tmp_path}: all of"):
+        check_published(config, "judge")

@@ -11,7 +11,7 @@ import torch
 from composing import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from publishing import write_sd15, write_sdxl
+from publishing import random_inception, write_clip, write_inception, write_sd15, write_sdxl
 
 from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
@@ -74,6 +74,7 @@ def test_real_photos_train_and_are_scored_by_models_of_real_faces(
     composed: Compose, folders: dict[str, list[str]], tmp_path: Path
 ) -> None:
     weights = REAL / "weights"
+    inception = write_inception(random_inception(), tmp_path)
     known = weights / "mobilefacenet" / "mobilefacenet.pt"
     for source in sorted((REAL / "photos").iterdir()):
         if len(list(source.iterdir())) >= 6:
@@ -89,9 +90,16 @@ def test_real_photos_train_and_are_scored_by_models_of_real_faces(
         *("face3d=bfm", f"face3d.root={weights / 'threeddfa'}", "cond=landmarks"),
         *("recogniser=arcface", f"recogniser.weights={known}", "finder=encoder"),
         *("recogniser@judge.recogniser=arcface", f"judge.recogniser.weights={known}"),
+        *("clip_pair=vit_l14", f"judge.clip.folder={write_clip(tmp_path / 'clip')}"),
+        *("fid_features=inception", f"judge.fid_features.weights={inception}"),
         "scale.identity_loss.weight=1.0",
     )
     record = Train()(config)
+    methods = {name: metric["method"] for name, metric in record["metrics"].items()}
+    assert methods["clip_f"].startswith("cosine of CLIP (openai/clip-vit-large-patch14) image emb")
+    assert methods["clip_t"].startswith("cosine of CLIP (openai/clip-vit-large-patch14) image and")
+    assert methods["fid"].startswith("clean-fid's Frechet distance of Inception-v3's features")
+    assert None not in {record["metrics"][name]["value"] for name in ("clip_f", "clip_t", "fid")}
     stranger, same = (
         {name: record["bounds"][bound][name]["value"] for name in ("sim_f", "exp", "pose")}
         for bound in ("another identity", "real other photo")

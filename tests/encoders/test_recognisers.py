@@ -240,7 +240,7 @@ def test_facenet_computes_what_its_weights_say(facenet_state, tmp_path) -> None:
 
 def test_facenet_judges(facenet_state, tmp_path) -> None:
     judge = Judge(FaceNet(saved(tmp_path, facenet_state)), load_clip(), load_regressor())
-    view = judge.view(crops_of(64))
+    view = judge.view([crops_of(64)])
     assert view.identity.shape == (2, 512)
     torch.testing.assert_close(view.identity.norm(dim=-1), torch.ones(2))
 

@@ -109,7 +109,7 @@ def test_cond_and_judge_read_what_the_encoder_fitted(encoder, people) -> None:
     control = cond(geometry[:2], geometry[2:4], 64)
     assert control.shape == (2, 3, 64, 64)
     assert (control > -1).any()
-    view = instantiate(settings.judge).view(images[:2])
+    view = instantiate(settings.judge).view([images[:2]])
     assert view.has_face.all()
     torch.testing.assert_close(view.expression, geometry.coefficients.expression[:2])
     torch.testing.assert_close(view.pose, geometry.coefficients.pose[:2, :3])

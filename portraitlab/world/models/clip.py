@@ -33,12 +33,15 @@ class ClipEncoder(nn.Module):
 
     Images are [B, 3, 64, 64] in [-1, 1]; other sizes are resized. `local_dim` and `local_length`
     are the width and number of the patch tokens (class token first). patch_mean and patch_std
-    [local_dim] are the tokens' own statistics, which `measure_patches` sets.
+    [local_dim] are the tokens' own statistics, which `measure_patches` sets. title, sizing: how
+    records name it, and how pictures come to its size.
     """
 
     patch_mean: Tensor
     patch_std: Tensor
     frame = WIDE
+    title = "CLIP-like"
+    sizing = "no resize"  # all of the world is 64 px wide
 
     def __init__(self, config: dict = CONFIG) -> None:
         super().__init__()

@@ -1,0 +1,1 @@
+"""Image and text encoders of one space, which the judge's CLIP metrics see by."""
