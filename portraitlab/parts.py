@@ -130,7 +130,8 @@ def check_published(config: DictConfig, *more: str) -> None:
         for published in _repositories(part) if part.get("pretrained", True) else ():
             folder = OmegaConf.select(config, published.setting)
             if folder is not None:
-                wanted.append((published, folder))
+                if (published, folder) not in wanted:  # where parts describe the same encoder
+                    wanted.append((published, folder))
                 continue
             name = published.repository, published.revision
             cached[name] = cached[name] + published if name in cached else published

@@ -36,7 +36,8 @@ class Repository:
         """The files that two parts of a program read of one repository at one revision."""
         assert (self.repository, self.revision) == (other.repository, other.revision)
         files = tuple(dict.fromkeys((*self.files, *other.files)))
-        return replace(self, files=files, setting=f"{self.setting} {other.setting}")
+        settings = dict.fromkeys((*self.setting.split(), *other.setting.split()))
+        return replace(self, files=files, setting=" ".join(settings))
 
     @property
     def command(self) -> str:

@@ -38,6 +38,10 @@ class FaceEncoder(nn.Module, ABC):
     def analyse(self, images: Tensor) -> FaceGeometry:
         """The one face of each image [B, 3, H, W] in [-1, 1]; score 0 where there is none."""
 
+    def locate(self, images: Tensor) -> FaceGeometry:
+        """What `analyse` says, of which coefficients may be left out where they cost extra."""
+        return self.analyse(images)
+
     @abstractmethod
     def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
         """What `analyse` says of images [B, 3, V, V] in which `find` found these faces [B].

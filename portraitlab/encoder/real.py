@@ -70,16 +70,20 @@ class RealFaceEncoder(FaceEncoder):
         """All faces, those that fill the frame and small ones alike, highest score first."""
         return self._passes.find(photo, self._detect)
 
-    @torch.no_grad()
     def analyse(self, images: Tensor) -> FaceGeometry:
         """The best face of each image; where there is none, score 0 and the template's points."""
+        return self.fit(images, self.locate(images))
+
+    @torch.no_grad()
+    def locate(self, images: Tensor) -> FaceGeometry:
+        """What `analyse` says, without the 3DMM."""
         keypoints = TEMPLATE.repeat(len(images), 1, 1)
         score = torch.zeros(len(images))
         for row, photo in enumerate(_photos(images)):
             found = self.find(photo)
             if len(found):
                 keypoints[row], score[row] = found.keypoints[0], found.score[0]
-        return self.fit(images, FaceGeometry(keypoints, score))
+        return FaceGeometry(keypoints.to(images.device), score.to(images.device))
 
     @torch.no_grad()
     def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:

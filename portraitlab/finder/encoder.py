@@ -17,4 +17,4 @@ class EncoderFinder(nn.Module):
 
     def forward(self, images: Tensor) -> FaceGeometry:
         """The best face of each image [B, 3, H, W] in [-1, 1]; score 0 where there is none."""
-        return self.encoder.analyse(images.detach())
+        return self.encoder.locate(images.detach())

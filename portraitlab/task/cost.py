@@ -22,12 +22,12 @@ class Cost:
 
     batch_size: samples on one device in the step whose memory is counted.
 
-    Raises ValueError for a batch_size below 1.
+    Raises ValueError for a batch_size that is no whole number, or below 1.
     """
 
     def __init__(self, batch_size: int) -> None:
-        if batch_size < 1:
-            raise ValueError(f"task.batch_size={batch_size} must be at least 1")
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"task.batch_size={batch_size} must be at least 1, a whole number")
         self.batch_size = batch_size
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:

@@ -193,6 +193,14 @@ def test_all_that_is_missing_of_the_hub_is_said_in_one_error(
     assert f"fetch:  {instantiate(config.judge.clip.weights).command}\n" in said
     assert said.count("hf download") == 1
     assert "has them: clip.folder=FOLDER judge.clip.folder=FOLDER" in said
+    # The judge's regressor has the encoder in it.
+    real = ("encoder=insightface", "encoder.root=x", "clip=vit_l14", "face3d=bfm", "face3d.root=x")
+    with pytest.raises(MissingPublished) as caught:
+        check_published(composed(*real, "clip_pair=vit_l14"), "judge")
+    assert "has them: clip.folder=FOLDER judge.clip.folder=FOLDER" in str(caught.value)
+    with pytest.raises(MissingPublished) as caught:
+        check_published(composed(*real, f"clip.folder={tmp_path}"), "judge")
+    assert str(caught.value).count("hf download") == 1
     config = composed("clip_pair=vit_l14", f"judge.clip.folder={tmp_path}")
     check_published(config)  # only scoring needs it
     with pytest.raises(MissingPublished, match=f"missing in judge.clip.folder={tmp_path}: all of"):

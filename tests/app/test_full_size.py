@@ -160,9 +160,10 @@ def test_the_cost_of_full_size_is_counted_without_weights(composed: Compose, cap
     assert [cell.strip() for cell in row.split("|")[5:-1]] == found
 
 
-def test_a_batch_of_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"task\.batch_size=0 must be at least 1"):
-        Cost(batch_size=0)
+@pytest.mark.parametrize("size", [0, 1.5, "six"])
+def test_a_batch_of_no_whole_number_is_refused(size: object) -> None:
+    with pytest.raises(ValueError, match=rf"task\.batch_size={size} must be at least 1, a whole"):
+        Cost(batch_size=size)  # type: ignore[arg-type]
 
 
 def test_full_size_has_the_papers_numbers(composed: Compose) -> None:

@@ -134,7 +134,7 @@ def test_nothing_measured_is_no_number() -> None:
     assert math.isnan(metric.compute().value)
 
 
-def test_frechet_distance_agrees_with_its_formulaby_singular_values() -> None:
+def test_frechet_distance_agrees_with_its_formula_by_singular_values() -> None:
     rng = np.random.default_rng(0)
     left, right = rng.standard_normal((40, 6)), rng.standard_normal((50, 6)) * 1.5 + 0.3
     # Tr sqrt(S1 S2) is the nuclear norm of the product of the centred, scaled data matrices.

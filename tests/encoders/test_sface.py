@@ -150,6 +150,15 @@ def test_it_finds_the_faces_of_generated_pictures_for_the_identity_loss(make) ->
     assert pictures.grad[1].abs().sum() == 0
 
 
+def test_the_identity_loss_fits_no_3d_model_which_it_would_not_read(make) -> None:
+    encoder = make(**ONE_PASS)
+    pictures = photo_tensor(photo(320, 320, (9, 9)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "fit", lambda *_: pytest.fail("a 3DMM was fitted"))
+        found = EncoderFinder(encoder)(pictures)
+    assert torch.equal(found.keypoints, encoder.analyse(pictures).keypoints)
+
+
 def test_settings_that_decide_what_is_found_are_in_the_fingerprint(make, files, tmp_path) -> None:
     other = write_sface(tmp_path / "other.onnx", seed=1)
     encoders = [
