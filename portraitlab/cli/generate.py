@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,18 @@ def run(given: argparse.Namespace) -> None:
     for path in (*given.refs, given.target, *(image for (_, image), _ in controlnets)):
         if path is not None and not path.is_file():  # loading models takes minutes at full size
             raise ValueError(f"{path} is no file; give a picture's.")
+    for (file,), _ in loras:
+        if not file.is_file():
+            raise ValueError(f"{file} is no .safetensors file; give a LoRA of the base.")
+    for (folder, _), _ in controlnets:
+        if not (folder / "config.json").is_file():
+            raise ValueError(
+                f"--controlnet {folder} is no folder with a config.json; give a ControlNet in "
+                "diffusers' format. Nothing is fetched."
+            )
+    there = next(place for place in (given.out, *given.out.absolute().parents) if place.exists())
+    if not there.is_dir():  # the pictures would be drawn first, and lost
+        raise ValueError(f"--out {given.out}: {there} is a file; give a folder.")
 
     import torch
 
@@ -155,9 +168,12 @@ def _scaled(text: str, option: str, form: str, paths: int) -> tuple[list[Path], 
     *parts, last = text.split(":")
     if len(parts) == paths:
         try:
-            return [Path(part).expanduser() for part in parts], float(last)
-        except ValueError as error:
-            raise ValueError(f"{option} {text}: {last!r} is no number; give {form}") from error
+            scale = float(last)
+        except ValueError:
+            scale = math.nan
+        if not math.isfinite(scale):
+            raise ValueError(f"{option} {text}: {last!r} is no number; give {form}")
+        return [Path(part).expanduser() for part in parts], scale
     if len(parts) + 1 != paths:
         raise ValueError(f"{option} {text} is not of the form {form}")
     return [Path(part).expanduser() for part in (*parts, last)], 1.0
@@ -167,7 +183,10 @@ def _setting(text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign:
         raise ValueError(f"--set {text} names no value; give it as --set {text}=VALUE")
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {text}: {value!r} is no value in YAML; quote it") from error
 
 
 def _about(given: argparse.Namespace, pipeline: PortraitPipeline) -> dict[str, str]:

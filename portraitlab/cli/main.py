@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # the user's folders or disk, which the system names
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, get_args
@@ -40,7 +41,7 @@ class DDIM:
     ) -> None:
         if steps < 1:
             raise ValueError(f"sampler.steps is {steps}; it must be 1 or more.")
-        if guidance < 0:
+        if not 0 <= guidance < math.inf:  # not a number either, which draws black
             raise ValueError(f"sampler.guidance is {guidance}; it must be 0 or more (1: none).")
         if not 0 <= eta <= 1:
             raise ValueError(f"sampler.eta is {eta}; it must be between 0 and 1.")

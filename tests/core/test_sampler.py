@@ -103,6 +103,8 @@ def test_what_guidance_drops_matters_and_guidance_1_ignores_it(model, tiny_batch
     [
         ({"steps": 0}, "sampler.steps is 0; it must be 1 or more"),
         ({"guidance": -1.0}, r"sampler.guidance is -1.0; it must be 0 or more"),
+        ({"guidance": float("nan")}, "sampler.guidance is nan; it must be 0 or more"),
+        ({"guidance": float("inf")}, "sampler.guidance is inf; it must be 0 or more"),
         ({"eta": 2.0}, "sampler.eta is 2.0; it must be between 0 and 1"),
         ({"guidance_drops": "all"}, "sampler.guidance_drops is 'all'; choose one of"),
     ],

@@ -162,6 +162,8 @@ def test_what_cannot_be_exported_leaves_nothing_behind(
     code, _, said = portraitlab("export", run.folder, full)
     assert (code, "is there already and not empty; give another folder" in said) == (1, True)
     assert (full / "kept.txt").read_text() == "mine"
+    code, _, said = portraitlab("export", run.folder, full / "kept.txt" / "new")
+    assert (code, said) == (1, f"[Errno 17] File exists: '{full / 'kept.txt'}'\n")
     copy = tmp_path / "runs" / "hifi_portrait" / run.folder.name
     shutil.copytree(run.folder, copy)
     write_status(copy, "preempted", error="stopped by SIGTERM")

@@ -137,7 +137,13 @@ def test_a_bad_option_is_named_before_anything_is_loaded(
         (("--controlnet", "folder"), "is not of the form FOLDER:IMAGE[:SCALE]"),
         (("--controlnet", "a:b:c:1"), "is not of the form FOLDER:IMAGE[:SCALE]"),
         (("--controlnet", "a:b:c"), "'c' is no number"),
+        (("--lora", "a.safetensors:nan"), "'nan' is no number; give PATH[:SCALE]"),
+        (("--lora", "a.safetensors"), "a.safetensors is no .safetensors file; give a LoRA"),
+        (("--controlnet", f"{tmp_path}:{files[0]}"), "is no folder with a config.json; give a"),
+        (("--out", files[0]), "is a file; give a folder."),
+        (("--out", files[0] / "new"), f"new: {files[0]} is a file; give a folder."),
         (("--set", "encoder.root"), "names no value; give it as --set encoder.root=VALUE"),
+        (("--set", "seed=["), "--set seed=[: '[' is no value in YAML"),
         ((), "holds no portraitlab.json, so it is no exported run"),
     ):
         code, _, said = portraitlab("generate", tmp_path, "--refs", files[0], *given)
