@@ -33,7 +33,11 @@ from portraitlab.tables.scores import record_table
 
 @dataclass(frozen=True)
 class Bench:
-    """The parts, the held-out photos, and what scores them."""
+    """The parts, the held-out photos, and what scores them.
+
+    judge: on the CPU until it looks, since a training would have no use for it; None where nothing
+    is measured.
+    """
 
     config: DictConfig
     parts: Parts
@@ -41,18 +45,22 @@ class Bench:
     photos: PhotoSet
     scoring: ScoringSet
     sampler: DDIM
-    judge: Judge
+    judge: Judge | None
     metrics: Mapping[str, PortraitMetric]
 
     @classmethod
-    def of(cls, config: DictConfig) -> Bench:
-        """Build all that a configuration names; ValueError for what the user can mend."""
+    def of(cls, config: DictConfig, judged: bool = True) -> Bench:
+        """Build all that a configuration names; ValueError for what the user can mend.
+
+        judged: False is without judge and metrics.
+        """
         device = device_of(config.trainer)
-        check_published(config, "judge")
+        check_published(config, *(["judge"] if judged else []))
         parts = build_parts(config, device)
-        metrics = {str(name): instantiate(metric) for name, metric in config.metrics.items()}
+        chosen = config.metrics if judged else {}
+        metrics = {str(name): instantiate(metric) for name, metric in chosen.items()}
         sampler = instantiate(config.sampler)
-        judge = build_beside(config.judge, config, parts.frozen.encoder).to(device)
+        judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
         data: PhotoSource = instantiate(config.data)
         photos = _as_read(data.score_photos(parts.frozen), parts)
         select = instantiate(config.select)
@@ -79,6 +87,7 @@ class Bench:
     def score(self, run: Run) -> dict[str, Any]:
         """Draw, measure, and write the record and its picture."""
         begun = time.perf_counter()
+        assert self.judge is not None, "built to draw only"
         model, device = self.parts.model.to(self.parts.device), self.parts.device
         size = self.config.scale.score_batch_size
         portraits = draw(model, self.sampler, self.scoring, size, device)

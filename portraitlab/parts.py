@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
 from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.encoder.sizes import FeatureSizes
 from portraitlab.model import PortraitModel
 from portraitlab.published import Repository, find_published
 
@@ -67,10 +68,12 @@ def _places(node: DictConfig, described: DictConfig, encoder: FaceEncoder) -> di
     return places
 
 
-def build_model(config: DictConfig, backbone: Backbone, encoder: FaceEncoder) -> PortraitModel:
+def build_model(
+    config: DictConfig, backbone: Backbone, encoder: FaceEncoder | FeatureSizes
+) -> PortraitModel:
     """What is trained around a backbone, with initial weights that only `seed` decides.
 
-    encoder: whose features the fusion reads. Raises ValueError as build_parts does.
+    encoder: whose features the fusion reads, or their sizes. Raises ValueError as build_parts does.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -131,8 +131,8 @@ def _cached(published: Repository) -> Path | None:
 
 
 def _lacks(path: Path) -> bool:
-    """Whether a file is not there, or only the pointer of a download that was not completed."""
-    return not path.is_file() or is_pointer(path)
+    """Whether a file is not there, is empty, or only the pointer of a download."""
+    return not path.is_file() or path.stat().st_size == 0 or is_pointer(path)
 
 
 def _description(published: Repository, folder: str | None, lacking: Sequence[str]) -> str:

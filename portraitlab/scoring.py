@@ -87,6 +87,7 @@ def measure(
     target's); `autoencoder round trip`, the target decoded from its own latents, which shows a
     stranger where targets are of others.
     """
+    judge.to(device)
     samples = portraits.samples
     rows = sorted({row for s in samples for row in (s.target, s.references[0], *s.judges)})
     place = {row: number for number, row in enumerate(rows)}

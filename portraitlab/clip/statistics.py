@@ -18,6 +18,8 @@ def pixel_statistics(path: Path, setting: str) -> tuple[Tensor, Tensor]:
     try:
         seen = json.loads(path.read_text(encoding="utf-8"))
         mean, std = (torch.tensor(seen[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std"))
+        if not (std > 0).all():
+            raise ValueError("a deviation that is not above 0")
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
             f"{path} does not tell image_mean and image_std of three channels: {error!r}. Fetch it "

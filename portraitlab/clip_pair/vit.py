@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.clip.statistics import pixel_statistics
+from portraitlab.fingerprint import file_digest
 from portraitlab.published import Repository, find_published, read_model
 
 
@@ -33,7 +34,9 @@ class ClipPair(nn.Module):
         from portraitlab.backbone.tokenizers import ClipTokens, read_tokenizer
 
         (place,) = find_published([(weights, folder)])
-        self.title = f"CLIP ({weights.repository})"
+        # A folder is anybody's, so that its content names it.
+        own = f"weights {file_digest(place / 'model.safetensors')[:8]}"
+        self.title = f"CLIP ({weights.repository if folder is None else own})"
         mean, std = pixel_statistics(place / "preprocessor_config.json", "judge.clip.folder")
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)

@@ -30,17 +30,18 @@ class Inception(nn.Module):
     """Pictures to the 2,048 numbers before the last layer; frozen.
 
     weights: the state dict as pytorch-fid publishes it. A file whose name ends in the first digits
-    of its SHA-256, as the published one's does, is held to them.
+    of its SHA-256, as the published one's does, is held to them. title: how records name it.
 
     Raises ValueError where the file is missing, damaged or of another model.
     """
 
-    title = "Inception-v3's features, weights of 2015-12-05; whole image, clean-fid's resize"
-
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
         path = weights_file(weights, _SETTING, _PUBLISHED)
-        _check_digest(path)
+        digest = file_digest(path)
+        _check_named(path, digest)
+        seen = f"Inception-v3's features, weights {digest[:8]}"
+        self.title = f"{seen}; whole image, clean-fid's resize"
         self.net = _architecture()
         load_state(self.net, read_state_dict(path, _SETTING), _SETTING, path, "Inception-v3 of FID")
         self.net.fc = nn.Identity()
@@ -83,10 +84,10 @@ def _architecture() -> Any:
     return net
 
 
-def _check_digest(path: Path) -> None:
+def _check_named(path: Path, digest: str) -> None:
     named = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
-    if named and not (found := file_digest(path)).startswith(named[1]):
+    if named and not digest.startswith(named[1]):
         raise ValueError(
-            f"{_SETTING}={path}: its SHA-256 begins with {found[:8]}, not with {named[1]} as its "
+            f"{_SETTING}={path}: its SHA-256 begins with {digest[:8]}, not with {named[1]} as its "
             "name says: the download was not completed, or the file was changed. Fetch it again."
         )

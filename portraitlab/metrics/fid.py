@@ -64,11 +64,15 @@ class Fid(PortraitMetric):
 
 
 def frechet_distance(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """Distance of two sets of embeddings [n, e]; NaN where a set has fewer than two."""
+    """Distance of two sets of features [n, e]; NaN where a set has fewer than two.
+
+    clean-fid's, and by singular values where features outnumber pictures: then covariances have no
+    full rank, and clean-fid's root of their product is slow and may be refused as imaginary.
+    """
+    if min(len(left), len(right)) <= left.shape[1]:
+        return by_singular_values(left, right)
     from cleanfid.fid import frechet_distance as distance
 
-    if min(len(left), len(right)) < 2:
-        return math.nan
     moments = [(points.mean(axis=0), np.cov(points, rowvar=False)) for points in (left, right)]
     return float(distance(*moments[0], *moments[1]))
 
@@ -76,7 +80,7 @@ def frechet_distance(left: NDArray[np.float64], right: NDArray[np.float64]) -> f
 def by_singular_values(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
     """The same, where the trace of sqrt(C C') is the nuclear norm of the data's product.
 
-    For a jackknife, since clean-fid's root of a matrix takes as long for ten pictures as for ten
+    Also for the jackknife, since clean-fid's root takes as long for ten pictures as for ten
     thousand: of Inception's 2,048 features a quarter of a minute each time.
     """
     if min(len(left), len(right)) < 2:

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from portraitlab.cost import PartCost, Sizes, part_costs, training_memory
-from portraitlab.encoder.face_encoder import FaceEncoder
+from portraitlab.encoder.sizes import FeatureSizes, feature_sizes
 from portraitlab.model import PortraitModel
 from portraitlab.parts import build_model, check_numbers
 from portraitlab.precision import precision_of
@@ -33,14 +33,12 @@ class Cost:
     def __call__(self, config: DictConfig) -> dict[str, Any]:
         """All that is printed, in parameters, multiply-adds and bytes."""
         check_numbers(config)
-        encoder = instantiate(config.encoder)
-        sizes = Sizes(
-            encoder.local_length, encoder.local_dim, encoder.global_dim, config.score_refs
-        )
-        parts = part_costs(_model(config, encoder), sizes)
+        features = feature_sizes(config.encoder)
+        sizes = Sizes(**asdict(features), references=config.score_refs)
+        parts = part_costs(_model(config, features), sizes)
         precision = precision_of(config.trainer)
         memory = training_memory(
-            _model(config, encoder),
+            _model(config, features),
             sizes,
             self.batch_size,
             precision,
@@ -49,6 +47,10 @@ class Cost:
             decoded=_decoded(config, self.batch_size),
         )
         _parts_table(parts).show()
+        print(
+            f"features of a reference, by encoder={config.choices.encoder}: {features.local_length}"
+            f" local ones of {features.local_dim}, a global one of {features.global_dim}"
+        )
         print(
             f"training, {self.batch_size} on a device, {precision}: "
             f"{_gigabytes(memory.total)} = weights {_gigabytes(memory.weights)}"
@@ -68,12 +70,12 @@ def _decoded(config: DictConfig, batch_size: int) -> int:
     return batch_size if identity.samples is None else min(batch_size, int(identity.samples))
 
 
-def _model(config: DictConfig, encoder: FaceEncoder) -> PortraitModel:
+def _model(config: DictConfig, features: FeatureSizes) -> PortraitModel:
     """The model, a published backbone without its weights."""
     published = "pretrained" in config.backbone
     without = {"pretrained": False, "device": "meta"} if published else {}
     with torch.device("meta" if published else "cpu"):
-        return build_model(config, instantiate(config.backbone, **without), encoder)
+        return build_model(config, instantiate(config.backbone, **without), features)
 
 
 def _parts_table(parts: dict[str, PartCost]) -> Table:

@@ -30,7 +30,7 @@ class SamplePortraits:
         """Where the pictures lie. Raises NoRun (a ValueError) where nothing was trained."""
         run = Run.of(plain(config), self.run)
         run.require_weights()
-        bench = Bench.of(config)
+        bench = Bench.of(config, judged=False)
         bench.load(run)
         model = bench.parts.model
         size = config.scale.score_batch_size

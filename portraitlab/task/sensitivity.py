@@ -57,6 +57,7 @@ class Sensitivity:
         return record
 
     def _figures(self, bench: Bench, config: DictConfig, fault: Fault | None) -> dict[str, Any]:
+        assert bench.judge is not None
         parts = bench.parts
         model, size = parts.model.to(parts.device), config.scale.score_batch_size
         drawn = partial(draw, model, bench.sampler, bench.scoring, size, parts.device)

@@ -96,8 +96,8 @@ def test_real_photos_train_and_are_scored_by_models_of_real_faces(
     )
     record = Train()(config)
     methods = {name: metric["method"] for name, metric in record["metrics"].items()}
-    assert methods["clip_f"].startswith("cosine of CLIP (openai/clip-vit-large-patch14) image emb")
-    assert methods["clip_t"].startswith("cosine of CLIP (openai/clip-vit-large-patch14) image and")
+    assert methods["clip_f"].startswith("cosine of CLIP (weights ")
+    assert methods["clip_t"].startswith("cosine of CLIP (weights ")
     assert methods["fid"].startswith("clean-fid's Frechet distance of Inception-v3's features")
     assert None not in {record["metrics"][name]["value"] for name in ("clip_f", "clip_t", "fid")}
     stranger, same = (
@@ -158,6 +158,29 @@ def test_the_cost_of_full_size_is_counted_without_weights(composed: Compose, cap
     parts = ("weights", "gradients", "optimiser", "activations", "anew", "total")
     found = [f"{costs['memory'][name] / 2**30:.3g}" for name in parts]
     assert [cell.strip() for cell in row.split("|")[5:-1]] == found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], "encoder=world: 65 local ones of 160, a global one of 128"),
+        (
+            ["encoder=insightface", "encoder.root=no", "clip=vit_l14"],
+            "257 local ones of 1024, a glo",
+        ),
+        (
+            ["encoder=sface", "clip=vit_h14", "clip.tokens=pooled"],
+            "sface: 1 local ones of 1280, a ",
+        ),
+    ],
+)
+def test_features_are_those_of_the_encoder_whose_weights_are_not_here(
+    composed: Compose, capsys, overrides: list[str], said: str
+) -> None:
+    config = composed("task=cost", "scale=sd15", *overrides)
+    costs = instantiate(config.task)(config)
+    assert said in capsys.readouterr().out
+    assert costs["parts"]["fusion"]["trained"] > 1e6
 
 
 @pytest.mark.parametrize("size", [0, 1.5, "six"])

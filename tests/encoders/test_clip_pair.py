@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from portraitlab.clip_pair.vit import ClipPair
+from portraitlab.fingerprint import file_digest
 from portraitlab.judge import Judge
 from portraitlab.published import MissingPublished, Repository
 from portraitlab.tables.composing import composed
@@ -79,21 +80,41 @@ def test_it_judges(folder) -> None:
     torch.testing.assert_close(view.picture, judge.clip.image_embedding(pictures(64)))
     assert torch.equal(view.features, view.picture)
     torch.testing.assert_close(judge.text(PROMPTS), judge.clip.text_embedding(PROMPTS))
-    named = "CLIP (openai/tiny)"
+    digest = file_digest(folder / "model.safetensors")
+    named = f"CLIP (weights {digest[:8]})"
     features = f"{named} picture embeddings; whole image, bicubic to 28 px"
     assert judge.titles == {"clip": named, "features": features}
     assert not any(parameter.requires_grad for parameter in judge.clip.parameters())
+
+
+def test_weights_in_the_hub_s_cache_are_named_by_their_repository(
+    folder, tmp_path, monkeypatch
+) -> None:
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    snapshot = cache / "models--openai--tiny" / "snapshots" / "abc123"
+    (cache / "models--openai--tiny" / "refs").mkdir(parents=True)
+    snapshot.parent.mkdir()
+    folder.rename(snapshot)
+    assert build(None).title == "CLIP (openai/tiny)"
 
 
 def test_missing_and_damaged_files_are_told(folder) -> None:
     (folder / "vocab.json").rename(folder / "aside")
     with pytest.raises(MissingPublished, match=r"missing in judge\.clip\.folder=.*: vocab\.json"):
         build(folder)
+    (folder / "vocab.json").touch()
+    with pytest.raises(MissingPublished, match=r": vocab\.json"):  # nothing of it came
+        build(folder)
     (folder / "vocab.json").write_text('{"a": ')
     with pytest.raises(ValueError, match=r"tokenizer in .* cannot be read .* Fetch its files ag"):
         build(folder)
     (folder / "aside").rename(folder / "vocab.json")
-    (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5]}))
+    seen = folder / "preprocessor_config.json"
+    seen.write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5, 0.5, 0]}))
+    with pytest.raises(ValueError, match="a deviation that is not above 0"):
+        build(folder)
+    seen.write_text(json.dumps({"image_mean": [0.5]}))
     with pytest.raises(ValueError, match=r"three channels: .* give another judge\.clip\.folder"):
         build(folder)
 
@@ -104,5 +125,5 @@ def test_the_choices_name_what_they_need(choice: str, folder: Path) -> None:
     for name in config.judge.clip.weights.files:
         assert (folder / name).is_file()
     judge = instantiate(config.judge)
-    assert judge.titles["clip"] == f"CLIP ({config.judge.clip.weights.repository})"
+    assert judge.titles["clip"].startswith("CLIP (weights ")
     assert np.isfinite(judge.view([pictures(64)]).picture.numpy()).all()

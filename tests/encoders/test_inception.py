@@ -67,7 +67,8 @@ def test_fid_sees_by_it(weights, images) -> None:
     view = judge.view([images])
     torch.testing.assert_close(view.features, judge.fid_features(images))
     torch.testing.assert_close(view.picture, load_clip().image_embedding(images))
-    assert judge.titles["features"].startswith("Inception-v3's features")
+    digits = weights.stem.split("-")[-1]
+    assert judge.titles["features"].startswith(f"Inception-v3's features, weights {digits};")
     judge.train()
     torch.testing.assert_close(judge.view([images]).features, view.features)
 
