@@ -8,13 +8,30 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 _DAMAGED = (
-    OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error,
-    Image.DecompressionBombError,
+    OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, AttributeError,
+    LookupError, ArithmeticError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow's decoders raise on damaged files; each format has its own."""
+
+_ORIENTATION = 0x0112
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation of EXIF.
+
+ImageOps.exif_transpose also writes the other tags anew, which fails on fine photos whose tags are
+of other types than the standard's.
+"""
 
 
 class UnusablePhoto(ValueError):
@@ -40,7 +57,8 @@ def read_photo(path: Path) -> Photo:
     try:
         with Image.open(path) as file:
             file.load()
-            picture: Image.Image = ImageOps.exif_transpose(file)
+            turn = _UPRIGHT.get(file.getexif().get(_ORIENTATION, 1))
+            picture = file.copy() if turn is None else file.transpose(turn)
     except UnidentifiedImageError as error:
         raise UnusablePhoto(_not_a_picture(path)) from error
     except _DAMAGED as error:

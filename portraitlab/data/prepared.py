@@ -184,7 +184,8 @@ class PreparedData(PhotoSource):
                 f"two, one to train on and one to score; see {self.photos.folder}/problems.txt."
             )
         self.held_out = held_out(usable, test_share, split_seed, targets)
-        self.kept = tuple(name for name in usable if name not in set(self.held_out))
+        held = set(self.held_out)
+        self.kept = tuple(name for name in usable if name not in held)
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
         """Photos of the identities that are not held out."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,31 @@ def test_exif_rotation_is_honoured(tmp_path, picture, orientation, undo) -> None
     stored = Image.fromarray(np.ascontiguousarray(undo(np.asarray(picture))))
     stored.save(tmp_path / "photo.png", exif=exif)
     np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").image, np.asarray(picture))
+
+
+def test_tags_of_unusual_types_do_not_keep_a_photo_from_being_turned(tmp_path, picture) -> None:
+    entries = [
+        struct.pack("<HHII", 0x010F, 5, 1, 38),  # the maker as a fraction, which stands at byte 38
+        struct.pack("<HHII", 0x0112, 3, 1, 6),
+    ]
+    tags = b"II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + struct.pack("<III", 0, 72, 1)
+    stored = picture.transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / "photo.png", exif=b"Exif\0\0" + tags)
+    np.testing.assert_array_equal(read_photo(tmp_path / "photo.png").image, np.asarray(picture))
+
+
+@pytest.mark.parametrize("fault", [TypeError, AttributeError, KeyError, ZeroDivisionError])
+def test_whatever_a_decoder_raises_is_the_photos_fault(
+    tmp_path, picture, monkeypatch, fault
+) -> None:
+    picture.save(tmp_path / "photo.png")
+
+    def load(self: Image.Image) -> None:
+        raise fault("of a decoder")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    with pytest.raises(UnusablePhoto, match="of a decoder"):
+        read_photo(tmp_path / "photo.png")
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "1", "LA", "PA", "I;16", "YCbCr", "RGBA"])

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from prepared_photos import contents
 
+from portraitlab.data import prepared as module
 from portraitlab.data.folder import FolderData
 from portraitlab.data.parallel import reading
 from portraitlab.data.prepare import How, prepare
@@ -50,6 +51,20 @@ def forbid(encoder: FaceEncoder) -> None:
         raise AssertionError("a photo was looked at again")
 
     encoder.find = encoder.analyse = encoder.encode = forbidden
+
+
+def test_opening_a_store_takes_no_time_squared_by_its_people(make, tmp_path, monkeypatch) -> None:
+    make()
+    walked = []
+
+    class Counted(tuple):
+        def __iter__(self) -> Iterator[str]:
+            walked.append(self)
+            return super().__iter__()
+
+    monkeypatch.setattr(module, "held_out", lambda usable, *_: Counted([min(usable)]))
+    kept = PreparedData(str(tmp_path / "out")).kept
+    assert (len(kept), len(walked)) == (3, 1)
 
 
 def test_what_is_stored_is_what_a_folder_gives(make, root, frozen, tmp_path) -> None:
