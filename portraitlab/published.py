@@ -89,7 +89,7 @@ def read_model(kind: Any, folder: Path, as_stored: bool = False, **how: Any) -> 
             folder, use_safetensors=True, output_loading_info=True, local_files_only=True, **how
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise ValueError(
             f"The weights in {folder} cannot be read as a {kind.__name__} ({reason}). Delete the "
             "damaged file and fetch it again, or give another folder."

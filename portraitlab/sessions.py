@@ -6,18 +6,35 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+_ON_GPUS = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "ROCMExecutionProvider")
 
-def check_providers(providers: Sequence[str], setting: str) -> None:
-    """Raises ValueError where this onnxruntime lacks one of the execution providers asked for."""
+
+def session_providers(
+    providers: Sequence[str], setting: str, gpu: int
+) -> list[str | tuple[str, dict[str, str]]]:
+    """Execution providers for a session, best first, and on which of several GPUs it runs.
+
+    gpu: its number, which onnxruntime would take to be 0 in each process of a group. Raises
+    ValueError where none is given, and where this onnxruntime lacks one of them.
+    """
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
+    if isinstance(providers, str) or not providers:
+        raise ValueError(
+            f"{setting}={providers} is no list of execution providers; give one or more of "
+            f"{', '.join(available)}, as [{available[-1]}]."
+        )
     missing = [provider for provider in providers if provider not in available]
     if missing:
         raise ValueError(
             f"{setting} has {', '.join(missing)}, but this onnxruntime only offers "
             f"{', '.join(available)}."
         )
+    return [
+        (provider, {"device_id": str(gpu)}) if provider in _ON_GPUS else provider
+        for provider in providers
+    ]
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def read_state_dict(path: Path, setting: str, part: str | None = None) -> dict[s
     except Exception as error:  # torch raises nearly every kind for a file that it cannot read
         # Of a refusal only the name is told: torch goes on to advise reading the file unsafely.
         refused = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it wants {refused[1]}" if refused else str(error).splitlines()[0]
+        why = f"it wants {refused[1]}" if refused else (str(error) or repr(error)).splitlines()[0]
         raise ValueError(
             f"{setting}: {path} ({path.stat().st_size} bytes) cannot be read as weights alone: "
             f"{why}. Nothing of it was executed. Download it again, or save a plain state dict."

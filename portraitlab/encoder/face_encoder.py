@@ -38,8 +38,11 @@ class FaceEncoder(nn.Module, ABC):
     def analyse(self, images: Tensor) -> FaceGeometry:
         """The one face of each image [B, 3, H, W] in [-1, 1]; score 0 where there is none."""
 
-    def locate(self, images: Tensor) -> FaceGeometry:
-        """What `analyse` says, of which coefficients may be left out where they cost extra."""
+    def locate(self, images: Tensor, det_size: int | None = None) -> FaceGeometry:
+        """What `analyse` says, of which coefficients may be left out where they cost extra.
+
+        det_size: of one look instead of several, where the encoder takes several.
+        """
         return self.analyse(images)
 
     @abstractmethod

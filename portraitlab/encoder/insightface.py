@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from portraitlab.encoder.models import PatchEncoder
 from portraitlab.encoder.packs import find_pack, load_pack
-from portraitlab.encoder.passes import FALLBACK, PASSES, SAME_FACE, Passes
+from portraitlab.encoder.passes import FALLBACK, PASSES, SAME_FACE, Passes, check_minimum_score
 from portraitlab.encoder.real import RealFaceEncoder
 from portraitlab.face3d.fitter import FaceFitter
 from portraitlab.fingerprint import file_digest
@@ -25,7 +25,8 @@ class InsightFaceEncoder(RealFaceEncoder):
     passes, fallback, same_face: see `portraitlab.encoder.passes.Passes`.
     face3d: fits a 3DMM to the faces that `analyse` finds; without one they have no coefficients.
 
-    Raises ValueError where the pack is missing, damaged or incomplete, and for senseless passes.
+    Raises ValueError where the pack is missing, damaged or incomplete, and for senseless passes or
+    scores.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class InsightFaceEncoder(RealFaceEncoder):
         face3d: FaceFitter | None = None,
     ) -> None:
         looks = Passes(passes, fallback, same_face)
+        check_minimum_score(minimum_score)
         pack = find_pack(Path(root).expanduser(), name)
-        models = load_pack(pack, ("detection", "recognition"), list(providers))
+        models = load_pack(pack, ("detection", "recognition"), providers)
         detector, recogniser = models["detection"], models["recognition"]
         if not detector.use_kps:
             raise ValueError(f"The detector of the pack {pack} gives no keypoints; take SCRFD-KPS.")

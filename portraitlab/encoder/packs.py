@@ -7,10 +7,12 @@ import shutil
 import uuid
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from portraitlab.sessions import check_providers, damage_explained
+from portraitlab.processes import local_rank
+from portraitlab.sessions import damage_explained, session_providers
 from portraitlab.weights import is_pointer
 
 _LOG = logging.getLogger(__name__)
@@ -115,7 +117,7 @@ def _unpack(archive: Path) -> Path:
     return folder
 
 
-def load_pack(pack: Path, tasks: tuple[str, ...], providers: list[str]) -> dict[str, Any]:
+def load_pack(pack: Path, tasks: tuple[str, ...], providers: Sequence[str]) -> dict[str, Any]:
     """Insightface's models for tasks ("detection", "recognition") of a pack.
 
     providers: onnxruntime's execution providers, best first; what really runs is logged. Raises
@@ -124,7 +126,7 @@ def load_pack(pack: Path, tasks: tuple[str, ...], providers: list[str]) -> dict[
     """
     from insightface.model_zoo import model_zoo
 
-    check_providers(providers, "encoder.providers")
+    wanted = session_providers(providers, "encoder.providers", local_rank())
     files = sorted(pack.glob("*.onnx"))
     pointers = [file.name for file in files if is_pointer(file)]
     if pointers:
@@ -136,7 +138,7 @@ def load_pack(pack: Path, tasks: tuple[str, ...], providers: list[str]) -> dict[
     models: dict[str, Any] = {}
     for file in files:
         with damage_explained(file, "Download the pack again."):
-            model = model_zoo.get_model(str(file), providers=providers)
+            model = model_zoo.get_model(str(file), providers=wanted)
         if model is not None and model.taskname in tasks and model.taskname not in models:
             models[model.taskname] = model
             ran = ", ".join(model.session.get_providers())

@@ -32,7 +32,8 @@ class Pass:
 
     def __post_init__(self) -> None:
         # SCRFD's and YuNet's coarsest maps are 32 times smaller than what they see.
-        if self.det_size < 32 or self.det_size % 32 or not 0 <= self.padding <= 2:
+        numbers = type(self.det_size) is int and isinstance(self.padding, int | float)
+        if not numbers or self.det_size < 32 or self.det_size % 32 or not 0 <= self.padding <= 2:
             raise ValueError(
                 f"A pass with det_size={self.det_size}, padding={self.padding} is none: det_size "
                 "must be a multiple of 32 pixels, padding a share from 0 to 2 of the longer edge."
@@ -68,8 +69,8 @@ class Passes:
                 f"encoder.passes={list(passes)} with encoder.same_face={same_face} finds nothing: "
                 "give at least one pass, and same_face above 0 and up to 1."
             )
-        self.passes = [Pass(**settings) for settings in passes]  # type: ignore[arg-type]
-        self.fallback = Pass(**fallback) if fallback is not None else None  # type: ignore[arg-type]
+        self.passes = [_pass(settings) for settings in passes]
+        self.fallback = None if fallback is None else _pass(fallback)
         self.same_face = same_face
 
     def __str__(self) -> str:
@@ -103,6 +104,22 @@ class Passes:
             keypoints=torch.tensor(fractions, dtype=torch.float32).reshape(-1, 5, 2),
             score=torch.tensor(boxes[chosen, 4], dtype=torch.float32),
         )
+
+
+def check_minimum_score(score: float) -> None:
+    """Raises ValueError where no face, or anything at all, would score as much."""
+    if not isinstance(score, int | float) or not 0 < score < 1:
+        raise ValueError(f"encoder.minimum_score={score} must lie between 0 and 1.")
+
+
+def _pass(settings: Mapping[str, float]) -> Pass:
+    unknown = set(settings) - {"det_size", "padding"}
+    if unknown or "det_size" not in settings:
+        raise ValueError(
+            f"encoder.passes or encoder.fallback has {dict(settings)}; a pass is a det_size and, "
+            "where wanted, a padding, as {det_size: 640, padding: 0.5}."
+        )
+    return Pass(**settings)  # type: ignore[arg-type]
 
 
 def _look(

@@ -75,12 +75,13 @@ class RealFaceEncoder(FaceEncoder):
         return self.fit(images, self.locate(images))
 
     @torch.no_grad()
-    def locate(self, images: Tensor) -> FaceGeometry:
-        """What `analyse` says, without the 3DMM."""
+    def locate(self, images: Tensor, det_size: int | None = None) -> FaceGeometry:
+        """What `analyse` says, without the 3DMM, or by one look at this det_size."""
+        looks = self._passes if det_size is None else Passes([{"det_size": det_size}], None, 1.0)
         keypoints = TEMPLATE.repeat(len(images), 1, 1)
         score = torch.zeros(len(images))
         for row, photo in enumerate(_photos(images)):
-            found = self.find(photo)
+            found = looks.find(photo, self._detect)
             if len(found):
                 keypoints[row], score[row] = found.keypoints[0], found.score[0]
         return FaceGeometry(keypoints.to(images.device), score.to(images.device))

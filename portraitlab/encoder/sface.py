@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from portraitlab.encoder.models import PatchEncoder
-from portraitlab.encoder.passes import FALLBACK, PASSES, SAME_FACE, Passes
+from portraitlab.encoder.passes import FALLBACK, PASSES, SAME_FACE, Passes, check_minimum_score
 from portraitlab.encoder.real import RealFaceEncoder
 from portraitlab.face3d.fitter import FaceFitter
 from portraitlab.fingerprint import file_digest
@@ -47,7 +47,7 @@ class SFaceEncoder(RealFaceEncoder):
     that `analyse` finds; without one they have no coefficients.
 
     Raises ValueError where a file is missing, damaged or of another model, and for senseless
-    passes.
+    passes or scores.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class SFaceEncoder(RealFaceEncoder):
         import cv2
 
         looks = Passes(passes, fallback, same_face)
+        check_minimum_score(minimum_score)
         yunet = weights_file(detector, "encoder.detector", _YUNET)
         sface = weights_file(recogniser, "encoder.recogniser", _SFACE)
         blank = np.zeros((112, 112, 3), np.uint8)

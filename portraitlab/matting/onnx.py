@@ -12,7 +12,8 @@ from PIL import Image
 
 from portraitlab.fingerprint import file_digest
 from portraitlab.matting.base import Matting
-from portraitlab.sessions import check_providers, damage_explained
+from portraitlab.processes import local_rank
+from portraitlab.sessions import damage_explained, session_providers
 from portraitlab.weights import PublishedFile, weights_file
 
 _LOG = logging.getLogger(__name__)
@@ -57,9 +58,9 @@ class OnnxMatting(Matting):
         import onnxruntime
 
         path = weights_file(weights, "matting.weights", _MODNET, _PPHUMANSEG)
-        check_providers(providers, "matting.providers")
+        wanted = session_providers(providers, "matting.providers", local_rank())
         with damage_explained(path, "Download it again."):
-            self._session: Any = onnxruntime.InferenceSession(str(path), providers=list(providers))
+            self._session: Any = onnxruntime.InferenceSession(str(path), providers=wanted)
         ran = ", ".join(self._session.get_providers())
         _LOG.info("matting: %s runs on %s", path.name, ran)
         inputs = self._session.get_inputs()

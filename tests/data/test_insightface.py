@@ -22,6 +22,7 @@ from portraitlab.encoder.face_encoder import photo_tensor
 from portraitlab.encoder.insightface import InsightFaceEncoder
 from portraitlab.encoder.packs import find_pack, load_pack
 from portraitlab.select.random import RandomReference
+from portraitlab.sessions import session_providers
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 PACKS = REAL / "weights" / "insightface"
@@ -134,6 +135,16 @@ def test_pointers_and_broken_files_are_told_from_weights(tmp_path) -> None:
             load_pack(pack, TASKS, CPU)
     with pytest.raises(ValueError, match=r"providers has NoExecutionProvider.*only offers .*CPU"):
         load_pack(pack, TASKS, ["NoExecutionProvider"])
+    for none in ([], "CPUExecutionProvider"):
+        with pytest.raises(ValueError, match=r"is no list of execution providers; give one or mo"):
+            load_pack(pack, TASKS, none)
+
+
+def test_each_process_of_a_training_runs_its_models_on_its_own_gpu(monkeypatch) -> None:
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: both)
+    cuda = ("CUDAExecutionProvider", {"device_id": "3"})
+    assert session_providers(both, "encoder.providers", 3) == [cuda, "CPUExecutionProvider"]
 
 
 @real

@@ -10,7 +10,12 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("group", ["encoder", "clip", "recogniser", "finder", "matting"])
+@pytest.mark.parametrize(
+    "group",
+    [
+        *("encoder", "clip", "recogniser", "finder", "matting", "clip_pair", "fid_features"),
+    ],
+)
 def test_every_choice_is_on_the_page(group) -> None:
     for path in (ROOT / "conf" / group).glob("*.yaml"):
         assert f"`{group}={path.stem}`" in PAGE or f"`{path.stem}`" in PAGE, path

@@ -159,6 +159,19 @@ def test_the_identity_loss_fits_no_3d_model_which_it_would_not_read(make) -> Non
     assert torch.equal(found.keypoints, encoder.analyse(pictures).keypoints)
 
 
+def test_a_generated_picture_is_looked_at_once(make) -> None:
+    encoder = make(passes=[{"det_size": 640}, {"det_size": 64}], fallback={"det_size": 1280})
+    looks = []
+    detect = encoder._detect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "_detect", lambda *seen: looks.append(seen[1]) or detect(*seen))
+        found = EncoderFinder(encoder)(photo_tensor(photo(320, 320, (9, 9))))
+        missed = EncoderFinder(encoder, det_size=64)(photo_tensor(photo(320, 320)))
+    assert looks == [320, 64]
+    assert found.score[0] > 0.9
+    assert missed.score[0] == 0
+
+
 def test_settings_that_decide_what_is_found_are_in_the_fingerprint(make, files, tmp_path) -> None:
     other = write_sface(tmp_path / "other.onnx", seed=1)
     encoders = [
@@ -207,6 +220,10 @@ def test_missing_and_wrong_files_say_what_to_download(make, files, tmp_path) -> 
         ({"same_face": 0}, r"same_face=0 finds nothing"),
         ({"passes": [{"det_size": 300}]}, r"det_size=300.* must be a multiple of 32"),
         ({"fallback": {"det_size": 640, "padding": -1}}, r"padding a share from 0 to 2"),
+        ({"passes": [{"size": 640}]}, r"has \{'size': 640\}; a pass is a det_size and"),
+        ({"passes": [{"det_size": 640.0}]}, r"det_size=640\.0, padding=0\.0 is none"),
+        ({"fallback": {"det_size": "x"}}, r"det_size=x, padding=0\.0 is none"),
+        ({"minimum_score": 2}, r"minimum_score=2 must lie between 0 and 1"),
     ],
 )
 def test_senseless_passes_are_refused(make, settings, message) -> None:
