@@ -29,8 +29,8 @@ ONLY_SCORED = tuple(
 )
 # What decides, beside the weights, which figures come out.
 SCORING = ("data", "score_refs", "select", "sampler", "metrics", "judge")
-# Where things lie and how many processes make them changes no figure.
-PLACES = ("cache", "workers")
+# Where things are made, and how many processes or which hardware make them, changes no figure.
+PLACES = ("cache", "workers", "providers")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _content(
             value = value[name]
         if isinstance(value, Mapping):
             value = {
-                name: item
+                name: _placeless(item)
                 for name, item in value.items()
                 if name not in PLACES
                 and (place := f"{path}.{name}") not in without
@@ -80,3 +80,10 @@ def _content(
             }
         content[path] = value
     return content
+
+
+def _placeless(value: Any) -> Any:
+    """A part of a configuration without PLACES, which may describe an encoder at any depth."""
+    if isinstance(value, Mapping):
+        return {name: _placeless(item) for name, item in value.items() if name not in PLACES}
+    return value

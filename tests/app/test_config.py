@@ -54,7 +54,8 @@ UNTRAINED = re.compile(
     r"(runs|cache|group|fresh|jobs|score_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds)$|"
-    r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)"
+    r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)|"
+    r"(.+\.)?providers$"
 )
 
 
