@@ -43,9 +43,10 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
 def build_frozen(config: DictConfig, device: torch.device) -> Frozen:
     """The frozen models alone. Raises ValueError as what builds them does."""
     check_published(config)
-    backbone: Backbone = instantiate(config.backbone).to(device)
+    # The backbone last, which takes longest: who lacks another file is told before.
     encoder = instantiate(config.encoder).to(device)
     recogniser = instantiate(config.recogniser).to(device)
+    backbone: Backbone = instantiate(config.backbone).to(device)
     return Frozen(encoder, backbone, recogniser, device=str(device))
 
 
