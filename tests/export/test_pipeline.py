@@ -131,6 +131,28 @@ def test_a_lora_changes_the_picture_and_leaves_no_trace(
         assert not any("lora" in name for name in model.state_dict())
 
 
+def test_a_lora_in_the_names_of_other_programs_is_taken(
+    pipe: PortraitPipeline, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft", reason="diffusers loads LoRAs by peft, which is not installed")
+    attention = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
+    out = "text_model.encoder.layers.0.self_attn.out_proj"
+    width = pipe.unet.get_submodule(f"{attention}.to_q").in_features
+    text_width = pipe.text_encoder.config.hidden_size
+    for name, size in (
+        (f"unet.{attention}.processor.to_q_lora.", width),
+        (f"unet.{attention}.to_q.lora.", width),
+        (f"lora_unet.{attention}.to_q".replace(".", "_") + ".lora_", width),
+        (f"lora_te.{out}".replace(".", "_") + ".lora_", text_width),
+    ):
+        sides = {"down": torch.ones(2, size), "up": torch.ones(size, 2)}
+        sides = {f"{name}{side}.weight": value for side, value in sides.items()}
+        save_file(sides, tmp_path / "lora.safetensors")
+        pipe.use_loras([(tmp_path / "lora.safetensors", 1.0)])
+        assert pipe.get_list_adapters(), name
+    pipe.use_loras([])
+
+
 def test_another_checkpoint_of_the_same_base_is_taken(
     exported: Path, pipe: PortraitPipeline, pictures: Pictures, tmp_path: Path
 ) -> None:
