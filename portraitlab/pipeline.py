@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -38,6 +39,8 @@ from portraitlab.pictures import to_image
 from portraitlab.published import read_model
 from portraitlab.select.selection import TARGET, Selection
 from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry
+
+_log = logging.getLogger(__name__)
 
 Picture = Image.Image | UsablePortrait
 """A photo with one face in it, or what `see` made of one."""
@@ -228,6 +231,9 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         given = {name: value for name, value in changes.items() if value is not None}
         with own_errors():
             sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
+        for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
+            if cut := self.model.backbone.tokenizer.cut(text):
+                _log.warning("the %s is too long for the base; it is drawn without %r", name, cut)
         model = self.model
         if controls:
             net = WithControls(model.net, controls)

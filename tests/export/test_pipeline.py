@@ -81,6 +81,28 @@ def test_what_is_given_matters(pipe: PortraitPipeline, pictures: Pictures) -> No
     assert np.array_equal(first, pixels(pipe(pictures[:2], None, "abc")))
 
 
+def test_words_that_are_left_out_are_named(
+    pipe: PortraitPipeline,
+    export: Export,
+    pictures: Pictures,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fits = " ".join(["a"] * 75)
+    pipe(pictures[:1], prompt=fits, negative_prompt="b", num_images=5)
+    assert not caplog.messages
+    pipe(pictures[:1], prompt=f"{fits} in red", negative_prompt=f"{fits[:-1]}bad hat", num_images=5)
+    assert caplog.messages == [
+        "the prompt is too long for the base; it is drawn without 'in red'",
+        "the negative prompt is too long for the base; it is drawn without 'bad hat'",
+    ]
+    caplog.clear()
+    own = PortraitPipeline.from_pretrained(export())
+    own(pictures[:1], prompt=" ".join(["calm"] * 74 + ["red", "hair"]))
+    assert caplog.messages == [
+        "the prompt is too long for the base; it is drawn without 'red hair'"
+    ]
+
+
 def write_lora(file: Path, **models: nn.Module | None) -> None:
     """A LoRA of all attentions' queries, named as diffusers saves one."""
     torch.manual_seed(0)
