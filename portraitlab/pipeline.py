@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DC
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image, ImageOps
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms import functional
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
@@ -48,6 +48,13 @@ Picture = Image.Image | UsablePortrait
 _AT_ONCE = 4
 """Pictures drawn side by side: what scale=sdxl draws at once."""
 
+_ALIKE = 0.1
+"""Cosine of two photos' embeddings below which they are hardly of one person.
+
+Recognisers put photos of different people at about 0. Those of one person are seldom this low: 0.29
+at least among the miniature world's, and SFace's authors ask for 0.36 to call two the same.
+"""
+
 
 class PortraitPipeline(DiffusionPipeline, LoraLoader):
     """Draws portraits by the framework's own model and sampler.
@@ -57,7 +64,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
 
     model and encoder: on the same device. select: whose shape is drawn. matting: what of a photo is
     the person. sampler: its class and settings, which a call may change; None is DDIM with its own.
-    minimum_side: edge in pixels of the smallest portrait that is taken.
+    minimum_side: edge in pixels of the smallest portrait that is taken. refs: the most references
+    that the run was trained with; None is not known.
     """
 
     def __init__(
@@ -68,11 +76,12 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         matting: Matting,
         sampler: Mapping[str, Any] | None = None,
         minimum_side: int = 32,
+        refs: int | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(model=model, encoder=encoder, select=select, matting=matting)
         own = {"_target_": "portraitlab.sampler.ddim.DDIM"}
-        self.register_to_config(sampler=dict(sampler or own), minimum_side=minimum_side)
+        self.register_to_config(sampler=dict(sampler or own), minimum_side=minimum_side, refs=refs)
         self._offload: tuple[torch.device, Mode] | None = None
 
     @classmethod
@@ -107,8 +116,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             model = build_model(config, backbone, encoder).eval()
             select, matting = instantiate(config.select), instantiate(config.matting)
         exported.load_into(model)
-        sampler, side = chosen["sampler"], chosen["minimum_side"]
-        return cls(model, encoder, select, matting, sampler, side).to(device)
+        drawn = (chosen["sampler"], chosen["minimum_side"], chosen["refs"])
+        return cls(model, encoder, select, matting, *drawn).to(device)
 
     def save_pretrained(self, *arguments: Any, **named: Any) -> None:
         """Not there: raises ValueError. A run is exported, and an exported folder is copied."""
@@ -219,6 +228,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
 
         target: whose expression and pose are taken; None takes the first reference's. steps and
         guidance: None is as the run was scored. controls: further ControlNets, see read_control.
+        Logs what of a prompt is left out, and references that are many or hardly of one person.
         Raises ValueError for a picture that cannot be used and for numbers out of range.
         """
         if num_images < 1:
@@ -234,6 +244,12 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             if cut := self.model.backbone.tokenizer.cut(text):
                 _log.warning("the %s is too long for the base; it is drawn without %r", name, cut)
+        most = self.config.refs
+        if most is not None and len(references) > most:
+            _log.warning(
+                "%d references are given, and the run was trained with %d at most; fewer may draw "
+                "better", len(references), most,
+            )  # fmt: skip
         model = self.model
         if controls:
             net = WithControls(model.net, controls)
@@ -282,6 +298,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         faces = {name: value.cpu() for name, value in faces.items()}
         geometry = geometry_of(faces)
         last = len(references)  # the target's row
+        _warn_of_two_people(faces["global"][:last])
         scorer = self.select.quality
         points = geometry.keypoints[:last]
         quality = None if scorer is None else face_quality(scorer, views[:last], points)[None]
@@ -320,3 +337,15 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             person=torch.zeros(1, 1, *cells[2:]),
             target_index=torch.zeros(1, dtype=torch.long),
         )
+
+
+def _warn_of_two_people(embeddings: Tensor) -> None:
+    """Log the two references that are least alike by embeddings [R, d2], if they hardly are."""
+    cosines = embeddings.float() @ embeddings.float().T
+    lowest = float(cosines.min())
+    if lowest < _ALIKE:
+        one, other = sorted(divmod(int(cosines.argmin()), len(cosines)))
+        _log.warning(
+            "references %d and %d hardly look like one person (cosine %.2f of their embeddings, "
+            "below %s); give photos of one", one + 1, other + 1, lowest, _ALIKE,
+        )  # fmt: skip

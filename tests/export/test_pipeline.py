@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from torchvision.transforms.functional import to_tensor
 
 from portraitlab.data.photo import UnusablePhoto
 from portraitlab.pipeline import PortraitPipeline
+from portraitlab.world.render import render_photo
+from portraitlab.world.splits import IDENTITIES
 
 Export = Callable[..., Path]
 Pictures = list[Image.Image]
@@ -101,6 +104,24 @@ def test_words_that_are_left_out_are_named(
     assert caplog.messages == [
         "the prompt is too long for the base; it is drawn without 'red hair'"
     ]
+
+
+def test_references_of_two_people_and_too_many_are_told(
+    pipe: PortraitPipeline, pictures: Pictures, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert pipe(pictures[:4], pictures[4])
+    assert not caplog.messages
+    assert pipe([*pictures, pictures[0]])
+    assert caplog.messages == [
+        "6 references are given, and the run was trained with 4 at most; fewer may draw better"
+    ]
+    caplog.clear()
+    other = Image.fromarray(render_photo(IDENTITIES["train"][5], 0, 64).image)
+    assert pipe([pictures[0], pictures[1], other], num_images=5)
+    (said,) = caplog.messages
+    assert re.match(
+        r"references [12] and 3 hardly look like one person \(cosine -?0\.\d\d of", said
+    )
 
 
 def write_lora(file: Path, **models: nn.Module | None) -> None:
