@@ -45,6 +45,11 @@ _log = logging.getLogger(__name__)
 Picture = Image.Image | UsablePortrait
 """A photo with one face in it, or what `see` made of one."""
 
+_PRECISION = (
+    "What it computes in is a setting of the base: from_pretrained(FOLDER, "
+    "settings={'backbone.precision': 'float16'})."
+)
+
 _AT_ONCE = 4
 """Pictures drawn side by side: what scale=sdxl draws at once."""
 
@@ -91,14 +96,21 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         backbone_folder: str | Path | None = None,
         device: str | torch.device = "cpu",
         settings: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> Self:
         """The pipeline of a folder that `portraitlab export` wrote; nothing is fetched.
 
         backbone_folder: the base, or another checkpoint of the same base, in diffusers' layout;
         None looks where the run's own was looked for. settings: changes, by dotted name, such as
         {"encoder.root": "packs"}. Raises ValueError where the folder is no export or damaged, for
-        unknown or lacking settings, for missing weights and for a base of another form.
+        unknown or lacking settings, for missing weights and for a base of another form, and for
+        options of diffusers that are none here.
         """
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown)}: a PortraitPipeline is loaded with backbone_folder, device "
+                f"and settings alone. {_PRECISION}"
+            )
         exported = read_export(Path(folder))
         chosen = with_changes(exported.settings, exported.needed, settings or {})
         if backbone_folder is not None:
@@ -125,11 +137,15 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             "a PortraitPipeline is not saved; copy its folder, or run `portraitlab export RUN OUT`"
         )
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(
+        self, device: str | torch.device | torch.dtype, dtype: torch.dtype | None = None
+    ) -> Self:
         """Move all models, and draw there; ends offload.
 
-        Their precision is the backbone's own: see `backbone.precision`.
+        Raises ValueError for a precision, which is the backbone's own: see `backbone.precision`.
         """
+        if dtype is not None or isinstance(device, torch.dtype):
+            raise ValueError(f"a PortraitPipeline is moved to a device, not cast. {_PRECISION}")
         self.model.to(device)
         self.encoder.to(device)
         self._offload = None
@@ -151,6 +167,23 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     ) -> None:
         """The same with each layer by itself, which needs hardly any memory and much time."""
         self._offload_to(gpu_id, device, "sequential")
+
+    def enable_vae_slicing(self) -> None:
+        """Decode one picture at a time: less memory. Raises ValueError as _stock_vae does."""
+        self._stock_vae().enable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Decode large pictures in tiles: less memory. Raises ValueError as _stock_vae does."""
+        self._stock_vae().enable_tiling()
+
+    def _stock_vae(self) -> AutoencoderKL:
+        """diffusers' own autoencoder. Raises ValueError where there is none."""
+        if not isinstance(self.vae, AutoencoderKL):
+            raise ValueError(
+                "the miniature world's autoencoder is small, and decodes neither in slices nor in "
+                "tiles; leave them out"
+            )
+        return self.vae
 
     def _offload_to(
         self, gpu_id: int | None, device: torch.device | str | None, mode: Mode
@@ -214,7 +247,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     @torch.no_grad()
     def __call__(
         self,
-        references: Sequence[Picture],
+        references: Picture | Sequence[Picture],
         target: Picture | None = None,
         prompt: str = "a photo of a person",
         negative_prompt: str = "",
@@ -229,8 +262,17 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         target: whose expression and pose are taken; None takes the first reference's. steps and
         guidance: None is as the run was scored. controls: further ControlNets, see read_control.
         Logs what of a prompt is left out, and references that are many or hardly of one person.
-        Raises ValueError for a picture that cannot be used and for numbers out of range.
+        Raises ValueError for a picture that cannot be used, for numbers out of range and for
+        several prompts.
         """
+        if isinstance(references, Picture):
+            references = [references]
+        for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"{name}={text!r} is no text; give one, and call once for each. num_images "
+                    "draws several pictures of one."
+                )
         if num_images < 1:
             raise ValueError(f"num_images={num_images} must be at least 1.")
         if not 0 <= seed <= 2**32 - num_images:

@@ -161,7 +161,7 @@ def test_numbers_and_settings_are_checked(
         (("--set", "cond={_target_: os.system}"), "os.system', which no file of conf/ builds"),
         (("--base", tmp_path / "none"), "none is no folder"),
         (("--device", "cpu", "--offload", "model"), "--offload model: --device is cpu"),
-        (("--vae-tiling",), "--vae-tiling: the miniature world's autoencoder is small"),
+        (("--vae-tiling",), "the miniature world's autoencoder is small"),
     ):
         code, _, said = portraitlab(
             "generate", export(), "--refs", files[0], *given, "--out", tmp_path

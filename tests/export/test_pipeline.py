@@ -282,8 +282,10 @@ def test_with_offload_it_draws_the_same(
         enable(device="cpu")
         assert np.array_equal(drawn(), alone)
         assert pipe.device == torch.device("cpu")
-    pipe.vae.enable_slicing()
-    pipe.vae.enable_tiling()
+    pipe.enable_vae_slicing()
+    pipe.enable_vae_tiling()
+    assert pipe.vae.use_slicing
+    assert pipe.vae.use_tiling
     assert np.abs(drawn().astype(int) - alone).max() <= 1  # it is one tile
     with pytest.raises(ValueError, match=r"gpu_id=1 and device=cuda:0 both number the GPU"):
         pipe.enable_model_cpu_offload(1, "cuda:0")
@@ -344,6 +346,23 @@ def test_a_controlnet_that_does_not_fit_is_refused(
         pipe.read_control(tmp_path, pictures[0])
     with pytest.raises(ValueError, match="cannot be read"):
         pipe.read_control(tmp_path / "none", pictures[0])
+
+
+def test_what_other_pipelines_take_is_taken_or_named_with_what_to_use(
+    pipe: PortraitPipeline, exported: Path, sd15: Path, pictures: Pictures
+) -> None:
+    assert np.array_equal(pixels(pipe(pictures[0])), pixels(pipe(pictures[:1])))
+    seen = pipe.see(pictures[0])
+    assert np.array_equal(pixels(pipe(seen)), pixels(pipe([seen])))
+    remedy = r".* from_pretrained\(FOLDER, settings=\{'backbone.precision': 'float16'\}\)"
+    with pytest.raises(ValueError, match="torch_dtype, variant: a PortraitPipeline is" + remedy):
+        PortraitPipeline.from_pretrained(exported, sd15, torch_dtype=torch.half, variant="fp16")
+    for given in (("cpu", torch.float16), (torch.float16,)):
+        with pytest.raises(ValueError, match="moved to a device, not cast" + remedy):
+            pipe.to(*given)
+    for name in ("prompt", "negative_prompt"):
+        with pytest.raises(ValueError, match=rf"{name}=\['a', 'b'\] is no text; .* call once for"):
+            pipe(pictures[:1], **{name: ["a", "b"]})
 
 
 def test_bad_input_is_named(pipe: PortraitPipeline, pictures: Pictures) -> None:
