@@ -30,11 +30,12 @@ class LoraLoader(StableDiffusionXLLoraLoaderMixin):
         if not USE_PEFT_BACKEND:
             raise ValueError("diffusers loads LoRAs by peft; install it with `pip install peft`")
         self.unload_lora_weights()
+        for file in (Path(given) for given, _ in loras):
+            if not file.is_file() or file.suffix != ".safetensors":
+                raise ValueError(f"{file} is no .safetensors file; give a LoRA of the base.")
         scales = {}
         for number, (given, scale) in enumerate(loras):
             file, name = Path(given), f"lora_{number}"
-            if not file.is_file() or file.suffix != ".safetensors":
-                raise ValueError(f"{file} is no .safetensors file; give a LoRA of the base.")
             try:
                 self._load(file, name)
             except Exception as error:  # diffusers and peft raise all kinds for another's weights

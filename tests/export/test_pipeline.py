@@ -193,7 +193,12 @@ def test_a_lora_in_the_names_of_other_programs_is_taken(
         save_file(sides, tmp_path / "lora.safetensors")
         pipe.use_loras([(tmp_path / "lora.safetensors", 1.0)])
         assert pipe.get_list_adapters(), name
-    pipe.use_loras([])
+    (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    for wrong in ("none", "cut"):
+        files = [(tmp_path / f"{name}.safetensors", 1.0) for name in ("lora", wrong)]
+        with pytest.raises(ValueError, match=rf"{wrong}\.safetensors is no"):
+            pipe.use_loras(files)
+        assert not pipe.get_list_adapters()
 
 
 def test_another_checkpoint_of_the_same_base_is_taken(
