@@ -30,6 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from hydra.utils import instantiate
 from records import RESULTS, machine, save
@@ -43,6 +44,7 @@ from portraitlab.module import step_generator
 from portraitlab.objective.weighted import Objective
 from portraitlab.parts import build_model
 from portraitlab.precision import quick_attention
+from portraitlab.runs.origin import commit
 from portraitlab.sampler.ddim import DDIM
 from portraitlab.types import Batch, FaceFeatures, FaceGeometry
 
@@ -64,8 +66,9 @@ class OutOfTime(Exception):
 class Record:
     """Figures as they come in, on the disk after each; goes on from those that are there.
 
-    about: machine, versions and sizes, of which all figures are. until: of time.monotonic(), after
-    which no measurement is begun. Raises ValueError where the file is about something else.
+    about: machine, code and sizes, of which all figures are. until: of time.monotonic(), after
+    which no measurement is begun. Raises ValueError where the file is about something else, and
+    OSError where it cannot be written: the first figure takes minutes.
     """
 
     def __init__(self, path: Path, about: Figures, until: float) -> None:
@@ -74,13 +77,19 @@ class Record:
         self.until = until
         self.rows: dict[str, list[Figures]] = {"drawing": [], "training": []}
         if path.is_file():
-            there = json.loads(path.read_text(encoding="utf-8"))
-            other = [f"{name} {there[name]}" for name in about if there[name] != about[name]]
+            there = _read(path, {*about, *self.rows})
+            other = [
+                f"{name} {there[name]} (here: {about[name]})"
+                for name in about
+                if there[name] != about[name]
+            ]
             if other:
                 raise ValueError(
-                    f"{path} has figures of {', '.join(other)}; give another --out, or delete it"
+                    f"{path} has figures of {', '.join(other)}; give another --out, delete it, or "
+                    "go on with what those are of"
                 )
             self.rows = {kind: there[kind] for kind in self.rows}
+        save({**self.about, **self.rows}, path)
 
     def fits(self, kind: str, way: Figures, measure: Callable[[int], Figures], count: int) -> bool:
         """Whether `count` samples at once fit, measured where that is not known yet.
@@ -107,6 +116,20 @@ class Record:
         save({**self.about, **self.rows}, self.path)
         print(row, flush=True)
         return bool(row["fits"])
+
+
+def _read(path: Path, names: set[str]) -> Figures:
+    """A record with all of these names. Raises ValueError where the file is none."""
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        there = None
+    if not isinstance(there, dict) or not names <= there.keys():
+        raise ValueError(
+            f"{path} is no record of this benchmark, or of an older one; give another --out, or "
+            "delete it"
+        )
+    return there
 
 
 def climb(fits: Callable[[int], bool], most: int) -> None:
@@ -291,7 +314,9 @@ def main() -> None:
     backbone = instantiate(config.backbone, **random).to(device)
     about = {
         "machine": machine(device),
+        "commit": commit(Path(__file__).parent),
         "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
         "scale": arguments.scale,
         "pixels": backbone.image_size,
         "references": sizes.references,
@@ -300,7 +325,7 @@ def main() -> None:
     }
     try:
         record = Record(arguments.out, about, until)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     model = build_model(config, backbone, sizes).to(device)  # type: ignore[arg-type]
     try:

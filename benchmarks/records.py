@@ -22,7 +22,7 @@ def machine(device: torch.device) -> str:
 
 def save(record: dict[str, Any], path: Path) -> None:
     """Write a record, whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}")
     half.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     half.replace(path)

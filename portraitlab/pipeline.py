@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DC
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image, ImageOps
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms import functional
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
@@ -39,11 +40,25 @@ from portraitlab.published import read_model
 from portraitlab.select.selection import TARGET, Selection
 from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry
 
+_log = logging.getLogger(__name__)
+
 Picture = Image.Image | UsablePortrait
 """A photo with one face in it, or what `see` made of one."""
 
+_PRECISION = (
+    "What it computes in is a setting of the base: from_pretrained(FOLDER, "
+    "settings={'backbone.precision': 'float16'})."
+)
+
 _AT_ONCE = 4
 """Pictures drawn side by side: what scale=sdxl draws at once."""
+
+_ALIKE = 0.1
+"""Cosine of two photos' embeddings below which they are hardly of one person.
+
+Recognisers put photos of different people at about 0. Those of one person are seldom this low: 0.29
+at least among the miniature world's, and SFace's authors ask for 0.36 to call two the same.
+"""
 
 
 class PortraitPipeline(DiffusionPipeline, LoraLoader):
@@ -54,7 +69,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
 
     model and encoder: on the same device. select: whose shape is drawn. matting: what of a photo is
     the person. sampler: its class and settings, which a call may change; None is DDIM with its own.
-    minimum_side: edge in pixels of the smallest portrait that is taken.
+    minimum_side: edge in pixels of the smallest portrait that is taken. refs: the most references
+    that the run was trained with; None is not known.
     """
 
     def __init__(
@@ -65,11 +81,12 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         matting: Matting,
         sampler: Mapping[str, Any] | None = None,
         minimum_side: int = 32,
+        refs: int | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(model=model, encoder=encoder, select=select, matting=matting)
         own = {"_target_": "portraitlab.sampler.ddim.DDIM"}
-        self.register_to_config(sampler=dict(sampler or own), minimum_side=minimum_side)
+        self.register_to_config(sampler=dict(sampler or own), minimum_side=minimum_side, refs=refs)
         self._offload: tuple[torch.device, Mode] | None = None
 
     @classmethod
@@ -79,14 +96,21 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         backbone_folder: str | Path | None = None,
         device: str | torch.device = "cpu",
         settings: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> Self:
         """The pipeline of a folder that `portraitlab export` wrote; nothing is fetched.
 
         backbone_folder: the base, or another checkpoint of the same base, in diffusers' layout;
         None looks where the run's own was looked for. settings: changes, by dotted name, such as
         {"encoder.root": "packs"}. Raises ValueError where the folder is no export or damaged, for
-        unknown or lacking settings, for missing weights and for a base of another form.
+        unknown or lacking settings, for missing weights and for a base of another form, and for
+        options of diffusers that are none here.
         """
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown)}: a PortraitPipeline is loaded with backbone_folder, device "
+                f"and settings alone. {_PRECISION}"
+            )
         exported = read_export(Path(folder))
         chosen = with_changes(exported.settings, exported.needed, settings or {})
         if backbone_folder is not None:
@@ -104,8 +128,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             model = build_model(config, backbone, encoder).eval()
             select, matting = instantiate(config.select), instantiate(config.matting)
         exported.load_into(model)
-        sampler, side = chosen["sampler"], chosen["minimum_side"]
-        return cls(model, encoder, select, matting, sampler, side).to(device)
+        drawn = (chosen["sampler"], chosen["minimum_side"], chosen["refs"])
+        return cls(model, encoder, select, matting, *drawn).to(device)
 
     def save_pretrained(self, *arguments: Any, **named: Any) -> None:
         """Not there: raises ValueError. A run is exported, and an exported folder is copied."""
@@ -113,11 +137,15 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             "a PortraitPipeline is not saved; copy its folder, or run `portraitlab export RUN OUT`"
         )
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(
+        self, device: str | torch.device | torch.dtype, dtype: torch.dtype | None = None
+    ) -> Self:
         """Move all models, and draw there; ends offload.
 
-        Their precision is the backbone's own: see `backbone.precision`.
+        Raises ValueError for a precision, which is the backbone's own: see `backbone.precision`.
         """
+        if dtype is not None or isinstance(device, torch.dtype):
+            raise ValueError(f"a PortraitPipeline is moved to a device, not cast. {_PRECISION}")
         self.model.to(device)
         self.encoder.to(device)
         self._offload = None
@@ -139,6 +167,23 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     ) -> None:
         """The same with each layer by itself, which needs hardly any memory and much time."""
         self._offload_to(gpu_id, device, "sequential")
+
+    def enable_vae_slicing(self) -> None:
+        """Decode one picture at a time: less memory. Raises ValueError as _stock_vae does."""
+        self._stock_vae().enable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Decode large pictures in tiles: less memory. Raises ValueError as _stock_vae does."""
+        self._stock_vae().enable_tiling()
+
+    def _stock_vae(self) -> AutoencoderKL:
+        """diffusers' own autoencoder. Raises ValueError where there is none."""
+        if not isinstance(self.vae, AutoencoderKL):
+            raise ValueError(
+                "the miniature world's autoencoder is small, and decodes neither in slices nor in "
+                "tiles; leave them out"
+            )
+        return self.vae
 
     def _offload_to(
         self, gpu_id: int | None, device: torch.device | str | None, mode: Mode
@@ -202,7 +247,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     @torch.no_grad()
     def __call__(
         self,
-        references: Sequence[Picture],
+        references: Picture | Sequence[Picture],
         target: Picture | None = None,
         prompt: str = "a photo of a person",
         negative_prompt: str = "",
@@ -216,8 +261,18 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
 
         target: whose expression and pose are taken; None takes the first reference's. steps and
         guidance: None is as the run was scored. controls: further ControlNets, see read_control.
-        Raises ValueError for a picture that cannot be used and for numbers out of range.
+        Logs what of a prompt is left out, and references that are many or hardly of one person.
+        Raises ValueError for a picture that cannot be used, for numbers out of range and for
+        several prompts.
         """
+        if isinstance(references, Picture):
+            references = [references]
+        for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"{name}={text!r} is no text; give one, and call once for each. num_images "
+                    "draws several pictures of one."
+                )
         if num_images < 1:
             raise ValueError(f"num_images={num_images} must be at least 1.")
         if not 0 <= seed <= 2**32 - num_images:
@@ -228,6 +283,15 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         given = {name: value for name, value in changes.items() if value is not None}
         with own_errors():
             sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
+        for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
+            if cut := self.model.backbone.tokenizer.cut(text):
+                _log.warning("the %s is too long for the base; it is drawn without %r", name, cut)
+        most = self.config.refs
+        if most is not None and len(references) > most:
+            _log.warning(
+                "%d references are given, and the run was trained with %d at most; fewer may draw "
+                "better", len(references), most,
+            )  # fmt: skip
         model = self.model
         if controls:
             net = WithControls(model.net, controls)
@@ -276,6 +340,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         faces = {name: value.cpu() for name, value in faces.items()}
         geometry = geometry_of(faces)
         last = len(references)  # the target's row
+        _warn_of_two_people(faces["global"][:last])
         scorer = self.select.quality
         points = geometry.keypoints[:last]
         quality = None if scorer is None else face_quality(scorer, views[:last], points)[None]
@@ -314,3 +379,15 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             person=torch.zeros(1, 1, *cells[2:]),
             target_index=torch.zeros(1, dtype=torch.long),
         )
+
+
+def _warn_of_two_people(embeddings: Tensor) -> None:
+    """Log the two references that are least alike by embeddings [R, d2], if they hardly are."""
+    cosines = embeddings.float() @ embeddings.float().T
+    lowest = float(cosines.min())
+    if lowest < _ALIKE:
+        one, other = sorted(divmod(int(cosines.argmin()), len(cosines)))
+        _log.warning(
+            "references %d and %d hardly look like one person (cosine %.2f of their embeddings, "
+            "below %s); give photos of one", one + 1, other + 1, lowest, _ALIKE,
+        )  # fmt: skip

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from types import ModuleType
 
+import diffusers
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -33,7 +34,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType
 
 
 def test_at_small_size_every_way_is_measured(script, tmp_path: Path, capsys) -> None:
-    out = tmp_path / "figures.json"
+    out = tmp_path / "new" / "folder" / "figures.json"
     arguments = ("--scale", "smoke", "--steps", "1", "--out", str(out))
     script(*arguments).main()
     record = json.loads(out.read_text())
@@ -58,10 +59,13 @@ def test_at_small_size_every_way_is_measured(script, tmp_path: Path, capsys) -> 
     script(*arguments).main()
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert json.loads(out.read_text())["training"][:-1] == record["training"]
-    out.write_text(json.dumps({**record, "machine": "another"}))
-    with pytest.raises(SystemExit):
-        script(*arguments).main()
-    assert "has figures of machine another; give another --out" in capsys.readouterr().err
+    assert record["diffusers"] == diffusers.__version__
+    for name in ("machine", "commit", "diffusers"):
+        out.write_text(json.dumps({**record, name: "another"}))
+        with pytest.raises(SystemExit):
+            script(*arguments).main()
+        said = f"has figures of {name} another (here: {record[name]}); give another --out, delete"
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it would be measured")
@@ -87,6 +91,20 @@ def test_the_largest_batch_that_fits_is_found(script) -> None:
         assert max(batches, default=0) == min(most_that_fits, most)
         assert len(asked) == len(set(asked)) <= 2 * most.bit_length()
         assert {1, 2, 4, 8, 16} & set(range(1, max(batches, default=0) + 1)) <= batches
+
+
+def test_a_file_that_is_no_record_or_cannot_be_one_is_named_before_anything_is_measured(
+    script, tmp_path: Path
+) -> None:
+    file, about = tmp_path / "figures.json", {"machine": "this", "scale": "smoke"}
+    for content in ('{"machine": "this", "ways": {}}', "[]", "{"):
+        file.write_text(content)
+        with pytest.raises(ValueError, match=r"figures\.json is no record of this benchmark"):
+            script().Record(file, about, float("inf"))
+        assert file.read_text() == content
+    for place in (tmp_path, file / "figures.json"):
+        with pytest.raises(OSError, match=str(tmp_path)):
+            script().Record(place, about, float("inf"))
 
 
 def test_what_fails_where_fewer_went_is_too_large(script, tmp_path: Path) -> None:

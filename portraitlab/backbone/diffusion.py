@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -15,8 +15,15 @@ from transformers import CLIPTextModel
 from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.types import Injection, TextFeatures
 
-Tokenizer = Callable[[list[str]], Tensor]
-"""Takes prompts to token numbers [B, K], padded to one length K."""
+
+class Tokenizer(Protocol):
+    """Takes prompts to token numbers, and knows what of one does not go in."""
+
+    def __call__(self, prompts: list[str], /) -> Tensor:
+        """Token numbers [B, K], padded to one length K."""
+
+    def cut(self, prompt: str, /) -> str:
+        """The words at the end of a prompt that do not go in; none where all do."""
 
 
 class Backbone(nn.Module):

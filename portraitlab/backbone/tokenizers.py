@@ -10,6 +10,8 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 _START, _END = 49406, 49407
+_LENGTH = 77
+"""Tokens that the text encoders read, with those of start and end."""
 
 
 def read_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -35,9 +37,17 @@ class ClipTokens:
     def __call__(self, prompts: list[str]) -> Tensor:
         """Token numbers [B, 77] on the CPU."""
         given = self.tokenizer(
-            prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+            prompts, padding="max_length", max_length=_LENGTH, truncation=True, return_tensors="pt"
         )
         return given.input_ids
+
+    def cut(self, prompt: str) -> str:
+        """The words that do not go in, from the first that does not as a whole."""
+        given = self.tokenizer(
+            prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        left_out = given.offset_mapping[_LENGTH - 2 :]
+        return prompt[prompt.rfind(" ", 0, left_out[0][0] + 1) + 1 :] if left_out else ""
 
 
 class WordNumbers:
@@ -54,6 +64,10 @@ class WordNumbers:
         rows = []
         for prompt in prompts:
             words = [zlib.crc32(word.encode()) % _START for word in prompt.lower().split()]
-            row = [_START, *words[:75], _END]
-            rows.append(row + [self.pad] * (77 - len(row)))
+            row = [_START, *words[: _LENGTH - 2], _END]
+            rows.append(row + [self.pad] * (_LENGTH - len(row)))
         return torch.tensor(rows, device="cpu")
+
+    def cut(self, prompt: str) -> str:
+        """The words that do not go in."""
+        return " ".join(prompt.split()[_LENGTH - 2 :])

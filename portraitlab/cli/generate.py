@@ -17,8 +17,6 @@ from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.tables.paper_table import CONF
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
     from portraitlab.pipeline import PortraitPipeline
 
 
@@ -112,9 +110,9 @@ def run(given: argparse.Namespace) -> None:
     elif given.offload == "sequential":
         pipeline.enable_sequential_cpu_offload(device=device)
     if given.vae_slicing:
-        _autoencoder(pipeline, "--vae-slicing").enable_slicing()
+        pipeline.enable_vae_slicing()
     if given.vae_tiling:
-        _autoencoder(pipeline, "--vae-tiling").enable_tiling()
+        pipeline.enable_vae_tiling()
     references = [_portrait(pipeline, path) for path in given.refs]
     target = None if given.target is None else _portrait(pipeline, given.target)
     controls = [
@@ -131,15 +129,6 @@ def run(given: argparse.Namespace) -> None:
     for image, (seed, path) in zip(images, _places(given.out, given.seed), strict=False):
         save(image, path, {**about, "seed": str(seed)})
         print(path)
-
-
-def _autoencoder(pipeline: PortraitPipeline, option: str) -> AutoencoderKL:
-    """diffusers' own. Raises ValueError where there is none."""
-    from diffusers import AutoencoderKL
-
-    if not isinstance(pipeline.vae, AutoencoderKL):
-        raise ValueError(f"{option}: the miniature world's autoencoder is small, and cannot do so")
-    return pipeline.vae
 
 
 def _portrait(pipeline: PortraitPipeline, path: Path) -> Any:

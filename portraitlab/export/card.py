@@ -34,7 +34,7 @@ def model_card(
     rendered = config["data"]["_target_"].endswith("WorldData")
     licence = data_licence or (_RENDERED if rendered else _UNSTATED)
     front: dict[str, Any] = {
-        "library_name": "diffusers",
+        "library_name": "portraitlab",  # of diffusers the hub would show code that cannot load it
         "pipeline_tag": "text-to-image",
         "tags": ["portraitlab", "identity-preserved", choices["system"], choices["net"]],
         # Of weights that stand on a base, encoders and photos under licences of their own.
@@ -72,6 +72,10 @@ def _use(choices: Mapping[str, Any], base: str | None) -> str:
         " The target gives expression and pose; whose shape the face has is decided by `select`, "
         f"here `{choices['select']}`, among the references."
     )
+    whole = (
+        "Only this class loads the folder as a whole; `DiffusionPipeline.from_pretrained` of "
+        "diffusers does not know it."
+    )
     return f"""## Use
 
     portraitlab generate FOLDER --refs a.jpg b.jpg --target t.jpg --prompt "a photo of a person"
@@ -83,7 +87,9 @@ or
     pipe = PortraitPipeline.from_pretrained(FOLDER{folder})
     images = pipe([a, b], target, "a photo of a person", seed=0)
 
-{_paragraph(where + target)}"""
+{_paragraph(where + target)}
+
+{_paragraph(whole)}"""
 
 
 def _parts(choices: Mapping[str, Any], stock: bool) -> str:

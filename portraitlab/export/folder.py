@@ -1,6 +1,6 @@
 """The folder of an exported run: written whole or not at all, and read without executing any of it.
 
-model_index.json   what diffusers' tools look for: the pipeline's class and its parts
+model_index.json   the pipeline's class, PortraitLab's own, and its parts, as diffusers lists them
 controlnet/        the net, or the part of it that diffusers' ControlNetModel can hold
 net/               the net's settings, and the weights that diffusers has no class for
 fusion/            the same of the fusion

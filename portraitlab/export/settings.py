@@ -64,8 +64,9 @@ def with_changes(
 ) -> dict[str, Any]:
     """Settings with those changed that a user gives by dotted name.
 
-    Raises ValueError for a name that is none, where a needed place is not given, and where the
-    settings that came with the export name a place themselves.
+    Raises ValueError for a name that is none, for a value of another kind than the export's, where
+    a needed place is not given, and where the settings that came with the export name a place
+    themselves.
     """
     for name, key, value in _walk(settings):
         if key in _PLACES and isinstance(value, str):
@@ -81,6 +82,7 @@ def with_changes(
             part = part[step] if isinstance(part.get(step), dict) else {}
         if last not in part:
             raise ValueError(f"{name} is no setting of this export; see its portraitlab.json")
+        _check_kind(name, part[last], value)
         part[last] = value
     # A part that is changed as a whole needs no more what it was.
     lacking = [name for name in needed if not {name, name.split(".")[0]} & changes.keys()]
@@ -121,6 +123,25 @@ def own_errors() -> Iterator[None]:
         if isinstance(cause, ValueError):
             raise cause from error
         raise ValueError(f"{error}; see the settings of portraitlab.json") from error
+
+
+def _check_kind(name: str, own: Any, value: Any) -> None:
+    """ValueError where a number, a switch or a component is to become something else.
+
+    Text and lists are left to the component, which may take either and says what it takes.
+    """
+    wanted = None
+    if isinstance(own, bool):
+        wanted = None if isinstance(value, bool) else "true or false"
+    elif isinstance(own, int | float):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        wanted = None if number else f"a number, as the export's own {own}"
+    elif isinstance(own, Mapping) and not isinstance(value, Mapping):
+        # Inside of a component another may be left out; what draws needs each of its own.
+        spared = value is None and "." in name
+        wanted = None if spared else f"a component's settings, one by one as {name}.NAME=VALUE"
+    if wanted is not None:
+        raise ValueError(f"{name} is {value!r}; give {wanted}")
 
 
 @cache

@@ -51,3 +51,7 @@ class WordTokenizer:
             numbers = [self._index.get(word, UNKNOWN) for word in _words(text)][: self.length - 2]
             row[: len(numbers) + 2] = torch.tensor([START, *numbers, END])
         return rows
+
+    def cut(self, text: str) -> str:
+        """The words that do not go in."""
+        return " ".join(_words(text)[self.length - 2 :])

@@ -268,3 +268,5 @@ def test_stand_in_tokens_have_the_published_frame() -> None:
     assert tokens[0, 1] == tokens[0, 4] != tokens[0, 5]
     assert tokens[1].tolist() == [49406, 49407, *[0] * 75]
     assert (tokens[2, 0], tokens[2, 76]) == (49406, 49407)
+    assert WordNumbers().cut(" ".join(["dog"] * 75)) == ""
+    assert WordNumbers().cut(" ".join(["dog"] * 75 + ["two", "cats"])) == "two cats"

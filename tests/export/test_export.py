@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, DiffusionPipeline
 from exporting import settings_of
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
@@ -113,7 +113,10 @@ def test_the_folder_says_what_it_is(run: Run, out: Path, photos: Path) -> None:
     card = (out / "README.md").read_text()
     _, front, rest = card.split("---\n", 2)
     told = yaml.safe_load(front)
-    assert told["library_name"] == "diffusers"
+    assert told["library_name"] == "portraitlab"  # as long as diffusers alone cannot load it
+    with pytest.raises(AttributeError, match="PortraitPipeline"):
+        DiffusionPipeline.from_pretrained(out)
+    assert "Only this class loads the folder as a whole" in rest
     assert told["pipeline_tag"] == "text-to-image"
     record = run.record()
     assert record is not None

@@ -158,10 +158,11 @@ def test_numbers_and_settings_are_checked(
         (("--guidance", -1), "sampler.guidance is -1.0; it must be 0 or more"),
         (("--count", 0), "num_images=0 must be at least 1"),
         (("--set", "encoder.rot=1"), "encoder.rot is no setting of this export"),
+        (("--set", "minimum_side=abc"), "minimum_side is 'abc'; give a number"),
         (("--set", "cond={_target_: os.system}"), "os.system', which no file of conf/ builds"),
         (("--base", tmp_path / "none"), "none is no folder"),
         (("--device", "cpu", "--offload", "model"), "--offload model: --device is cpu"),
-        (("--vae-tiling",), "--vae-tiling: the miniature world's autoencoder is small"),
+        (("--vae-tiling",), "the miniature world's autoencoder is small"),
     ):
         code, _, said = portraitlab(
             "generate", export(), "--refs", files[0], *given, "--out", tmp_path

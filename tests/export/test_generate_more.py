@@ -62,7 +62,8 @@ def test_loras_are_weighed_and_one_that_is_none_is_named(
         if name.endswith("to_q"):
             weights[f"unet.{name}.lora_A.weight"] = torch.randn(2, module.in_features)
             weights[f"unet.{name}.lora_B.weight"] = torch.randn(module.out_features, 2)
-    names = ("lora", "two", "wrong", "nowhere", "wide", "cut", "none")
+    count = len(weights) // 2
+    names = ("lora", "two", "wrong", "nowhere", "part", "encoder", "wide", "cut", "none")
     files_of = {name: tmp_path / f"{name}.safetensors" for name in names}
     lora, another = files_of["lora"], files_of["two"]
     save_file(weights, lora)
@@ -70,6 +71,11 @@ def test_loras_are_weighed_and_one_that_is_none_is_named(
     save_file({"something": torch.zeros(2)}, files_of["wrong"])
     elsewhere = {name.replace("unet.", "transformer."): each for name, each in weights.items()}
     save_file(elsewhere, files_of["nowhere"])
+    unknown = {name.replace("attn1", "attn9"): each.clone() for name, each in weights.items()}
+    save_file({**unknown, **weights}, files_of["part"])
+    second = "text_encoder_2.text_model.encoder.layers.0.self_attn.q_proj"
+    encoder = {f"{second}.lora_{side}.weight": torch.zeros(8, 8) for side in "AB"}
+    save_file({**weights, **encoder}, files_of["encoder"])
     wider = {
         name: each.repeat(1, 2) if "lora_A" in name else each for name, each in weights.items()
     }
@@ -89,11 +95,14 @@ def test_loras_are_weighed_and_one_that_is_none_is_named(
     assert drawn(f"{lora}:0.5")[1] not in (own, one)
     assert drawn(f"{lora}:1.0", f"{another}:0")[1] == one
     for name, message in (
-        ("wrong", "is no LoRA of this base (Invalid LoRA checkpoint"),
-        ("nowhere", "is no LoRA of this base: none of its weights fits."),
+        ("wrong", "is no LoRA of this base (0 of its 1 layers fit; is it one of another base?)."),
+        ("nowhere", f"is no LoRA of this base (0 of its {count} layers fit; is it"),
+        ("part", f"is no LoRA of this base ({count} of its {count + count // 2} layers fit; is it"),
+        ("encoder", f"is no LoRA of this base ({count} of its {count + 1} layers fit; is it"),
         ("wide", "is no LoRA of this base (Error(s) in loading"),
         ("cut", "is no LoRA of this base ("),
         ("none", "is no .safetensors file; give a LoRA of the base."),
     ):
         code, _, said = drawn(f"{files_of[name]}:0.5")
-        assert (code, f"{files_of[name]} {message}" in said) == (1, True), said
+        assert (code, said.startswith(f"{files_of[name]} {message}")) == (1, True), said
+        assert said.count("\n") == 1, said

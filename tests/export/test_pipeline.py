@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from torchvision.transforms.functional import to_tensor
 
 from portraitlab.data.photo import UnusablePhoto
 from portraitlab.pipeline import PortraitPipeline
+from portraitlab.world.render import render_photo
+from portraitlab.world.splits import IDENTITIES
 
 Export = Callable[..., Path]
 Pictures = list[Image.Image]
@@ -81,6 +84,46 @@ def test_what_is_given_matters(pipe: PortraitPipeline, pictures: Pictures) -> No
     assert np.array_equal(first, pixels(pipe(pictures[:2], None, "abc")))
 
 
+def test_words_that_are_left_out_are_named(
+    pipe: PortraitPipeline,
+    export: Export,
+    pictures: Pictures,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fits = " ".join(["a"] * 75)
+    pipe(pictures[:1], prompt=fits, negative_prompt="b", num_images=5)
+    assert not caplog.messages
+    pipe(pictures[:1], prompt=f"{fits} in red", negative_prompt=f"{fits[:-1]}bad hat", num_images=5)
+    assert caplog.messages == [
+        "the prompt is too long for the base; it is drawn without 'in red'",
+        "the negative prompt is too long for the base; it is drawn without 'bad hat'",
+    ]
+    caplog.clear()
+    own = PortraitPipeline.from_pretrained(export())
+    own(pictures[:1], prompt=" ".join(["calm"] * 74 + ["red", "hair"]))
+    assert caplog.messages == [
+        "the prompt is too long for the base; it is drawn without 'red hair'"
+    ]
+
+
+def test_references_of_two_people_and_too_many_are_told(
+    pipe: PortraitPipeline, pictures: Pictures, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert pipe(pictures[:4], pictures[4])
+    assert not caplog.messages
+    assert pipe([*pictures, pictures[0]])
+    assert caplog.messages == [
+        "6 references are given, and the run was trained with 4 at most; fewer may draw better"
+    ]
+    caplog.clear()
+    other = Image.fromarray(render_photo(IDENTITIES["train"][5], 0, 64).image)
+    assert pipe([pictures[0], pictures[1], other], num_images=5)
+    (said,) = caplog.messages
+    assert re.match(
+        r"references [12] and 3 hardly look like one person \(cosine -?0\.\d\d of", said
+    )
+
+
 def write_lora(file: Path, **models: nn.Module | None) -> None:
     """A LoRA of all attentions' queries, named as diffusers saves one."""
     torch.manual_seed(0)
@@ -129,6 +172,33 @@ def test_a_lora_changes_the_picture_and_leaves_no_trace(
         pipe.use_loras([])
         assert np.array_equal(before, drawn())
         assert not any("lora" in name for name in model.state_dict())
+
+
+def test_a_lora_in_the_names_of_other_programs_is_taken(
+    pipe: PortraitPipeline, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft", reason="diffusers loads LoRAs by peft, which is not installed")
+    attention = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
+    out = "text_model.encoder.layers.0.self_attn.out_proj"
+    width = pipe.unet.get_submodule(f"{attention}.to_q").in_features
+    text_width = pipe.text_encoder.config.hidden_size
+    for name, size in (
+        (f"unet.{attention}.processor.to_q_lora.", width),
+        (f"unet.{attention}.to_q.lora.", width),
+        (f"lora_unet.{attention}.to_q".replace(".", "_") + ".lora_", width),
+        (f"lora_te.{out}".replace(".", "_") + ".lora_", text_width),
+    ):
+        sides = {"down": torch.ones(2, size), "up": torch.ones(size, 2)}
+        sides = {f"{name}{side}.weight": value for side, value in sides.items()}
+        save_file(sides, tmp_path / "lora.safetensors")
+        pipe.use_loras([(tmp_path / "lora.safetensors", 1.0)])
+        assert pipe.get_list_adapters(), name
+    (tmp_path / "cut.safetensors").write_bytes(b"cut")
+    for wrong in ("none", "cut"):
+        files = [(tmp_path / f"{name}.safetensors", 1.0) for name in ("lora", wrong)]
+        with pytest.raises(ValueError, match=rf"{wrong}\.safetensors is no"):
+            pipe.use_loras(files)
+        assert not pipe.get_list_adapters()
 
 
 def test_another_checkpoint_of_the_same_base_is_taken(
@@ -217,8 +287,10 @@ def test_with_offload_it_draws_the_same(
         enable(device="cpu")
         assert np.array_equal(drawn(), alone)
         assert pipe.device == torch.device("cpu")
-    pipe.vae.enable_slicing()
-    pipe.vae.enable_tiling()
+    pipe.enable_vae_slicing()
+    pipe.enable_vae_tiling()
+    assert pipe.vae.use_slicing
+    assert pipe.vae.use_tiling
     assert np.abs(drawn().astype(int) - alone).max() <= 1  # it is one tile
     with pytest.raises(ValueError, match=r"gpu_id=1 and device=cuda:0 both number the GPU"):
         pipe.enable_model_cpu_offload(1, "cuda:0")
@@ -279,6 +351,23 @@ def test_a_controlnet_that_does_not_fit_is_refused(
         pipe.read_control(tmp_path, pictures[0])
     with pytest.raises(ValueError, match="cannot be read"):
         pipe.read_control(tmp_path / "none", pictures[0])
+
+
+def test_what_other_pipelines_take_is_taken_or_named_with_what_to_use(
+    pipe: PortraitPipeline, exported: Path, sd15: Path, pictures: Pictures
+) -> None:
+    assert np.array_equal(pixels(pipe(pictures[0])), pixels(pipe(pictures[:1])))
+    seen = pipe.see(pictures[0])
+    assert np.array_equal(pixels(pipe(seen)), pixels(pipe([seen])))
+    remedy = r".* from_pretrained\(FOLDER, settings=\{'backbone.precision': 'float16'\}\)"
+    with pytest.raises(ValueError, match="torch_dtype, variant: a PortraitPipeline is" + remedy):
+        PortraitPipeline.from_pretrained(exported, sd15, torch_dtype=torch.half, variant="fp16")
+    for given in (("cpu", torch.float16), (torch.float16,)):
+        with pytest.raises(ValueError, match="moved to a device, not cast" + remedy):
+            pipe.to(*given)
+    for name in ("prompt", "negative_prompt"):
+        with pytest.raises(ValueError, match=rf"{name}=\['a', 'b'\] is no text; .* call once for"):
+            pipe(pictures[:1], **{name: ["a", "b"]})
 
 
 def test_bad_input_is_named(pipe: PortraitPipeline, pictures: Pictures) -> None:

@@ -53,6 +53,23 @@ def test_the_places_that_are_needed_are_named_until_they_are_given() -> None:
     assert needed_places(settings_of()) == []
 
 
+def test_a_value_of_another_kind_is_refused() -> None:
+    settings = drawing_settings(settings_of())
+    for name, value, message in (
+        ("minimum_side", "abc", "minimum_side is 'abc'; give a number, as the export's own 32"),
+        ("minimum_side", True, "minimum_side is True; give a number"),
+        ("minimum_side", None, "minimum_side is None; give a number"),
+        ("sampler.steps", "abc", r"sampler\.steps is 'abc'; give a number"),
+        ("net.reads_noise", 1, r"net\.reads_noise is 1; give true or false"),
+        ("backbone", 5, "backbone is 5; give a component's settings, one by one as backbone.NAME="),
+        ("backbone", None, "backbone is None; give a component's settings"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            with_changes(settings, [], {name: value})
+    assert with_changes(settings, [], {"sampler.guidance": 2})["sampler"]["guidance"] == 2
+    assert with_changes(settings, [], {"cond.face_model": None})["cond"]["face_model"] is None
+
+
 def test_an_unknown_setting_is_refused() -> None:
     for name in ("encoder.rooot", "nothing", "encoder.root.deeper.still"):
         with pytest.raises(ValueError, match=f"{name} is no setting of this export"):
