@@ -80,6 +80,11 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["encoder=world", "sampler.steps=0"], ["sampler.steps", "1 or more"]),
         (["select=manual", "select.file=nowhere"], ["select.file=nowhere", "task=choose"]),
         (["select=manual", "data.split=test_look_alikes"], ["of identity 31", "task=choose"]),
+        (
+            ["+trainer.accumulate_grad_batches=2"],
+            ["trainer.accumulate_grad_batches=2", "batch_size", "gradient_checkpointing"],
+        ),
+        (["trainer.max_steps=2"], ["trainer.max_steps=2", "budget.steps=4"]),
         (["task=score"], ["no trained run", "task=train"]),
         (["task=sample", "task.run=nowhere"], ["nowhere", "task.run=FOLDER"]),
         (["task=sample", "task.count=0"], ["task.count=0"]),

@@ -17,6 +17,7 @@ from portraitlab.launching.messages import ends_the_program, message
 from portraitlab.launching.share import Share, shares
 from portraitlab.launching.slurm import tasks
 from portraitlab.launching.sweeping import refuse_replays
+from portraitlab.launching.trainer import check_trainer
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
 from portraitlab.runs.sweep import SweepJob
@@ -72,6 +73,29 @@ def test_devices_are_counted_as_the_trainer_says() -> None:
     assert device_count({**CPU, "devices": [0, 2]}) == 2
     assert device_count({**CPU, "devices": "auto"}) == 1
     assert device_count({"accelerator": "auto", "devices": "auto"}) >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("accumulate_grad_batches", 2, r"smaller batch_size or gradient_checkpointing=true"),
+        ("max_epochs", 1, r"budget\.steps=NUMBER"),
+        ("limit_train_batches", 1.0, r"budget\.steps=NUMBER"),
+        ("overfit_batches", 2, "debug=overfit"),
+        ("fast_dev_run", True, "debug=fast"),
+        ("max_steps", 2, r"budget\.steps=4: .* as budget\.steps alone"),
+    ],
+)
+def test_a_trainer_that_would_train_something_else_is_refused(
+    name: str, value: object, instead: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"trainer\.{name}={value} .*{instead}"):
+        check_trainer({"max_steps": 4, name: value}, steps=4)
+
+
+def test_a_trainer_s_settings_may_be_given_as_they_are() -> None:
+    given = {"accumulate_grad_batches": 1, "max_epochs": None, "fast_dev_run": False}
+    check_trainer({"max_steps": 4, **given, "max_time": "00:08:00:00"}, steps=4)
 
 
 def test_slurm_gets_a_task_for_each_gpu() -> None:
