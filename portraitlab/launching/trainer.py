@@ -1,9 +1,11 @@
-"""Settings of the trainer that no training is done with, since they would make it another one."""
+"""Settings of the trainer that no training is done with, known before anything is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from portraitlab.precision import precision_of
 
 _LENGTH = "how long a training is, budget.steps=NUMBER says"
 # What leaves a training as it is, and what to do instead of anything else.
@@ -20,7 +22,7 @@ _REFUSED: dict[str, tuple[object, str]] = {
 
 
 def check_trainer(trainer: Mapping[str, Any], steps: int) -> None:
-    """ValueError where a training would not be the one that it is recorded as.
+    """ValueError where a training would not be the one that it is recorded as, or none.
 
     Batches and noise are those of a step, and one epoch holds all steps. steps: of the budget.
     """
@@ -31,6 +33,7 @@ def check_trainer(trainer: Mapping[str, Any], steps: int) -> None:
                 f"trainer.{name}={value} would change what is trained under the same name: "
                 f"leave it out; {instead}"
             )
+    precision_of(trainer)  # for what it raises
     if trainer["max_steps"] != steps:
         raise ValueError(
             f"trainer.max_steps={trainer['max_steps']} with budget.steps={steps}: a training "

@@ -33,12 +33,12 @@ class Cost:
     def __call__(self, config: DictConfig) -> dict[str, Any]:
         """All that is printed, in parameters, multiply-adds and bytes."""
         check_numbers(config)
+        precision = precision_of(config.trainer)
         encoder = instantiate(config.encoder)
         sizes = Sizes(
             encoder.local_length, encoder.local_dim, encoder.global_dim, config.score_refs
         )
         parts = part_costs(_model(config, encoder), sizes)
-        precision = precision_of(config.trainer)
         memory = training_memory(
             _model(config, encoder),
             sizes,

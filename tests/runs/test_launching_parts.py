@@ -25,7 +25,9 @@ from portraitlab.training.checkpoints import latest
 from portraitlab.training.losses import read_losses
 from portraitlab.training.stopping import StopSignals
 
-CPU: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "num_nodes": 1}
+CPU: dict[str, Any] = {
+    "accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true"
+}  # fmt: skip
 
 
 def test_what_the_user_can_mend_has_a_message_and_a_bug_has_none() -> None:
@@ -90,12 +92,12 @@ def test_a_trainer_that_would_train_something_else_is_refused(
     name: str, value: object, instead: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"trainer\.{name}={value} .*{instead}"):
-        check_trainer({"max_steps": 4, name: value}, steps=4)
+        check_trainer({**CPU, "max_steps": 4, name: value}, steps=4)
 
 
 def test_a_trainer_s_settings_may_be_given_as_they_are() -> None:
     given = {"accumulate_grad_batches": 1, "max_epochs": None, "fast_dev_run": False}
-    check_trainer({"max_steps": 4, **given, "max_time": "00:08:00:00"}, steps=4)
+    check_trainer({**CPU, "max_steps": 4, **given, "max_time": "00:08:00:00"}, steps=4)
 
 
 def test_slurm_gets_a_task_for_each_gpu() -> None:
