@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
 
 from portraitlab.launching.devices import device_count
 from portraitlab.launching.local import next_job
@@ -72,9 +73,22 @@ def test_shares_are_disjoint_and_no_larger_than_the_machine() -> None:
 def test_devices_are_counted_as_the_trainer_says() -> None:
     assert device_count(CPU) == 1
     assert device_count({**CPU, "devices": 3}) == 3
-    assert device_count({**CPU, "devices": [0, 2]}) == 2
     assert device_count({**CPU, "devices": "auto"}) == 1
     assert device_count({"accelerator": "auto", "devices": "auto"}) >= 1
+
+
+@pytest.mark.parametrize("devices", ["two", 0, 1.5, True, None, "0,1", -1])
+def test_what_is_no_number_of_devices_is_refused(devices: object) -> None:
+    with pytest.raises(ValueError, match=rf"trainer\.devices={devices}: a whole number from 1 is"):
+        device_count({**CPU, "devices": devices})
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu"])
+def test_which_gpus_only_the_environment_says(accelerator: str) -> None:
+    trainer = {"accelerator": accelerator, "devices": [2, 3]}
+    for settings in (trainer, OmegaConf.create(trainer)):
+        with pytest.raises(ValueError, match=r"devices=2, .* CUDA_VISIBLE_DEVICES=2,3 before"):
+            device_count(settings)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +122,8 @@ def test_slurm_gets_a_task_for_each_gpu() -> None:
         tasks([gpu, CPU])
     with pytest.raises(ValueError, match=r"trainer\.devices=auto .*trainer\.devices=NUMBER"):
         tasks([{**gpu, "devices": "auto"}])
+    with pytest.raises(ValueError, match=r"trainer\.devices=2, .*CUDA_VISIBLE_DEVICES=0,1"):
+        tasks([{**gpu, "devices": [0, 1]}])
 
 
 def test_replays_are_refused() -> None:
