@@ -59,6 +59,15 @@ def check_group(trainer: Mapping[str, Any]) -> None:
         )
 
 
+def check_batch(batch_size: int, devices: int) -> None:
+    """ValueError where devices cannot share a batch evenly. devices: those of all nodes."""
+    if _whole("batch_size", batch_size) % devices:
+        raise ValueError(
+            f"batch_size={batch_size} does not divide by {devices} devices; "
+            f"take a multiple of {devices}."
+        )
+
+
 def _whole(name: str, value: object, more: str = "") -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name}={value}: a whole number from 1 is needed{more}")

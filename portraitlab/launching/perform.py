@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from portraitlab.launching.devices import check_group, device_count, is_rank
+from portraitlab.launching.devices import check_batch, check_group, device_count, is_rank
 from portraitlab.launching.trainer import check_trainer
 from portraitlab.processes import process_rank
 from portraitlab.runs.key import plain
@@ -36,6 +36,7 @@ def perform(config: DictConfig) -> dict[str, Any]:
     if trains:
         check_trainer(settings["trainer"], settings["budget"]["steps"])
         check_group(settings["trainer"])
+        check_batch(settings["batch_size"], devices * settings["trainer"]["num_nodes"])
     try:
         with locked(run.folder) if process_rank() == 0 else nullcontext():
             if settings["fresh"]:

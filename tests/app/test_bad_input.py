@@ -129,6 +129,15 @@ def test_a_message_and_exit_code_1(main, arguments: list[str], parts: list[str])
     assert len(said) < 4000
 
 
+def test_a_batch_that_devices_cannot_share_is_refused_before_models_are_loaded(
+    main, tmp_path: Path
+) -> None:
+    code, said = main("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=3")
+    assert code == 1
+    assert "batch_size=2 does not divide by 3 devices" in said
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU, so asking for one is fine")
 def test_a_gpu_that_is_not_there(main) -> None:
     code, said = main("trainer=gpu")

@@ -12,7 +12,7 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from portraitlab.launching.devices import device_count
+from portraitlab.launching.devices import check_batch, device_count
 from portraitlab.launching.local import next_job
 from portraitlab.launching.messages import ends_the_program, message
 from portraitlab.launching.share import Share, shares
@@ -89,6 +89,14 @@ def test_which_gpus_only_the_environment_says(accelerator: str) -> None:
     for settings in (trainer, OmegaConf.create(trainer)):
         with pytest.raises(ValueError, match=r"devices=2, .* CUDA_VISIBLE_DEVICES=2,3 before"):
             device_count(settings)
+
+
+def test_a_batch_is_shared_evenly() -> None:
+    check_batch(6, 3)
+    with pytest.raises(ValueError, match=r"batch_size=4 does not divide by 3 devices.*of 3"):
+        check_batch(4, 3)
+    with pytest.raises(ValueError, match=r"batch_size=two: a whole number"):
+        check_batch("two", 3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
