@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from portraitlab.backbone.own_precision import OwnPrecision
 
+# Lightning's names, also its short ones. All hold weights, gradients and Adam's moments in single
+# precision, in which alone small steps add up.
+_NAMED = {
+    **{name: name for name in ("bf16-mixed", "32-true", "16-mixed")},
+    **{"bf16": "bf16-mixed", "32": "32-true"},
+}
 
-def precision_of(trainer: DictConfig) -> str:
+
+def precision_of(trainer: Mapping[str, Any]) -> str:
     """Lightning's name of the precision that a trainer's configuration asks for.
 
     "quickest" is bfloat16 products where they are in hardware, with weights, gradients and Adam's
-    moments in single precision; else all in single precision.
+    moments in single precision; else all in single precision. Raises ValueError for one that no
+    training is done in.
     """
-    if trainer.precision != "quickest":
-        return str(trainer.precision)
-    if trainer.accelerator != "cpu" and torch.accelerator.is_available():
+    asked = str(trainer["precision"])
+    if asked != "quickest":
+        if asked not in _NAMED:
+            raise ValueError(
+                f"trainer.precision={asked}: choose one of quickest, bf16-mixed, 32-true, 16-mixed"
+            )
+        return _NAMED[asked]
+    if trainer["accelerator"] != "cpu" and torch.accelerator.is_available():
         return "bf16-mixed"
     # An older torch does not tell; emulated, bfloat16 would be slower than float32.
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()

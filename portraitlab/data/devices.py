@@ -36,12 +36,11 @@ def device_shares(trainer: Mapping[str, Any]) -> list[Share]:
     gpus = visible_gpus() if trainer["accelerator"] != "cpu" else []
     if not gpus:
         return [Share(own) for own in split]
-    asked = trainer["devices"] if isinstance(trainer["devices"], list) else range(count)
-    if max(asked) >= len(gpus):
+    if count > len(gpus):
         raise ValueError(
             f"trainer.devices={trainer['devices']}, and there are {len(gpus)} GPUs; take those."
         )
-    return [Share(own, (gpus[number],)) for own, number in zip(split, asked, strict=True)]
+    return [Share(own, (gpu,)) for own, gpu in zip(split, gpus[:count], strict=True)]
 
 
 def on_each(

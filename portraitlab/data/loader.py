@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from portraitlab.data.ahead import Encode, EncodedAhead
 from portraitlab.data.batches import TrainingBatches
+from portraitlab.launching.devices import check_batch
 from portraitlab.types import Batch
 
 
@@ -49,11 +50,7 @@ class PortraitData(LightningDataModule):
         """One batch a step. Raises ValueError where the devices cannot share a batch evenly."""
         assert self.trainer is not None
         batches, devices = self.batches, self.trainer.world_size
-        if batches.batch_size % devices:
-            raise ValueError(
-                f"batch_size={batches.batch_size} does not divide by {devices} devices; "
-                f"take a multiple of {devices}."
-            )
+        check_batch(batches.batch_size, devices)
         batches.rank, batches.world_size = self.trainer.global_rank, devices
         # Lightning cannot know that these batches go on exactly where a checkpoint stopped.
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")

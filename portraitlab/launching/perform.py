@@ -10,7 +10,8 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from portraitlab.launching.devices import check_group, device_count, is_rank
+from portraitlab.launching.devices import check_batch, check_group, device_count, is_rank
+from portraitlab.launching.trainer import check_trainer
 from portraitlab.processes import process_rank
 from portraitlab.runs.key import plain
 from portraitlab.runs.lock import locked
@@ -33,7 +34,9 @@ def perform(config: DictConfig) -> dict[str, Any]:
         )
     devices, trains = device_count(settings["trainer"]), settings["choices"]["task"] == "train"
     if trains:
+        check_trainer(settings["trainer"], settings["budget"]["steps"])
         check_group(settings["trainer"])
+        check_batch(settings["batch_size"], devices * settings["trainer"]["num_nodes"])
     try:
         with locked(run.folder) if process_rank() == 0 else nullcontext():
             if settings["fresh"]:

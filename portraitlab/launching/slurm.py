@@ -13,6 +13,7 @@ from typing import Any
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus
 
+from portraitlab.launching.devices import device_count
 from portraitlab.launching.sweeping import SweepPlan
 
 # What submitit's executors share; other settings are of one of them.
@@ -25,6 +26,8 @@ def tasks(trainers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     trainers: the settings of the jobs' trainers. Raises ValueError where they do not say how many,
     or ask for different ones: they are one array of jobs.
     """
+    for trainer in trainers:
+        device_count(trainer)  # for what it raises
     asked = {
         (trainer["devices"], trainer["num_nodes"], trainer["accelerator"]) for trainer in trainers
     }

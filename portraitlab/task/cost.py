@@ -33,10 +33,10 @@ class Cost:
     def __call__(self, config: DictConfig) -> dict[str, Any]:
         """All that is printed, in parameters, multiply-adds and bytes."""
         check_numbers(config)
+        precision = precision_of(config.trainer)
         features = feature_sizes(config.encoder)
         sizes = Sizes(**asdict(features), references=config.score_refs)
         parts = part_costs(_model(config, features), sizes)
-        precision = precision_of(config.trainer)
         memory = training_memory(
             _model(config, features),
             sizes,

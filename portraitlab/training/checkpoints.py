@@ -20,7 +20,7 @@ _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.ckpt")
 
 
 class Checkpoints(Callback):
-    """Saves a training's state every so many steps, and keeps the latest two.
+    """Saves a training's state every so many steps and where it is stopped; keeps the latest two.
 
     A file's name holds the step and the start of the sha256 of its content, so that a damaged one
     is told from a sound one. It takes its name only when all of it is on the disk. seconds: of
@@ -51,8 +51,10 @@ class Checkpoints(Callback):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
+        """Stop the clock, and save what was stopped before its last step."""
         self._count()
+        if trainer.global_step < trainer.max_steps:
+            self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
         """Save now, in all processes of a training. Raises OSError where the disk takes no more."""

@@ -30,12 +30,14 @@ from portraitlab.types import FaceGeometry
 _log = logging.getLogger(__name__)
 
 # What Lightning warns of and is meant here: batches are gathers from memory, which worker processes
-# would only copy about; frozen models stay in eval mode; smoke runs end before the first log line.
+# would only copy about; frozen models stay in eval mode; smoke runs end before the first log line;
+# what was stopped by max_time goes on without it.
 _EXPECTED = (
     ".*does not have many workers.*",
     ".*in eval mode at the start of training.*",
     ".*smaller than the logging interval.*",
     ".*LeafSpec.*is deprecated.*",
+    ".*add the following callbacks: .'Timer'.*",
 )
 
 
@@ -54,7 +56,8 @@ def fit(
     processes other than the first, which have nothing more to do. mirror: repeats the losses.
     signals: what may stop it after a step. status: is told the steps.
 
-    Raises NonFiniteLoss where a loss is no number, Preempted where a signal stopped it.
+    Raises NonFiniteLoss where a loss is no number, Preempted where a signal stopped it, ValueError
+    where the trainer's settings did.
     """
     objective = build_beside(config.objective, config, parts.frozen.encoder)
     module = PortraitModule(
@@ -97,6 +100,12 @@ def fit(
             PortraitData(batches, encode, prod(parts.model.drawing_shape)),
             ckpt_path=None if resumes is None else str(resumes),
             weights_only=True,
+        )
+    if trainer.global_step < config.budget.steps:
+        raise ValueError(
+            f"the training was stopped at step {trainer.global_step} of {config.budget.steps} by "
+            f"trainer.max_time={config.trainer.get('max_time')}, and is saved; the same command "
+            "goes on with more of it, which counts from the first step, or without it"
         )
     if averaging is not None:
         averaging.finish()

@@ -80,6 +80,15 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["encoder=world", "sampler.steps=0"], ["sampler.steps", "1 or more"]),
         (["select=manual", "select.file=nowhere"], ["select.file=nowhere", "task=choose"]),
         (["select=manual", "data.split=test_look_alikes"], ["of identity 31", "task=choose"]),
+        (
+            ["+trainer.accumulate_grad_batches=2"],
+            ["trainer.accumulate_grad_batches=2", "batch_size", "gradient_checkpointing"],
+        ),
+        (["trainer.max_steps=2"], ["trainer.max_steps=2", "budget.steps=4"]),
+        (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
+        (["task=cost", "trainer.precision=16"], ["trainer.precision=16", "quickest"]),
+        (["trainer.devices=two"], ["trainer.devices=two", "whole number"]),
+        (["trainer.devices=[2,3]"], ["trainer.devices=[2, 3]", "CUDA_VISIBLE_DEVICES=2,3"]),
         (["task=score"], ["no trained run", "task=train"]),
         (["task=sample", "task.run=nowhere"], ["nowhere", "task.run=FOLDER"]),
         (["task=sample", "task.count=0"], ["task.count=0"]),
@@ -118,6 +127,15 @@ def test_a_message_and_exit_code_1(main, arguments: list[str], parts: list[str])
         assert part in message
     assert "Traceback" not in said
     assert len(said) < 4000
+
+
+def test_a_batch_that_devices_cannot_share_is_refused_before_models_are_loaded(
+    main, tmp_path: Path
+) -> None:
+    code, said = main("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=3")
+    assert code == 1
+    assert "batch_size=2 does not divide by 3 devices" in said
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU, so asking for one is fine")

@@ -71,12 +71,15 @@ class World:
         for parameter in model.trained_parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         objective = Objective({"noise": NoiseLoss()})
         losses = objective(
             model, self.batch(backbone), torch.Generator().manual_seed(0), progress=0.0
         )
         if losses["loss"].requires_grad:
             losses["loss"].backward()
+        # trainer=ddp sends none from one process to the others.
+        assert all(torch.equal(buffers[name], buffer) for name, buffer in model.named_buffers())
         trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         moved = {name for name, each in trained if each.grad is not None and each.grad.any()}
         return len(trained), [name for name, _ in trained if name not in moved]

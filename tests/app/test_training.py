@@ -17,6 +17,7 @@ from portraitlab.parts import check_numbers
 from portraitlab.precision import precision_of
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
+from portraitlab.runs.status import read_status
 from portraitlab.task.train import Train
 from portraitlab.training.fitting import fit
 from portraitlab.training.losses import read_losses
@@ -24,6 +25,8 @@ from portraitlab.training.losses import read_losses
 pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
+
+OUT_OF_TIME = "+trainer.max_time={_target_: datetime.timedelta, milliseconds: 1}"  # after a step
 
 
 def test_same_seed_same_numbers_and_another_seed_others(
@@ -78,9 +81,11 @@ def test_stop_and_resume_gives_the_losses_of_never_stopping(
 ) -> None:
     common = ("scale=smoke", f"cache={cache}", "metrics=none", *more)
     straight = fit_into(composed(*common), tmp_path / "straight")
-    stopped = fit_into(composed(*common, "trainer.max_steps=2"), tmp_path / "resumed")
+    with pytest.raises(ValueError, match=r"at step 1 of 4 by trainer\.max_time=.* is saved"):
+        fit_into(composed(*common, OUT_OF_TIME), tmp_path / "resumed")
+    stopped = read_losses(tmp_path / "resumed" / "metrics.jsonl")
     resumed = fit_into(composed(*common), tmp_path / "resumed")
-    assert [line["step"] for line in stopped] == [1, 2]
+    assert [line["step"] for line in stopped] == [1]
     assert [line["step"] for line in resumed] == [1, 2, 3, 4]
     assert resumed == straight
     left, right = (
@@ -91,6 +96,21 @@ def test_stop_and_resume_gives_the_losses_of_never_stopping(
     fit_into(composed(*common), tmp_path / "resumed")
     again = load_file(tmp_path / "resumed" / "model.safetensors")
     assert all(torch.equal(left[name], again[name]) for name in left)
+
+
+def test_a_training_out_of_time_is_not_done(composed: Compose, cache: Path, tmp_path: Path) -> None:
+    common = ("scale=smoke", "logger=none", "metrics=none", f"runs={tmp_path}", f"cache={cache}")
+    config = composed(*common, OUT_OF_TIME)
+    run = Run.of(plain(config))
+    for _ in range(2):  # the time counts from the first step
+        with pytest.raises(ValueError, match=r"step 1 of 4"):
+            Train()(config)
+        status = read_status(run.folder)
+        assert status is not None
+        assert status["state"] == "failed"
+        assert not run.weights.exists()
+        assert run.record() is None
+    assert Train()(composed(*common))["steps"] == 4
 
 
 def test_an_average_is_another_run_and_less_memory_is_not(composed: Compose) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 import lightning
 import torch
+from hydra.utils import instantiate
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import OmegaConf
 from tiny import make_backbone, make_batch, make_recogniser, make_regressor
 from torch.utils.data import Dataset
 
@@ -26,6 +29,7 @@ from portraitlab.training.checkpoints import Checkpoints
 from portraitlab.training.losses import Losses
 from portraitlab.types import Batch
 
+ROOT = Path(__file__).parents[2]
 STEPS = 4
 
 
@@ -39,6 +43,12 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         return make_batch(seed=step, batch=self.batch_size)[self.rank :: self.world_size]
+
+
+def ddp() -> DDPStrategy:
+    """The strategy of trainer=ddp."""
+    strategy: DDPStrategy = instantiate(OmegaConf.load(ROOT / "conf/trainer/ddp.yaml").strategy)
+    return strategy
 
 
 def train(
@@ -65,7 +75,7 @@ def train(
         accelerator="cpu",
         devices=devices,
         num_nodes=nodes,
-        strategy="auto" if devices * nodes == 1 else "ddp",
+        strategy="auto" if devices * nodes == 1 else ddp(),
         max_steps=STEPS,
         gradient_clip_val=1.0,
         callbacks=[averaging, Losses(folder / "losses.jsonl", 1), Checkpoints(folder, 2)],
@@ -78,7 +88,10 @@ def train(
         default_root_dir=folder,
         **settings,
     )
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     trainer.fit(module, PortraitData(Batches()), ckpt_path=resume, weights_only=True)
+    # Without which each step would have to send them.
+    assert all(torch.equal(before[name], buffer) for name, buffer in module.named_buffers())
     averaging.finish()
     return module
 

@@ -15,7 +15,7 @@ def processor(monkeypatch):
     return processor
 
 
-def precision(name: str) -> str:
+def precision(name: str | int) -> str:
     return precision_of(OmegaConf.create({"accelerator": "cpu", "precision": name}))
 
 
@@ -30,7 +30,18 @@ def test_the_quickest_precision_follows_the_processor(processor, monkeypatch) ->
 
 def test_a_precision_that_is_named_is_taken(processor) -> None:
     processor(avx512_bf16=True)
-    assert precision("32-true") == "32-true"
+    for name in ("32-true", "bf16-mixed", "16-mixed"):
+        assert precision(name) == name
+    assert precision(32) == "32-true"
+    assert precision("bf16") == "bf16-mixed"
+
+
+@pytest.mark.parametrize("name", ["bf16-true", "16-true", "16", 16, "64-true", "half"])
+def test_a_precision_that_no_training_is_done_in_is_refused(name: str | int) -> None:
+    with pytest.raises(
+        ValueError, match=rf"trainer\.precision={name}: choose one of quickest, bf16-"
+    ):
+        precision(name)
 
 
 def test_quick_attention_is_the_same_attention_without_fusion() -> None:

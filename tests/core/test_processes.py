@@ -10,6 +10,7 @@ import sharing
 import torch
 from one_thread import one_thread
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from portraitlab.split import Split
 from portraitlab.training.checkpoints import latest
@@ -57,6 +58,18 @@ def test_two_processes_have_the_weights_of_one(together, alone, tmp_path: Path) 
     apart = max(float((first[name] - value).abs().max()) for name, value in alone[1].items())
     # Adam divides by a gradient's own size, so where that is next to nothing rounding shows.
     assert apart < 0.02 * moved
+
+
+def test_no_step_sends_buffers(tmp_path: Path) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        model = torch.nn.BatchNorm1d(2)
+        wrapped = DistributedDataParallel(model, **sharing.ddp()._ddp_kwargs)
+        assert not wrapped.will_sync_module_buffers()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_one_process_goes_on_where_two_were_stopped(together, alone, tmp_path: Path) -> None:

@@ -58,3 +58,10 @@ def test_a_group_of_another_size_than_asked_for_is_refused(started: dict[str, st
 def test_several_nodes_are_not_trained_on_by_one() -> None:
     with pytest.raises(ValueError, match=r"num_nodes=2.*torchrun --nnodes=2 --nproc-per-node=4"):
         check_group(GPUS)
+
+
+def test_nodes_are_a_whole_number() -> None:
+    with pytest.raises(
+        ValueError, match=r"trainer\.num_nodes=two: a whole number from 1 is needed"
+    ):
+        check_group({**GPUS, "num_nodes": "two"})

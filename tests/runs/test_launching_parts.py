@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
 
-from portraitlab.launching.devices import device_count
+from portraitlab.launching.devices import check_batch, device_count
 from portraitlab.launching.local import next_job
 from portraitlab.launching.messages import ends_the_program, message
 from portraitlab.launching.share import Share, shares
 from portraitlab.launching.slurm import tasks
 from portraitlab.launching.sweeping import refuse_replays
+from portraitlab.launching.trainer import check_trainer
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
 from portraitlab.runs.sweep import SweepJob
@@ -24,7 +26,9 @@ from portraitlab.training.checkpoints import latest
 from portraitlab.training.losses import read_losses
 from portraitlab.training.stopping import StopSignals
 
-CPU: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "num_nodes": 1}
+CPU: dict[str, Any] = {
+    "accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true"
+}  # fmt: skip
 
 
 def test_what_the_user_can_mend_has_a_message_and_a_bug_has_none() -> None:
@@ -69,9 +73,53 @@ def test_shares_are_disjoint_and_no_larger_than_the_machine() -> None:
 def test_devices_are_counted_as_the_trainer_says() -> None:
     assert device_count(CPU) == 1
     assert device_count({**CPU, "devices": 3}) == 3
-    assert device_count({**CPU, "devices": [0, 2]}) == 2
     assert device_count({**CPU, "devices": "auto"}) == 1
     assert device_count({"accelerator": "auto", "devices": "auto"}) >= 1
+
+
+@pytest.mark.parametrize("devices", ["two", 0, 1.5, True, None, "0,1", -1])
+def test_what_is_no_number_of_devices_is_refused(devices: object) -> None:
+    with pytest.raises(ValueError, match=rf"trainer\.devices={devices}: a whole number from 1 is"):
+        device_count({**CPU, "devices": devices})
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu"])
+def test_which_gpus_only_the_environment_says(accelerator: str) -> None:
+    trainer = {"accelerator": accelerator, "devices": [2, 3]}
+    for settings in (trainer, OmegaConf.create(trainer)):
+        with pytest.raises(ValueError, match=r"devices=2, .* CUDA_VISIBLE_DEVICES=2,3 before"):
+            device_count(settings)
+
+
+def test_a_batch_is_shared_evenly() -> None:
+    check_batch(6, 3)
+    with pytest.raises(ValueError, match=r"batch_size=4 does not divide by 3 devices.*of 3"):
+        check_batch(4, 3)
+    with pytest.raises(ValueError, match=r"batch_size=two: a whole number"):
+        check_batch("two", 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("accumulate_grad_batches", 2, r"smaller batch_size or gradient_checkpointing=true"),
+        ("max_epochs", 1, r"budget\.steps=NUMBER"),
+        ("limit_train_batches", 1.0, r"budget\.steps=NUMBER"),
+        ("overfit_batches", 2, "debug=overfit"),
+        ("fast_dev_run", True, "debug=fast"),
+        ("max_steps", 2, r"budget\.steps=4: .* as budget\.steps alone"),
+    ],
+)
+def test_a_trainer_that_would_train_something_else_is_refused(
+    name: str, value: object, instead: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"trainer\.{name}={value} .*{instead}"):
+        check_trainer({**CPU, "max_steps": 4, name: value}, steps=4)
+
+
+def test_a_trainer_s_settings_may_be_given_as_they_are() -> None:
+    given = {"accumulate_grad_batches": 1, "max_epochs": None, "fast_dev_run": False}
+    check_trainer({**CPU, "max_steps": 4, **given, "max_time": "00:08:00:00"}, steps=4)
 
 
 def test_slurm_gets_a_task_for_each_gpu() -> None:
@@ -82,6 +130,8 @@ def test_slurm_gets_a_task_for_each_gpu() -> None:
         tasks([gpu, CPU])
     with pytest.raises(ValueError, match=r"trainer\.devices=auto .*trainer\.devices=NUMBER"):
         tasks([{**gpu, "devices": "auto"}])
+    with pytest.raises(ValueError, match=r"trainer\.devices=2, .*CUDA_VISIBLE_DEVICES=0,1"):
+        tasks([{**gpu, "devices": [0, 1]}])
 
 
 def test_replays_are_refused() -> None:

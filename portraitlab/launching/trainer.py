@@ -1,0 +1,41 @@
+"""Settings of the trainer that no training is done with, known before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from portraitlab.precision import precision_of
+
+_LENGTH = "how long a training is, budget.steps=NUMBER says"
+# What leaves a training as it is, and what to do instead of anything else.
+_REFUSED: dict[str, tuple[object, str]] = {
+    "accumulate_grad_batches": (
+        1,
+        "a smaller batch_size or gradient_checkpointing=true takes less memory",
+    ),
+    "max_epochs": (-1, _LENGTH),
+    "limit_train_batches": (None, _LENGTH),
+    "overfit_batches": (0, "debug=overfit learns two people by heart"),
+    "fast_dev_run": (False, "debug=fast takes the whole path in few steps"),
+}
+
+
+def check_trainer(trainer: Mapping[str, Any], steps: int) -> None:
+    """ValueError where a training would not be the one that it is recorded as, or none.
+
+    Batches and noise are those of a step, and one epoch holds all steps. steps: of the budget.
+    """
+    for name, (same, instead) in _REFUSED.items():
+        value = trainer.get(name)
+        if value is not None and value != same:
+            raise ValueError(
+                f"trainer.{name}={value} would change what is trained under the same name: "
+                f"leave it out; {instead}"
+            )
+    precision_of(trainer)  # for what it raises
+    if trainer["max_steps"] != steps:
+        raise ValueError(
+            f"trainer.max_steps={trainer['max_steps']} with budget.steps={steps}: a training "
+            "takes all steps of its budget; give their number as budget.steps alone"
+        )
