@@ -224,13 +224,28 @@ def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder
         make(frozen=other)
     with pytest.raises(ValueError, match=r"prepared with another encoder, by the default choices"):
         PreparedData(str(tmp_path / "out")).train_photos(other)
-    with pytest.raises(ValueError, match=r"photos is not empty and holds no prepared photos"):
-        make("photos")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"full is not empty and holds no prepared photos"):
+        make("full")
     with pytest.raises(ValueError, match=r"nowhere is no folder"):
         make(root=root / "nowhere")
     (tmp_path / "nobody").mkdir()
     with pytest.raises(ValueError, match=r"nobody holds no photos in identity folders"):
         make("none", root=tmp_path / "nobody")
+    assert not [*tmp_path.glob("*none*")]
+
+
+def test_where_a_store_cannot_lie_is_said_before_anything_is_written(make, root, tmp_path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    before = sorted(tmp_path.rglob("*"))
+    for place in ("photos", "photos/store", "link/person 0/store"):
+        with pytest.raises(ValueError, match=r"lies in .*photos, whose folders are .* outside of"):
+            make(place)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file is a file; give a new or an empty folder"):
+        make("file")
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "file"])
 
 
 def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> None:
