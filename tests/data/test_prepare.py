@@ -217,8 +217,9 @@ def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> N
 
 def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder, tmp_path) -> None:
     make()
-    with pytest.raises(ValueError, match=r"out was begun otherwise: shard was 5 and is 6\. Go on"):
-        make(how=replace(HOW, shard=6))
+    match = r"begun otherwise: --shard was 5 and is 6; --batch .* with \(--shard 5 --batch 2\), or"
+    with pytest.raises(ValueError, match=match):
+        make(how=replace(HOW, shard=6, batch=3))
     other = replace(frozen, encoder=make_encoder(seed=1))
     with pytest.raises(ValueError, match=r"begun otherwise: encoder was world 0\.5.* and is world"):
         make(frozen=other)
