@@ -145,6 +145,12 @@ def _prepare(given: argparse.Namespace) -> int:
         f"{finished['captions']} captions; problems: {finished['problems']}, in "
         f"{given.out / 'problems.txt'}"
     )
+    if finished["identities"] < 2:
+        print(
+            "too few to train: that takes two identities with two usable photos each. Add photos "
+            "and give the same command again."
+        )
+        return 0
     # What says how photos are taken has no say any more.
     same = [each for each in given.overrides if not each.startswith(("data.", "matting"))]
     print(" ".join(["train with: python run.py data=prepared", f"data.root={given.out}", *same]))

@@ -166,6 +166,26 @@ def test_another_choice_than_prepared_with_is_refused(
         Bench.of(config)
 
 
+def test_a_store_that_training_refuses_is_not_said_to_be_trained_on(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for person, number in (("person-0", 2), ("person-1", 1)):
+        (photos / person).mkdir(parents=True)
+        for photo in range(number):
+            shutil.copy(root / person / f"{photo}.png", photos / person)
+    command = ["data", "prepare", "--workers", "0", str(photos), str(out), "scale=smoke"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "too few to train: that takes two identities with two usable photos" in said
+    assert "train with" not in said
+    shutil.copy(root / "person-1" / "1.png", photos / "person-1")
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"train with: python run.py data=prepared data.root={out} scale=smoke" in said
+    assert "too few" not in said
+
+
 def test_the_command_says_what_it_cannot_take(root: Path, tmp_path: Path, capsys) -> None:
     place = [str(root), str(tmp_path / "out")]
     for override, said in (
