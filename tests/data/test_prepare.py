@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
@@ -260,6 +262,30 @@ def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> 
         make()
     photo.write_bytes(whole)
     assert make()["photos"] == 22
+
+
+@pytest.mark.parametrize("step", ["open", "load"])
+def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
+    make, root, tmp_path, monkeypatch, step
+) -> None:
+    failed = Mock(side_effect=OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+    opened = Image.open
+
+    def failing(path: Path, *_: object) -> Image.Image:
+        picture = opened(path)
+        if Path(path) == root / "person 3" / "1.png":
+            picture.load = failed
+            if step == "open":
+                failed()
+        return picture
+
+    monkeypatch.setattr(Image, "open", failing)
+    match = r"person 3/1\.png cannot be read now: Stale file handle\. Once .* same command goes on"
+    with pytest.raises(ValueError, match=match):
+        make()
+    monkeypatch.undo()
+    finished = make()
+    assert (finished["photos"], finished["problems"]) == (22, 0)
 
 
 def test_without_its_plan_a_store_is_refused(make, tmp_path) -> None:
