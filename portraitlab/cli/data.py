@@ -104,6 +104,7 @@ def _prepare(given: argparse.Namespace) -> int:
     from portraitlab.data.bar import progress_bar
     from portraitlab.data.devices import device_shares, on_each
     from portraitlab.data.part import Part
+    from portraitlab.data.planning import check_folders
     from portraitlab.launching.devices import device_count
     from portraitlab.launching.messages import message
     from portraitlab.parts import check_taken
@@ -111,6 +112,7 @@ def _prepare(given: argparse.Namespace) -> int:
 
     try:
         part = Part.parse(given.part)
+        check_folders(given.root, given.out)  # `prepare` does too, but only with models loaded
         # The folder is given as it is, since Hydra would want some of its characters quoted.
         config = OmegaConf.create(composed(["data=folder", "++data.root=.", *given.overrides]))
         if config.choices.data != "folder":
@@ -143,6 +145,12 @@ def _prepare(given: argparse.Namespace) -> int:
         f"{finished['captions']} captions; problems: {finished['problems']}, in "
         f"{given.out / 'problems.txt'}"
     )
+    if finished["identities"] < 2:
+        print(
+            "too few to train: that takes two identities with two usable photos each. Add photos "
+            "and give the same command again."
+        )
+        return 0
     # What says how photos are taken has no say any more.
     same = [each for each in given.overrides if not each.startswith(("data.", "matting"))]
     print(" ".join(["train with: python run.py data=prepared", f"data.root={given.out}", *same]))

@@ -25,18 +25,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--packs", required=True, metavar="FOLDER", help="of insightface's packs, as encoder.root"
     )
     parser.add_argument(
+        "--pack", metavar="NAME", help="which of several, as encoder.name (default: the first)"
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("faces.png"), help="the sheet (default: faces.png)"
     )
 
 
 @torch.inference_mode()
 def run(given: argparse.Namespace) -> None:
-    """Draw the sheet. Raises ValueError where a photo cannot be used or a file is missing."""
+    """Draw the sheet.
+
+    Raises ValueError where a photo cannot be used, a file is missing, or --out is no PNG's name.
+    """
+    if given.out.suffix.lower() != ".png":
+        raise ValueError(f"--out={given.out}: the sheet is a PNG; give a name that ends in .png.")
     from hydra.utils import get_method
     from omegaconf import OmegaConf
 
     from portraitlab.data.photo import UnusablePhoto, read_photo
     from portraitlab.data.portrait import cut_portrait
+    from portraitlab.data.usable import only_face
     from portraitlab.encoder.face_encoder import photo_tensor
     from portraitlab.encoder.insightface import InsightFaceEncoder
     from portraitlab.face3d.fitter import FaceFitter
@@ -46,15 +55,12 @@ def run(given: argparse.Namespace) -> None:
 
     chosen = OmegaConf.load(CONF / "face3d" / f"{given.face3d}.yaml")
     fitter: FaceFitter = get_method(chosen.fitter._target_)(given.root)
-    encoder = InsightFaceEncoder(given.packs, load_clip(), face3d=fitter)
+    encoder = InsightFaceEncoder(given.packs, load_clip(), given.pack, face3d=fitter)
     portraits = []
     for path in given.photos:
         try:
             photo = read_photo(path)
-            faces = encoder.find(photo.image)
-            if not len(faces):
-                raise UnusablePhoto("shows no face")
-            portrait = cut_portrait(photo, faces.keypoints[0].numpy(), 32)
+            portrait = cut_portrait(photo, only_face(photo, encoder), 32)
         except UnusablePhoto as error:
             raise ValueError(f"{path} {error}; give another photo.") from error
         portraits.append(photo_tensor(portrait.resized(_EDGE)))

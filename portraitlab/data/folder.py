@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from rich.progress import track
@@ -19,7 +20,7 @@ from portraitlab.data.split import check_share, held_out
 from portraitlab.data.store import PhotoStore, StoredPhoto
 from portraitlab.data.usable import usable_portrait
 from portraitlab.encoder.face_encoder import FaceEncoder
-from portraitlab.fingerprint import file_digest
+from portraitlab.fingerprint import content_key, file_digest
 from portraitlab.matting.base import Matting
 from portraitlab.matting.none import NoMatting
 
@@ -85,6 +86,14 @@ class FolderData(PhotoSource):
         photos = self._photos(frozen)
         return PhotoSet(photos.store, photos.features, self._held_out(photos))
 
+    def digest(self) -> str:
+        """sha256 of the files' names, contents and captions, as they were first listed."""
+        return content_key(_made_of(self._listed[0]))
+
+    @cached_property
+    def _listed(self) -> tuple[list[_File], list[str]]:
+        return _list_files(self.root, self.caption)
+
     def _held_out(self, photos: PhotoSet) -> tuple[str, ...]:
         counts = {identity: len(rows) for identity, rows in photos.rows().items()}
         return held_out(counts, self.test_share, self.split_seed, self.targets)
@@ -93,7 +102,8 @@ class FolderData(PhotoSource):
         """All usable photos; training and scoring share them."""
         if self._read is not None and self._read[0] is frozen:
             return self._read[1]
-        files, left_out = _list_files(self.root, self.caption)
+        files, strays = self._listed
+        left_out = [*strays]
         if not files:
             raise ValueError(
                 f"data.root={self.root} holds no photos in identity folders; "
@@ -103,7 +113,7 @@ class FolderData(PhotoSource):
         recipe = {
             "source": "folder", "encoder": frozen.encoder.fingerprint,
             "minimum_side": self.minimum_side,
-            "photos": [[file.name, file.digest, file.caption] for file in files],
+            "photos": _made_of(files),
         }  # fmt: skip
         if self.matting.fingerprint:  # photos that were cached without matting stay known
             recipe["matting"] = self.matting.fingerprint
@@ -179,6 +189,11 @@ class _File:
     name: str
     digest: str
     caption: str
+
+
+def _made_of(files: list[_File]) -> list[list[str]]:
+    """All that decides what photos are, whoever looks at them."""
+    return [[file.name, file.digest, file.caption] for file in files]
 
 
 def _list_files(root: Path, caption: str) -> tuple[list[_File], list[str]]:

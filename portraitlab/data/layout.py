@@ -11,6 +11,9 @@ from portraitlab.data.shards import FORMAT
 from portraitlab.fingerprint import weights_fingerprint
 from portraitlab.runs.files import read_json, write_json
 
+_OPTIONS = ("precision", "shard", "batch")
+"""Settings that `portraitlab data prepare` is given by options, and not by overrides."""
+
 
 def listing_file(out: Path, number: int) -> Path:
     """The file of what was new in the folder of photos when it was listed this time."""
@@ -60,11 +63,16 @@ def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None
     before = about["settings"]
     other = [name for name in settings if settings[name] != before.get(name)]
     if other:
-        said = "; ".join(f"{name} was {_short(before.get(name))} and is {_short(settings[name])}"
-                         for name in other)  # fmt: skip
+        said = "; ".join(
+            f"{'--' if name in _OPTIONS else ''}{name} was {_short(before.get(name))} and is "
+            f"{_short(settings[name])}"
+            for name in other
+        )
+        options = [f"--{name} {before[name]}" for name in other if name in _OPTIONS]
         raise ValueError(
             f"{out} was begun otherwise: {said}. Go on with what it was begun with"
-            f" ({' '.join(about['overrides']) or 'no overrides'}), or give another folder."
+            f" ({' '.join([*options, *about['overrides']]) or 'no overrides'}), or give another "
+            "folder."
         )
 
 

@@ -29,6 +29,24 @@ _ROWS = 4096
 _Row = tuple[str, str, int, bytes, str]
 
 
+def check_folders(root: Path, out: Path) -> None:
+    """Raises ValueError where `root` holds nothing to prepare, or nothing can be prepared to `out`.
+
+    Nothing is written for it.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; give a folder of identity folders of photos.")
+    if not any(list_identity(root, identity).photos for identity in identity_folders(root)):
+        raise _no_photos(root)
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ValueError(
+            f"{out} lies in {root}, whose folders are read as people's; prepare into a folder "
+            "outside of it."
+        )
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; give a new or an empty folder.")
+
+
 def planned(
     root: Path, out: Path, caption: str, shard: int, apply: Apply, bar: Bar
 ) -> tuple[Plan, list[Problem]]:
@@ -55,10 +73,14 @@ def planned(
                     new = _new(root, plan, caption, apply, [])
                     write_arrow(path, SCHEMA, _batches(new, advance))
     if not len(plan):
-        raise ValueError(
-            f"{root} holds no photos in identity folders; put them as {root}/<identity>/<photo>."
-        )
+        raise _no_photos(root)
     return plan, problems
+
+
+def _no_photos(root: Path) -> ValueError:
+    return ValueError(
+        f"{root} holds no photos in identity folders; put them as {root}/<identity>/<photo>."
+    )
 
 
 def _check_shards(shards: list[Path], plan: Plan, size: int) -> None:

@@ -32,7 +32,7 @@ from portraitlab.data.parallel import Apply, reading
 from portraitlab.data.part import Part, claimed
 from portraitlab.data.photo import Photo, UnusablePhoto
 from portraitlab.data.plan import Piece, Plan
-from portraitlab.data.planning import planned
+from portraitlab.data.planning import check_folders, planned
 from portraitlab.data.shards import is_whole, write_shard
 from portraitlab.data.usable import usable_portrait
 from portraitlab.matting.base import Matting
@@ -88,11 +88,11 @@ def prepare(
     yet, and whoever makes the last of them finishes.
 
     Raises ValueError where there are no photos, where `out` was begun with other settings or
-    weights, or holds something else, where another process works on the same part, where a photo
-    was changed or removed since it was listed, and where a number does not fit into half precision.
+    weights, holds something else or lies among the photos, where another process works on the same
+    part, where a photo was changed or removed since it was listed, and where a number does not fit
+    into half precision.
     """
-    if not root.is_dir():
-        raise ValueError(f"{root} is no folder; give a folder of identity folders of photos.")
+    check_folders(root, out)
     with reading(workers) as apply, ThreadPoolExecutor(max(workers, 1)) as threads:
         with locked(out):
             settings = {**frozen_settings(frozen), "matting": matting.fingerprint, **vars(how)}

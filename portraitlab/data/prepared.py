@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from portraitlab.data.source import PhotoSource
 from portraitlab.data.split import check_share, held_out
 from portraitlab.data.store import to_tensor
 from portraitlab.data.validate import LEAST
+from portraitlab.fingerprint import content_key
 from portraitlab.runs.files import read_json
 from portraitlab.types import FaceCoefficients
 
@@ -138,6 +140,22 @@ class PreparedPhotos:
             empty_text=prompts[[0]],
         )
 
+    def digest(self) -> str:
+        """sha256 of what was prepared, how, and in which order it is numbered.
+
+        Features are not read for it: they follow from the files, the captions and the settings.
+        """
+        assert self.photos.order is not None
+        digest = hashlib.sha256()
+        digest.update(content_key([self.settings, self.names, self.counts.tolist()]).encode())
+        digest.update(self.photos.order.tobytes())
+        for batch in self.photos.batches:
+            digest.update(b"".join(batch["digest"].to_pylist()))
+            digest.update(batch["caption"].to_numpy().tobytes())
+        for batch in self.captions.batches:
+            digest.update(content_key(batch["caption"].to_pylist()).encode())
+        return digest.hexdigest()
+
     def _owner(self, row: int) -> int:
         return int(np.searchsorted(self._starts, row, side="right")) - 1
 
@@ -194,6 +212,10 @@ class PreparedData(PhotoSource):
     def score_photos(self, frozen: Frozen) -> PhotoSet:
         """Photos of the identities that are held out."""
         return self._photos(frozen, self.held_out)
+
+    def digest(self) -> str:
+        """sha256 of what the store holds, whatever is being added to it."""
+        return self.photos.digest()
 
     def _photos(self, frozen: Frozen, identities: tuple[str, ...]) -> PhotoSet:
         asked = frozen_settings(frozen)

@@ -46,6 +46,13 @@ class PhotoSource(ABC):
     def score_photos(self, frozen: Frozen) -> PhotoSet:
         """Photos of held-out identities: from the cache, or made and then cached."""
 
+    @abstractmethod
+    def digest(self) -> str | None:
+        """sha256 of the photos, where others may come to lie in the same place; else None.
+
+        Settings have no part in it, since a run is named by them.
+        """
+
     def scoring_set(
         self, photos: PhotoSet, refs: int, select: Selection, seed: int = 0
     ) -> ScoringSet:

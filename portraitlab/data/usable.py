@@ -37,12 +37,7 @@ def usable_portrait(
     minimum_side: edge in pixels below which it is too small. Raises UnusablePhoto with the reason
     where the photo cannot be used.
     """
-    faces = encoder.find(photo.image)
-    if not len(faces):
-        raise UnusablePhoto("shows no face")
-    if len(faces) > 1:
-        raise UnusablePhoto(f"shows {len(faces)} faces, not one")
-    portrait = cut_portrait(photo, faces.keypoints[0].numpy(), minimum_side)
+    portrait = cut_portrait(photo, only_face(photo, encoder), minimum_side)
     person = portrait.person_mask & matting.person(portrait.pixels)
     if not _shows(person, portrait.keypoints):
         raise UnusablePhoto("the mask of its person leaves the face out")
@@ -51,6 +46,20 @@ def usable_portrait(
     if not len(found):
         raise UnusablePhoto("its face is not found again in the portrait cut from it")
     return UsablePortrait(portrait.pixels, person, portrait.keypoints, view, found[:1])
+
+
+def only_face(photo: Photo, encoder: FaceEncoder) -> NDArray[np.float32]:
+    """Keypoints [5, 2] (fractions of the photo) of the one face that the encoder finds in it.
+
+    Raises UnusablePhoto where it finds none or several.
+    """
+    faces = encoder.find(photo.image)
+    if not len(faces):
+        raise UnusablePhoto("shows no face")
+    if len(faces) > 1:
+        raise UnusablePhoto(f"shows {len(faces)} faces, not one")
+    keypoints: NDArray[np.float32] = faces.keypoints[0].numpy()
+    return keypoints
 
 
 def _shows(person: NDArray[np.bool_], keypoints: NDArray[np.float32]) -> bool:

@@ -85,6 +85,9 @@ class WorldData(PhotoSource):
         """Photos of the first identities of the chosen held-out split."""
         return self._photos(*self._score, frozen)
 
+    def digest(self) -> None:
+        """None: the settings alone say which photos are rendered."""
+
     def _photos(self, seeds: Sequence[int], per_identity: int, frozen: Frozen) -> PhotoSet:
         size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
         recipe = {

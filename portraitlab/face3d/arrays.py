@@ -11,6 +11,7 @@ import io
 import math
 import pickle
 import re
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 _MALFORMED = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
+    SyntaxError, tokenize.TokenError,  # numpy reads a header as Python's text
 )  # fmt: skip
 """What a file that is cut off or made up raises while it is read."""
 

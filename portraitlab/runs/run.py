@@ -5,6 +5,7 @@ the same command finds the same folder, in any process and on any day. Inside it
 
     config.yaml         the resolved configuration
     origin.json         commit, versions and machine that train it
+    data.json           a digest of the photos that it is trained on, where they may change
     status.json         queued, running (with a heartbeat), done, failed (why) or preempted
     metrics.jsonl       the losses, a line every so many steps
     checkpoints/        to go on from
@@ -77,6 +78,11 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     @property
+    def begun(self) -> bool:
+        """Whether there is anything to go on from."""
+        return self.weights.is_file() or any(self.checkpoints.glob("*.ckpt"))
+
+    @property
     def record_folder(self) -> Path:
         """Where the record of this scoring lies: the run's folder, or below it for a second one."""
         first = read_json(self.folder / "metrics.json", RECORD)
@@ -133,6 +139,15 @@ class Run:
     def note(self, **facts: Any) -> None:
         """Write training.json: what is known of the training once it ended."""
         write_json(self.folder / "training.json", facts)
+
+    def note_data(self, digest: str) -> None:
+        """Write data.json: what the training begins on."""
+        write_json(self.folder / "data.json", {"digest": digest})
+
+    def data_digest(self) -> str | None:
+        """What `note_data` wrote; None of photos that cannot change, or that nobody looked at."""
+        noted = read_json(self.folder / "data.json", ["digest"])
+        return None if noted is None else str(noted["digest"])
 
     def trained_by(self) -> dict[str, Any] | None:
         """Commit, versions and machine that trained it, where they were written down."""

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from portraitlab.bench import Bench, show
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
+from portraitlab.task.same_data import check_same_data, warn_of_other_data
 
 
 class ScoreRun:
@@ -27,7 +28,11 @@ class ScoreRun:
         record = run.record()
         if record is None:
             bench = Bench.of(config)
+            if self.run is None:  # else it may well be scored on other photos than it saw
+                check_same_data(run, bench.data)
             bench.load(run)
             record = bench.score(run)
+        elif self.run is None:
+            warn_of_other_data(run, config)
         show(run, record)
         return record

@@ -16,6 +16,7 @@ from portraitlab.processes import process_count, process_rank
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
+from portraitlab.task.same_data import check_same_data, warn_of_other_data
 from portraitlab.training.fitting import fit
 from portraitlab.training.logged import read_losses
 from portraitlab.training.stopping import StopSignals
@@ -45,6 +46,7 @@ class Train:
                     stack.enter_context(written_log(run.folder / "log.txt"))
                 record = train_and_score(config, settings, run, signals, status)
         elif first:
+            warn_of_other_data(run, config)
             with opened(config, settings, run, done=True) as mirror:
                 if mirror is not None:
                     for line in read_losses(run.losses):
@@ -67,6 +69,8 @@ def train_and_score(
     status: None in processes beside the first, which only train.
     """
     bench = Bench.of(config)
+    if status is not None:
+        check_same_data(run, bench.data)
     trained = run.weights.is_file()
     if not trained:
         batches = TrainingBatches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.prepared import PreparedPhotos
 from portraitlab.encoder.world import WorldEncoder
 from portraitlab.module import PortraitModule
+from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
+from portraitlab.task.score import ScoreRun
 from portraitlab.task.train import Train
 from portraitlab.training.fitting import fit
 from portraitlab.training.losses import read_losses
@@ -111,12 +114,76 @@ def test_the_whole_job_trains_and_scores(
     assert record["identities"] == 2
 
 
+def test_photos_that_came_since_are_no_part_of_a_run_that_was_begun_before(
+    composed: Callable[..., DictConfig],
+    root: Path,
+    out: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    photos, store = tmp_path / "photos", tmp_path / "store"
+    shutil.copytree(root, photos)
+    shutil.copytree(out, store)
+    config = composed(*SETTINGS, "data=prepared", f"data.root={store}", f"runs={tmp_path / 'runs'}")
+    record = Train()(config)
+    run = Run.of(plain(config))
+    assert Train()(config) == record
+    assert "changed" not in caplog.text
+    late = photos / "person-6"
+    shutil.copytree(photos / "person-5", late)
+    for path in late.iterdir():
+        Image.fromarray(render_photo(6, int(path.stem), size=64).image).save(path)
+    options = ["--workers", "0", "--precision", "float32", "--shard", "10"]
+    assert main(["data", "prepare", *options, str(photos), str(store), "scale=smoke"]) == 0
+    for task in (Train(), ScoreRun()):
+        caplog.clear()
+        assert task(config) == record
+        (line,) = [each for each in caplog.messages if "changed since" in each]
+        assert str(run.folder) in line
+        assert "fresh=true" in line
+    (run.folder / "metrics.json").unlink()
+    for task in (Train(), ScoreRun()):
+        with pytest.raises(ValueError, match=r"photos were changed since .* was begun.*fresh=true"):
+            task(config)
+    run.weights.unlink()
+    assert any(run.checkpoints.glob("*.ckpt"))
+    with pytest.raises(ValueError, match=r"would go on with other samples.*another runs=FOLDER"):
+        Train()(config)
+    shutil.rmtree(run.checkpoints)  # nothing to go on from
+    assert Train()(config)["identities"] == 3
+    caplog.clear()
+    shutil.rmtree(store)
+    Train()(config)
+    assert "holds no prepared photos (no about.json)" in caplog.text
+
+
 def test_another_choice_than_prepared_with_is_refused(
     composed: Callable[..., DictConfig], out: Path
 ) -> None:
     config = composed(*SETTINGS, "data=prepared", f"data.root={out}", "encoder.minimum_score=0.4")
     with pytest.raises(ValueError, match=r"prepared with another encoder, by scale=smoke\. Choose"):
         Bench.of(config)
+
+
+def test_a_store_that_training_refuses_is_not_said_to_be_trained_on(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for person, number in (("person-0", 2), ("person-1", 1)):
+        (photos / person).mkdir(parents=True)
+        for photo in range(number):
+            shutil.copy(root / person / f"{photo}.png", photos / person)
+    command = ["data", "prepare", "--workers", "0", str(photos), str(out), "scale=smoke"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "too few to train: that takes two identities with two usable photos" in said
+    assert "train with" not in said
+    shutil.copy(root / "person-1" / "1.png", photos / "person-1")
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"train with: python run.py data=prepared data.root={out} scale=smoke" in said
+    assert "too few" not in said
 
 
 def test_the_command_says_what_it_cannot_take(root: Path, tmp_path: Path, capsys) -> None:

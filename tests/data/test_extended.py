@@ -143,9 +143,12 @@ def test_what_was_finished_is_trained_on_until_the_late_photos_are_there(
     shutil.copytree(tmp_path / "out", tmp_path / "before")
     add()
     assert make(part="2/2") is None
-    equal_photos(PreparedPhotos(tmp_path / "out"), PreparedPhotos(tmp_path / "before"))
+    before = PreparedPhotos(tmp_path / "before")
+    equal_photos(PreparedPhotos(tmp_path / "out"), before)
+    assert PreparedPhotos(tmp_path / "out").digest() == before.digest()
     assert make(part="1/2")["photos"] == 17
     assert len(PreparedPhotos(tmp_path / "out")) == 17
+    assert PreparedPhotos(tmp_path / "out").digest() != before.digest()
 
 
 def test_what_is_wrong_with_the_folder_is_told_as_it_is_now(make, root, tmp_path) -> None:

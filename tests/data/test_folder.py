@@ -79,6 +79,20 @@ def test_a_second_start_reads_nothing_again(folder_data, frozen, root, tmp_path)
     assert torch.equal(again.features.global_, first.features.global_)
 
 
+def test_the_digest_is_of_what_the_photos_are_made_of(folder_data, root) -> None:
+    digest = folder_data().digest()
+    assert folder_data().digest() == digest
+    photo = root / "person 0" / "0.png"
+    for change in (
+        lambda: photo.with_suffix(".txt").write_text("a caption"),
+        lambda: Image.fromarray(render_photo(9, 0, 64).image).save(photo),
+        photo.unlink,
+    ):
+        change()
+        assert folder_data().digest() != digest
+        digest = folder_data().digest()
+
+
 def test_what_cannot_be_used_is_left_out_with_one_line_each(
     folder_data, frozen, root, caplog
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
@@ -217,20 +219,36 @@ def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> N
 
 def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder, tmp_path) -> None:
     make()
-    with pytest.raises(ValueError, match=r"out was begun otherwise: shard was 5 and is 6\. Go on"):
-        make(how=replace(HOW, shard=6))
+    match = r"begun otherwise: --shard was 5 and is 6; --batch .* with \(--shard 5 --batch 2\), or"
+    with pytest.raises(ValueError, match=match):
+        make(how=replace(HOW, shard=6, batch=3))
     other = replace(frozen, encoder=make_encoder(seed=1))
     with pytest.raises(ValueError, match=r"begun otherwise: encoder was world 0\.5.* and is world"):
         make(frozen=other)
     with pytest.raises(ValueError, match=r"prepared with another encoder, by the default choices"):
         PreparedData(str(tmp_path / "out")).train_photos(other)
-    with pytest.raises(ValueError, match=r"photos is not empty and holds no prepared photos"):
-        make("photos")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"full is not empty and holds no prepared photos"):
+        make("full")
     with pytest.raises(ValueError, match=r"nowhere is no folder"):
         make(root=root / "nowhere")
     (tmp_path / "nobody").mkdir()
     with pytest.raises(ValueError, match=r"nobody holds no photos in identity folders"):
         make("none", root=tmp_path / "nobody")
+    assert not [*tmp_path.glob("*none*")]
+
+
+def test_where_a_store_cannot_lie_is_said_before_anything_is_written(make, root, tmp_path) -> None:
+    (tmp_path / "link").symlink_to(root)
+    before = sorted(tmp_path.rglob("*"))
+    for place in ("photos", "photos/store", "link/person 0/store"):
+        with pytest.raises(ValueError, match=r"lies in .*photos, whose folders are .* outside of"):
+            make(place)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file is a file; give a new or an empty folder"):
+        make("file")
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "file"])
 
 
 def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> None:
@@ -244,6 +262,30 @@ def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> 
         make()
     photo.write_bytes(whole)
     assert make()["photos"] == 22
+
+
+@pytest.mark.parametrize("step", ["open", "load"])
+def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
+    make, root, tmp_path, monkeypatch, step
+) -> None:
+    failed = Mock(side_effect=OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+    opened = Image.open
+
+    def failing(path: Path, *_: object) -> Image.Image:
+        picture = opened(path)
+        if Path(path) == root / "person 3" / "1.png":
+            picture.load = failed
+            if step == "open":
+                failed()
+        return picture
+
+    monkeypatch.setattr(Image, "open", failing)
+    match = r"person 3/1\.png cannot be read now: Stale file handle\. Once .* same command goes on"
+    with pytest.raises(ValueError, match=match):
+        make()
+    monkeypatch.undo()
+    finished = make()
+    assert (finished["photos"], finished["problems"]) == (22, 0)
 
 
 def test_without_its_plan_a_store_is_refused(make, tmp_path) -> None:

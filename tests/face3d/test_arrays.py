@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,19 @@ def test_damaged_npz_and_objects_in_one_are_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model\.npz .*cannot be read as arrays: .*Object arrays"):
         read_arrays(path)
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("header", [b"{'descr': '|O', (", b'"""', b"{'descr': '|O'}}"])
+def test_a_header_that_is_no_python_is_told(tmp_path: Path, header: bytes, suffix: str) -> None:
+    path = tmp_path / f"model.{suffix}"
+    raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    path.write_bytes(raw)
+    if suffix == "npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("f.npy", raw)
+    with pytest.raises(ValueError, match=rf"model\.{suffix} .*cannot be read as arrays"):
+        read_arrays(path)
 
 
 def test_other_content_is_told(tmp_path: Path) -> None:

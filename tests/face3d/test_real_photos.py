@@ -129,6 +129,13 @@ def test_the_command_draws_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture
     sheet = np.asarray(Image.open(out))
     assert sheet.shape[0] > 2 * 256
     assert sheet.shape[1] > 3 * 256
+    assert main(["faces", *photos, *given, "--pack", "lab_mbf"]) == 0
+    assert main(["faces", *photos, *given, "--pack", "nobody"]) == 1
+    assert "encoder.name=nobody is not in encoder.root" in capsys.readouterr().err
+    twice = np.tile(read_photo(Path(photos[0])).image, (1, 2, 1))
+    Image.fromarray(twice).save(tmp_path / "two.png")
+    assert main(["faces", str(tmp_path / "two.png"), *given]) == 1
+    assert "two.png shows 2 faces, not one; give another photo" in capsys.readouterr().err
     blank = tmp_path / "blank.png"
     Image.new("RGB", (64, 64)).save(blank)
     assert main(["faces", str(blank), *given]) == 1
