@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from ssl import SSLError
 from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 import wandb
 import wandb_workspaces.workspaces as workspaces
@@ -29,8 +32,10 @@ def write_dashboard(
     applied = before.get("applied")
     write_json(path, {**_spec(workspace), "applied": applied})
     try:
-        if not wandb.login(prompt=False):
+        if not wandb.login(prompt=False, verify=False):
             return path, None
+        _reach(str(wandb.setup().settings.base_url))
+        wandb.login(prompt=False)
         workspace.entity = entity or str(wandb.Api().default_entity)
         if applied is not None and before["entity"] == workspace.entity:
             workspace._internal_name, workspace._internal_id = applied["name"], applied["id"]
@@ -43,6 +48,20 @@ def write_dashboard(
     applied = {"name": workspace._internal_name, "id": workspace._internal_id}
     write_json(path, {**_spec(workspace), "applied": applied})
     return path, str(workspace.url)
+
+
+def _reach(address: str) -> None:
+    """Raises OSError where nobody answers at an address.
+
+    W&B's own client goes on trying, and has been seen to hold up the end of the process by minutes.
+    """
+    try:
+        urlopen(address, timeout=10).close()
+    except HTTPError:  # an answer
+        return
+    except URLError as error:
+        if not isinstance(error.reason, SSLError):  # of a certificate that W&B's client may know
+            raise OSError(f"{address} does not answer ({error.reason})") from error
 
 
 def _spec(workspace: workspaces.Workspace) -> dict[str, Any]:
