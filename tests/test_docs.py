@@ -292,6 +292,21 @@ def test_what_a_job_s_process_costs_is_on_record() -> None:
     assert record["overhead_seconds"] < 3
 
 
+def test_what_prepared_photos_cost_is_on_record() -> None:
+    page = (ROOT / "docs" / "data.md").read_text().partition("## Figures")[2]
+    told = [line.split("|")[2:4] for line in page.splitlines() if line.startswith("| ")][2:]
+    figures = [
+        way
+        for name in ("preparing", "prepared_batch")
+        for way in json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())[
+            "ways"
+        ].values()
+    ]
+    assert [float(seconds) for seconds, _ in told] == [way["seconds"] for way in figures]
+    ratios = [float(ratio) for _, ratio in told if ratio.strip()]
+    assert ratios == [figures[number]["times_as_fast"] for number in (1, 3, 4)]  # to the first
+
+
 def test_what_another_number_of_cores_changes_is_on_record() -> None:
     experiments = ROOT / "experiments" / "hifi_portrait"
     differences = []
