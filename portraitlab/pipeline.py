@@ -56,8 +56,8 @@ _AT_ONCE = 4
 _ALIKE = 0.1
 """Cosine of two photos' embeddings below which they are hardly of one person.
 
-Recognisers put photos of different people at about 0. Those of one person are seldom this low: 0.29
-at least among the miniature world's, and SFace's authors ask for 0.36 to call two the same.
+Recognisers put photos of different people at about 0; SFace's authors ask for 0.36 to call two the
+same.
 """
 
 
