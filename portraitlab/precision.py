@@ -33,12 +33,23 @@ def precision_of(trainer: Mapping[str, Any]) -> str:
             raise ValueError(
                 f"trainer.precision={asked}: choose one of quickest, bf16-mixed, 32-true, 16-mixed"
             )
+        if asked == "16-mixed" and not _may_have_gpu(trainer):
+            raise ValueError(
+                f"trainer.precision={asked}: on a CPU Lightning would compute in bfloat16 instead; "
+                "choose bf16-mixed, 32-true or quickest"
+            )
         return _NAMED[asked]
     if trainer["accelerator"] != "cpu" and torch.accelerator.is_available():
         return "bf16-mixed"
     # An older torch does not tell; emulated, bfloat16 would be slower than float32.
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16-mixed" if capabilities.get("avx512_bf16") else "32-true"
+
+
+def _may_have_gpu(trainer: Mapping[str, Any]) -> bool:
+    """Whether a GPU is asked for, here or where what is counted will be trained."""
+    asked = trainer["accelerator"]
+    return asked not in ("cpu", "auto") or (asked == "auto" and torch.accelerator.is_available())
 
 
 @contextmanager

@@ -86,6 +86,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         ),
         (["trainer.max_steps=2"], ["trainer.max_steps=2", "budget.steps=4"]),
         (["trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "bf16-mixed"]),
+        (["trainer.precision=16-mixed"], ["trainer.precision=16-mixed", "bf16-mixed"]),
         (["task=cost", "trainer.precision=16"], ["trainer.precision=16", "quickest"]),
         (["trainer.devices=two"], ["trainer.devices=two", "whole number"]),
         (["trainer.devices=[2,3]"], ["trainer.devices=[2, 3]", "CUDA_VISIBLE_DEVICES=2,3"]),

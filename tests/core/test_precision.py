@@ -15,8 +15,8 @@ def processor(monkeypatch):
     return processor
 
 
-def precision(name: str | int) -> str:
-    return precision_of(OmegaConf.create({"accelerator": "cpu", "precision": name}))
+def precision(name: str | int, accelerator: str = "cpu") -> str:
+    return precision_of(OmegaConf.create({"accelerator": accelerator, "precision": name}))
 
 
 def test_the_quickest_precision_follows_the_processor(processor, monkeypatch) -> None:
@@ -30,10 +30,20 @@ def test_the_quickest_precision_follows_the_processor(processor, monkeypatch) ->
 
 def test_a_precision_that_is_named_is_taken(processor) -> None:
     processor(avx512_bf16=True)
-    for name in ("32-true", "bf16-mixed", "16-mixed"):
+    for name in ("32-true", "bf16-mixed"):
         assert precision(name) == name
+    assert precision("16-mixed", "gpu") == "16-mixed"
     assert precision(32) == "32-true"
     assert precision("bf16") == "bf16-mixed"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_cpu_would_replace_is_refused(monkeypatch, there: bool) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: there)
+    for accelerator in ("cpu", *(() if there else ("auto",))):
+        with pytest.raises(ValueError, match=r"trainer\.precision=16-mixed: on a CPU Lightning"):
+            precision("16-mixed", accelerator)
+    assert there is False or precision("16-mixed", "auto") == "16-mixed"
 
 
 @pytest.mark.parametrize("name", ["bf16-true", "16-true", "16", 16, "64-true", "half"])
