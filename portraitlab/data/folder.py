@@ -12,7 +12,7 @@ from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.listing import caption_of, identity_folders, list_identity, stray_files
-from portraitlab.data.photo import UnusablePhoto, read_photo
+from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.scoring import TargetsOf
 from portraitlab.data.source import PhotoSource
@@ -167,8 +167,15 @@ class FolderData(PhotoSource):
     def _portrait(
         self, file: _File, encoder: FaceEncoder, size: int, view_size: int
     ) -> StoredPhoto:
-        """Raises UnusablePhoto with the reason where the photo cannot be used."""
-        photo = read_photo(file.path)
+        """Raises UnusablePhoto with the reason where the photo cannot be used.
+
+        Raises ValueError where the system cannot read it: a cache keeps what is said of a photo.
+        """
+        try:
+            photo = read_photo(file.path)
+        except UnusablePhoto as error:
+            require_verdict(file.path, error)
+            raise
         portrait = usable_portrait(photo, encoder, self.matting, self.minimum_side)
         return StoredPhoto(
             identity=file.identity,

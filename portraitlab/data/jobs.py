@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portraitlab.data.listing import BadCaption, caption_of, not_text
-from portraitlab.data.photo import Photo, UnusablePhoto, read_photo
+from portraitlab.data.photo import (
+    Photo,
+    UnusablePhoto,
+    read_photo,
+    require_verdict,
+    unreadable,
+)
 from portraitlab.fingerprint import file_digest
 
 
@@ -44,7 +50,7 @@ def read_planned(job: Planned) -> Photo | str:
     """A photo, or the reason why it is none.
 
     Raises ValueError where the file is no longer what was planned, and where the system cannot read
-    it: a disk that fails for a moment says nothing of a photo, and a shard keeps what is said here.
+    it: a shard keeps what is said here.
     """
     try:
         if not job.path.is_file() or bytes.fromhex(file_digest(job.path)) != job.digest:
@@ -53,18 +59,10 @@ def read_planned(job: Planned) -> Photo | str:
     except FileNotFoundError as error:
         raise changed(job.path) from error
     except OSError as error:
-        raise _unreadable(job.path, error) from error
+        raise unreadable(job.path, error) from error
     except UnusablePhoto as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno is not None:  # Pillow's own have none
-            raise _unreadable(job.path, cause) from error
+        require_verdict(job.path, error)
         return str(error)
-
-
-def _unreadable(path: Path, error: OSError) -> ValueError:
-    return ValueError(
-        f"{path} cannot be read now: {error.strerror}. Once it can be, the same command goes on."
-    )
 
 
 def changed(path: Path) -> ValueError:

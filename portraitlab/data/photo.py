@@ -66,6 +66,23 @@ def read_photo(path: Path) -> Photo:
     return as_photo(picture)
 
 
+def require_verdict(path: Path, error: UnusablePhoto) -> None:
+    """ValueError where it was the system that could not read a file, which says nothing of it.
+
+    A disk may fail for a moment, and what is said of a photo is kept. error: of read_photo.
+    """
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno is not None:  # Pillow's own have none
+        raise unreadable(path, cause) from error
+
+
+def unreadable(path: Path, error: OSError) -> ValueError:
+    """The error of a file that the system cannot read now."""
+    return ValueError(
+        f"{path} cannot be read now: {error.strerror}. Once it can be, the same command goes on."
+    )
+
+
 def as_photo(picture: Image.Image) -> Photo:
     """A picture of any mode that is open already, as read_photo gives it; raises as it does."""
     if picture.mode.startswith("I"):

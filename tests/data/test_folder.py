@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +135,23 @@ def test_what_cannot_be_used_is_left_out_with_one_line_each(
         assert len(photos.store) == 33
         assert "33 photos of 6 identities taken" in caplog.text
         assert "left out: 6 photos, 2 identities, 2 others" in caplog.text
+
+
+def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
+    folder_data, frozen, root, monkeypatch
+) -> None:
+    opened = Image.open
+
+    def failing(path: Path, *given: object) -> Image.Image:
+        if Path(path) == root / "person 3" / "1.png":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return opened(path, *given)
+
+    monkeypatch.setattr(Image, "open", failing)
+    with pytest.raises(ValueError, match=r"person 3/1\.png cannot be read now: Stale file handle"):
+        folder_data().train_photos(frozen)
+    monkeypatch.undo()
+    assert len(folder_data().train_photos(frozen).store) == 33
 
 
 def test_captions_stand_beside_their_photos(folder_data, frozen, root) -> None:
