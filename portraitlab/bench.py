@@ -55,11 +55,13 @@ class Bench:
         judged: False is without judge and metrics.
         """
         device = device_of(config.trainer)
-        check_published(config, *(["judge"] if judged else []))
+        check_published(config, "sampler", *(["judge"] if judged else []))
         parts = build_parts(config, device)
         chosen = config.metrics if judged else {}
         metrics = {str(name): instantiate(metric) for name, metric in chosen.items()}
         sampler = instantiate(config.sampler)
+        with sampler.ready(parts.frozen.backbone):  # what does not fit is not found after training
+            pass
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
         data: PhotoSource = instantiate(config.data)
         photos = _as_read(data.score_photos(parts.frozen), parts)

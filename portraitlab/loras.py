@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
 from diffusers.utils import (
     USE_PEFT_BACKEND,
@@ -15,7 +18,10 @@ from diffusers.utils import (
 from diffusers.utils import (
     convert_state_dict_to_diffusers as to_diffusers,
 )
-from torch import Tensor
+from torch import Tensor, nn
+
+_OWN = "portraitlab"
+"""The name under which `lora_of` adds weights, beside the users' own."""
 
 
 class LoraLoader(StableDiffusionXLLoraLoaderMixin):
@@ -27,8 +33,7 @@ class LoraLoader(StableDiffusionXLLoraLoaderMixin):
         By diffusers' loader, which leaves out what fits nowhere. Raises ValueError where a file is
         none, where not all of it fits the base, and where peft is not installed; then with none.
         """
-        if not USE_PEFT_BACKEND:
-            raise ValueError("diffusers loads LoRAs by peft; install it with `pip install peft`")
+        _require_peft()
         self.unload_lora_weights()
         for file in (Path(given) for given, _ in loras):
             if not file.is_file() or file.suffix != ".safetensors":
@@ -37,42 +42,107 @@ class LoraLoader(StableDiffusionXLLoraLoaderMixin):
         for number, (given, scale) in enumerate(loras):
             file, name = Path(given), f"lora_{number}"
             try:
-                self._load(file, name)
-            except Exception as error:  # diffusers and peft raise all kinds for another's weights
+                with _named(file):
+                    self._load(file, name)
+            except ValueError:
                 self.unload_lora_weights()
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                raise ValueError(f"{file} is no LoRA of this base ({reason}).") from error
+                raise
             scales[name] = scale
         if scales:
             self.set_adapters(list(scales), list(scales.values()))
 
     def _load(self, file: Path, name: str) -> None:
         """Load all of a file. Raises ValueError where not all fits, and what the libraries do."""
-        place = {"weight_name": file.name, "local_files_only": True}
-        folder, loaders = str(file.parent), "diffusers.loaders"
-        with _quiet(f"{loaders}.lora_pipeline"):  # which warns again when it loads
-            weights = self.lora_state_dict(folder, unet_config=self.unet.config, **place)[0]
-        fitting, count = self._layers_of(weights)
-        if fitting < count:
-            raise ValueError(f"{fitting} of its {count} layers fit; is it one of another base?")
-        with _quiet(f"{loaders}.lora_base", f"{loaders}.peft"):
-            self.load_lora_weights(folder, adapter_name=name, **place)
+        weights, _ = _read(file, self.unet)
+        _check_fit(weights, {part: getattr(self, part) for part in self._lora_loadable_modules})
+        with _quiet("lora_base", "peft"):
+            self.load_lora_weights(str(file.parent), adapter_name=name, **_place(file))
 
-    def _layers_of(self, weights: Mapping[str, Tensor]) -> tuple[int, int]:
-        """How many of the layers that have weights are the base's, and how many there are."""
-        left, fitting, count = dict(weights), 0, 0
-        for part in self._lora_loadable_modules:
-            model, prefix = getattr(self, part), f"{part}."
-            own = {key: left.pop(key) for key in weights if key.startswith(prefix)}
-            if own:
-                is_unet = part == self.unet_name  # whose names of old files are others
-                own = (convert_unet_state_dict_to_peft if is_unet else to_diffusers)(own)
-            layers = {_layer(key.removeprefix(prefix)) for key in own}
-            if not hasattr(model, "text_model"):  # a level that published files still have
-                layers = {layer.removeprefix("text_model.") for layer in layers}
-            there = set() if model is None else {name for name, _ in model.named_modules()}
-            fitting, count = fitting + len(layers & there), count + len(layers)
-        return fitting, count + len({_layer(key) for key in left})
+
+@contextmanager
+def lora_of(unet: UNet2DConditionModel, file: Path) -> Iterator[None]:
+    """In it a UNet computes with a LoRA too, with all its weight; afterwards it is as it was.
+
+    file: safetensors, with weights of the UNet alone. Entered once more, it adds nothing. Raises
+    ValueError where the file is none, where not all of it fits, and where peft is not installed.
+    """
+    _require_peft()
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if _OWN in getattr(unet, "peft_config", {}):
+        yield
+        return
+    # peft freezes a model that it adds to, and has only what was added last active.
+    trained = [each for each in unet.parameters() if each.requires_grad]
+    others = {
+        layer: (layer.active_adapters, layer.disable_adapters)
+        for layer in unet.modules()
+        if isinstance(layer, BaseTunerLayer)
+    }
+    try:
+        with _named(file), _quiet("peft"):
+            weights, alphas = _read(file, unet)
+            _check_fit(weights, {LoraLoader.unet_name: unet})
+            LoraLoader.load_lora_into_unet(  # without drawing random weights first
+                weights, alphas, unet, adapter_name=_OWN, low_cpu_mem_usage=True
+            )
+        for layer in unet.modules():
+            if isinstance(layer, BaseTunerLayer) and _OWN in getattr(layer, "lora_A", ()):
+                active, disabled = others.get(layer, ([], False))
+                layer.enable_adapters(True)
+                layer.set_adapter([*([] if disabled else active), _OWN], inference_mode=True)
+        yield
+    finally:
+        for layer, (active, disabled) in others.items():
+            layer.set_adapter(active, inference_mode=True)
+            if disabled:
+                layer.enable_adapters(False)
+        unet.delete_adapters(_OWN)
+        for name, layer in list(unet.named_modules()):
+            if isinstance(layer, BaseTunerLayer) and layer not in others:
+                unet.set_submodule(name, layer.get_base_layer())
+        if not others:
+            unet.unload_lora()
+        for each in trained:
+            each.requires_grad_(True)
+
+
+def _require_peft() -> None:
+    if not USE_PEFT_BACKEND:
+        raise ValueError("diffusers loads LoRAs by peft; install it with `pip install peft`")
+
+
+def _place(file: Path) -> dict[str, Any]:
+    """Where a file is, as diffusers' loaders are told beside its folder."""
+    return {"weight_name": file.name, "local_files_only": True}
+
+
+def _read(file: Path, unet: UNet2DConditionModel) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """A file's weights by diffusers' names, and their alphas where it has some."""
+    with _quiet("lora_pipeline"):  # of what is left out, which is checked
+        weights, alphas = LoraLoader.lora_state_dict(
+            str(file.parent), unet_config=unet.config, **_place(file)
+        )
+    return weights, alphas
+
+
+def _check_fit(weights: Mapping[str, Tensor], models: Mapping[str, nn.Module | None]) -> None:
+    """ValueError unless all layers that have weights are those of models, by their prefixes."""
+    left, fitting, count = dict(weights), 0, 0
+    for part, model in models.items():
+        prefix = f"{part}."
+        own = {key: left.pop(key) for key in weights if key.startswith(prefix)}
+        if own:
+            is_unet = part == LoraLoader.unet_name  # whose names of old files are others
+            own = (convert_unet_state_dict_to_peft if is_unet else to_diffusers)(own)
+        layers = {_layer(key.removeprefix(prefix)) for key in own}
+        if not hasattr(model, "text_model"):  # a level that published files still have
+            layers = {layer.removeprefix("text_model.") for layer in layers}
+        there = set() if model is None else {name for name, _ in model.named_modules()}
+        fitting, count = fitting + len(layers & there), count + len(layers)
+    count += len({_layer(key) for key in left})
+    if fitting < count:
+        raise ValueError(f"{fitting} of its {count} layers fit; is it one of another base?")
 
 
 def _layer(weight: str) -> str:
@@ -80,14 +150,26 @@ def _layer(weight: str) -> str:
 
 
 @contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Raise of a file whatever is raised: diffusers and peft raise all kinds."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{file} is no LoRA of this base ({reason}).") from error
+
+
+@contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Without what these loggers say, where it is checked or raised."""
-    loggers = [logging.getLogger(name) for name in names]
+    """Without what these of diffusers' loaders say, where it is checked or raised."""
+    loggers = [logging.getLogger(f"diffusers.loaders.{name}") for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        yield
+        with warnings.catch_warnings():  # that there are LoRAs already, which is meant
+            warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -34,7 +34,7 @@ from portraitlab.matting.base import Matting
 from portraitlab.model import PortraitModel
 from portraitlab.net.stock import check_fit
 from portraitlab.offload import Mode, accelerator, offloaded
-from portraitlab.parts import build_model
+from portraitlab.parts import build_model, check_published
 from portraitlab.pictures import to_image
 from portraitlab.published import read_model
 from portraitlab.select.selection import TARGET, Selection
@@ -121,6 +121,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
                 **chosen["net"], "start": {**start, "folder": str(exported.controlnet)}
             }  # fmt: skip
         config = OmegaConf.create(chosen)
+        check_published(config, "sampler")
         with own_errors():
             backbone = instantiate(config.backbone)
             exported.check_base(backbone)
@@ -305,7 +306,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         )
         images: list[Image.Image] = []
         seeds = range(seed, seed + num_images)
-        with self._computing(model):
+        with sampler.ready(model.backbone), self._computing(model):
             while len(images) < num_images:
                 part = seeds[len(images) : len(images) + _AT_ONCE]
                 batch = Batch.cat([sample] * len(part)).to(self.device)

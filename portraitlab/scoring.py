@@ -58,14 +58,15 @@ def draw(
     images: list[Tensor] = []
     batches: list[Batch] = []
     parts = islice(scoring.batches(batch_size), rounds)
-    for batch, samples in track(parts, "Drawing portraits", total=rounds):
-        left = count - sum(len(done) for done in batches)
-        batch, samples = batch[:left], samples[:left]
-        if change is not None:
-            batch = change(batch, samples)
-        drawn = sampler.sample(model, batch.to(device), seeds=[sample.seed for sample in samples])
-        images.append(drawn.cpu())
-        batches.append(batch)
+    with sampler.ready(model.backbone):
+        for batch, samples in track(parts, "Drawing portraits", total=rounds):
+            left = count - sum(len(done) for done in batches)
+            batch, samples = batch[:left], samples[:left]
+            if change is not None:
+                batch = change(batch, samples)
+            seeds = [sample.seed for sample in samples]
+            images.append(sampler.sample(model, batch.to(device), seeds).cpu())
+            batches.append(batch)
     return Portraits(torch.cat(images), Batch.cat(batches), scoring.samples[:count])
 
 

@@ -115,6 +115,31 @@ def write_sdxl(folder: Path, variant: str | None = "fp16") -> tuple[Path, Path]:
     return folder, autoencoder
 
 
+def write_student(folder: Path, unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
+    """A LoRA of all layers of a UNet's blocks, named as SDXL-Lightning's of SDXL's 788 are.
+
+    Returns what it adds to their weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(0)
+    rank, alpha = 2, 1.0
+    weights, added = {}, {}
+    for name, module in unet.named_modules():
+        in_block = name.startswith(("down_blocks", "mid_block", "up_blocks"))
+        if not in_block or not isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            continue
+        width, *inner = module.weight.shape
+        down = torch.randn(rank, *inner, generator=generator) / 4
+        up = torch.randn(width, rank, generator=generator) / 4
+        added[name] = alpha / rank * torch.einsum("or,r...->o...", up, down)
+        key = f"lora_unet_{name.replace('.', '_')}"
+        weights[f"{key}.lora_down.weight"] = down
+        weights[f"{key}.lora_up.weight"] = up.reshape(width, rank, *(1 for _ in inner[1:]))
+        weights[f"{key}.alpha"] = torch.tensor(alpha)
+    save_file(weights, folder / "sdxl_lightning_8step_lora.safetensors")
+    return added
+
+
 def write_clip(folder: Path) -> Path:
     """A CLIP with its image processor and tokenizer, for pictures of 28 px."""
     torch.manual_seed(0)

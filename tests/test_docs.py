@@ -50,12 +50,14 @@ def test_commands_compose(name: str) -> None:
 
 def test_what_is_fetched_step_by_step_is_what_is_looked_for() -> None:
     text = (ROOT / "docs" / "full_size.md").read_text()
+    more = ("clip=vit_l14", "clip_pair=vit_l14", "sampler=sdxl_lightning")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", ["scale=sdxl", "clip=vit_l14", "clip_pair=vit_l14"])
+        config = compose("config", ["scale=sdxl", *more])
     backbone, seen = config.backbone, instantiate(config.clip.weights)
     needed = (
         instantiate(backbone.weights),
         instantiate(backbone.autoencoder_weights),
+        instantiate(config.sampler.weights),
         seen + instantiate(config.judge.clip.weights),
     )
     for weights in needed:

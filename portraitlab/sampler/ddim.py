@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from portraitlab.backbone.diffusion import Backbone
 from portraitlab.model import PortraitModel
 from portraitlab.types import Batch, Condition
 
@@ -54,6 +56,10 @@ class DDIM:
         self.eta = eta
         self.guidance_drops = guidance_drops
         self.negative_prompt = negative_prompt
+
+    def ready(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """In it the backbone has what this sampler needs of it beside itself: here nothing."""
+        return nullcontext()
 
     @torch.no_grad()
     def sample(self, model: PortraitModel, batch: Batch, seeds: Sequence[int]) -> Tensor:

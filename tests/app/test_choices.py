@@ -37,6 +37,8 @@ def tried() -> list[tuple[str, str]]:
         for name, choice in default.items()
         if name != "system"
     }
+    # Of SDXL alone, on which tests/app/test_full_size.py tries it.
+    made_of.add(("sampler", "sdxl_lightning"))
     return [pair for pair in choices() if pair[0] in GROUPS and pair not in made_of]
 
 

@@ -11,12 +11,20 @@ import torch
 from composing import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from publishing import random_inception, write_clip, write_inception, write_sd15, write_sdxl
+from publishing import (
+    random_inception,
+    write_clip,
+    write_inception,
+    write_sd15,
+    write_sdxl,
+    write_student,
+)
 
 from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.module import PortraitModule
 from portraitlab.task.cost import Cost
+from portraitlab.task.score import ScoreRun
 from portraitlab.task.train import Train
 
 pytestmark = pytest.mark.slow
@@ -67,6 +75,33 @@ def test_a_system_trains_a_step_and_draws_on_a_published_backbone(
     assert drawn.dtype == torch.float32
     assert drawn.shape[1:] == (3, 32, 32)
     assert torch.isfinite(drawn).all()
+
+
+def test_portraits_are_scored_as_the_paper_draws_them(
+    composed: Compose, cache: Path, folders: dict[str, list[str]], tmp_path: Path
+) -> None:
+    small = ("scale=smoke", f"runs={tmp_path}", f"cache={cache}", "logger=none", "metrics=clip_f")
+    small += ("scale.hifi_net.start=null",)
+    common = (*small, "backbone=sdxl", *folders["sdxl"])
+    plain = Train()(composed(*common, "sampler.steps=8", "sampler.guidance=1"))
+    backbone = Bench.of(composed(*common), judged=False).parts.model.backbone
+    write_student(tmp_path / "student", backbone.unet)
+    student = ("sampler=sdxl_lightning", f"sampler.folder={tmp_path / 'student'}")
+    scored = ScoreRun()(composed(*common, "task=score", *student))
+    assert scored["key"] == plain["key"]
+    assert scored["scoring"] != plain["scoring"]
+    assert scored["sampler"] == "sdxl_lightning"
+    own, other = sorted(tmp_path.glob("**/grid.png"), key=lambda path: len(path.parts))
+    assert (own.parent / "scores" / scored["scoring"] / "grid.png") == other
+    assert own.read_bytes() != other.read_bytes()
+    # Before anything is trained.
+    for wrong, message in (
+        ((*common, *student, f"sampler.folder={tmp_path / 'none'}"), "folder=.*none: all of it"),
+        ((*small, "backbone=sd15", *folders["sd15"], *student), "is no LoRA of this base"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Train()(composed(*wrong, "seed=1"))
+    assert len(list(tmp_path.glob("**/grid.png"))) == 2
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real photos and weights at {REAL}")

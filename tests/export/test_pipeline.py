@@ -18,7 +18,7 @@ from diffusers import (
 from diffusers.utils import USE_PEFT_BACKEND
 from numpy.typing import NDArray
 from PIL import Image
-from publishing import tiny_unet, write_sd15, write_sdxl
+from publishing import tiny_unet, write_sd15, write_sdxl, write_student
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.transforms.functional import to_tensor
@@ -199,6 +199,36 @@ def test_a_lora_in_the_names_of_other_programs_is_taken(
         with pytest.raises(ValueError, match=rf"{wrong}\.safetensors is no"):
             pipe.use_loras(files)
         assert not pipe.get_list_adapters()
+
+
+def test_a_run_that_was_scored_by_a_student_is_drawn_by_it(
+    exported_xl: tuple[Path, Path], export: Export, pictures: Pictures, tmp_path: Path
+) -> None:
+    base, _ = exported_xl
+    autoencoder = base.with_name("autoencoder")
+    unet = UNet2DConditionModel.from_pretrained(base / "unet", variant="fp16")
+    write_student(tmp_path, unet)
+    drawing = {"backbone.precision": "float32", "backbone.autoencoder_folder": str(autoencoder)}
+    places = (f"backbone.folder={base}", *(f"{name}={value}" for name, value in drawing.items()))
+    out = export("backbone=sdxl", *places, "net.start=null", "sampler=sdxl_lightning")
+    with pytest.raises(ValueError, match="hf download ByteDance/SDXL-Lightning sdxl_lightning_8"):
+        PortraitPipeline.from_pretrained(out, base, settings=drawing)
+    drawing["sampler.folder"] = str(tmp_path)
+    pipe = PortraitPipeline.from_pretrained(out, base, settings=drawing)
+    drawn = pixels(pipe(pictures[:2], pictures[3], "abc", seed=1))
+    with pytest.raises(ValueError, match=r"sampler\.steps is 4, and sdxl_lightning_8step_lora"):
+        pipe(pictures[:2], steps=4)
+    plain = PortraitPipeline.from_pretrained(
+        export("backbone=sdxl", *places, "net.start=null"),
+        base,
+        settings=dict([*drawing.items()][:2]),
+    )
+    given = (pictures[:2], pictures[3], "abc")
+    own = pixels(plain(*given, steps=8, guidance=1.0, seed=1))
+    assert not np.array_equal(own, drawn)
+    plain.use_loras([(tmp_path / "sdxl_lightning_8step_lora.safetensors", 1.0)])
+    added = pixels(plain(*given, steps=8, guidance=1.0, seed=1))
+    assert np.abs(added.astype(int) - drawn).max() <= 1
 
 
 def test_another_checkpoint_of_the_same_base_is_taken(
