@@ -16,7 +16,7 @@ _LOG = logging.getLogger(__name__)
 
 Detect = Callable[[NDArray[np.uint8], int], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """Photo uint8 [H, W, 3] RGB and det_size to boxes (x1, y1, x2, y2, score) [K, 5] and keypoints
-[K, 5, 2] in its pixels."""
+[K, 5, 2] in its pixels, 0 in the middle of the first, as all insightface and OpenCV's."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Passes:
         for face in np.argsort(-boxes[:, 4], kind="stable"):
             if all(_overlap(boxes[face], boxes[other]) < self.same_face for other in chosen):
                 chosen.append(int(face))
-        fractions = keypoints[chosen] / np.array([width, height])
+        # A detector counts from the middle of the first pixel, fractions from its edge.
+        fractions = (keypoints[chosen] + 0.5) / np.array([width, height])
         return FaceGeometry(
             keypoints=torch.tensor(fractions, dtype=torch.float32).reshape(-1, 5, 2),
             score=torch.tensor(boxes[chosen, 4], dtype=torch.float32),

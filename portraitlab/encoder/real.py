@@ -64,7 +64,7 @@ class RealFaceEncoder(FaceEncoder):
     def _embed(
         self, photo: NDArray[np.uint8], keypoints: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Embedding [d2] of the face with keypoints [5, 2] in pixels of a photo [H, W, 3] RGB."""
+        """Embedding [d2] of a photo's [H, W, 3] face with keypoints [5, 2], as of `_detect`."""
 
     def find(self, photo: NDArray[np.uint8]) -> FaceGeometry:
         """All faces, those that fill the frame and small ones alike, highest score first."""
@@ -102,7 +102,7 @@ class RealFaceEncoder(FaceEncoder):
         local = self.clip.patch_tokens(face_crops(person, geometry.keypoints, self.clip))
         extent = np.array([images.shape[-1], images.shape[-2]], dtype=np.float32)
         embeddings = [
-            self._embed(photo, points * extent)
+            self._embed(photo, points * extent - 0.5)
             for photo, points in zip(_photos(person), geometry.keypoints.cpu().numpy(), strict=True)
         ]
         global_ = torch.tensor(np.stack(embeddings), dtype=torch.float32, device=images.device)

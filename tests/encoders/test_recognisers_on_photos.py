@@ -16,8 +16,10 @@ from torch.nn import functional
 from portraitlab.alignment import ARCFACE, WIDE, Frame, align, face_crops
 from portraitlab.data.photo import read_photo
 from portraitlab.encoder.face_encoder import photo_tensor
+from portraitlab.encoder.insightface import InsightFaceEncoder
 from portraitlab.encoder.packs import load_pack
 from portraitlab.recogniser.arcface import ArcFace
+from portraitlab.world.foundation import load_clip
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
@@ -93,6 +95,24 @@ def cosines_of(
 def test_aligned_in_torch_the_embedding_is_that_of_norm_crop(twins) -> None:
     assert len(real_faces()) == 18
     assert min(cosines_of(*twins, ARCFACE)) > 1 - 1e-4  # asked for: 1e-3
+
+
+@real
+def test_a_face_that_is_found_is_cut_and_embedded_as_norm_crop_cuts_it(twins) -> None:
+    arcface, embed = twins
+    encoder = InsightFaceEncoder(
+        *(str(REAL / "weights" / "insightface"), load_clip(), "lab_mbf"),
+        passes=[{"det_size": 320}],
+        fallback=None,
+    )
+    for photo, keypoints in real_faces():
+        found = encoder.find(photo)[:1]
+        wanted = embed(norm_crop(photo, keypoints))
+        seen = photo_tensor(photo)
+        _, own = encoder.encode(seen, torch.ones(1, *seen.shape[2:]), found)
+        crop = align(seen, found.keypoints, arcface.crop_size, ARCFACE)
+        for embedding in (own, arcface(crop)):
+            assert 1 - functional.cosine_similarity(embedding, wanted).item() < 1e-4
 
 
 @real

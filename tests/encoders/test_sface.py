@@ -54,7 +54,8 @@ def photo(height: int, width: int, *cells: tuple[int, int], scale: int = 1) -> n
 def expected(row: int, column: int, height: int, width: int, scale: int = 1) -> torch.Tensor:
     places = torch.tensor(EYES_NOSE_MOUTH, dtype=torch.float32).view(5, 2)
     cells = places + torch.tensor([column, row])
-    return 8 * scale * cells / torch.tensor([width, height])
+    # A detector's 0 is the middle of the first pixel.
+    return (8 * scale * cells + 0.5) / torch.tensor([width, height])
 
 
 def test_faces_are_found_where_they_are_in_photos_of_any_shape(make) -> None:
