@@ -19,7 +19,13 @@ from portraitlab.data.source import PhotoSource
 from portraitlab.fingerprint import file_digest
 from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
-from portraitlab.parts import Parts, build_beside, build_parts, check_published
+from portraitlab.parts import (
+    Parts,
+    build_beside,
+    build_parts,
+    check_published,
+    warn_of_miniature,
+)
 from portraitlab.pictures import save, save_each, sheet
 from portraitlab.processes import local_rank
 from portraitlab.runs.files import write_json
@@ -55,11 +61,13 @@ class Bench:
         judged: False is without judge and metrics.
         """
         device = device_of(config.trainer)
+        sampler = instantiate(config.sampler)
         check_published(config, "sampler", *(["judge"] if judged else []))
         parts = build_parts(config, device)
+        if local_rank() == 0:
+            warn_of_miniature(config)
         chosen = config.metrics if judged else {}
         metrics = {str(name): instantiate(metric) for name, metric in chosen.items()}
-        sampler = instantiate(config.sampler)
         with sampler.ready(parts.frozen.backbone):  # what does not fit is not found after training
             pass
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None

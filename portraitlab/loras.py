@@ -155,7 +155,7 @@ def _named(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = " ".join((str(error) or type(error).__name__).split())[:160]
         raise ValueError(f"{file} is no LoRA of this base ({reason}).") from error
 
 

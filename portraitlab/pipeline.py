@@ -287,6 +287,10 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             if cut := self.model.backbone.tokenizer.cut(text):
                 _log.warning("the %s is too long for the base; it is drawn without %r", name, cut)
+        if negative_prompt and sampler.guidance == 1:
+            _log.warning(
+                "the negative prompt is not read: guidance is 1, which is without; give another"
+            )
         most = self.config.refs
         if most is not None and len(references) > most:
             _log.warning(

@@ -192,6 +192,7 @@ def _about(given: argparse.Namespace, pipeline: PortraitPipeline) -> dict[str, s
     chosen = {name: getattr(given, name) for name in ("steps", "guidance")}
     drawn = {name: value for name, value in chosen.items() if value is not None}
     sampler = {**pipeline.config.sampler, **drawn}
+    student = [Path(file).name for file in sampler.pop("weights", {}).get("files", [])]
     about = {
         "run": read_export(given.folder).about["key"],
         "base": None if given.base is None else given.base.name,
@@ -200,7 +201,8 @@ def _about(given: argparse.Namespace, pipeline: PortraitPipeline) -> dict[str, s
         "select": type(pipeline.select).__name__,
         "prompt": given.prompt,
         "negative_prompt": given.negative_prompt,
-        **{name: value for name, value in sampler.items() if name != "_target_"},
+        **{name: value for name, value in sampler.items() if name not in ("_target_", "folder")},
+        "student": student,
         "lora": last_names(given.lora),
         "controlnet": last_names(given.controlnet),
         "vae_tiling": given.vae_tiling,  # which alone of what saves memory changes the picture

@@ -15,6 +15,9 @@ from portraitlab.published import Repository, find_published
 from portraitlab.sampler.ddim import DDIM
 from portraitlab.types import Batch
 
+_PUBLISHED = (8, 4, 2)
+"""Steps for which there are low-rank weights; a student of one step is published whole."""
+
 
 class SDXLLightning(DDIM):
     """HiFi-Portrait's "DDIM sampler with 8-steps SDXL-Lightning" (Sec. 4.1; Lin et al., 2024).
@@ -24,8 +27,7 @@ class SDXLLightning(DDIM):
     student has it built in, so that 1, which is without, is what it was made for. All else as for
     DDIM.
 
-    Raises ValueError for numbers out of range, where the file is of another number of steps, and,
-    as MissingPublished, where it is missing.
+    Raises ValueError for numbers out of range, and where the file is of another number of steps.
     """
 
     def __init__(
@@ -37,22 +39,29 @@ class SDXLLightning(DDIM):
         **settings: Any,
     ) -> None:
         super().__init__(steps=steps, guidance=guidance, **settings)
-        (name,) = weights.files
-        if f"_{steps}step_" not in name:
+        if steps not in _PUBLISHED:
             raise ValueError(
-                f"sampler.steps is {steps}, and {name} was distilled to others; a student draws in "
-                "the steps of its name."
+                f"sampler.steps is {steps}; SDXL-Lightning has low-rank weights for "
+                f"{', '.join(map(str, _PUBLISHED))} steps."
             )
-        (place,) = find_published([(weights, folder)])
-        self.file = place / name
+        (self.name,) = weights.files
+        if f"_{steps}step_" not in self.name:
+            raise ValueError(
+                f"sampler.steps is {steps}, and {self.name} was distilled to others; a student "
+                "draws in the steps of its name."
+            )
+        self.weights = weights
+        self.folder = folder
 
     @contextmanager
     def ready(self, backbone: Backbone) -> Iterator[None]:
         """In it the UNet has the student's weights; drawing often, one enters it once.
 
-        Raises ValueError where they are none or of another base.
+        Raises ValueError where they are none or of another base, and, as MissingPublished, where
+        they are missing.
         """
-        with lora_of(backbone.unet, self.file):
+        (place,) = find_published([(self.weights, self.folder)])
+        with lora_of(backbone.unet, place / self.name):
             yield
 
     def sample(self, model: PortraitModel, batch: Batch, seeds: Sequence[int]) -> Tensor:

@@ -13,7 +13,7 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_choice_builds(group, choice, tiny_backbone, tmp_path) -> None:
+def test_choice_builds(group, choice, tiny_backbone) -> None:
     config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
     config.face3d = OmegaConf.load(CONF / "face3d/none.yaml")
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
@@ -42,9 +42,6 @@ def test_choice_builds(group, choice, tiny_backbone, tmp_path) -> None:
             "face_model": {"_target_": "portraitlab.world.foundation.load_face_model"},
             "config": tiny,
         }
-    if choice == "sdxl_lightning":  # a published file, which is read to draw
-        (tmp_path / "sdxl_lightning_8step_lora.safetensors").write_bytes(b"weights")
-        given = {"folder": str(tmp_path)}
     built = instantiate(config[group], **given)
     assert type(built) is get_class(config[group]._target_)
     if group == "objective":

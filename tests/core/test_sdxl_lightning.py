@@ -140,8 +140,11 @@ def test_a_student_of_another_base_or_of_other_steps_is_refused(
         SDXLLightning(WEIGHTS, str(tmp_path), steps=4)
     with pytest.raises(ValueError, match=r"sampler\.steps is 0; it must be 1 or more"):
         SDXLLightning(WEIGHTS, str(tmp_path), steps=0)
+    with pytest.raises(ValueError, match=r"steps is 3; SDXL-Lightning has low-rank .* 8, 4, 2 s"):
+        SDXLLightning(WEIGHTS, str(tmp_path), steps=3)
+    nowhere = SDXLLightning(WEIGHTS, str(tmp_path / "none"))
     with pytest.raises(MissingPublished, match=r"missing in sampler\.folder=.*none: all of it"):
-        SDXLLightning(WEIGHTS, str(tmp_path / "none"))
+        nowhere.sample(model, tiny_batch(), SEEDS)
     keys = model.backbone.unet.state_dict().keys()
     file = tmp_path / FILE
     weights = load_file(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from diffusers import ControlNetModel
 from PIL import Image
-from publishing import tiny_unet, write_sd15
+from publishing import tiny_unet, write_sd15, write_student
 from safetensors.torch import save_file
 from torch import nn
 
@@ -50,6 +51,22 @@ def test_another_base_and_a_further_controlnet_are_taken(
     )
     assert code == 1
     assert said.endswith(f"{tmp_path / 'none.png'} is no file; give a picture's.\n")
+
+
+def test_a_picture_names_its_student_and_no_place(
+    portraitlab: Command, export: Export, sd15: Path, files: list[Path], tmp_path: Path
+) -> None:
+    write_student(tmp_path / "student", tiny_unet(8))
+    settings = ("backbone=sd15", f"backbone.folder={sd15}", "backbone.precision=float32")
+    exported = export(*settings, "net.start=null", "sampler=sdxl_lightning")
+    given = ("--base", sd15, "--refs", files[0], "--out", tmp_path / "drawn")
+    folder = f"sampler.folder={tmp_path / 'student'}"
+    code, said, problem = portraitlab("generate", exported, *given, "--set", folder)
+    assert code == 0, problem
+    about = json.loads(Image.open(said.strip()).text["portraitlab"])
+    assert about["student"] == ["sdxl_lightning_8step_lora.safetensors"]
+    assert (about["steps"], about["guidance"]) == (8, 1.0)
+    assert str(tmp_path) not in json.dumps(about)
 
 
 def test_loras_are_weighed_and_one_that_is_none_is_named(

@@ -202,7 +202,11 @@ def test_a_lora_in_the_names_of_other_programs_is_taken(
 
 
 def test_a_run_that_was_scored_by_a_student_is_drawn_by_it(
-    exported_xl: tuple[Path, Path], export: Export, pictures: Pictures, tmp_path: Path
+    exported_xl: tuple[Path, Path],
+    export: Export,
+    pictures: Pictures,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     base, _ = exported_xl
     autoencoder = base.with_name("autoencoder")
@@ -216,6 +220,12 @@ def test_a_run_that_was_scored_by_a_student_is_drawn_by_it(
     drawing["sampler.folder"] = str(tmp_path)
     pipe = PortraitPipeline.from_pretrained(out, base, settings=drawing)
     drawn = pixels(pipe(pictures[:2], pictures[3], "abc", seed=1))
+    assert not caplog.messages
+    again = pixels(pipe(pictures[:2], pictures[3], "abc", negative_prompt="xyz", seed=1))
+    assert np.array_equal(again, drawn)
+    assert caplog.messages == [
+        "the negative prompt is not read: guidance is 1, which is without; give another"
+    ]
     with pytest.raises(ValueError, match=r"sampler\.steps is 4, and sdxl_lightning_8step_lora"):
         pipe(pictures[:2], steps=4)
     plain = PortraitPipeline.from_pretrained(
