@@ -51,6 +51,8 @@ class Judge(nn.Module):
     gives keypoints, coefficients and a face score (plays RetinaFace and DECA). fid_features: of the
     whole picture; None takes the pair's embedding. face_threshold: an image that scores less holds
     no face. batch_size: of images that are looked at, and lie on the judge's device, at once.
+
+    Raises ValueError for a threshold that none, or every image, would reach.
     """
 
     def __init__(
@@ -63,6 +65,10 @@ class Judge(nn.Module):
         batch_size: int = 64,
     ) -> None:
         super().__init__()
+        if not 0 < face_threshold < 1:
+            raise ValueError(
+                f"judge.face_threshold={face_threshold}: a score between 0 and 1 is needed"
+            )
         self.recogniser = recogniser
         self.clip = clip
         self.regressor = regressor
@@ -76,7 +82,8 @@ class Judge(nn.Module):
         clip = self.clip.title
         embedded = f"{clip} picture embeddings; whole image, {self.clip.sizing}"
         seen = embedded if self.fid_features is None else self.fid_features.title
-        return {"clip": clip, "features": seen}
+        named = {"recogniser": self.recogniser.title, "regressor": self.regressor.title}
+        return {"clip": clip, "features": seen, **named}
 
     @torch.inference_mode()
     def view(self, images: Iterable[Tensor]) -> View:

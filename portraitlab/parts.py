@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.encoder.sizes import FeatureSizes
 from portraitlab.model import PortraitModel
 from portraitlab.published import Repository, find_published
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,10 @@ def check_numbers(config: DictConfig) -> None:
     _check_whole("seed", config.seed, 0, 2**32 - 1)
     _check_whole("batch_size", config.batch_size, 1, 2**16)
     _check_whole("budget.steps", config.budget.steps, 1, 2**31)
+    for name in ("fresh", "gradient_checkpointing", "backbone.pretrained"):
+        switch = OmegaConf.select(config, name, default=False)
+        if type(switch) is not bool:
+            raise ValueError(f"{name}={switch}: true or false is needed")
     decay = config.ema_decay
     if decay is not None and not (type(decay) is float and 0 < decay < 1):
         raise ValueError(
@@ -110,7 +117,7 @@ def check_numbers(config: DictConfig) -> None:
 
 
 def check_taken(config: DictConfig) -> None:
-    """ValueError where a choice for real photos would silently do nothing in the world."""
+    """ValueError where a choice for real photos would do nothing in the world, or lacks another."""
     for group, null, by, others in (
         ("clip", "portraitlab.world.foundation.load_clip", "encoder", "insightface or sface"),
         ("matting", "portraitlab.matting.none.NoMatting", "data", "folder"),
@@ -121,6 +128,28 @@ def check_taken(config: DictConfig) -> None:
                 f"{group} is {chosen._target_}, which {by}={config.choices[by]} does not use; "
                 f"choose {by}={others}, or leave {group} as it is by default."
             )
+    if config.choices.cond == "landmarks" and config.encoder.get("face3d", True) is None:
+        raise ValueError(
+            f"cond=landmarks needs 3D face coefficients, and encoder={config.choices.encoder} with "
+            "face3d=none gives none; choose face3d=bfm or face3d=flame, or cond=keypoints or "
+            "cond=landmarks5."
+        )
+
+
+def warn_of_miniature(config: DictConfig) -> None:
+    """Log which of the models that are to see real faces are the miniature's."""
+    if config.choices.encoder == "world":
+        return
+    models = {"recogniser": config.recogniser, "finder": config.finder}
+    models |= {"recogniser@judge.recogniser": config.judge.recogniser}
+    models |= {"clip_pair": config.judge.clip}
+    drawn = [name for name, model in models.items() if ".world." in model._target_]
+    if drawn:
+        _LOG.warning(
+            "encoder=%s sees real faces, and %s the miniature's, which never saw one: what they "
+            "train and score says little (docs/encoders.md has others)",
+            config.choices.encoder, " and ".join(drawn) + (" is" if len(drawn) == 1 else " are"),
+        )  # fmt: skip
 
 
 def check_published(config: DictConfig, *more: str) -> None:

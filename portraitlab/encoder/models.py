@@ -28,8 +28,12 @@ class PatchEncoder(Protocol):
 
 
 class Recogniser(Protocol):
-    """A face recogniser on aligned crops of c pixels: embeddings of d2 numbers, unit length."""
+    """A face recogniser on aligned crops of c pixels: embeddings of d2 numbers, unit length.
 
+    title: how records name it.
+    """
+
+    title: str
     global_dim: int
     crop_size: int
     frame: Frame

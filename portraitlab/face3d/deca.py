@@ -60,6 +60,7 @@ class CoarseEncoder(nn.Module):
 class DecaFitter(FaceFitter):
     """Fits FLAME by `network`; what it says of albedo and light is not used."""
 
+    title = "DECA"
     crop_size = 224
 
     def __init__(self, face_model: Flame, network: nn.Module, fingerprint: str) -> None:

@@ -45,10 +45,11 @@ class FaceModel(Protocol):
 class FaceFitter(nn.Module, ABC):
     """A 3D morphable model with the network that fits it to photos; never trained.
 
-    Attributes: `face_model`, `crop_size` (edge in pixels of what the network sees), `fingerprint`
-    (of the files it was read from, under which features are cached).
+    Attributes: `title` (how records name it), `face_model`, `crop_size` (edge in pixels of what the
+    network sees), `fingerprint` (of the files it was read from, under which features are cached).
     """
 
+    title: str
     face_model: FaceModel
     crop_size: int
     fingerprint: str

@@ -17,6 +17,7 @@ class PhotoRegressor(nn.Module):
     def __init__(self, encoder: FaceEncoder) -> None:
         super().__init__()
         self.encoder = encoder
+        self.title = getattr(encoder.face3d, "title", "no 3DMM")
 
     def forward(self, images: Tensor) -> FaceGeometry:
         """Raises ValueError where the encoder fits no 3DMM."""

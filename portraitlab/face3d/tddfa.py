@@ -39,6 +39,7 @@ class TddfaFitter(FaceFitter):
 
     mean: Tensor
     deviation: Tensor
+    title = "3DDFA_V2"
     crop_size = 120
 
     def __init__(

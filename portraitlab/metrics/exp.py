@@ -12,7 +12,7 @@ class Expression(MeanMetric):
     """Root mean squared difference of expression coefficients, generated to target."""
 
     higher_is_better = False
-    method = "RMSE of the regressor's expression coefficients"
+    method = "RMSE of {regressor}'s expression coefficients"
     missed = "left out"
 
     def measure(self, judged: Judged) -> Tensor:

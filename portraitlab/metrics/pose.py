@@ -12,7 +12,7 @@ class Pose(MeanMetric):
     """Root mean squared difference of yaw, pitch and roll, generated to target."""
 
     higher_is_better = False
-    method = "RMSE of the regressor's yaw, pitch and roll"
+    method = "RMSE of {regressor}'s yaw, pitch and roll"
     missed = "left out"
 
     def measure(self, judged: Judged) -> Tensor:

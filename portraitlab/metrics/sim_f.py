@@ -15,7 +15,7 @@ class SimF(MeanMetric):
     """
 
     higher_is_better = True
-    method = "cosine of the judging recogniser's embeddings, five-point aligned crops"
+    method = "cosine of {recogniser}'s embeddings, five-point aligned crops"
     missed = "0"
 
     def measure(self, judged: Judged) -> Tensor:

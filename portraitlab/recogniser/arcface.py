@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.alignment import ARCFACE, Frame
+from portraitlab.fingerprint import file_digest
 from portraitlab.recogniser.iresnet import IResNet
 from portraitlab.recogniser.mobilefacenet import MobileFaceNet
 from portraitlab.weights import PublishedFile, load_state, read_state_dict, weights_file
@@ -35,7 +36,7 @@ class ArcFace(nn.Module):
 
     weights: a state dict (.pt, .pth or .safetensors) of insightface's arcface_torch iresnets or of
     foamliu/MobileFaceNet; which of them, its depth and the width of its embedding, is told from its
-    names and shapes.
+    names and shapes. title: how records name it.
 
     Raises ValueError where the file is missing, damaged or of another model.
     """
@@ -61,7 +62,9 @@ class ArcFace(nn.Module):
                 f"first {', '.join(sorted(state)[:3])}. Known are insightface's iresnets "
                 "(arcface_torch) and foamliu/MobileFaceNet, as plain state dicts."
             )
-        load_state(self.net, state, _SETTING, path, type(self.net).__name__)
+        kind = type(self.net).__name__
+        load_state(self.net, state, _SETTING, path, kind)
+        self.title = f"{kind} (weights {file_digest(path)[:8]})"
 
     def train(self, mode: bool = True) -> ArcFace:
         """Stay in evaluation mode: batch statistics are frozen too."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.alignment import FACENET, Frame
+from portraitlab.fingerprint import file_digest
 from portraitlab.recogniser.inception_resnet import InceptionResnetV1
 from portraitlab.weights import PublishedFile, load_state, read_state_dict, weights_file
 
@@ -32,7 +33,7 @@ class FaceNet(nn.Module):
     """Crops [B, 3, 160, 160] in [-1, 1], RGB, to unit embeddings [B, 512]; frozen.
 
     weights: a state dict as facenet-pytorch publishes it; its head over training identities
-    (`logits`) is left out.
+    (`logits`) is left out. title: how records name it.
 
     Raises ValueError where the file is missing, damaged or of another model.
     """
@@ -51,6 +52,7 @@ class FaceNet(nn.Module):
         }
         self.net = InceptionResnetV1()
         load_state(self.net, state, _SETTING, path, "FaceNet (Inception-ResNet-v1)")
+        self.title = f"FaceNet (weights {file_digest(path)[:8]})"
 
     def train(self, mode: bool = True) -> FaceNet:
         """Stay in evaluation mode: batch statistics are frozen too."""

@@ -13,7 +13,13 @@ from composing import ROOT, choices
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from portraitlab.parts import build_beside, check_published, check_taken
+from portraitlab.parts import (
+    build_beside,
+    check_numbers,
+    check_published,
+    check_taken,
+    warn_of_miniature,
+)
 from portraitlab.published import MissingPublished
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
@@ -155,7 +161,34 @@ def test_a_choice_for_real_photos_is_not_ignored_in_the_world(
     with pytest.raises(ValueError, match=message):
         check_taken(composed(override))
     check_taken(composed())
-    check_taken(composed("clip=vit_l14", "encoder=sface", "data=folder", "data.root=photos"))
+    real = ("clip=vit_l14", "encoder=sface", "data=folder", "data.root=photos")
+    check_taken(composed(*real, "cond=keypoints"))
+    with pytest.raises(ValueError, match=r"cond=landmarks needs 3D .* encoder=sface with face3d=n"):
+        check_taken(composed(*real))
+    check_taken(composed(*real, "face3d=bfm", "face3d.root=x"))
+
+
+def test_models_that_never_saw_a_real_face_are_named(
+    composed: Callable[..., DictConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_miniature(composed("recogniser=arcface"))
+    assert not caplog.messages
+    real = ("encoder=sface", "recogniser=arcface", "finder=encoder", "clip_pair=vit_l14")
+    warn_of_miniature(composed(*real))
+    warn_of_miniature(composed(*real[:3], "recogniser@judge.recogniser=facenet"))
+    warn_of_miniature(composed(*real, "recogniser@judge.recogniser=facenet"))
+    assert [message.split("(")[0] for message in caplog.messages] == [
+        f"encoder=sface sees real faces, and {name} is the miniature's, which never saw one: what "
+        "they train and score says little "
+        for name in ("recogniser@judge.recogniser", "clip_pair")
+    ]
+
+
+@pytest.mark.parametrize("name", ["fresh", "gradient_checkpointing", "backbone.pretrained"])
+def test_a_switch_that_is_none_is_refused(composed: Callable[..., DictConfig], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}=flase: true or false is needed"):
+        check_numbers(composed("backbone=sdxl", f"{name}=flase"))
+    check_numbers(composed("backbone=sdxl", f"{name}=true"))
 
 
 def test_an_encoder_that_a_part_names_again_is_not_built_again(

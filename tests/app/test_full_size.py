@@ -22,6 +22,7 @@ from publishing import (
 
 from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
+from portraitlab.fingerprint import file_digest
 from portraitlab.module import PortraitModule
 from portraitlab.task.cost import Cost
 from portraitlab.task.score import ScoreRun
@@ -131,6 +132,9 @@ def test_real_photos_train_and_are_scored_by_models_of_real_faces(
     )
     record = Train()(config)
     methods = {name: metric["method"] for name, metric in record["metrics"].items()}
+    seen = f"MobileFaceNet (weights {file_digest(known)[:8]})"
+    assert methods["sim_f"].startswith(f"cosine of {seen}'s embeddings")
+    assert methods["exp"] == "RMSE of 3DDFA_V2's expression coefficients"
     assert methods["clip_f"].startswith("cosine of CLIP (weights ")
     assert methods["clip_t"].startswith("cosine of CLIP (weights ")
     assert methods["fid"].startswith("clean-fid's Frechet distance of Inception-v3's features")

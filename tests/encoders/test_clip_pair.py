@@ -83,7 +83,13 @@ def test_it_judges(folder) -> None:
     digest = file_digest(folder / "model.safetensors")
     named = f"CLIP (weights {digest[:8]})"
     features = f"{named} picture embeddings; whole image, bicubic to 28 px"
-    assert judge.titles == {"clip": named, "features": features}
+    world = {"recogniser": "the judging recogniser", "regressor": "the regressor"}
+    assert judge.titles == {"clip": named, "features": features, **world}
+    for threshold in (0, 1, 2.0):
+        with pytest.raises(
+            ValueError, match=rf"judge\.face_threshold={threshold}: a score between"
+        ):
+            Judge(judge.recogniser, judge.clip, judge.regressor, face_threshold=threshold)
     assert not any(parameter.requires_grad for parameter in judge.clip.parameters())
 
 

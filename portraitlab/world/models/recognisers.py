@@ -27,9 +27,11 @@ class Recogniser(nn.Module):
     """Aligned crops [B, 3, 48, 48] in [-1, 1] to unit embeddings [B, 128].
 
     trunk: sees crops of trunk_size pixels; the last of its `widths` is that of its feature maps.
-    It halves the maps at each width but the first, and reduces by four before.
+    It halves the maps at each width but the first, and reduces by four before. title: how records
+    name it.
     """
 
+    title = "the judging recogniser"
     crop_size = CROP_SIZE
     frame = WIDE
     global_dim = EMBEDDING

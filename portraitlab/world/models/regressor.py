@@ -21,9 +21,11 @@ POSE_MEAN = (0.0, 0.0, 0.0, 0.425, 0.5, 0.44)
 class FaceRegressor(nn.Module):
     """Images [B, 3, 64, 64] in [-1, 1] to FaceGeometry; differentiable in the images.
 
-    The face score is a probability; 0.5 is the threshold at which a face is accepted.
+    The face score is a probability; 0.5 is the threshold at which a face is accepted. title: how
+    records name it.
     """
 
+    title = "the regressor"
     pose_scale: Tensor
     pose_mean: Tensor
 
