@@ -5,15 +5,21 @@ The front matter is the Hugging Face hub's (hf.co/docs/hub/model-cards).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
 import yaml
 
 from portraitlab.export.folder import base_model
+from portraitlab.export.settings import BUILT, needed_places
 
 _UNSTATED = "not stated: whoever publishes this must say what the photos' owners allow"
+
+_FACE_MODELS = {
+    "bfm": "the Basel Face Model's numbers, for research only, with the licence of its authors",
+    "flame": "FLAME and DECA, for non-commercial research only",
+}
 
 _RENDERED = "rendered by PortraitLab; it shows nobody who lives"
 
@@ -50,7 +56,7 @@ def model_card(
             "New portraits of a person from a few photos of them. Expression and pose come from a "
             "target picture, the look from a prompt. Trained with PortraitLab."
         ),
-        _use(choices, base),
+        _use(choices, base, needed_places(config)),
         _parts(choices, stock),
         _training(config, facts, rendered),
         _figures(record),
@@ -60,14 +66,24 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _use(choices: Mapping[str, Any], base: str | None) -> str:
+def _use(choices: Mapping[str, Any], base: str | None, needed: Sequence[str]) -> str:
     folder = "" if base is None else ", backbone_folder=BASE"
+    photos = '--refs a.jpg b.jpg --target t.jpg --prompt "a photo of a person"'
+    given = "".join(f" --set {name}=PATH" for name in needed)
+    command = f"portraitlab generate FOLDER {photos}{given}"
+    places = ", ".join(f'"{name}": "PATH"' for name in needed)
+    settings = f", settings={{{places}}}" if needed else ""
     where = (
         "Its base is the miniature world's own model, which PortraitLab ships."
         if base is None
         else f"BASE is a folder of {base} in diffusers' layout; without it, the hub's cache is "
         "looked into."
     )
+    if needed:
+        where += (
+            f" {', '.join(needed)}: files of face models, which are no part of this (PortraitLab's "
+            "docs/encoders.md and docs/face3d.md say where to get them)."
+        )
     target = (
         " The target gives expression and pose; whose shape the face has is decided by `select`, "
         f"here `{choices['select']}`, among the references."
@@ -78,13 +94,13 @@ def _use(choices: Mapping[str, Any], base: str | None) -> str:
     )
     return f"""## Use
 
-    portraitlab generate FOLDER --refs a.jpg b.jpg --target t.jpg --prompt "a photo of a person"
+    {command}
 
 or
 
     from portraitlab.pipeline import PortraitPipeline
 
-    pipe = PortraitPipeline.from_pretrained(FOLDER{folder})
+    pipe = PortraitPipeline.from_pretrained(FOLDER{folder}{settings})
     images = pipe([a, b], target, "a photo of a person", seed=0)
 
 {_paragraph(where + target)}
@@ -131,6 +147,7 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: boo
         "batch size": config["batch_size"],
         "seed": config["seed"],
         **{name: choices[name] for name in ("encoder", "fusion", "cond", "net", "objective")},
+        "drawn for the figures by": f"{choices['sampler']}, {config['sampler']['steps']} steps",
         "weights saved in": facts["dtype"],
         "run": facts["key"],
         "commit of PortraitLab": facts["commit"] or "not recorded",
@@ -169,11 +186,31 @@ def _licences(config: Mapping[str, Any], base: str | None, licence: str) -> str:
         "sface": "YuNet (MIT) and SFace (Apache-2.0)",
     }
     encoder = config["choices"]["encoder"]
-    return f"""## Licences
+    lines = [f"base: {own}", f"face encoder, needed to use this: {faces.get(encoder, encoder)}"]
+    face_model = config["cond"].get("face_model", {}).get("_target_", "")
+    lines += [
+        f"3D face model, needed to use this: {terms}"
+        for module, terms in _FACE_MODELS.items()
+        if face_model.startswith(f"portraitlab.face3d.{module}.")
+    ]
+    if (config["data"].get("matting") or {}).get("weights"):
+        lines.append("matting, needed to use this: by the licence of its weights")
+    for published in _repositories({name: config[name] for name in BUILT}):
+        if published["repository"] != base:
+            told = f"{published['repository']}, {published['licence']}"
+            lines.append(f"needed to use this: {told}")
+    lines.append(f"photos it was trained on: {licence}")
+    return "\n".join(["## Licences\n", *(f"- {line}" for line in dict.fromkeys(lines))])
 
-- base: {own}
-- face encoder, needed to use this: {faces.get(encoder, encoder)}
-- photos it was trained on: {licence}"""
+
+def _repositories(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Of the Hugging Face hub, wherever a part's settings name them."""
+    for value in node.values():
+        if isinstance(value, Mapping):
+            if "repository" in value:
+                yield value
+            else:
+                yield from _repositories(value)
 
 
 def _limits(choices: Mapping[str, Any], rendered: bool) -> str:

@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from portraitlab.bench import Bench
+from portraitlab.export.card import model_card
 from portraitlab.export.folder import read_export
 from portraitlab.export.run import export_run
 from portraitlab.pipeline import PortraitPipeline
@@ -129,6 +130,33 @@ def test_the_folder_says_what_it_is(run: Run, out: Path, photos: Path) -> None:
     about = read_export(out).about
     assert about["key"] == run.key
     assert about["commit"] == json.loads((run.folder / "origin.json").read_text())["commit"]
+
+
+def test_the_card_names_what_is_needed_and_whose_terms_bind_it() -> None:
+    config = settings_of(
+        *("backbone=sdxl", "encoder=insightface", "encoder.root=packs", "clip=vit_l14"),
+        *("face3d=flame", "face3d.root=flame", "sampler=sdxl_lightning", "data=folder"),
+        *("data.root=photos", "matting=onnx", "matting.weights=matte.onnx"),
+    )
+    facts = {"key": "0" * 8, "commit": None, "dtype": "float32"}
+    card = model_card(config, {"metrics": {}}, facts, stock=True)
+    places = ("encoder.root", "encoder.face3d.root", "cond.face_model.root", "matting.weights")
+    assert "".join(f" --set {name}=PATH" for name in places) in card
+    assert ", ".join(f'"{name}": "PATH"' for name in places) in card
+    assert "| drawn for the figures by | sdxl_lightning, 8 steps |" in card
+    licences = card.partition("## Licences\n\n")[2].partition("\n\n")[0].splitlines()
+    assert licences == [
+        "- base: stabilityai/stable-diffusion-xl-base-1.0, CreativeML Open RAIL++-M",
+        "- face encoder, needed to use this: insightface's packs are for non-commercial research "
+        "only",
+        "- 3D face model, needed to use this: FLAME and DECA, for non-commercial research only",
+        "- matting, needed to use this: by the licence of its weights",
+        "- needed to use this: madebyollin/sdxl-vae-fp16-fix, MIT",
+        "- needed to use this: openai/clip-vit-large-patch14, MIT",
+        "- needed to use this: ByteDance/SDXL-Lightning, CreativeML Open RAIL++-M",
+        "- photos it was trained on: not stated: whoever publishes this must say what the photos' "
+        "owners allow",
+    ]
 
 
 def test_a_run_is_exported_by_its_name_in_half_precision_and_draws(
