@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +105,9 @@ def run(given: argparse.Namespace) -> None:
         )
     place = "cpu" if given.offload else device
     pipeline = PortraitPipeline.from_pretrained(given.folder, given.base, place, settings)
+    for (file,), _ in loras:
+        if file.name in _student(pipeline.config.sampler):
+            raise ValueError(f"--lora {file}: this export draws with it already; leave it out")
     if given.offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
     elif given.offload == "sequential":
@@ -191,8 +194,7 @@ def _about(given: argparse.Namespace, pipeline: PortraitPipeline) -> dict[str, s
 
     chosen = {name: getattr(given, name) for name in ("steps", "guidance")}
     drawn = {name: value for name, value in chosen.items() if value is not None}
-    sampler = {**pipeline.config.sampler, **drawn}
-    student = [Path(file).name for file in sampler.pop("weights", {}).get("files", [])]
+    sampler, places = {**pipeline.config.sampler, **drawn}, ("_target_", "folder", "weights")
     about = {
         "run": read_export(given.folder).about["key"],
         "base": None if given.base is None else given.base.name,
@@ -201,13 +203,18 @@ def _about(given: argparse.Namespace, pipeline: PortraitPipeline) -> dict[str, s
         "select": type(pipeline.select).__name__,
         "prompt": given.prompt,
         "negative_prompt": given.negative_prompt,
-        **{name: value for name, value in sampler.items() if name not in ("_target_", "folder")},
-        "student": student,
+        **{name: value for name, value in sampler.items() if name not in places},
+        "student": _student(sampler),
         "lora": last_names(given.lora),
         "controlnet": last_names(given.controlnet),
         "vae_tiling": given.vae_tiling,  # which alone of what saves memory changes the picture
     }
     return {"Software": "PortraitLab", "portraitlab": json.dumps(about)}
+
+
+def _student(sampler: Mapping[str, Any]) -> list[str]:
+    """The names of the low-rank weights that a sampler draws with."""
+    return list(sampler.get("weights", {}).get("files", []))
 
 
 def _places(folder: Path, seed: int) -> Iterator[tuple[int, Path]]:

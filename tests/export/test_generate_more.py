@@ -66,6 +66,9 @@ def test_a_picture_names_its_student_and_no_place(
     about = json.loads(Image.open(said.strip()).text["portraitlab"])
     assert about["student"] == ["sdxl_lightning_8step_lora.safetensors"]
     assert (about["steps"], about["guidance"]) == (8, 1.0)
+    file = tmp_path / "student" / about["student"][0]
+    code, _, said = portraitlab("generate", exported, *given, "--set", folder, "--lora", file)
+    assert (code, said.endswith("draws with it already; leave it out\n")) == (1, True)
     assert str(tmp_path) not in json.dumps(about)
 
 
