@@ -182,17 +182,11 @@ def _copied(value: Any) -> Any:
 def another_base(backbone: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The backbone's settings with the weights of another checkpoint of the same base.
 
-    Many have no half-precision files beside the whole ones, which are then read instead. Raises
-    ValueError where there is no such folder.
+    Raises ValueError where there is no such folder.
     """
     if not folder.is_dir():
         raise ValueError(
             f"{folder} is no folder; give a checkpoint in diffusers' layout. A single file becomes "
             "one by diffusers' from_single_file(FILE).save_pretrained(FOLDER)."
         )
-    changed = {**backbone, "folder": str(folder)}
-    variant = backbone.get("variant")
-    if variant is not None and not any(folder.glob(f"unet/*.{variant}.safetensors")):
-        files = [name.replace(f".{variant}.", ".") for name in backbone["weights"]["files"]]
-        changed |= {"variant": None, "weights": {**backbone["weights"], "files": files}}
-    return changed
+    return {**backbone, "folder": str(folder)}

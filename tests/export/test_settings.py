@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from exporting import settings_of
 
 from portraitlab.export.settings import (
-    another_base,
     check_known,
     drawing_settings,
     needed_places,
@@ -103,14 +101,3 @@ def test_an_interpolation_is_refused() -> None:
     settings["sampler"]["steps"] = "${oc.env:HOME}"
     with pytest.raises(ValueError, match=r"sampler\.steps is .*an interpolation has no place"):
         check_known(settings)
-
-
-def test_another_base_is_read_as_it_lies(tmp_path: Path) -> None:
-    backbone = settings_of("backbone=sd15")["backbone"]
-    (tmp_path / "unet").mkdir()
-    whole = another_base(backbone, tmp_path)
-    assert whole["variant"] is None
-    assert "unet/diffusion_pytorch_model.safetensors" in whole["weights"]["files"]
-    (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").touch()
-    halves = another_base(backbone, tmp_path)
-    assert halves == {**backbone, "folder": str(tmp_path)}
