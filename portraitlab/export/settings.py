@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from hydra.errors import InstantiationException
 
+from portraitlab.published import describes_repository, folder_setting
 from portraitlab.tables.paper_table import CONF
 
 BUILT = ("backbone", "encoder", "cond", "fusion", "net", "select", "sampler")
@@ -64,6 +65,8 @@ def with_changes(
 ) -> dict[str, Any]:
     """Settings with those changed that a user gives by dotted name.
 
+    Published weights in them are told to be looked for under the export's own settings.
+
     Raises ValueError for a name that is none, for a value of another kind than the export's, where
     a needed place is not given, and where the settings that came with the export name a place
     themselves.
@@ -83,7 +86,11 @@ def with_changes(
         if last not in part:
             raise ValueError(f"{name} is no setting of this export; see its portraitlab.json")
         _check_kind(name, part[last], value)
-        part[last] = value
+        part[last] = _copied(value)
+    # In the run's configuration one setting may have held the folder of several parts.
+    for name, _, value in _walk(changed):
+        if describes_repository(value):
+            value["setting"] = folder_setting(name)
     # A part that is changed as a whole needs no more what it was.
     lacking = [name for name in needed if not {name, name.split(".")[0]} & changes.keys()]
     if lacking:

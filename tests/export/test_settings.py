@@ -51,6 +51,20 @@ def test_the_places_that_are_needed_are_named_until_they_are_given() -> None:
     assert needed_places(settings_of()) == []
 
 
+def test_published_weights_name_the_settings_of_the_export() -> None:
+    needed = dict.fromkeys(needed_places(settings_of(*REAL)), "x")
+    given = {**needed, "encoder.clip.folder": "clip"}
+    changed = with_changes(drawing_settings(settings_of(*REAL)), list(needed), given)
+    assert changed["encoder"]["clip"]["folder"] == "clip"
+    assert changed["encoder"]["clip"]["weights"]["setting"] == "encoder.clip.folder"
+    backbone = changed["backbone"]
+    assert backbone["weights"]["setting"] == "backbone.folder"
+    assert backbone["autoencoder_weights"]["setting"] == "backbone.autoencoder_folder"
+    whole = settings_of(*REAL)["encoder"]
+    with_changes(drawing_settings(settings_of()), [], {"encoder": whole})
+    assert whole == settings_of(*REAL)["encoder"]  # what is given is not changed
+
+
 def test_a_value_of_another_kind_is_refused() -> None:
     settings = drawing_settings(settings_of())
     for name, value, message in (
