@@ -68,7 +68,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["nothing=1"], ["nothing"]),
         (["data=folder", "data.root=nowhere"], ["nowhere", "data.root"]),
         (["data=folder"], ["data.root has no value", "data.root=VALUE"]),
-        (["encoder=insightface", "encoder.root=nowhere"], ["nowhere"]),
+        (["encoder=insightface", "encoder.root=nowhere"], ["nowhere", "releases/tag/v0.7"]),
         ([f"+{NO_WEIGHTS}"], ["nowhere", "foundation.json", "missing", "train"]),
         (["refs=7"], ["refs=7", "1 to 6"]),
         (["refs=two"], ["refs=two", "whole number"]),

@@ -23,7 +23,6 @@ from portraitlab.runs.run import Run
 NEEDS = {
     ("data", "folder"): ["data.root=photos"],
     ("data", "prepared"): ["data.root=out"],
-    ("encoder", "insightface"): ["encoder.root=packs"],
     ("face3d", "bfm"): ["face3d.root=files"],
     ("face3d", "flame"): ["face3d.root=files"],
 }
