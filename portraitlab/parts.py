@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.encoder.sizes import FeatureSizes
 from portraitlab.model import PortraitModel
-from portraitlab.published import Repository, find_published
+from portraitlab.published import Repository, describes_repository, find_published, folder_setting
 
 _LOG = logging.getLogger(__name__)
 
@@ -160,8 +160,7 @@ def check_published(config: DictConfig, *more: str) -> None:
     wanted: list[tuple[Repository, str | None]] = []
     cached: dict[tuple[str, str], Repository] = {}  # by name and revision
     for part in (config[name] for name in ("backbone", "encoder", *more)):
-        for published in _repositories(part) if part.get("pretrained", True) else ():
-            folder = OmegaConf.select(config, published.setting)
+        for published, folder in _repositories(part) if part.get("pretrained", True) else ():
             if folder is not None:
                 if (published, folder) not in wanted:  # where parts describe the same encoder
                     wanted.append((published, folder))
@@ -171,12 +170,13 @@ def check_published(config: DictConfig, *more: str) -> None:
     find_published([*wanted, *((published, None) for published in cached.values())])
 
 
-def _repositories(part: DictConfig) -> Iterator[Repository]:
-    """Those that a part's configuration names, at any depth."""
-    for value in part.values():
+def _repositories(part: DictConfig) -> Iterator[tuple[Repository, str | None]]:
+    """Those that a part's configuration names, at any depth, each with the folder beside it."""
+    for name, value in part.items():
         if isinstance(value, DictConfig):
-            if value.get("_target_") == "portraitlab.published.Repository":
-                yield instantiate(value)
+            if describes_repository(value):
+                folder = part.get(folder_setting(str(name)))
+                yield instantiate(value).in_variant(part.get("variant"), folder), folder
             else:
                 yield from _repositories(value)
 

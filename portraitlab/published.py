@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 from safetensors import safe_open
 
 from portraitlab.weights import is_pointer
+
+_VARIANT = re.compile(r"\.[^./]+(?=\.safetensors$)")
+"""Of a file's name, as diffusers writes it: `unet/diffusion_pytorch_model.fp16.safetensors`."""
 
 
 class MissingPublished(ValueError):
@@ -39,10 +43,41 @@ class Repository:
         settings = dict.fromkeys((*self.setting.split(), *other.setting.split()))
         return replace(self, files=files, setting=" ".join(settings))
 
+    def in_variant(self, variant: str | None, folder: str | None) -> Repository:
+        """With another variant of those files that have one; None is the plain ones.
+
+        folder: of the user; of what it has plain alone the plain file is taken, as read_model does.
+        """
+
+        def lies(name: str) -> bool:
+            return folder is not None and (Path(folder).expanduser() / name).is_file()
+
+        def chosen(name: str) -> str:
+            plain = _VARIANT.sub("", name)
+            if variant is None or plain == name:
+                return plain
+            wanted = f"{plain.removesuffix('.safetensors')}.{variant}.safetensors"
+            return plain if lies(plain) and not lies(wanted) else wanted
+
+        files = tuple(map(chosen, self.files))
+        larger = 2 if variant is None and files != self.files else 1  # singles instead of halves
+        return replace(self, files=files, gigabytes=larger * self.gigabytes)
+
     @property
     def command(self) -> str:
         """What fetches the files, and nothing else."""
         return f"hf download {self.repository} {' '.join(self.files)} --revision {self.revision}"
+
+
+def describes_repository(settings: Any) -> bool:
+    """Whether a part of a configuration is what a Repository is built of."""
+    target = f"{Repository.__module__}.{Repository.__qualname__}"
+    return isinstance(settings, Mapping) and settings.get("_target_") == target
+
+
+def folder_setting(name: str) -> str:
+    """What is called beside published `weights`, under any prefix, what names a folder of them."""
+    return name.removesuffix("weights") + "folder"
 
 
 def find_published(wanted: Sequence[tuple[Repository, str | None]]) -> list[Path]:
@@ -68,25 +103,35 @@ def find_published(wanted: Sequence[tuple[Repository, str | None]]) -> list[Path
     return found
 
 
-def read_model(kind: Any, folder: Path, as_stored: bool = False, **how: Any) -> Any:
+def read_model(
+    kind: Any, folder: Path, as_stored: bool = False, variant: str | None = None, **how: Any
+) -> Any:
     """A model of diffusers or transformers with the safetensors weights of a folder, all of them.
 
     kind: its class. as_stored: of diffusers, in the precision of the files, where that is one;
-    False would have halves of a large model in memory as wholes. how: what its from_pretrained
-    takes besides. Raises ValueError where a file is damaged, or lacks weights, which both libraries
-    would fill with random ones.
+    False would have halves of a large model in memory as wholes. variant: of the files, where the
+    folder has it; the plain ones else. how: what its from_pretrained takes besides. Raises
+    ValueError where a file is damaged, or lacks weights, which both libraries would fill with
+    random ones.
     """
     from safetensors import SafetensorError
     from transformers.utils import logging
 
+    if variant is not None and not any(folder.glob(f"*.{variant}.safetensors")):
+        variant = None
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # of a model's other parts in the same file each tensor is told
     logging.disable_progress_bar()  # which takes less than a second
     try:
         if as_stored:
-            how["torch_dtype"] = _stored_precision(folder, how.get("variant"))
+            how["torch_dtype"] = _stored_precision(folder, variant)
         model, told = kind.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, local_files_only=True, **how
+            folder,
+            variant=variant,
+            use_safetensors=True,
+            output_loading_info=True,
+            local_files_only=True,
+            **how,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = (str(error) or repr(error)).splitlines()[0]

@@ -36,6 +36,18 @@ def is_pointer(path: Path) -> bool:
         return file.read(64).startswith(_POINTER)
 
 
+def unreadable(path: Path, error: Exception) -> str:
+    """Why a library could not read a file, without the advice of torch and numpy to trust it."""
+    said = str(error)
+    if path.is_file() and is_pointer(path):
+        return "it is a Git LFS pointer, whose download was not completed"
+    if refused := re.search(r"GLOBAL (\S+)", said):
+        return f"it wants {refused[1]}"
+    if "weights_only" in said or "allow_pickle" in said:
+        return "it is of another kind, or holds more than plain numbers"
+    return said.splitlines()[0] if said and not isinstance(error, KeyError) else repr(error)
+
+
 def weights_file(given: str | None, setting: str, *published: PublishedFile) -> Path:
     """The file that a setting names.
 
@@ -69,12 +81,10 @@ def read_state_dict(path: Path, setting: str, part: str | None = None) -> dict[s
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises nearly every kind for a file that it cannot read
-        # Of a refusal only the name is told: torch goes on to advise reading the file unsafely.
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it wants {refused[1]}" if refused else (str(error) or repr(error)).splitlines()[0]
         raise ValueError(
             f"{setting}: {path} ({path.stat().st_size} bytes) cannot be read as weights alone: "
-            f"{why}. Nothing of it was executed. Download it again, or save a plain state dict."
+            f"{unreadable(path, error)}. Nothing of it was executed. Download it again "
+            "(docs/encoders.md and docs/face3d.md say where), or save a plain state dict."
         ) from error
     if part is not None:
         if not isinstance(state, dict) or part not in state:

@@ -25,9 +25,9 @@ def load_sd15(
     """The backbone, with the published weights or, where not pretrained, random ones.
 
     folder: has the weights, in diffusers' layout; None looks where `hf download` puts them.
-    variant: of the weight files ("fp16"). precision: of the frozen weights; products are
-    computed in it, the autoencoder in single precision. device: where random weights are made;
-    "meta" makes none.
+    variant: of the weight files ("fp16"); None, and what a folder has without it, is the plain
+    ones. precision: of the frozen weights; products are computed in it, the autoencoder in single
+    precision. device: where random weights are made; "meta" makes none.
 
     Raises MissingPublished (a ValueError) where weights are missing, ValueError where a file is
     damaged or for an unknown precision.
@@ -44,7 +44,7 @@ def load_sd15(
                 latent_scale=0.18215,
                 precision=dtype,
             )
-    (place,) = find_published([(weights, folder)])
+    (place,) = find_published([(weights.in_variant(variant, folder), folder)])
     unet = read_model(UNet2DConditionModel, place / "unet", as_stored=True, variant=variant)
     autoencoder = read_model(AutoencoderKL, place / "vae", variant=variant)
     return Backbone(

@@ -87,8 +87,9 @@ def load_sdxl(
 
     folder: has the weights, in diffusers' layout; None looks where `hf download` puts them.
     autoencoder_weights, autoencoder_folder: of an autoencoder that computes in float16 too; it is
-    used in single precision. variant: of the weight files ("fp16"). precision: of the frozen
-    weights; products are computed in it. device: where random weights are made; "meta" makes none.
+    used in single precision. variant: of the weight files ("fp16"); None, and what a folder has
+    without it, is the plain ones. precision: of the frozen weights; products are computed in it.
+    device: where random weights are made; "meta" makes none.
 
     Raises MissingPublished (a ValueError) where weights are missing, ValueError where a file is
     damaged or for an unknown precision.
@@ -109,7 +110,7 @@ def load_sdxl(
                 precision=dtype,
             )
     place, autoencoder_place = find_published(
-        [(weights, folder), (autoencoder_weights, autoencoder_folder)]
+        [(weights.in_variant(variant, folder), folder), (autoencoder_weights, autoencoder_folder)]
     )
     unet = read_model(UNet2DConditionModel, place / "unet", as_stored=True, variant=variant)
     autoencoder = read_model(AutoencoderKL, autoencoder_place)

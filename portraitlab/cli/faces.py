@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--root", required=True, metavar="FOLDER", help="of the model's files (docs/face3d.md)"
     )
     parser.add_argument(
-        "--packs", required=True, metavar="FOLDER", help="of insightface's packs, as encoder.root"
+        "--packs",
+        metavar="FOLDER",
+        help="of insightface's packs, as encoder.root (default: ~/.insightface)",
     )
     parser.add_argument(
         "--pack", metavar="NAME", help="which of several, as encoder.name (default: the first)"

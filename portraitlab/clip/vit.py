@@ -43,7 +43,7 @@ class ClipVision(nn.Module):
         from transformers import CLIPVisionModel
 
         (place,) = find_published([(weights, folder)])
-        mean, std = pixel_statistics(place / "preprocessor_config.json", "clip.folder")
+        mean, std = pixel_statistics(place / "preprocessor_config.json", weights.setting)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         # A published CLIP has a text part beside this one, which is left out.

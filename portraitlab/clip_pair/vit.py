@@ -37,7 +37,7 @@ class ClipPair(nn.Module):
         # A folder is anybody's, so that its content names it.
         own = f"weights {file_digest(place / 'model.safetensors')[:8]}"
         self.title = f"CLIP ({weights.repository if folder is None else own})"
-        mean, std = pixel_statistics(place / "preprocessor_config.json", "judge.clip.folder")
+        mean, std = pixel_statistics(place / "preprocessor_config.json", weights.setting)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.net: Any = read_model(CLIPModel, place, dtype=torch.float32)

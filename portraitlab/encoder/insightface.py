@@ -31,7 +31,7 @@ class InsightFaceEncoder(RealFaceEncoder):
 
     def __init__(
         self,
-        root: str,
+        root: str | None,
         clip: PatchEncoder,
         name: str | None = None,
         providers: Sequence[str] = ("CPUExecutionProvider",),
@@ -43,7 +43,7 @@ class InsightFaceEncoder(RealFaceEncoder):
     ) -> None:
         looks = Passes(passes, fallback, same_face)
         check_minimum_score(minimum_score)
-        pack = find_pack(Path(root).expanduser(), name)
+        pack = find_pack(None if root is None else Path(root), name)
         models = load_pack(pack, ("detection", "recognition"), providers)
         detector, recogniser = models["detection"], models["recognition"]
         if not detector.use_kps:

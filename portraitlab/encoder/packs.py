@@ -13,28 +13,38 @@ from typing import Any
 
 from portraitlab.processes import local_rank
 from portraitlab.sessions import damage_explained, session_providers
-from portraitlab.weights import is_pointer
+from portraitlab.weights import PublishedFile, is_pointer
 
 _LOG = logging.getLogger(__name__)
 
+_OWN = "~/.insightface"
+_PACK = PublishedFile(
+    what="a pack of insightface, such as antelopev2.zip or buffalo_l.zip",
+    fetch="https://github.com/deepinsight/insightface/releases/tag/v0.7",
+    licence="non-commercial research only",
+    size="16 to 400 MB",
+)
+_REMEDY = f"Download {_PACK}. Then give encoder.root=FOLDER, or put it in {_OWN}/models."
+_AGAIN = f"Download the pack again: {_PACK}"
 
-def find_pack(root: Path, name: str | None) -> Path:
+
+def find_pack(root: Path | None, name: str | None) -> Path:
     """The folder that holds a pack's onnx files.
 
-    root: holds `models/<pack>/`, or `<pack>/`, or the onnx files themselves, or is a pack's zip.
-    name: which pack; may be None, and then the first by name is taken and, where there are others,
-    that is logged. A pack in a folder of its own name once more, as the published antelopev2
-    unpacks, is found too. A `<pack>.zip` that nobody unpacked is unpacked beside it, flat.
+    root: holds `models/<pack>/`, or `<pack>/`, or the onnx files themselves, or is a pack's zip;
+    None is where insightface itself puts packs, ~/.insightface. name: which pack; may be None, and
+    then the first by name is taken and, where there are others, that is logged. A pack in a folder
+    of its own name once more, as the published antelopev2 unpacks, is found too. A `<pack>.zip`
+    that nobody unpacked is unpacked beside it, flat.
 
-    Raises ValueError where there is none, or none of this name, with the packs to choose from, and
-    where a zip is broken or cannot be unpacked.
+    Raises ValueError where there is none, or none of this name, with the packs to choose from and
+    where to get others, and where a zip is broken or cannot be unpacked.
     """
+    root = Path(_OWN if root is None else root).expanduser()
     if root.suffix == ".zip" and root.is_file():
         return _unpack(root)
     if not root.is_dir():
-        raise ValueError(
-            f"encoder.root={root} is no folder; give the folder that holds models/<pack>/*.onnx."
-        )
+        raise ValueError(f"encoder.root={root} is no folder. {_REMEDY}")
     zips: dict[str, Path] = {}
     if any(root.glob("*.onnx")):
         packs = {root.resolve().name: root}
@@ -52,7 +62,7 @@ def find_pack(root: Path, name: str | None) -> Path:
     if not packs and not zips:
         raise ValueError(
             f"encoder.root={root} holds no pack: no *.onnx in it, in {root}/<pack> "
-            f"or in {root}/models/<pack>, and no zip of one."
+            f"or in {root}/models/<pack>, and no zip of one. {_REMEDY}"
         )
     if name is None:
         name = min(packs or zips)
@@ -68,7 +78,7 @@ def find_pack(root: Path, name: str | None) -> Path:
         return _unpack(zips[name])
     raise ValueError(
         f"encoder.name={name} is not in encoder.root={root}, which holds the packs "
-        f"{', '.join([*packs, *zips])}; choose one of them."
+        f"{', '.join([*packs, *zips])}; choose one of them, or bring it. {_REMEDY}"
     )
 
 
@@ -80,7 +90,7 @@ def _unpack(archive: Path) -> Path:
     if is_pointer(archive):
         raise ValueError(
             f"{archive} is a Git LFS pointer of {archive.stat().st_size} bytes, not a pack. "
-            "Fetch it with `git lfs pull`, or download the pack again."
+            f"Fetch it with `git lfs pull`. {_AGAIN}"
         )
     # Of its own name, because the processes of one training may all come here at once.
     unfinished = archive.with_name(f"unfinished-{archive.stem}-{uuid.uuid4().hex[:8]}")
@@ -101,8 +111,7 @@ def _unpack(archive: Path) -> Path:
         unfinished.replace(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(
-            f"{archive} ({archive.stat().st_size} bytes) is no whole zip: {error}. "
-            "Download the pack again."
+            f"{archive} ({archive.stat().st_size} bytes) is no whole zip: {error}. {_AGAIN}"
         ) from error
     except OSError as error:
         if any(folder.glob("*.onnx")):  # another process was quicker
@@ -132,12 +141,12 @@ def load_pack(pack: Path, tasks: tuple[str, ...], providers: Sequence[str]) -> d
     if pointers:
         raise ValueError(
             f"In the pack {pack}, {', '.join(pointers)} are Git LFS pointers of about 130 bytes, "
-            "not weights: the download was not completed. Fetch them with `git lfs pull`, "
-            "or download the pack again."
+            "not weights: the download was not completed. Fetch them with `git lfs pull`. "
+            f"{_AGAIN}"
         )
     models: dict[str, Any] = {}
     for file in files:
-        with damage_explained(file, "Download the pack again."):
+        with damage_explained(file, _AGAIN):
             model = model_zoo.get_model(str(file), providers=wanted)
         if model is not None and model.taskname in tasks and model.taskname not in models:
             models[model.taskname] = model

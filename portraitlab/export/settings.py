@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from hydra.errors import InstantiationException
 
+from portraitlab.published import describes_repository, folder_setting
 from portraitlab.tables.paper_table import CONF
 
 BUILT = ("backbone", "encoder", "cond", "fusion", "net", "select", "sampler")
@@ -64,6 +65,8 @@ def with_changes(
 ) -> dict[str, Any]:
     """Settings with those changed that a user gives by dotted name.
 
+    Published weights in them are told to be looked for under the export's own settings.
+
     Raises ValueError for a name that is none, for a value of another kind than the export's, where
     a needed place is not given, and where the settings that came with the export name a place
     themselves.
@@ -83,7 +86,11 @@ def with_changes(
         if last not in part:
             raise ValueError(f"{name} is no setting of this export; see its portraitlab.json")
         _check_kind(name, part[last], value)
-        part[last] = value
+        part[last] = _copied(value)
+    # In the run's configuration one setting may have held the folder of several parts.
+    for name, _, value in _walk(changed):
+        if describes_repository(value):
+            value["setting"] = folder_setting(name)
     # A part that is changed as a whole needs no more what it was.
     lacking = [name for name in needed if not {name, name.split(".")[0]} & changes.keys()]
     if lacking:
@@ -182,17 +189,11 @@ def _copied(value: Any) -> Any:
 def another_base(backbone: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The backbone's settings with the weights of another checkpoint of the same base.
 
-    Many have no half-precision files beside the whole ones, which are then read instead. Raises
-    ValueError where there is no such folder.
+    Raises ValueError where there is no such folder.
     """
     if not folder.is_dir():
         raise ValueError(
             f"{folder} is no folder; give a checkpoint in diffusers' layout. A single file becomes "
             "one by diffusers' from_single_file(FILE).save_pretrained(FOLDER)."
         )
-    changed = {**backbone, "folder": str(folder)}
-    variant = backbone.get("variant")
-    if variant is not None and not any(folder.glob(f"unet/*.{variant}.safetensors")):
-        files = [name.replace(f".{variant}.", ".") for name in backbone["weights"]["files"]]
-        changed |= {"variant": None, "weights": {**backbone["weights"], "files": files}}
-    return changed
+    return {**backbone, "folder": str(folder)}

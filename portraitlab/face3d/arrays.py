@@ -22,6 +22,8 @@ import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from portraitlab.weights import unreadable
+
 _MALFORMED = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
@@ -52,7 +54,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except (*_MALFORMED, OSError) as error:
         raise ValueError(
             f"{path} ({path.stat().st_size if path.is_file() else 0} bytes) cannot be read as "
-            f"arrays: {error!r}. Download the file again."
+            f"arrays: {unreadable(path, error)}. Download it again (docs/face3d.md says where)."
         ) from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no arrays by name; download the published file again.")

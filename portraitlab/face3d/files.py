@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from portraitlab.face3d.arrays import read_arrays
+from portraitlab.weights import is_pointer
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,27 @@ class BroughtFile:
 def find_files(root: str, files: Sequence[BroughtFile]) -> list[Path]:
     """Where each of the files lies in the folder `root`.
 
-    Raises ValueError with all that are missing, where they come from and their licences.
+    Raises ValueError with all that are missing, or only Git LFS pointers, where they come from and
+    their licences.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise ValueError(f"face3d.root={root} is no folder; give the folder of the 3DMM's files.")
-    found = [[folder / name for name in file.names if (folder / name).is_file()] for file in files]
-    missing = [file for file, paths in zip(files, found, strict=True) if not paths]
+    found, missing = [], []
+    for file in files:
+        there = [folder / name for name in file.names if (folder / name).is_file()]
+        whole = [path for path in there if not is_pointer(path)]
+        if whole:
+            found.append(whole[0])
+            continue
+        said = "; only a Git LFS pointer is there, fetch it with `git lfs pull`" if there else ""
+        missing.append(f"\n  {' or '.join(file.names)}: {file.source}; {file.licence}{said}")
     if missing:
-        said = "".join(
-            f"\n  {' or '.join(file.names)}: {file.source}; {file.licence}" for file in missing
-        )
         raise ValueError(
-            f"face3d.root={root} lacks what has to be brought (see docs/face3d.md):{said}"
+            f"face3d.root={root} lacks what has to be brought (see docs/face3d.md):"
+            + "".join(missing)
         )
-    return [paths[0] for paths in found]
+    return found
 
 
 def tensors_of(path: Path, names: Sequence[str]) -> list[Tensor]:

@@ -68,7 +68,10 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["nothing=1"], ["nothing"]),
         (["data=folder", "data.root=nowhere"], ["nowhere", "data.root"]),
         (["data=folder"], ["data.root has no value", "data.root=VALUE"]),
-        (["encoder=insightface", "encoder.root=nowhere", "cond=keypoints"], ["nowhere"]),
+        (
+            ["encoder=insightface", "encoder.root=nowhere", "cond=keypoints"],
+            ["nowhere", "tag/v0.7"],
+        ),
         (["encoder=sface"], ["cond=landmarks needs 3D", "face3d=bfm"]),
         (["sampler=sdxl_lightning", "sampler.steps=3"], ["sampler.steps is 3", "8, 4, 2"]),
         ([f"+{NO_WEIGHTS}"], ["nowhere", "foundation.json", "missing", "train"]),

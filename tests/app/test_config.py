@@ -12,6 +12,7 @@ import pytest
 from composing import ROOT, choices
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
+from publishing import write_sd15
 
 from portraitlab.parts import (
     build_beside,
@@ -28,7 +29,6 @@ from portraitlab.runs.run import Run
 NEEDS = {
     ("data", "folder"): ["data.root=photos"],
     ("data", "prepared"): ["data.root=out"],
-    ("encoder", "insightface"): ["encoder.root=packs"],
     ("face3d", "bfm"): ["face3d.root=files"],
     ("face3d", "flame"): ["face3d.root=files"],
 }
@@ -239,3 +239,16 @@ def test_all_that_is_missing_of_the_hub_is_said_in_one_error(
     check_published(config)  # only scoring needs it
     with pytest.raises(MissingPublished, match=f"missing in judge.clip.folder={tmp_path}: all of"):
         check_published(config, "judge")
+
+
+@pytest.mark.parametrize("chosen", [(), ("backbone.variant=null",)])
+def test_a_checkpoint_without_halves_is_a_backbone(
+    composed: Callable[..., DictConfig], tmp_path: Path, chosen: tuple[str, ...]
+) -> None:
+    base = write_sd15(tmp_path / "base", variant=None)
+    config = composed("backbone=sd15", f"backbone.folder={base}", *chosen)
+    check_published(config)
+    assert instantiate(config.backbone).text_dim == 8
+    (base / "text_encoder" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(MissingPublished, match=r"missing in backbone\.folder=.*: text_encoder/mod"):
+        check_published(config)

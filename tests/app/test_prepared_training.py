@@ -190,7 +190,7 @@ def test_the_command_says_what_it_cannot_take(root: Path, tmp_path: Path, capsys
     place = [str(root), str(tmp_path / "out")]
     for override, said in (
         ("encoder=nobody", "Could not find 'encoder/nobody'"),
-        ("encoder=insightface", "encoder.root has no value and needs one"),
+        ("face3d=bfm", "face3d.root has no value and needs one"),
         ("no override", "no override"),
         ("data=world", "data=world is not for preparing: ROOT is read as data=folder"),
         ("clip=vit_l14", "which encoder=world does not use"),

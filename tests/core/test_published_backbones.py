@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,39 @@ def test_weights_are_those_of_the_files_and_lack_none(tmp_path: Path) -> None:
     save_file(kept, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"text_encoder are not those of a CLIPTextModel: 2 are"):
         load_sd15(published(WORDS), str(folder), variant="fp16")
+
+
+def test_the_variant_decides_which_files_are_looked_for() -> None:
+    weights = published("a/config.json", "a/model.fp16.safetensors", "b/model.safetensors")
+    assert weights.in_variant("fp16", None) == weights
+    plain = weights.in_variant(None, None)
+    assert plain.files == ("a/config.json", "a/model.safetensors", "b/model.safetensors")
+    assert (weights.gigabytes, plain.gigabytes) == (1.5, 3.0)
+    assert plain.in_variant("fp16", None).files == plain.files  # which have no variants
+    other = weights.in_variant("bf16", None)
+    assert other.files == ("a/config.json", "a/model.bf16.safetensors", "b/model.safetensors")
+
+
+def test_what_a_folder_has_plain_alone_is_read_plain(tmp_path: Path) -> None:
+    names = [f"unet/diffusion_pytorch_model{variant}.safetensors" for variant in (".fp16", "")]
+    weights = published(WORDS, names[0])
+    folder = write_sd15(tmp_path / "model", variant=None)
+    backbone = load_sd15(weights, str(folder), variant="fp16", precision="float32")
+    written = load_file(folder / names[1])
+    for name, value in backbone.unet.state_dict().items():
+        assert torch.equal(value, written[name])
+    # The half beside it is taken where it is there, unless it is not wanted.
+    halves = {name: 0 * value.half() for name, value in written.items()}
+    save_file(halves, folder / names[0], metadata={"format": "pt"})
+    for variant, same in ((None, True), ("fp16", False)):
+        unet = load_sd15(weights, str(folder), variant=variant, precision="float32").unet
+        assert torch.equal(unet.conv_in.weight, written["conv_in.weight"]) == same
+    (folder / names[1]).unlink()
+    with pytest.raises(MissingPublished, match=rf"missing in .*: {re.escape(names[1])}\n"):
+        load_sd15(weights, str(folder), variant=None)
+    (folder / names[0]).unlink()
+    with pytest.raises(MissingPublished, match=rf"missing in .*: {re.escape(names[0])}\n"):
+        load_sd15(weights, str(folder), variant="fp16")
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -116,11 +116,33 @@ def test_a_zip_that_is_no_pack_is_refused(tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "one.zip"]
 
 
-def test_a_folder_without_packs_is_refused(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"encoder\.root=.*nowhere is no folder"):
+def test_a_pack_is_found_by_its_name_where_insightface_puts_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=rf"encoder\.root={tmp_path}/\.insightface is no folder"):
+        find_pack(None, "two")
+    one, two = (
+        make_pack(tmp_path / ".insightface" / "models" / name, "a.onnx") for name in ("one", "two")
+    )
+    assert (find_pack(None, "two"), find_pack(None, None)) == (two, one)
+    assert find_pack(Path("~/.insightface/models/two"), None) == two
+
+
+def test_who_lacks_a_pack_is_told_where_they_are_under_which_licence(tmp_path) -> None:
+    help_ = (
+        r".*Download a pack of insightface, such as antelopev2\.zip or buffalo_l\.zip \(.*, "
+        r"non-commercial research only\): https://github\.com/deepinsight/insightface/releases/tag/"
+        r"v0\.7\. Then give encoder\.root=FOLDER"
+    )
+    with pytest.raises(ValueError, match=rf"encoder\.root=.*nowhere is no folder{help_}"):
         find_pack(tmp_path / "nowhere", None)
-    with pytest.raises(ValueError, match=r"holds no pack: no \*\.onnx"):
+    with pytest.raises(ValueError, match=rf"holds no pack: no \*\.onnx{help_}"):
         find_pack(tmp_path, None)
+    make_pack(tmp_path / "one", "a.onnx")
+    with pytest.raises(ValueError, match=rf"encoder\.name=six is not in .*; choose one{help_}"):
+        find_pack(tmp_path, "six")
+    again = r"git lfs pull`\. Download the pack again: .*research only\): https://github"
+    with pytest.raises(ValueError, match=again):
+        load_pack(tmp_path / "one", TASKS, CPU)
 
 
 def test_pointers_and_broken_files_are_told_from_weights(tmp_path) -> None:

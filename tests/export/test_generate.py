@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from publishing import write_clip
 
 from portraitlab.pipeline import PortraitPipeline
 
@@ -127,6 +128,33 @@ def test_real_photos_of_two_people_or_none_are_refused(
     code, _, said = portraitlab("generate", folder, "--refs", one)
     assert code == 1
     assert "needs files of this machine for encoder.root; give them as `--set encoder.root" in said
+
+
+@real
+def test_clip_is_looked_for_in_the_folder_that_the_export_is_given(
+    portraitlab: Command, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    clip = write_clip(tmp_path / "clip")
+    packs = (f"encoder.root={PACKS}", "encoder.name=lab_edge")
+    real_photos = ("cond=keypoints", "data=folder", "data.root=.")
+    folder = export(
+        *("encoder=insightface", *packs, "clip=vit_l14", f"clip.folder={clip}", *real_photos)
+    )
+    photo = next((REAL / "photos").glob("*/*.jpg"))
+    given = ("--refs", photo, "--set", f"encoder.root={PACKS}", "--out", tmp_path / "out")
+    code, _, said = portraitlab("generate", folder, *given)
+    assert code == 1
+    assert "or give a folder that has them: encoder.clip.folder=FOLDER\n" in said
+    place = f"encoder.clip.folder={clip}"
+    code, _, said = portraitlab("generate", folder, *given, "--set", place)
+    assert (code, said) == (0, "")
+    (clip / "preprocessor_config.json").write_text("{}")
+    code, _, said = portraitlab("generate", folder, *given, "--set", place)
+    assert (code, "or give another encoder.clip.folder" in said) == (1, True)
+    (clip / "model.safetensors").unlink()
+    code, _, said = portraitlab("generate", folder, *given, "--set", place)
+    assert (code, f"missing in {place}: model.safetensors" in said) == (1, True)
 
 
 def test_a_bad_option_is_named_before_anything_is_loaded(

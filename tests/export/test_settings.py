@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from exporting import settings_of
 
 from portraitlab.export.settings import (
-    another_base,
     check_known,
     drawing_settings,
     needed_places,
@@ -51,6 +49,20 @@ def test_the_places_that_are_needed_are_named_until_they_are_given() -> None:
     assert settings["encoder"]["root"] is None  # the given ones are not changed
     assert needed_places(settings_of(*SFACE)) == ["encoder.detector", "encoder.recogniser"]
     assert needed_places(settings_of()) == []
+
+
+def test_published_weights_name_the_settings_of_the_export() -> None:
+    needed = dict.fromkeys(needed_places(settings_of(*REAL)), "x")
+    given = {**needed, "encoder.clip.folder": "clip"}
+    changed = with_changes(drawing_settings(settings_of(*REAL)), list(needed), given)
+    assert changed["encoder"]["clip"]["folder"] == "clip"
+    assert changed["encoder"]["clip"]["weights"]["setting"] == "encoder.clip.folder"
+    backbone = changed["backbone"]
+    assert backbone["weights"]["setting"] == "backbone.folder"
+    assert backbone["autoencoder_weights"]["setting"] == "backbone.autoencoder_folder"
+    whole = settings_of(*REAL)["encoder"]
+    with_changes(drawing_settings(settings_of()), [], {"encoder": whole})
+    assert whole == settings_of(*REAL)["encoder"]  # what is given is not changed
 
 
 def test_a_value_of_another_kind_is_refused() -> None:
@@ -103,14 +115,3 @@ def test_an_interpolation_is_refused() -> None:
     settings["sampler"]["steps"] = "${oc.env:HOME}"
     with pytest.raises(ValueError, match=r"sampler\.steps is .*an interpolation has no place"):
         check_known(settings)
-
-
-def test_another_base_is_read_as_it_lies(tmp_path: Path) -> None:
-    backbone = settings_of("backbone=sd15")["backbone"]
-    (tmp_path / "unet").mkdir()
-    whole = another_base(backbone, tmp_path)
-    assert whole["variant"] is None
-    assert "unet/diffusion_pytorch_model.safetensors" in whole["weights"]["files"]
-    (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").touch()
-    halves = another_base(backbone, tmp_path)
-    assert halves == {**backbone, "folder": str(tmp_path)}

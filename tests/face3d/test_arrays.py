@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,7 @@ def test_damaged_npz_and_objects_in_one_are_told(tmp_path: Path) -> None:
             read_arrays(path)
     witness = tmp_path / "executed"
     np.savez(path, f=np.array(Evil(f"touch {witness}"), dtype=object))
-    with pytest.raises(ValueError, match=r"model\.npz .*cannot be read as arrays: .*Object arrays"):
+    with pytest.raises(ValueError, match=r"model\.npz .*read as arrays: it is of another kind, or"):
         read_arrays(path)
     assert not witness.exists()
 
@@ -200,9 +201,27 @@ def test_other_content_is_told(tmp_path: Path) -> None:
     np.save(tmp_path / "plain.npy", np.eye(2))
     with pytest.raises(ValueError, match=r"an array of shape \(2, 2\) of float64"):
         read_arrays(tmp_path / "plain.npy")
-    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(ValueError, match=r"model\.pkl \(43 bytes\) cannot be read as arrays"):
-        read_arrays(path)
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_PROTOBUF = b"\x08\x07\x12\x07pytorch" + bytes(99)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy", "pkl", "tar", "pth", "onnx", "safetensors"])
+def test_nobody_is_advised_to_read_a_file_unsafely(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model.{suffix}"
+    arrays_alone = suffix in ("npz", "npy", "pkl")
+    pickled = pickle.dumps(torch.zeros(1), protocol=2)
+    for raw in (_POINTER, _PROTOBUF, pickled, b"\x80\x02]q\x01.", b""):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=rf"model\.{suffix} ") as caught:
+            read_arrays(path) if arrays_alone else read_state_dict(path, "face3d.root")
+        said = str(caught.value)
+        assert not re.search("weights_only|allow_pickle|pickle.load|trust", said), said
+        assert re.search(r"ownload .*(docs/face3d\.md|again|publisher)", said), said
+        if raw == _POINTER:
+            assert "(43 bytes) cannot be read as " in said
+            assert "it is a Git LFS pointer, whose download was not completed" in said
 
 
 def test_a_tensor_reaches_nothing_beyond_its_own_numbers(tmp_path: Path) -> None:

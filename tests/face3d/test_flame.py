@@ -195,6 +195,16 @@ def test_missing_files_are_named_with_their_source_and_licence(tmp_path: Path) -
     ]
     assert all("non-commercial" in line for line in lines)
     assert "flame.is.tue.mpg.de" in lines[1]
+    assert "Git LFS" not in str(caught.value)
+    for name in ("deca_model.tar", "generic_model.pkl", "landmark_embedding.npy"):
+        (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 9\n")
+    (tmp_path / "generic_model.npz").write_bytes(b"of another kind")
+    with pytest.raises(ValueError, match=r"lacks what has to be brought") as caught:
+        load_deca(str(tmp_path))
+    first, second = str(caught.value).splitlines()[1:]
+    for line, source in ((first, "deca_model.tar: the trained"), (second, "embedding.npy: data/")):
+        assert source in line
+        assert line.endswith("; only a Git LFS pointer is there, fetch it with `git lfs pull`")
 
 
 def test_other_files_of_these_names_are_told(flame_files: Path, tmp_path: Path) -> None:
