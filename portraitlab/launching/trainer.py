@@ -17,6 +17,7 @@ _REFUSED: dict[str, tuple[object, str]] = {
     "max_epochs": (-1, _LENGTH),
     "limit_train_batches": (None, _LENGTH),
     "overfit_batches": (0, "debug=overfit learns two people by heart"),
+    "use_distributed_sampler": (False, "each process takes its share of a batch by itself"),
     "fast_dev_run": (False, "debug=fast takes the whole path in few steps"),
 }
 

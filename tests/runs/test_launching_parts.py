@@ -106,6 +106,7 @@ def test_a_batch_is_shared_evenly() -> None:
         ("max_epochs", 1, r"budget\.steps=NUMBER"),
         ("limit_train_batches", 1.0, r"budget\.steps=NUMBER"),
         ("overfit_batches", 2, "debug=overfit"),
+        ("use_distributed_sampler", True, "share of a batch by itself"),
         ("fast_dev_run", True, "debug=fast"),
         ("max_steps", 2, r"budget\.steps=4: .* as budget\.steps alone"),
     ],
