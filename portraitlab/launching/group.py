@@ -27,7 +27,8 @@ class GroupFailed(ValueError):
 def perform_in_group(settings: dict[str, Any], run: Run, devices: int) -> dict[str, Any]:
     """The result of the settings' task, done by as many processes as devices.
 
-    Raises GroupFailed with the first failure of them, Preempted where a signal stopped them.
+    Raises GroupFailed with the first failure of them, Preempted where a signal or trainer.max_time
+    stopped them.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -60,11 +61,13 @@ def perform_in_group(settings: dict[str, Any], run: Run, devices: int) -> dict[s
         raise GroupFailed(reason) from error
     except SignalException as error:
         raise Preempted(int(error.sigval), error.sigval.name) from error
-    result: dict[str, Any] = results[0]
+    result: dict[str, Any] | Preempted = results[0]
+    if isinstance(result, Preempted):
+        raise result
     return result
 
 
-def _rank(settings: dict[str, Any]) -> dict[str, Any]:
+def _rank(settings: dict[str, Any]) -> dict[str, Any] | Preempted:
     import torch
 
     console_logging()
@@ -75,6 +78,8 @@ def _rank(settings: dict[str, Any]) -> dict[str, Any]:
     config = OmegaConf.create(settings)
     try:
         result: dict[str, Any] = instantiate(config.task)(config)
+    except Preempted as stop:
+        return stop  # all stop after one step; with an exit code the first to end fails the group
     except Exception as error:
         said = message(error)
         if said is not None:

@@ -20,15 +20,19 @@ State = Literal["queued", "running", "done", "failed", "preempted"]
 
 
 class Preempted(SystemExit):
-    """A process that was told to stop: by Ctrl-C, SIGTERM or a scheduler's signal.
+    """A process that was told to stop: by Ctrl-C, SIGTERM, a scheduler's signal, or its time limit.
 
-    signum: the signal. The process's exit code is 128 and the signal's number, as in a shell.
+    signum: the signal, SIGALRM for a time limit. The process's exit code is 128 and the signal's
+    number, as in a shell.
     """
 
     def __init__(self, signum: int, name: str) -> None:
         super().__init__(128 + signum)
         self.signum = signum
         self.name = name
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, str]]:
+        return type(self), (self.signum, self.name)
 
 
 class Status:

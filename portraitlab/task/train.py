@@ -29,7 +29,7 @@ class Train:
         """The record, which also lies in the run's folder; empty in processes beside the first.
 
         A run that is done is only shown. Raises ValueError for what the user can mend, Preempted
-        where a signal stopped it.
+        where a signal or trainer.max_time stopped it.
         """
         settings = plain(config)
         run = Run.of(settings)

@@ -32,6 +32,7 @@ class Checkpoints(Callback):
         self.every = every
         self.seconds = 0.0
         self._since = time.monotonic()
+        self._saved: int | None = None  # the step, by this process
         self._sound = [good] if (good := latest(folder)) else []
 
     @property
@@ -51,13 +52,16 @@ class Checkpoints(Callback):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock, and save what was stopped before its last step."""
+        """Stop the clock."""
         self._count()
-        if trainer.global_step < trainer.max_steps:
-            self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
-        """Save now, in all processes of a training. Raises OSError where the disk takes no more."""
+        """Save now, in all processes of a training, unless this step is saved.
+
+        Raises OSError where the disk takes no more.
+        """
+        if trainer.global_step == self._saved:
+            return
         self._count()
         half = self.folder / ".half"
         try:
@@ -69,6 +73,7 @@ class Checkpoints(Callback):
                 raise OSError(f"the checkpoint {half} could not be written: {error}") from error
             if trainer.is_global_zero:
                 self._name(half, trainer.global_step)
+            self._saved = trainer.global_step
         finally:
             if trainer.is_global_zero:
                 half.unlink(missing_ok=True)

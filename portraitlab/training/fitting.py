@@ -13,6 +13,7 @@ from torch import Tensor
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.loader import PortraitData
+from portraitlab.launching.trainer import time_limit
 from portraitlab.loggers import WandbMirror
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts, build_beside
@@ -30,14 +31,12 @@ from portraitlab.types import FaceGeometry
 _log = logging.getLogger(__name__)
 
 # What Lightning warns of and is meant here: batches are gathers from memory, which worker processes
-# would only copy about; frozen models stay in eval mode; smoke runs end before the first log line;
-# what was stopped by max_time goes on without it.
+# would only copy about; frozen models stay in eval mode; smoke runs end before the first log line.
 _EXPECTED = (
     ".*does not have many workers.*",
     ".*in eval mode at the start of training.*",
     ".*smaller than the logging interval.*",
     ".*LeafSpec.*is deprecated.*",
-    ".*add the following callbacks: .'Timer'.*",
 )
 
 
@@ -56,8 +55,8 @@ def fit(
     processes other than the first, which have nothing more to do. mirror: repeats the losses.
     signals: what may stop it after a step. status: is told the steps.
 
-    Raises NonFiniteLoss where a loss is no number, Preempted where a signal stopped it, ValueError
-    where the trainer's settings did.
+    Raises NonFiniteLoss where a loss is no number, Preempted where a signal or trainer.max_time
+    stopped it.
     """
     objective = build_beside(config.objective, config, parts.frozen.encoder)
     module = PortraitModule(
@@ -74,7 +73,7 @@ def fit(
         Losses(run.losses, config.trainer.log_every_n_steps, mirror.line if mirror else None),
         checkpoints,
         TrainingBar(status),
-        StopAfterStep(signals, checkpoints, _say_stopped),
+        StopAfterStep(signals, checkpoints, _say_stopped, time_limit(config.trainer)),
     ]
     with warnings.catch_warnings(), cast_once(module, precision):
         for pattern in _EXPECTED:
@@ -82,6 +81,7 @@ def fit(
         trainer: Trainer = instantiate(
             config.trainer,
             precision=precision,
+            max_time=None,  # StopAfterStep's
             logger=False,
             callbacks=callbacks,
             enable_checkpointing=False,  # Lightning's takes a damaged file for a sound one
@@ -100,12 +100,6 @@ def fit(
             PortraitData(batches, encode, prod(parts.model.drawing_shape)),
             ckpt_path=None if resumes is None else str(resumes),
             weights_only=True,
-        )
-    if trainer.global_step < config.budget.steps:
-        raise ValueError(
-            f"the training was stopped at step {trainer.global_step} of {config.budget.steps} by "
-            f"trainer.max_time={config.trainer.get('max_time')}, and is saved; the same command "
-            "goes on with more of it, which counts from the first step, or without it"
         )
     if averaging is not None:
         averaging.finish()

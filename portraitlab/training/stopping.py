@@ -1,9 +1,11 @@
-"""Signals that ask a training to stop: it ends after the step at hand, and saves what it has."""
+"""What stops a training, a signal or its time: it ends after a step, and saves what it has."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
@@ -16,7 +18,9 @@ from portraitlab.training.checkpoints import Checkpoints
 
 # Ctrl-C; what kills politely; what submitit has SLURM send before a job's time is up.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-_NAMES = {signal.SIGINT: "Ctrl-C"}
+# As which signal the end of trainer.max_time counts.
+_TIME_IS_UP = signal.SIGALRM
+_NAMES = {signal.SIGINT: "Ctrl-C", _TIME_IS_UP: "trainer.max_time"}
 
 
 class StopSignals:
@@ -63,15 +67,23 @@ class StopSignals:
 class StopAfterStep(Callback):
     """Ends a training in all its processes after the step in which one of them got a signal.
 
-    said: called with the step that was saved.
+    said: called with the step that was saved. limit: seconds from the first step of this command,
+    after which it ends as well; None is without. Lightning's own Timer counts those of all commands
+    together, so that the same command would not go on.
     """
 
     def __init__(
-        self, signals: StopSignals, checkpoints: Checkpoints, said: Callable[[int], None]
+        self,
+        signals: StopSignals,
+        checkpoints: Checkpoints,
+        said: Callable[[int], None],
+        limit: float | None = None,
     ) -> None:
         self.signals = signals
         self.checkpoints = checkpoints
         self.said = said
+        self.limit = math.inf if limit is None else limit
+        self._until = math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals from Lightning, which would broadcast from inside of a handler.
@@ -80,6 +92,7 @@ class StopAfterStep(Callback):
         """
         self.signals.install()
         self.signals.later = True
+        self._until = time.monotonic() + self.limit
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """All steps are done: nothing is to be waited for any more."""
@@ -94,10 +107,14 @@ class StopAfterStep(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Save and raise Preempted where a signal came."""
+        """Save and raise Preempted where a signal came, or the time is up before the last step."""
         caught = self.signals.caught
+        unfinished = trainer.global_step < trainer.max_steps
+        # By the clock of the process that keeps the status.
+        if caught is None and unfinished and trainer.is_global_zero:
+            caught = _TIME_IS_UP if time.monotonic() >= self._until else None
         if trainer.strategy.reduce_boolean_decision(caught is not None, all=False):
-            if trainer.global_step < trainer.max_steps:
+            if unfinished:
                 self.checkpoints.save(trainer)
                 self.said(trainer.global_step)
             self.signals.stop(signal.SIGTERM if caught is None else caught)

@@ -79,6 +79,21 @@ def test_a_process_that_fails_alone_ends_its_group_and_not_the_sweep(
     assert not isinstance(outcomes[2], str)
 
 
+def test_a_group_in_a_sweep_that_is_out_of_time_is_preempted_and_the_next_begins(
+    tmp_path: Path, home: Path, places: tuple[str, str]
+) -> None:
+    ended = run_py(
+        *("-m", "seed=0,1", *GROUP, "trainer.devices=2", *SMOKE, *places),
+        "+trainer.max_time=00:00:00:00",
+        home=home,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    for job in sweep_in(tmp_path).jobs:
+        assert job.outcome() == "preempted: stopped by trainer.max_time"
+        assert len(list(job.run.checkpoints.glob("step-000001-*.ckpt"))) == 1
+
+
 @pytest.mark.fault("a job dies by SIGSEGV in a sweep", "that job, with a message")
 def test_a_job_that_dies_is_a_row_that_says_so(
     tmp_path: Path, home: Path, places: tuple[str, str]

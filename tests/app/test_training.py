@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from portraitlab.bench import Bench
+from portraitlab.cli.clean import unneeded
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.parts import check_numbers
 from portraitlab.precision import precision_of
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.runs.status import read_status
+from portraitlab.runs.status import Preempted, read_status
+from portraitlab.runs.survey import look
 from portraitlab.task.train import Train
 from portraitlab.training.fitting import fit
 from portraitlab.training.losses import read_losses
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
 
-OUT_OF_TIME = "+trainer.max_time={_target_: datetime.timedelta, milliseconds: 1}"  # after a step
+OUT_OF_TIME = "+trainer.max_time=00:00:00:00"  # after a step
 
 
 def test_same_seed_same_numbers_and_another_seed_others(
@@ -81,7 +84,7 @@ def test_stop_and_resume_gives_the_losses_of_never_stopping(
 ) -> None:
     common = ("scale=smoke", f"cache={cache}", "metrics=none", *more)
     straight = fit_into(composed(*common), tmp_path / "straight")
-    with pytest.raises(ValueError, match=r"at step 1 of 4 by trainer\.max_time=.* is saved"):
+    with pytest.raises(Preempted):
         fit_into(composed(*common, OUT_OF_TIME), tmp_path / "resumed")
     stopped = read_losses(tmp_path / "resumed" / "metrics.jsonl")
     resumed = fit_into(composed(*common), tmp_path / "resumed")
@@ -98,19 +101,27 @@ def test_stop_and_resume_gives_the_losses_of_never_stopping(
     assert all(torch.equal(left[name], again[name]) for name in left)
 
 
-def test_a_training_out_of_time_is_not_done(composed: Compose, cache: Path, tmp_path: Path) -> None:
+def test_a_training_out_of_time_is_preempted_and_the_same_command_goes_on(
+    composed: Compose, cache: Path, tmp_path: Path
+) -> None:
     common = ("scale=smoke", "logger=none", "metrics=none", f"runs={tmp_path}", f"cache={cache}")
     config = composed(*common, OUT_OF_TIME)
     run = Run.of(plain(config))
-    for _ in range(2):  # the time counts from the first step
-        with pytest.raises(ValueError, match=r"step 1 of 4"):
+    for saved in ([1], [1, 2], [2, 3]):  # of step 2, where one is due, there is one file
+        with pytest.raises(Preempted) as stop:
             Train()(config)
+        assert stop.value.code == 128 + signal.SIGALRM
         status = read_status(run.folder)
         assert status is not None
-        assert status["state"] == "failed"
+        assert (status["state"], status["error"]) == ("preempted", "stopped by trainer.max_time")
+        assert status["step"] == saved[-1]
+        steps = [int(path.name.split("-")[1]) for path in run.checkpoints.glob("*.ckpt")]
+        assert sorted(steps) == saved
+        assert not unneeded(look(run.folder))
         assert not run.weights.exists()
         assert run.record() is None
-    assert Train()(composed(*common))["steps"] == 4
+    assert Train()(config)["steps"] == 4  # the last step is the end
+    assert [line["step"] for line in read_losses(run.losses)] == [1, 2, 3, 4]
 
 
 def test_an_average_is_another_run_and_less_memory_is_not(composed: Compose) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from portraitlab.launching.messages import ends_the_program, message
 from portraitlab.launching.share import Share, shares
 from portraitlab.launching.slurm import tasks
 from portraitlab.launching.sweeping import refuse_replays
-from portraitlab.launching.trainer import check_trainer
+from portraitlab.launching.trainer import check_trainer, time_limit
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
 from portraitlab.runs.sweep import SweepJob
@@ -106,6 +107,7 @@ def test_a_batch_is_shared_evenly() -> None:
         ("max_epochs", 1, r"budget\.steps=NUMBER"),
         ("limit_train_batches", 1.0, r"budget\.steps=NUMBER"),
         ("overfit_batches", 2, "debug=overfit"),
+        ("use_distributed_sampler", True, "share of a batch by itself"),
         ("fast_dev_run", True, "debug=fast"),
         ("max_steps", 2, r"budget\.steps=4: .* as budget\.steps alone"),
     ],
@@ -119,7 +121,20 @@ def test_a_trainer_that_would_train_something_else_is_refused(
 
 def test_a_trainer_s_settings_may_be_given_as_they_are() -> None:
     given = {"accumulate_grad_batches": 1, "max_epochs": None, "fast_dev_run": False}
-    check_trainer({**CPU, "max_steps": 4, **given, "max_time": "00:08:00:00"}, steps=4)
+    check_trainer({**CPU, "max_steps": 4, **given}, steps=4)
+
+
+def test_a_time_limit_is_days_hours_minutes_and_seconds() -> None:
+    assert time_limit(CPU) is None
+    assert time_limit({**CPU, "max_time": None}) is None
+    assert time_limit({**CPU, "max_time": "01:02:03:04"}) == 86400 + 2 * 3600 + 3 * 60 + 4
+
+
+@pytest.mark.parametrize("given", [{"seconds": 1}, "nonsense", 0, "08:00:00"])
+def test_a_time_limit_of_another_form_is_refused(given: object) -> None:
+    told = re.escape(f"trainer.max_time={given}: ") + ".* as DD:HH:MM:SS, such as 00:08:00:00"
+    with pytest.raises(ValueError, match=told):
+        check_trainer({**CPU, "max_steps": 4, "max_time": given}, steps=4)
 
 
 def test_slurm_gets_a_task_for_each_gpu() -> None:
