@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
