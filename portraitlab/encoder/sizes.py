@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from portraitlab.runs.key import check_values
+
 _IDENTITY = {  # d2 of the published recognisers
     "portraitlab.encoder.insightface.InsightFaceEncoder": 512,
     "portraitlab.encoder.sface.SFaceEncoder": 128,
@@ -33,6 +35,7 @@ def feature_sizes(encoder: DictConfig) -> FeatureSizes:
     ValueError as building them does.
     """
     if encoder._target_ not in _IDENTITY:
+        check_values(encoder)
         built = instantiate(encoder)
         return FeatureSizes(built.local_length, built.local_dim, built.global_dim)
     clip = encoder.clip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import Any
 
@@ -71,8 +72,11 @@ def _decoded(config: DictConfig, batch_size: int) -> int:
 
 
 def _model(config: DictConfig, features: FeatureSizes) -> PortraitModel:
-    """The model, a published backbone without its weights."""
+    """The model, a published backbone without its weights, and no face model of real faces."""
     published = "pretrained" in config.backbone
+    config = copy.deepcopy(config)
+    # Drawings are part of what is counted with, so that nobody asks a face model for one.
+    config.face3d.model = {"_target_": "portraitlab.world.foundation.load_face_model"}
     without = {"pretrained": False, "device": "meta"} if published else {}
     with torch.device("meta" if published else "cpu"):
         return build_model(config, instantiate(config.backbone, **without), features)
