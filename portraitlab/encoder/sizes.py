@@ -21,15 +21,20 @@ _PATCHES = {  # L and d1 of the published image encoders, the class token among 
 
 @dataclass(frozen=True)
 class FeatureSizes:
-    """L local features of d1 numbers, and a global one of d2, of one reference."""
+    """L local features of d1 numbers, and a global one of d2, of one reference.
+
+    published: with those of published models, which were not asked.
+    """
 
     local_length: int
     local_dim: int
     global_dim: int
+    published: bool = False
 
 
 def feature_sizes(encoder: DictConfig) -> FeatureSizes:
-    """Those of the encoder that a configuration describes; of published models without weights.
+    """Those of the encoder that a configuration describes; of published models without weights,
+    also where it names files of others.
 
     Models that are shipped, and those of other repositories, are built and asked; raises
     ValueError as building them does.
@@ -46,4 +51,4 @@ def feature_sizes(encoder: DictConfig) -> FeatureSizes:
     else:
         length, width = published
         length = 1 if clip.tokens == "pooled" else length
-    return FeatureSizes(length, width, _IDENTITY[encoder._target_])
+    return FeatureSizes(length, width, _IDENTITY[encoder._target_], published=True)

@@ -17,6 +17,8 @@ from portraitlab.parts import build_model, check_numbers
 from portraitlab.precision import precision_of
 from portraitlab.tables.table import Table
 
+_PUBLISHED = " (published models as published, whichever files are given)"
+
 
 class Cost:
     """Counts the model that a configuration describes and prints what each part costs.
@@ -36,7 +38,8 @@ class Cost:
         check_numbers(config)
         precision = precision_of(config.trainer)
         features = feature_sizes(config.encoder)
-        sizes = Sizes(**asdict(features), references=config.score_refs)
+        lengths = features.local_length, features.local_dim, features.global_dim
+        sizes = Sizes(*lengths, references=config.score_refs)
         parts = part_costs(_model(config, features), sizes)
         memory = training_memory(
             _model(config, features),
@@ -51,6 +54,7 @@ class Cost:
         print(
             f"features of a reference, by encoder={config.choices.encoder}: {features.local_length}"
             f" local ones of {features.local_dim}, a global one of {features.global_dim}"
+            f"{_PUBLISHED if features.published else ''}"
         )
         print(
             f"training, {self.batch_size} on a device, {precision}: "

@@ -219,14 +219,14 @@ def test_a_cost_needs_no_files_and_no_places_of_them(
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ([], "encoder=world: 65 local ones of 160, a global one of 128"),
+        ([], "encoder=world: 65 local ones of 160, a global one of 128\n"),
         (
             ["encoder=insightface", "encoder.root=no", "clip=vit_l14"],
-            "257 local ones of 1024, a glo",
+            "257 local ones of 1024, a global one of 512 (published models as pub",
         ),
         (
             ["encoder=sface", "clip=vit_h14", "clip.tokens=pooled"],
-            "sface: 1 local ones of 1280, a ",
+            "sface: 1 local ones of 1280, a global one of 128 (published models as pub",
         ),
     ],
 )
