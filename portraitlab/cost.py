@@ -6,7 +6,7 @@ counted on a laptop in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,7 +21,11 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from portraitlab.model import PortraitModel
+from portraitlab.precision import cast_once
 from portraitlab.types import Batch, FaceFeatures, FaceGeometry
+
+# By Lightning's names, the precisions in which products are computed in half.
+_HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class PartCost:
 class TrainingMemory:
     """Bytes that a training step holds at its fullest, less what kernels need for a moment.
 
-    weights: of all parts, each in its own precision. gradients, optimiser, average: of what is
-    trained, in single precision; Adam holds two numbers a parameter, an average of the weights one,
-    where there is one. activations: what the backward pass reads. anew: with gradient
-    checkpointing, what it reads of the one block that has most, while that is computed anew.
+    weights: of all parts, each in its own precision, and those that are cast once (cast_once).
+    gradients, optimiser, average: of what is trained, in single precision; Adam holds two numbers a
+    parameter, an average of the weights one, where there is one. activations: what the backward
+    pass reads. anew: with gradient checkpointing, what it reads of the one block that has most,
+    while that is computed anew.
     """
 
     weights: int
@@ -123,12 +128,11 @@ def training_memory(
     afterwards.
     """
     with _without_content(model):
-        weights = {id(each): each for each in (*model.parameters(), *model.buffers())}
-        held = {_place(each) for each in weights.values()}
+        weights = _storages(model)
         blocks = [0]
 
         def counted(block: Callable[..., Any], *inputs: Any) -> Any:
-            anew = _Kept(held)
+            anew = _Kept(weights)
             with anew.hooks():
                 graph = block(*inputs)
             blocks.append(anew.bytes)
@@ -139,10 +143,11 @@ def training_memory(
             model.enable_gradient_checkpointing(counted)
         batch = _batch(model, sizes, batch_size)
         timesteps = torch.zeros(batch_size, dtype=torch.long)
-        mixed = precision == "bf16-mixed"
-        half = torch.autocast("cpu", torch.bfloat16) if mixed else nullcontext()
-        kept = _Kept(held)
-        with model.backbone.computing(), half, kept.hooks():
+        half = _HALVES.get(precision)
+        mixed = nullcontext() if half is None else torch.autocast("cpu", half)
+        kept = _Kept(weights)
+        with cast_once(model, precision), model.backbone.computing(), mixed, kept.hooks():
+            weights |= _storages(model)
             prediction = model(batch, batch.latents, timesteps).float()
             loss = prediction.square().mean()
             if decoded:
@@ -151,7 +156,7 @@ def training_memory(
         del loss
     trained = sum(each.numel() for each in model.trained_parameters())
     return TrainingMemory(
-        weights=sum(each.numel() * each.element_size() for each in weights.values()),
+        weights=sum(weights.values()),
         gradients=4 * trained,
         optimiser=8 * trained,
         average=4 * trained if averaged else 0,
@@ -171,7 +176,7 @@ class _Kept:
     A block that is computed anew and that no gradient comes to keeps nothing.
     """
 
-    def __init__(self, held: set[int]) -> None:
+    def __init__(self, held: Container[int]) -> None:
         self.held = held
         self._alive: WeakSet[_Saved] = WeakSet()
 
@@ -297,6 +302,12 @@ class _Layers(TorchDispatchMode):
         if any(isinstance(each, Tensor) and _place(each) in self.weights for each in args):
             self.count += self.counter.get_total_flops() - before
         return result
+
+
+def _storages(model: nn.Module) -> dict[int, int]:
+    """Bytes of a model's parameters and buffers by their places, each once."""
+    held = (*model.parameters(), *model.buffers())
+    return {_place(each): each.untyped_storage().nbytes() for each in held}
 
 
 def _place(tensor: Tensor) -> int:

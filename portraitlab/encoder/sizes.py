@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from portraitlab.runs.key import check_values
+
 _IDENTITY = {  # d2 of the published recognisers
     "portraitlab.encoder.insightface.InsightFaceEncoder": 512,
     "portraitlab.encoder.sface.SFaceEncoder": 128,
@@ -19,20 +21,26 @@ _PATCHES = {  # L and d1 of the published image encoders, the class token among 
 
 @dataclass(frozen=True)
 class FeatureSizes:
-    """L local features of d1 numbers, and a global one of d2, of one reference."""
+    """L local features of d1 numbers, and a global one of d2, of one reference.
+
+    published: with those of published models, which were not asked.
+    """
 
     local_length: int
     local_dim: int
     global_dim: int
+    published: bool = False
 
 
 def feature_sizes(encoder: DictConfig) -> FeatureSizes:
-    """Those of the encoder that a configuration describes; of published models without weights.
+    """Those of the encoder that a configuration describes; of published models without weights,
+    also where it names files of others.
 
     Models that are shipped, and those of other repositories, are built and asked; raises
     ValueError as building them does.
     """
     if encoder._target_ not in _IDENTITY:
+        check_values(encoder)
         built = instantiate(encoder)
         return FeatureSizes(built.local_length, built.local_dim, built.global_dim)
     clip = encoder.clip
@@ -43,4 +51,4 @@ def feature_sizes(encoder: DictConfig) -> FeatureSizes:
     else:
         length, width = published
         length = 1 if clip.tokens == "pooled" else length
-    return FeatureSizes(length, width, _IDENTITY[encoder._target_])
+    return FeatureSizes(length, width, _IDENTITY[encoder._target_], published=True)

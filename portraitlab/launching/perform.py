@@ -22,8 +22,11 @@ from portraitlab.runs.status import Preempted
 def perform(config: DictConfig) -> dict[str, Any]:
     """The result of a configuration's task; {} in processes of a group beside the first.
 
-    No other process works on the run meanwhile. Raises what the task raises.
+    No other process works on the run meanwhile; task=cost has none. Raises what the task raises.
     """
+    if config.choices.task == "cost":  # has no run, and reads no files that a setting must name
+        counted: dict[str, Any] = instantiate(config.task)(config)
+        return counted
     settings = plain(config)
     run = Run.of(settings, settings["task"].get("run"))
     rank = is_rank()

@@ -35,13 +35,22 @@ PLACES = ("cache", "workers", "providers")
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The resolved configuration as plain containers; ValueError where a value is missing."""
-    try:
-        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        name = error.full_key
-        raise ValueError(f"{name} has no value and needs one; give it as {name}=VALUE") from error
+    check_values(config)
+    container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
+
+
+def check_values(config: DictConfig) -> None:
+    """ValueError where a value is missing, with its own name and not that of what refers to it."""
+    try:
+        OmegaConf.to_container(config, resolve=False, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        name = error.full_key
+        raise ValueError(
+            f"{name} has no value and needs one; give it as {name}=VALUE (python run.py --help "
+            "says what each choice needs)"
+        ) from error
 
 
 def content_hash(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +16,8 @@ from portraitlab.model import PortraitModel
 from portraitlab.parts import build_model, check_numbers
 from portraitlab.precision import precision_of
 from portraitlab.tables.table import Table
+
+_PUBLISHED = " (published models as published, whichever files are given)"
 
 
 class Cost:
@@ -35,7 +38,8 @@ class Cost:
         check_numbers(config)
         precision = precision_of(config.trainer)
         features = feature_sizes(config.encoder)
-        sizes = Sizes(**asdict(features), references=config.score_refs)
+        lengths = features.local_length, features.local_dim, features.global_dim
+        sizes = Sizes(*lengths, references=config.score_refs)
         parts = part_costs(_model(config, features), sizes)
         memory = training_memory(
             _model(config, features),
@@ -50,6 +54,7 @@ class Cost:
         print(
             f"features of a reference, by encoder={config.choices.encoder}: {features.local_length}"
             f" local ones of {features.local_dim}, a global one of {features.global_dim}"
+            f"{_PUBLISHED if features.published else ''}"
         )
         print(
             f"training, {self.batch_size} on a device, {precision}: "
@@ -71,8 +76,11 @@ def _decoded(config: DictConfig, batch_size: int) -> int:
 
 
 def _model(config: DictConfig, features: FeatureSizes) -> PortraitModel:
-    """The model, a published backbone without its weights."""
+    """The model, a published backbone without its weights, and no face model of real faces."""
     published = "pretrained" in config.backbone
+    config = copy.deepcopy(config)
+    # Drawings are part of what is counted with, so that nobody asks a face model for one.
+    config.face3d.model = {"_target_": "portraitlab.world.foundation.load_face_model"}
     without = {"pretrained": False, "device": "meta"} if published else {}
     with torch.device("meta" if published else "cpu"):
         return build_model(config, instantiate(config.backbone, **without), features)

@@ -69,6 +69,11 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["data=folder", "data.root=nowhere"], ["nowhere", "data.root"]),
         (["data=folder"], ["data.root has no value", "data.root=VALUE"]),
         (
+            ["encoder=insightface", "encoder.root=packs", "face3d=bfm", "cond=landmarks"],
+            ["face3d.root has no value", "face3d.root=VALUE", "--help"],
+        ),
+        (["task=cost", "encoder.minimum_score='???'"], ["encoder.minimum_score has no value"]),
+        (
             ["encoder=insightface", "encoder.root=nowhere", "cond=keypoints"],
             ["nowhere", "tag/v0.7"],
         ),
@@ -132,6 +137,7 @@ def test_a_message_and_exit_code_1(main, arguments: list[str], parts: list[str])
     for part in parts:
         assert part in message
     assert "Traceback" not in said
+    assert "Missing" not in said  # which is the word of a library
     assert len(said) < 4000
 
 

@@ -23,6 +23,7 @@ from publishing import (
 from portraitlab.bench import Bench
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.fingerprint import file_digest
+from portraitlab.launching.perform import perform
 from portraitlab.module import PortraitModule
 from portraitlab.task.cost import Cost
 from portraitlab.task.score import ScoreRun
@@ -199,17 +200,37 @@ def test_the_cost_of_full_size_is_counted_without_weights(composed: Compose, cap
     assert [cell.strip() for cell in row.split("|")[5:-1]] == found
 
 
+def test_a_cost_needs_no_files_and_no_places_of_them(
+    composed: Compose, tmp_path: Path, capsys
+) -> None:
+    page = (ROOT / "docs" / "full_size.md").read_text()
+    (published,) = re.findall(
+        r"^    python run.py scale=sdxl (trainer=ddp .*)$", page, re.MULTILINE
+    )
+    runs = tmp_path / "runs"
+    costs = [
+        perform(composed("task=cost", "scale=sd15", f"runs={runs}", *overrides))
+        for overrides in (
+            published.split(),
+            ["encoder=insightface", "clip=vit_l14", "face3d=flame", "data=folder"],
+        )
+    ]
+    assert costs[0]["parts"] == costs[1]["parts"]
+    assert "257 local ones of 1024, a global one of 512" in capsys.readouterr().out
+    assert not runs.exists()
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ([], "encoder=world: 65 local ones of 160, a global one of 128"),
+        ([], "encoder=world: 65 local ones of 160, a global one of 128\n"),
         (
             ["encoder=insightface", "encoder.root=no", "clip=vit_l14"],
-            "257 local ones of 1024, a glo",
+            "257 local ones of 1024, a global one of 512 (published models as pub",
         ),
         (
             ["encoder=sface", "clip=vit_h14", "clip.tokens=pooled"],
-            "sface: 1 local ones of 1280, a ",
+            "sface: 1 local ones of 1280, a global one of 128 (published models as pub",
         ),
     ],
 )

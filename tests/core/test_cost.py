@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -26,6 +27,7 @@ from portraitlab.net.controlnet import ControlNet
 from portraitlab.net.flashface import FlashFace
 from portraitlab.net.hifi_net import HiFiNet
 from portraitlab.net.none import NoNet
+from portraitlab.precision import cast_once
 from portraitlab.types import Injection
 
 SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # those of tiny batches
@@ -116,29 +118,43 @@ def test_attention_is_two_products_of_every_pair(tiny_backbone) -> None:
     assert cost.layers == SIZES.references * (2 * layer + 5 * 10 * 16 + 12 * 16)
 
 
-def test_activations_are_what_a_real_step_keeps(make: Make, tiny_batch) -> None:
+@pytest.mark.parametrize(
+    ("precision", "half"),
+    [("32-true", None), ("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)],
+)
+def test_weights_and_activations_are_what_a_real_step_keeps(
+    make: Make, tiny_batch, precision: str, half: torch.dtype | None
+) -> None:
     model = make()
-    memory = training_memory(make(), SIZES, 2, "32-true")
+    memory = training_memory(make(), SIZES, 2, precision)
     batch = tiny_batch(batch=2, latents=True)
     drawing = model.drawing(batch.shape_geometry, batch.target_geometry)
     every = replace(batch.references, mask=torch.ones(2, 4, dtype=torch.bool))
     batch = replace(batch, drawing=drawing, references=every)
-    held = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
-    kept: dict[int, Tensor] = {}
+    held, kept = storages(model), dict[int, Tensor]()
 
     def keep(tensor: Tensor) -> Tensor:
         if tensor.untyped_storage().data_ptr() not in held:
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    mixed = nullcontext() if half is None else torch.autocast("cpu", half)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with cast_once(model, precision), mixed, hooks:
+        held |= storages(model)
         loss = model(batch, batch.latents, torch.zeros(2, dtype=torch.long)).square().mean()
     assert loss.requires_grad
+    assert memory.weights == sum(held.values())
     real = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     assert memory.activations == pytest.approx(real, rel=0.02)
     trained = sum(each.numel() for each in model.trained_parameters())
     assert (memory.gradients, memory.optimiser) == (4 * trained, 8 * trained)
     assert memory.total == memory.weights + 12 * trained + memory.activations
+
+
+def storages(model: nn.Module) -> dict[int, int]:
+    held = [each.untyped_storage() for each in (*model.parameters(), *model.buffers())]
+    return {each.data_ptr(): each.nbytes() for each in held}
 
 
 def test_the_backbone_alone_keeps_nothing(tiny_backbone) -> None:
