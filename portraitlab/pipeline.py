@@ -229,7 +229,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         """A further ControlNet of the same base, by diffusers' stock loader, and what it reads.
 
         image: cut to a square. Raises ValueError where the weights cannot be read, do not fit the
-        base, or read something other than a picture.
+        base, or read something other than a picture, or one of another size.
         """
         backbone = self.model.backbone
         controlnet = read_model(ControlNetModel, Path(folder))
@@ -238,6 +238,14 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             raise ValueError(
                 f"{folder} reads a control image of {controlnet.config.conditioning_channels} "
                 "channels, not a picture; give a ControlNet that reads one."
+            )
+        # Each width but the first halves the picture's side.
+        given = 2 ** (len(controlnet.config.conditioning_embedding_out_channels) - 1)
+        needed = backbone.image_size // backbone.latent_size
+        if given != needed:
+            raise ValueError(
+                f"{folder} divides the control image's side by {given}, and the base's autoencoder "
+                f"by {needed}; give a ControlNet trained with it, or another base."
             )
         controlnet = products_in(controlnet.requires_grad_(False), backbone.precision)
         size = (backbone.image_size, backbone.image_size)

@@ -66,6 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Draw and save. Raises ValueError for what the user can mend, naming the file."""
+    if given.count < 1:
+        raise ValueError(f"--count {given.count}: give 1 or more")
     loras = [_scaled(text, "--lora", "PATH[:SCALE]", 1) for text in given.lora]
     controlnets = [
         _scaled(text, "--controlnet", "FOLDER:IMAGE[:SCALE]", 2) for text in given.controlnet

@@ -161,6 +161,7 @@ def test_a_bad_option_is_named_before_anything_is_loaded(
     portraitlab: Command, files: list[Path], tmp_path: Path
 ) -> None:
     for given, message in (
+        (("--count", 0), "--count 0: give 1 or more"),
         (("--lora", "a.safetensors:much"), "'much' is no number; give PATH[:SCALE]"),
         (("--controlnet", "folder"), "is not of the form FOLDER:IMAGE[:SCALE]"),
         (("--controlnet", "a:b:c:1"), "is not of the form FOLDER:IMAGE[:SCALE]"),
@@ -184,7 +185,6 @@ def test_numbers_and_settings_are_checked(
     for given, message in (
         (("--steps", 0), "sampler.steps is 0; it must be 1 or more."),
         (("--guidance", -1), "sampler.guidance is -1.0; it must be 0 or more"),
-        (("--count", 0), "num_images=0 must be at least 1"),
         (("--set", "encoder.rot=1"), "encoder.rot is no setting of this export"),
         (("--set", "minimum_side=abc"), "minimum_side is 'abc'; give a number"),
         (("--set", "cond={_target_: os.system}"), "os.system', which no file of conf/ builds"),

@@ -389,6 +389,10 @@ def test_a_controlnet_that_does_not_fit_is_refused(
     ControlNetModel.from_unet(tiny_unet(12)).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"cross_attention_dim=12, and the backbone's UNet 8"):
         pipe.read_control(tmp_path, pictures[0])
+    finer = ControlNetModel.from_unet(tiny_unet(8), conditioning_embedding_out_channels=(4, 4, 8))
+    finer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"image's side by 4, and the base's .* by 2; give"):
+        pipe.read_control(tmp_path, pictures[0])
     with pytest.raises(ValueError, match="cannot be read"):
         pipe.read_control(tmp_path / "none", pictures[0])
 
