@@ -120,7 +120,7 @@ def check_taken(config: DictConfig) -> None:
     """ValueError where a choice for real photos would do nothing in the world, or lacks another."""
     for group, null, by, others in (
         ("clip", "portraitlab.world.foundation.load_clip", "encoder", "insightface or sface"),
-        ("matting", "portraitlab.matting.none.NoMatting", "data", "folder"),
+        ("matting", "portraitlab.matting.none.NoMatting", "data", "folder or prepared"),
     ):
         chosen = config[group]
         if chosen._target_ != null and config[by].get(group) != chosen:

@@ -103,6 +103,7 @@ def _prepare(given: argparse.Namespace) -> int:
 
     from portraitlab.data.bar import progress_bar
     from portraitlab.data.devices import device_shares, on_each
+    from portraitlab.data.layout import trained_with
     from portraitlab.data.part import Part
     from portraitlab.data.planning import check_folders
     from portraitlab.launching.devices import device_count
@@ -151,8 +152,7 @@ def _prepare(given: argparse.Namespace) -> int:
             "and give the same command again."
         )
         return 0
-    # What says how photos are taken has no say any more.
-    same = [each for each in given.overrides if not each.startswith(("data.", "matting"))]
+    same = trained_with(given.overrides)
     print(" ".join(["train with: python run.py data=prepared", f"data.root={given.out}", *same]))
     return 0
 

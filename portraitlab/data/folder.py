@@ -11,7 +11,13 @@ from pathlib import Path
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.listing import caption_of, identity_folders, list_identity, stray_files
+from portraitlab.data.listing import (
+    NO_PHOTOS,
+    caption_of,
+    identity_folders,
+    list_identity,
+    stray_files,
+)
 from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.scoring import TargetsOf
@@ -105,10 +111,7 @@ class FolderData(PhotoSource):
         files, strays = self._listed
         left_out = [*strays]
         if not files:
-            raise ValueError(
-                f"data.root={self.root} holds no photos in identity folders; "
-                f"put them as {self.root}/<identity>/<photo>."
-            )
+            raise ValueError(f"data.root={self.root} {NO_PHOTOS}.")
         size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
         recipe = {
             "source": "folder", "encoder": frozen.encoder.fingerprint,

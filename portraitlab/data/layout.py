@@ -9,6 +9,7 @@ from typing import Any
 from portraitlab.data.features import Frozen
 from portraitlab.data.shards import FORMAT
 from portraitlab.fingerprint import weights_fingerprint
+from portraitlab.matting.base import Matting
 from portraitlab.runs.files import read_json, write_json
 
 _OPTIONS = ("precision", "shard", "batch")
@@ -30,15 +31,29 @@ def caption_shard(out: Path, number: int) -> Path:
     return out / "captions" / f"{number:06}.arrow"
 
 
-def frozen_settings(frozen: Frozen) -> dict[str, Any]:
-    """What must be the same of the frozen models where photos are prepared and trained on."""
+def taken_settings(frozen: Frozen, matting: Matting, minimum_side: int) -> dict[str, Any]:
+    """What must be the same where photos are prepared and trained on."""
     return {
         "encoder": frozen.encoder.fingerprint,
         "backbone": frozen.backbone.fingerprint,
         "recogniser": weights_fingerprint(frozen.recogniser),
         "size": frozen.backbone.image_size,
         "view_size": frozen.encoder.image_size,
+        "matting": matting.fingerprint,
+        "minimum_side": minimum_side,
     }
+
+
+def trained_with(overrides: Sequence[str]) -> list[str]:
+    """Those overrides of a preparation that training from it is given too.
+
+    Of data=folder that is the least size, which whoever draws goes by: captions are stored.
+    """
+    return [
+        each
+        for each in overrides
+        if not each.startswith(("data=", "data.")) or each.startswith("data.minimum_side=")
+    ]
 
 
 def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None:

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+NO_PHOTOS = "holds no photos in identity folders; put them as <identity>/<photo> in it"
+
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that keeps a photo, or an identity, from being used, or that nobody will read.
 
-    kind: "photo", "identity" or "file". name: `identity/file`, or of a file beside the identity
-    folders, or an identity's. text: what is the matter; it reads on after the name.
+    kind: "photo", "identity", "file" or, for all of it, "folder". name: `identity/file`, or of a
+    file beside the identity folders, or an identity's, or the whole folder's. text: what is the
+    matter; it reads on after the name.
     """
 
     kind: str

@@ -13,6 +13,7 @@ from portraitlab.data.bar import Bar
 from portraitlab.data.jobs import changed, look
 from portraitlab.data.layout import listing_file
 from portraitlab.data.listing import (
+    NO_PHOTOS,
     Problem,
     identity_folders,
     list_identity,
@@ -78,9 +79,7 @@ def planned(
 
 
 def _no_photos(root: Path) -> ValueError:
-    return ValueError(
-        f"{root} holds no photos in identity folders; put them as {root}/<identity>/<photo>."
-    )
+    return ValueError(f"{root} {NO_PHOTOS}.")
 
 
 def _check_shards(shards: list[Path], plan: Plan, size: int) -> None:

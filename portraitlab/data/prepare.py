@@ -26,7 +26,7 @@ from portraitlab.data.columns import (
 from portraitlab.data.features import Frozen, describe_prompts
 from portraitlab.data.finishing import finish
 from portraitlab.data.jobs import Planned, read_planned
-from portraitlab.data.layout import begin, frozen_settings
+from portraitlab.data.layout import begin, taken_settings
 from portraitlab.data.listing import Problem
 from portraitlab.data.parallel import Apply, reading
 from portraitlab.data.part import Part, claimed
@@ -95,7 +95,7 @@ def prepare(
     check_folders(root, out)
     with reading(workers) as apply, ThreadPoolExecutor(max(workers, 1)) as threads:
         with locked(out):
-            settings = {**frozen_settings(frozen), "matting": matting.fingerprint, **vars(how)}
+            settings = {**taken_settings(frozen, matting, how.minimum_side), **vars(how)}
             begin(out, settings, overrides)
         plan, problems = planned(root, out, how.caption, how.shard, apply, bar)
         with claimed(out, part):

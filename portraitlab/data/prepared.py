@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.layout import caption_shard, frozen_settings, photo_shard
+from portraitlab.data.layout import caption_shard, photo_shard, taken_settings, trained_with
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
 from portraitlab.data.scoring import TargetsOf
@@ -24,6 +24,8 @@ from portraitlab.data.split import check_share, held_out
 from portraitlab.data.store import to_tensor
 from portraitlab.data.validate import LEAST
 from portraitlab.fingerprint import content_key
+from portraitlab.matting.base import Matting
+from portraitlab.matting.none import NoMatting
 from portraitlab.runs.files import read_json
 from portraitlab.types import FaceCoefficients
 
@@ -174,10 +176,12 @@ class PreparedData(PhotoSource):
     """The photos of a store that `portraitlab data prepare` made, as data=folder gives them.
 
     root: the store. test_share, split_seed: which identities are held out, as in FolderData.
+    minimum_side, matting: those that it was prepared with, for whoever draws with what is trained.
     targets, judges, noise_seeds, targets_of: see ScoringSet.
 
     Raises ValueError where the store is missing, unfinished or damaged, was prepared with other
-    frozen models than those it is asked for, or has fewer than two identities with two photos.
+    frozen models, another matting or another minimum_side than it is asked for, or has fewer than
+    two identities with two photos.
     """
 
     def __init__(
@@ -185,6 +189,8 @@ class PreparedData(PhotoSource):
         root: str,
         test_share: float = 0.2,
         split_seed: int = 0,
+        minimum_side: int = 32,
+        matting: Matting | None = None,
         targets: int = 1,
         judges: int = 4,
         noise_seeds: int = 1,
@@ -192,6 +198,8 @@ class PreparedData(PhotoSource):
     ) -> None:
         super().__init__(targets, judges, noise_seeds, targets_of)
         check_share(test_share)
+        self.minimum_side = minimum_side
+        self.matting = matting or NoMatting()
         self.photos = PreparedPhotos(Path(root).expanduser())
         self.features = self.photos.features()
         counts = zip(self.photos.names, self.photos.counts.tolist(), strict=True)
@@ -218,10 +226,10 @@ class PreparedData(PhotoSource):
         return self.photos.digest()
 
     def _photos(self, frozen: Frozen, identities: tuple[str, ...]) -> PhotoSet:
-        asked = frozen_settings(frozen)
+        asked = taken_settings(frozen, self.matting, self.minimum_side)
         other = [name for name in asked if asked[name] != self.photos.settings[name]]
         if other:
-            by = " ".join(self.photos.overrides) or "the default choices"
+            by = " ".join(trained_with(self.photos.overrides)) or "the default choices"
             raise ValueError(
                 f"data.root={self.photos.folder} was prepared with another {', '.join(other)}, by "
                 f"{by}. Choose the same, or prepare the photos with what is chosen now."

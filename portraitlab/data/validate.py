@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from portraitlab.data.bar import progress_bar
 from portraitlab.data.listing import (
+    NO_PHOTOS,
     BadCaption,
     Problem,
     alike,
@@ -142,6 +143,8 @@ def validate(root: Path, workers: int) -> Report:
     for folder, count in zip(folders, counts.tolist(), strict=True):
         if count < LEAST:
             problems.append(Problem("identity", folder, too_few(count)))
+    if not len(good):
+        problems.append(Problem("folder", str(root), NO_PHOTOS))
     return Report(
         root=root,
         identities=len(folders),

@@ -19,6 +19,13 @@ TRAINING = (
 )
 # What came after trainings were named, with what held before, under which the old names go on.
 SINCE = {"order": "shuffled", "ema_decay": None, "judge.fid_features": None}
+# The same of single components, by what they build.
+SINCE_IN: dict[str, dict[str, Any]] = {
+    "portraitlab.data.prepared.PreparedData": {
+        "matting": {"_target_": "portraitlab.matting.none.NoMatting"},
+        "minimum_side": 32,
+    },
+}
 # What of the data only scoring reads: the same training is scored under all of it.
 ONLY_SCORED = tuple(
     f"data.{name}"
@@ -80,12 +87,14 @@ def _content(
         for name in path.split("."):
             value = value[name]
         if isinstance(value, Mapping):
+            before = SINCE_IN.get(str(value.get("_target_")), {})
             value = {
                 name: _placeless(item)
                 for name, item in value.items()
                 if name not in PLACES
                 and (place := f"{path}.{name}") not in without
                 and not (place in SINCE and item == SINCE[place])
+                and not (name in before and item == before[name])
             }
         content[path] = value
     return content

@@ -166,6 +166,18 @@ def test_a_choice_for_real_photos_is_not_ignored_in_the_world(
     with pytest.raises(ValueError, match=r"cond=landmarks needs 3D .* encoder=sface with face3d=n"):
         check_taken(composed(*real))
     check_taken(composed(*real, "face3d=bfm", "face3d.root=x"))
+    check_taken(composed("data=prepared", "data.root=out", "matting=onnx"))
+
+
+def test_a_store_without_matting_keeps_its_runs(composed: Callable[..., DictConfig]) -> None:
+    config = plain(composed("data=prepared", "data.root=out"))
+    named = Run.of(config)
+    del config["data"]["matting"], config["data"]["minimum_side"]
+    assert Run.of(config) == named
+    of_a_folder = plain(composed("data=folder", "data.root=out"))
+    named = Run.of(of_a_folder)
+    del of_a_folder["data"]["matting"]
+    assert Run.of(of_a_folder).key != named.key
 
 
 def test_models_that_never_saw_a_real_face_are_named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from onnx_files import write_matting
 from PIL import Image
 
 from portraitlab.backbone.diffusion import Backbone
@@ -164,6 +166,34 @@ def test_another_choice_than_prepared_with_is_refused(
     config = composed(*SETTINGS, "data=prepared", f"data.root={out}", "encoder.minimum_score=0.4")
     with pytest.raises(ValueError, match=r"prepared with another encoder, by scale=smoke\. Choose"):
         Bench.of(config)
+
+
+def test_the_matting_of_the_photos_is_that_of_the_run_s_export(
+    composed: Callable[..., DictConfig],
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, weights = tmp_path / "out", write_matting(tmp_path / "net.onnx", size=64)
+    took = ("matting=onnx", f"matting.weights={weights}", "matting.size=64", "matting.threshold=0")
+    taken = ("scale=smoke", "data.caption=somebody", "data.minimum_side=48", *took)
+    assert main(["data", "prepare", "--workers", "0", str(root), str(out), *taken]) == 0
+    (line,) = [each for each in capsys.readouterr().out.splitlines() if "train with: " in each]
+    given = line.split("run.py ")[1].split()
+    assert given[2:] == ["scale=smoke", "data.minimum_side=48", *took]
+    other = composed("scale=smoke", "data=prepared", f"data.root={out}")
+    match = r"with another matting, minimum_side, by scale=smoke data\.minimum_side=48 matting=onnx"
+    with pytest.raises(ValueError, match=match):
+        Bench.of(other)
+    config = composed(*SETTINGS[1:], *given, f"runs={tmp_path / 'runs'}")
+    Train()(config)
+    run, exported = Run.of(plain(config)), tmp_path / "exported"
+    shutil.rmtree(out)
+    assert main(["export", str(run.folder), str(exported)]) == 0
+    about = json.loads((exported / "portraitlab.json").read_text())
+    assert about["settings"]["matting"]["_target_"] == "portraitlab.matting.onnx.OnnxMatting"
+    assert about["settings"]["minimum_side"] == 48
+    assert about["needed"] == ["matting.weights"]
 
 
 def test_a_store_that_training_refuses_is_not_said_to_be_trained_on(

@@ -21,6 +21,7 @@ from prepared_photos import contents
 
 from portraitlab.data import prepared as module
 from portraitlab.data.folder import FolderData
+from portraitlab.data.layout import trained_with
 from portraitlab.data.parallel import reading
 from portraitlab.data.prepare import How, prepare
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
@@ -237,6 +238,18 @@ def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder
     with pytest.raises(ValueError, match=r"nobody holds no photos in identity folders"):
         make("none", root=tmp_path / "nobody")
     assert not [*tmp_path.glob("*none*")]
+
+
+def test_training_is_given_what_the_photos_were_taken_with_but_where_and_captions() -> None:
+    same = ["scale=smoke", "data.minimum_side=64", "matting=onnx", "trainer=gpu"]
+    taken = ["data=folder", *same, "data.caption=a", "data.test_share=0.5"]
+    assert trained_with(taken) == same
+
+
+def test_photos_of_another_least_size_are_refused(make, frozen, tmp_path) -> None:
+    make()
+    with pytest.raises(ValueError, match=r"was prepared with another minimum_side, by"):
+        PreparedData(str(tmp_path / "out"), minimum_side=64).train_photos(frozen)
 
 
 def test_where_a_store_cannot_lie_is_said_before_anything_is_written(make, root, tmp_path) -> None:

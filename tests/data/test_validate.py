@@ -119,7 +119,19 @@ def test_a_missing_folder_is_refused(tmp_path: Path, capsys) -> None:
     assert "nowhere is no folder; give a folder" in capsys.readouterr().err
     assert main(["data", "validate", str(tmp_path), "--workers", "-1"]) == 1
     assert "--workers=-1 must be at least 0" in capsys.readouterr().err
-    assert validate(tmp_path, workers=0).problems == []
+
+
+@pytest.mark.parametrize("content", ["nothing", "people"])
+def test_a_folder_without_photos_is_a_problem(tmp_path: Path, capsys, content: str) -> None:
+    (tmp_path / "all").mkdir()
+    if content == "people":
+        (tmp_path / "all" / "anna").mkdir()
+        (tmp_path / "all" / "anna" / "0.txt").touch()
+    assert main(["data", "validate", str(tmp_path / "all"), "--workers", "0"]) == 1
+    line = f"folder {tmp_path / 'all'}: holds no photos in identity folders; put them as <identity>"
+    out = capsys.readouterr().out
+    assert out.count(line) == 1
+    assert f"problems: {1 if content == 'nothing' else 3}\n" in out
 
 
 def test_names_that_are_no_text_are_told_without_breaking_the_line() -> None:
