@@ -72,6 +72,8 @@ def list_identity(root: Path, identity: str) -> Listing:
             continue
         if path.is_dir():
             problems.append(Problem("file", name, "is a folder inside an identity's folder"))
+        elif not path.is_file() and path.exists():  # reading a pipe would wait for a writer
+            problems.append(Problem("file", name, "is neither a file nor a folder"))
         elif path.suffix.lower() == ".txt":
             captions.append(path)
         else:

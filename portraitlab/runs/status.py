@@ -81,7 +81,10 @@ class Status:
             if isinstance(error, Preempted):
                 self._write("preempted", error=f"stopped by {error.name}", **self._place())
             else:
-                reason = str(error) or type(error).__name__
+                # Here, since it imports Hydra, which whoever only lists runs does without.
+                from portraitlab.launching.messages import message
+
+                reason = message(error) or str(error) or type(error).__name__
                 lines = "".join(traceback.format_exception(error))
                 self._write("failed", error=reason, traceback=lines, **self._place())
         except OSError as unwritten:

@@ -163,6 +163,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_stored(make, root, tmp_path) -
     (person / "cut.png").write_bytes((person / "0.png").read_bytes()[:999])
     (person / "0.txt").write_bytes(b"\xff\xfe\x00")
     (person / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    os.mkfifo(person / "pipe.jpg")
     (person / "lost.txt").write_text("of no photo")
     shutil.copy(person / "1.png", root / "person 1" / "twin.png")
     (root / "alone").mkdir()
@@ -173,6 +174,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_stored(make, root, tmp_path) -
     lines = (tmp_path / "out" / "problems.txt").read_text().splitlines()
     expected = [
         "file list.csv: lies outside the identity folders",
+        "file person 0/pipe.jpg: is neither a file nor a folder",
         "file person 0/lost.txt: is a caption without a photo",
         "photo person 0/0.png: its caption 0.txt is not UTF-8",
         "photo person 0/gone.jpg: cannot be read: No such file or directory",

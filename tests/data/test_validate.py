@@ -49,6 +49,8 @@ def spoil(root: Path) -> list[str]:
     (root / "bruno" / "0.txt").write_bytes(b"\xff\xfe\x00")
     (root / "bruno" / "nothing.txt").write_text("of no photo")
     (root / "bruno" / "more").mkdir()
+    os.mkfifo(root / "bruno" / "pipe.jpg")
+    os.mkfifo(root / "bruno" / "pipe.txt")
     write_photo(root / "carl" / "1.jpg", 5)
     write_photo(root / "carl" / " 9.png", 6)
     write_photo(root / "carl" / "a\nb.png", 7)
@@ -68,6 +70,8 @@ def spoil(root: Path) -> list[str]:
         "photo bruno/0.png: its caption 0.txt is not UTF-8",
         "file bruno/nothing.txt: is a caption without a photo",
         "file bruno/more: is a folder inside an identity's folder",
+        "file bruno/pipe.jpg: is neither a file nor a folder",
+        "file bruno/pipe.txt: is neither a file nor a folder",
         "photo carl/1.png: shares its caption 1.txt with 1.jpg",
         "photo carl/ 9.png: has a name that begins or ends with a space",
         "photo carl/a\\nb.png: has a name with a control character",

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 
 from portraitlab.runs.files import DamagedFile, read_json, write_json
 from portraitlab.runs.lock import is_locked, locked
@@ -108,6 +110,18 @@ def test_how_a_run_ended_is_written_down_and_raised(
     assert told is not None
     assert (told["state"], told["error"], told["step"]) == (state, reason, 4)
     assert ("traceback" in told) == (state == "failed")
+
+
+def test_what_a_component_refuses_is_written_down_as_it_said_it(tmp_path: Path) -> None:
+    def train() -> None:
+        with Status(tmp_path / "run"):
+            instantiate({"_target_": "portraitlab.data.prepared.PreparedData", "root": "nowhere"})
+
+    with pytest.raises(InstantiationException):
+        train()
+    told = read_status(tmp_path / "run")
+    assert told is not None
+    assert told["error"].startswith("data.root=nowhere holds no prepared photos")
 
 
 def test_the_heart_and_the_run_do_not_write_over_each_other(
