@@ -15,6 +15,7 @@ from hydra.core.utils import JobStatus
 
 from portraitlab.launching.devices import device_count
 from portraitlab.launching.sweeping import SweepPlan
+from portraitlab.runs.status import read_status
 
 # What submitit's executors share; other settings are of one of them.
 _SHARED = ("timeout_min", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout")
@@ -83,8 +84,11 @@ def submit(
             ended = each.results()[0]
             failed = ended.status is not JobStatus.COMPLETED
             error = str(ended._return_value) if failed else None
-        except submitit.core.utils.UncompletedJobError:  # killed, or never run
+        except submitit.core.utils.UncompletedJobError:  # killed, stopped, or never run
+            status = read_status(plan.jobs[place].run.folder)
             error = f"{each.state} as {cluster} says; the job's output lies in {each.paths.folder}"
+            if status is not None and status["state"] == "preempted":
+                error = None  # its status says why
         except submitit.core.utils.FailedJobError as crashed:
             error = str(crashed).strip().splitlines()[-1]
         plan.jobs[place] = replace(plan.jobs[place], error=error)

@@ -29,8 +29,8 @@ def places(tmp_path: Path, cache: Path) -> tuple[str, str]:
 
 
 def sweep_in(folder: Path) -> Sweep:
-    (found,) = (folder / "sweeps").iterdir()
-    return Sweep.read(found)
+    (found,) = (folder / "sweeps").glob("*/sweep.json")
+    return Sweep.read(found.parent)
 
 
 def rows(folder: Path) -> list[list[str]]:
@@ -79,17 +79,23 @@ def test_a_process_that_fails_alone_ends_its_group_and_not_the_sweep(
     assert not isinstance(outcomes[2], str)
 
 
-def test_a_group_in_a_sweep_that_is_out_of_time_is_preempted_and_the_next_begins(
-    tmp_path: Path, home: Path, places: tuple[str, str]
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("seed=0,1", *GROUP, "trainer.devices=2"),
+        ("seed=0", "launcher=slurm", "hydra.launcher.cluster=local"),
+    ],
+    ids=["groups", "submitit"],
+)
+def test_jobs_that_are_out_of_time_are_preempted(
+    tmp_path: Path, home: Path, places: tuple[str, str], given: tuple[str, ...]
 ) -> None:
-    ended = run_py(
-        *("-m", "seed=0,1", *GROUP, "trainer.devices=2", *SMOKE, *places),
-        "+trainer.max_time=00:00:00:00",
-        home=home,
-    )
+    ended = run_py("-m", *given, *SMOKE, *places, "+trainer.max_time=00:00:00:00", home=home)
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
-    for job in sweep_in(tmp_path).jobs:
+    jobs = sweep_in(tmp_path).jobs
+    assert len(jobs) == given[0].count(",") + 1
+    for job in jobs:
         assert job.outcome() == "preempted: stopped by trainer.max_time"
         assert len(list(job.run.checkpoints.glob("step-000001-*.ckpt"))) == 1
 
