@@ -114,7 +114,6 @@ class StopAfterStep(Callback):
         if caught is None and unfinished and trainer.is_global_zero:
             caught = _TIME_IS_UP if time.monotonic() >= self._until else None
         if trainer.strategy.reduce_boolean_decision(caught is not None, all=False):
-            if unfinished:
-                self.checkpoints.save(trainer)
-                self.said(trainer.global_step)
+            self.checkpoints.save(trainer)
+            self.said(trainer.global_step)
             self.signals.stop(signal.SIGTERM if caught is None else caught)

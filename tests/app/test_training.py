@@ -24,6 +24,7 @@ from portraitlab.runs.survey import look
 from portraitlab.task.train import Train
 from portraitlab.training.fitting import fit
 from portraitlab.training.losses import read_losses
+from portraitlab.training.stopping import StopSignals
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +100,32 @@ def test_stop_and_resume_gives_the_losses_of_never_stopping(
     fit_into(composed(*common), tmp_path / "resumed")
     again = load_file(tmp_path / "resumed" / "model.safetensors")
     assert all(torch.equal(left[name], again[name]) for name in left)
+
+
+def test_a_signal_in_the_last_step_loses_no_step(
+    composed: Compose, cache: Path, tmp_path: Path
+) -> None:
+    config = composed("scale=smoke", f"cache={cache}", "metrics=none", "scale.checkpoint_every=3")
+    straight = fit_into(config, tmp_path / "straight")
+    signals = StopSignals()
+
+    class Mirror:
+        def line(self, line: dict[str, Any]) -> None:
+            if line["step"] == 4:
+                signals.caught = signal.SIGTERM
+
+    run, bench = Run(tmp_path / "resumed", "key", "scoring"), Bench.of(config)
+    photos = bench.data.train_photos(bench.parts.frozen)
+    batches = TrainingBatches(photos, refs=4, batch_size=2, steps=4, seed=0)
+    with pytest.raises(Preempted):
+        fit(config, run, bench.parts, batches, Mirror(), signals)
+    steps = [int(path.name.split("-")[1]) for path in run.checkpoints.glob("*.ckpt")]
+    assert sorted(steps) == [3, 4]
+    assert fit_into(config, run.folder) == straight
+    left, right = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("straight", "resumed")
+    )
+    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_a_training_out_of_time_is_preempted_and_the_same_command_goes_on(
