@@ -11,13 +11,8 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-from diffusers.utils import (
-    USE_PEFT_BACKEND,
-    convert_unet_state_dict_to_peft,
-)
-from diffusers.utils import (
-    convert_state_dict_to_diffusers as to_diffusers,
-)
+from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_dict_to_peft
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 _OWN = "portraitlab"
@@ -31,9 +26,8 @@ class LoraLoader(StableDiffusionXLLoraLoaderMixin):
         """Draw with these LoRAs of the base and no others, each a safetensors file and its weight.
 
         By diffusers' loader, which leaves out what fits nowhere. Raises ValueError where a file is
-        none, where not all of it fits the base, and where peft is not installed; then with none.
+        none or not all of it fits the base; then with none.
         """
-        _require_peft()
         self.unload_lora_weights()
         for file in (Path(given) for given, _ in loras):
             if not file.is_file() or file.suffix != ".safetensors":
@@ -64,11 +58,8 @@ def lora_of(unet: UNet2DConditionModel, file: Path) -> Iterator[None]:
     """In it a UNet computes with a LoRA too, with all its weight; afterwards it is as it was.
 
     file: safetensors, with weights of the UNet alone. Entered once more, it adds nothing. Raises
-    ValueError where the file is none, where not all of it fits, and where peft is not installed.
+    ValueError where the file is none or not all of it fits.
     """
-    _require_peft()
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
     if _OWN in getattr(unet, "peft_config", {}):
         yield
         return
@@ -107,11 +98,6 @@ def lora_of(unet: UNet2DConditionModel, file: Path) -> Iterator[None]:
             each.requires_grad_(True)
 
 
-def _require_peft() -> None:
-    if not USE_PEFT_BACKEND:
-        raise ValueError("diffusers loads LoRAs by peft; install it with `pip install peft`")
-
-
 def _place(file: Path) -> dict[str, Any]:
     """Where a file is, as diffusers' loaders are told beside its folder."""
     return {"weight_name": file.name, "local_files_only": True}
@@ -134,7 +120,8 @@ def _check_fit(weights: Mapping[str, Tensor], models: Mapping[str, nn.Module | N
         own = {key: left.pop(key) for key in weights if key.startswith(prefix)}
         if own:
             is_unet = part == LoraLoader.unet_name  # whose names of old files are others
-            own = (convert_unet_state_dict_to_peft if is_unet else to_diffusers)(own)
+            named = convert_unet_state_dict_to_peft if is_unet else convert_state_dict_to_diffusers
+            own = named(own)
         layers = {_layer(key.removeprefix(prefix)) for key in own}
         if not hasattr(model, "text_model"):  # a level that published files still have
             layers = {layer.removeprefix("text_model.") for layer in layers}

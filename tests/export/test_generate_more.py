@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from diffusers import ControlNetModel
 from PIL import Image
@@ -75,7 +74,6 @@ def test_a_picture_names_its_student_and_no_place(
 def test_loras_are_weighed_and_one_that_is_none_is_named(
     portraitlab: Command, exported: Path, sd15: Path, files: list[Path], tmp_path: Path
 ) -> None:
-    pytest.importorskip("peft", reason="diffusers loads LoRAs by peft, which is not installed")
     torch.manual_seed(0)
     weights = {}
     for name, module in tiny_unet(8).named_modules():

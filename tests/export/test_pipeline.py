@@ -15,7 +15,6 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
     UNet2DConditionModel,
 )
-from diffusers.utils import USE_PEFT_BACKEND
 from numpy.typing import NDArray
 from PIL import Image
 from publishing import tiny_unet, write_sd15, write_sdxl, write_student
@@ -148,7 +147,6 @@ def test_a_lora_changes_the_picture_and_leaves_no_trace(
     tmp_path: Path,
     base: str,
 ) -> None:
-    pytest.importorskip("peft", reason="diffusers loads LoRAs by peft, which is not installed")
     if base == "sdxl":
         folder, out = exported_xl
         autoencoder = {"backbone.autoencoder_folder": str(folder.with_name("autoencoder"))}
@@ -177,7 +175,6 @@ def test_a_lora_changes_the_picture_and_leaves_no_trace(
 def test_a_lora_in_the_names_of_other_programs_is_taken(
     pipe: PortraitPipeline, tmp_path: Path
 ) -> None:
-    pytest.importorskip("peft", reason="diffusers loads LoRAs by peft, which is not installed")
     attention = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
     out = "text_model.encoder.layers.0.self_attn.out_proj"
     width = pipe.unet.get_submodule(f"{attention}.to_q").in_features
@@ -220,6 +217,9 @@ def test_a_run_that_was_scored_by_a_student_is_drawn_by_it(
     drawing["sampler.folder"] = str(tmp_path)
     pipe = PortraitPipeline.from_pretrained(out, base, settings=drawing)
     drawn = pixels(pipe(pictures[:2], pictures[3], "abc", seed=1))
+    for enable in (pipe.enable_model_cpu_offload, pipe.enable_sequential_cpu_offload):
+        enable(device="cpu")
+        assert np.array_equal(pixels(pipe(pictures[:2], pictures[3], "abc", seed=1)), drawn)
     assert not caplog.messages
     again = pixels(pipe(pictures[:2], pictures[3], "abc", negative_prompt="xyz", seed=1))
     assert np.array_equal(again, drawn)
@@ -300,11 +300,10 @@ def test_all_of_it_draws_in_half_precision(
     added = [pipe.read_control(controlnet, pictures[4])]
     assert added[0].controlnet.conv_in.weight.dtype == torch.bfloat16
     assert not np.array_equal(own, pixels(pipe(pictures[:2], pictures[3], controls=added, seed=1)))
-    if USE_PEFT_BACKEND:
-        write_lora(tmp_path / "lora.safetensors", unet=pipe.unet)
-        pipe.use_loras([(tmp_path / "lora.safetensors", 1.0)])
-        assert not np.array_equal(own, pixels(pipe(pictures[:2], pictures[3], seed=1)))
-        pipe.use_loras([])
+    write_lora(tmp_path / "lora.safetensors", unet=pipe.unet)
+    pipe.use_loras([(tmp_path / "lora.safetensors", 1.0)])
+    assert not np.array_equal(own, pixels(pipe(pictures[:2], pictures[3], seed=1)))
+    pipe.use_loras([])
     assert np.array_equal(own, pixels(pipe(pictures[:2], pictures[3], seed=1)))
 
 
