@@ -140,15 +140,18 @@ def warn_of_miniature(config: DictConfig) -> None:
     """Log which of the models that are to see real faces are the miniature's."""
     if config.choices.encoder == "world":
         return
-    models = {"recogniser": config.recogniser, "finder": config.finder}
-    models |= {"recogniser@judge.recogniser": config.judge.recogniser}
-    models |= {"clip_pair": config.judge.clip}
-    drawn = [name for name, model in models.items() if ".world." in model._target_]
-    if drawn:
+    models = {
+        "recogniser": config.recogniser,
+        "finder": config.finder,
+        "recogniser@judge.recogniser": config.judge.recogniser,
+        "clip_pair": config.judge.clip,
+    }
+    ours = [name for name, model in models.items() if ".world." in model._target_]
+    if ours:
         _LOG.warning(
             "encoder=%s sees real faces, and %s the miniature's, which never saw one: what they "
             "train and score says little (docs/encoders.md has others)",
-            config.choices.encoder, " and ".join(drawn) + (" is" if len(drawn) == 1 else " are"),
+            config.choices.encoder, " and ".join(ours) + (" is" if len(ours) == 1 else " are"),
         )  # fmt: skip
 
 

@@ -5,14 +5,14 @@ The front matter is the Hugging Face hub's (hf.co/docs/hub/model-cards).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
 import yaml
 
 from portraitlab.export.folder import base_model
-from portraitlab.export.settings import BUILT, needed_places
+from portraitlab.export.settings import BUILT, needed_places, published_in
 
 _UNSTATED = "not stated: whoever publishes this must say what the photos' owners allow"
 
@@ -195,22 +195,12 @@ def _licences(config: Mapping[str, Any], base: str | None, licence: str) -> str:
     ]
     if (config["data"].get("matting") or {}).get("weights"):
         lines.append("matting, needed to use this: by the licence of its weights")
-    for published in _repositories({name: config[name] for name in BUILT}):
+    for published in published_in({name: config[name] for name in BUILT}):
         if published["repository"] != base:
             told = f"{published['repository']}, {published['licence']}"
             lines.append(f"needed to use this: {told}")
     lines.append(f"photos it was trained on: {licence}")
     return "\n".join(["## Licences\n", *(f"- {line}" for line in dict.fromkeys(lines))])
-
-
-def _repositories(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Of the Hugging Face hub, wherever a part's settings name them."""
-    for value in node.values():
-        if isinstance(value, Mapping):
-            if "repository" in value:
-                yield value
-            else:
-                yield from _repositories(value)
 
 
 def _limits(choices: Mapping[str, Any], rendered: bool) -> str:

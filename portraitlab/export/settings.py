@@ -118,6 +118,11 @@ def check_known(settings: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {value!r}: an interpolation has no place in an export.")
 
 
+def published_in(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What of settings describes a Repository of the Hugging Face hub, at any depth."""
+    return [value for _, _, value in _walk(settings) if describes_repository(value)]
+
+
 @contextmanager
 def own_errors() -> Iterator[None]:
     """Raise what a component says of its settings as it says it: Hydra wraps it."""

@@ -11,7 +11,6 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
@@ -283,7 +282,9 @@ def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> 
 def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
     make, root, tmp_path, monkeypatch, step
 ) -> None:
-    failed = Mock(side_effect=OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+    def failed() -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
     opened = Image.open
 
     def failing(path: Path, *_: object) -> Image.Image:
