@@ -271,37 +271,64 @@ def _cost(
     own = [each for module in modules for each in module.parameters() if id(each) not in seen]
     seen |= {id(each) for each in own}
     counter = FlopCounterMode(display=False)
-    with counter, _Layers(counter, weights) as layers:
+    with counter, _Products(counter, weights) as products:
         use()
+    attends = [module for each in modules for module in each.modules() if _attends(module)]
+    assert products.attention or not attends, (
+        f"{type(attends[0]).__name__} ran and no product of attention was counted: "
+        "this version of torch attends by an operation that portraitlab/cost.py does not know"
+    )
     return PartCost(
         trained=sum(each.numel() for each in own if each.requires_grad),
         frozen=sum(each.numel() for each in own if not each.requires_grad),
-        # The counter counts a multiply-add as two operations.
-        layers=layers.count // 2,
-        attention=(counter.get_total_flops() - layers.count) // 2,
+        layers=products.layers,
+        attention=products.attention,
     )
 
 
-class _Layers(TorchDispatchMode):
-    """Counts what a counter counts of products with weights; the rest are attention's.
+def _attends(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("Attention")
 
-    weights: their places.
+
+class _Products(TorchDispatchMode):
+    """Count multiply-adds: of layers, whose products are with weights, and of attention.
+
+    A fused attention is counted by its shapes, whatever the operation is called, since torch's
+    counter knows only some of them; all other products as torch's counter does.
+    weights: the places of the model's weights.
     """
 
     def __init__(self, counter: FlopCounterMode, weights: set[int]) -> None:
         super().__init__()
         self.counter = counter
         self.weights = weights
-        self.count = 0
+        self.layers = 0
+        self.attention = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         before = self.counter.get_total_flops()
         result = func(*args, **(kwargs or {}))
+        if "scaled_dot_product" in func.__name__:
+            self.attention += attention_products(*(each.shape for each in args[:3]))
+            return result
+        # The counter counts a multiply-add as two operations.
+        count = (self.counter.get_total_flops() - before) // 2
         if any(isinstance(each, Tensor) and _place(each) in self.weights for each in args):
-            self.count += self.counter.get_total_flops() - before
+            self.layers += count
+        else:
+            self.attention += count
         return result
+
+
+def attention_products(query: torch.Size, key: torch.Size, value: torch.Size) -> int:
+    """Multiply-adds of attention: queries by keys, then their weights by values.
+
+    query [..., Q, d], key [..., K, d], value [..., K, e]: shapes, with equal leading dimensions.
+    """
+    pairs = query.numel() // query[-1] * key[-2]
+    return pairs * (query[-1] + value[-1])
 
 
 def _storages(model: nn.Module) -> dict[int, int]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.cond.none import NoCond
-from portraitlab.cost import Sizes, part_costs, training_memory
+from portraitlab.cost import Sizes, _cost, part_costs, training_memory
 from portraitlab.fusion.base import Fusion
 from portraitlab.fusion.global_ import GlobalFusion
 from portraitlab.fusion.none import NoFusion
@@ -162,3 +162,14 @@ def test_the_backbone_alone_keeps_nothing(tiny_backbone) -> None:
         tiny_backbone(), NoFusion(10, 12, 16), NoCond(), NoNet(None, False, False)
     )
     assert training_memory(model, SIZES, 1, "bf16-mixed").activations == 0
+
+
+class _BlindAttention(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values
+
+
+def test_an_attention_that_is_not_counted_ends_the_count() -> None:
+    blind = _BlindAttention()
+    with pytest.raises(AssertionError, match="_BlindAttention ran and no product of attention"):
+        _cost([blind], lambda: blind(torch.zeros(1)), set(), set())
