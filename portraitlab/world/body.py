@@ -30,6 +30,9 @@ from portraitlab.world.texture import HEIGHT, WIDTH, head_texture, noise, texel_
 HEAD, HAIR, SKIN, CLOTHES, GLASSES = 1, 2, 3, 4, 5
 """Labels of the parts in the renderer's label image; 0 is the background."""
 
+LIMBS_FROM = 2.4
+"""Head units below the head's centre that the frame has to show before limbs are drawn."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -60,7 +63,7 @@ def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
         _neck(identity),
         _torso(identity, settings),
     ]
-    if settings.y + 3.0 * settings.scale < 1:
+    if settings.y + LIMBS_FROM * settings.scale < 1:
         parts += _limbs(identity, settings)
     return parts
 

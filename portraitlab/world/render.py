@@ -257,11 +257,15 @@ def _face(
     )
 
 
-def render_photo(identity_seed: int, photo_seed: int, size: int = 64) -> Photo:
-    """The portrait of a pair of seeds; the same pair gives the same pixels everywhere."""
-    return render_scene(
-        [(make_identity(identity_seed), make_settings(identity_seed, photo_seed))], size
-    )
+def render_photo(
+    identity_seed: int, photo_seed: int, size: int = 64, framing: str = "portrait"
+) -> Photo:
+    """Render the portrait of a pair of seeds; the same pair gives the same pixels everywhere.
+
+    framing: see make_settings.
+    """
+    settings = make_settings(identity_seed, photo_seed, framing)
+    return render_scene([(make_identity(identity_seed), settings)], size)
 
 
 def render_group(

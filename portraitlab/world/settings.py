@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,7 @@ BACKGROUNDS = ("plain", "gradient", "striped", "bokeh", "sky", "room")
 STYLES = ("photo", "black and white photo", "vintage photo", "painting")
 LIGHTS = ("soft", "warm", "cold", "hard", "harsh", "dim")
 GLASSES = ("none", "round", "square", "sunglasses")
+FRAMINGS = ("portrait", "varied")
 COVERS = ("none", "mask", "scarf", "hand")
 """What may be before a face: a mask over mouth and nose, a scarf up to the lips, a hand."""
 SHAVES = ("usual", "stubble", "clean")
@@ -103,13 +104,25 @@ class PhotoSettings:
         return np.array([self.yaw, self.pitch, self.roll, self.scale, self.x, self.y], np.float32)
 
 
-def make_settings(identity_seed: int, photo_seed: int) -> PhotoSettings:
-    """The settings of one photo; the same pair of seeds is the same photo everywhere."""
-    rng = np.random.default_rng([7102, identity_seed, photo_seed])
+def make_settings(
+    identity_seed: int, photo_seed: int, framing: str = "portrait"
+) -> PhotoSettings:
+    """Draw the settings of one photo; the same arguments are the same photo everywhere.
+
+    framing: "portrait", where all heads are about as large and in the same place, or "varied",
+    with heads from .25 to .50 of the width, as FaceSnap's templates have them.
+
+    Raises:
+        ValueError: another framing.
+    """
+    if framing not in FRAMINGS:
+        raise ValueError(f"framing={framing!r} is unknown; choose {' or '.join(FRAMINGS)}")
+    key = [7102, identity_seed, photo_seed] + ([1] if framing == "varied" else [])
+    rng = np.random.default_rng(key)
     light = str(rng.choice(LIGHTS, p=[0.36, 0.18, 0.18, 0.16, 0.06, 0.06]))
     side = rng.uniform(0.9, 1.4) * rng.choice([-1, 1])
     colours = list(COLOURS)
-    return PhotoSettings(
+    settings = PhotoSettings(
         seed=photo_seed,
         expression=_expression(rng),
         yaw=float(np.clip(rng.normal(0, 0.30), -0.75, 0.75)),
@@ -137,6 +150,19 @@ def make_settings(identity_seed: int, photo_seed: int) -> PhotoSettings:
         other_haircut=bool(rng.random() < 0.2),
         makeup=float(rng.random()),
         makeup_colour=str(rng.choice(list(MAKEUPS))),
+    )
+    return settings if framing == "portrait" else _placed_anywhere(settings, rng)
+
+
+def _placed_anywhere(settings: PhotoSettings, rng: np.random.Generator) -> PhotoSettings:
+    """Draw another size and place of the head, which stays inside the image."""
+    scale = rng.uniform(0.25, 0.50)
+    aside = 0.6 * (0.5 - 0.85 * scale)
+    return replace(
+        settings,
+        scale=float(scale),
+        x=float(0.5 + rng.uniform(-aside, aside)),
+        y=float(rng.uniform(max(0.30, 1.0 * scale), 0.52)),
     )
 
 

@@ -36,6 +36,7 @@ class Budget:
     falls to zero over the last quarter. device: "cpu" or "cuda". half: bfloat16 autocast.
     from_shipped: where no saved work is found, go on from the weights in the package, whose steps
     and minutes count; what they were trained with beside (heads, optimiser) begins anew.
+    compiled: compile the model first, which takes minutes and pays in a training of hours.
     """
 
     minutes: float
@@ -46,6 +47,7 @@ class Budget:
     seed: int = 0
     workers: int = 2
     from_shipped: bool = False
+    compiled: bool = False
 
 
 def budget_arguments(description: str, minutes: float) -> Budget:
@@ -65,6 +67,7 @@ def budget_arguments(description: str, minutes: float) -> Budget:
         action="store_true",
         help="where there is no saved work, go on from the weights in the package",
     )
+    parser.add_argument("--compile", action="store_true", help="compile the model first")
     given = parser.parse_args()
     return Budget(
         given.minutes,
@@ -75,6 +78,7 @@ def budget_arguments(description: str, minutes: float) -> Budget:
         given.seed,
         given.workers,
         given.from_shipped,
+        given.compile,
     )
 
 
@@ -105,6 +109,8 @@ def train(
         trained, learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
     )
     averaged = copy.deepcopy(model).eval() if average else model
+    if budget.compiled:
+        model.compile()
     step, spent, cold = 0, 0.0, 0
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)

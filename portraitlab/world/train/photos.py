@@ -45,6 +45,17 @@ class TrainingPhotos:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __add__(self, other: TrainingPhotos) -> TrainingPhotos:
+        """Both sets of photos, of the same people or of others."""
+        return TrainingPhotos(
+            *(
+                np.concatenate([getattr(self, name), getattr(other, name)])
+                for name in ("images", "person_masks", "truth", "keypoints", "identities")
+            ),
+            captions=self.captions + other.captions,
+            descriptions=self.descriptions + other.descriptions,
+        )
+
     def pixels(self, index: Tensor) -> Tensor:
         """[B, 3, 64, 64] in [-1, 1]."""
         chosen = torch.from_numpy(self.images[index.numpy()])
@@ -61,9 +72,9 @@ class TrainingPhotos:
         return FaceCoefficients(shape, expression, pose)
 
 
-def _render_identity(task: tuple[int, int]) -> tuple[list[Any], ...]:
-    seed, photos = task
-    shots = [render_photo(seed, photo) for photo in range(photos)]
+def _render_identity(task: tuple[int, int, str]) -> tuple[list[Any], ...]:
+    seed, photos, framing = task
+    shots = [render_photo(seed, photo, framing=framing) for photo in range(photos)]
     truth = [np.concatenate([shot.shape, shot.expression, shot.pose]) for shot in shots]
     return (
         [shot.image for shot in shots],
@@ -76,12 +87,22 @@ def _render_identity(task: tuple[int, int]) -> tuple[list[Any], ...]:
 
 
 def load_photos(
-    split: str, identities: int, photos: int, cache: Path, workers: int
+    split: str,
+    identities: int,
+    photos: int,
+    cache: Path,
+    workers: int,
+    framing: str = "portrait",
 ) -> TrainingPhotos:
-    """Render `identities` of a split with `photos` each, or read what an earlier call rendered."""
-    folder = cache / f"foundation-{RENDERER_VERSION}" / f"{split}-{identities}x{photos}"
+    """Render `identities` of a split with `photos` each, or read what an earlier call rendered.
+
+    framing: see portraitlab.world.settings.make_settings.
+    """
+    name = f"{split}-{identities}x{photos}" + ("" if framing == "portrait" else f"-{framing}")
+    folder = cache / f"foundation-{RENDERER_VERSION}" / name
     if not folder.exists():
-        _render_split(split, identities, photos, folder, workers)
+        tasks = [(seed, photos, framing) for seed in IDENTITIES[split][:identities]]
+        _render(tasks, folder, workers)
     arrays = {
         name: np.load(folder / f"{name}.npy")
         for name in ("images", "person_masks", "truth", "keypoints")
@@ -111,13 +132,12 @@ def load_traits(split: str, identities: int, photos: int) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
-def _render_split(split: str, identities: int, photos: int, folder: Path, workers: int) -> None:
-    tasks = [(seed, photos) for seed in IDENTITIES[split][:identities]]
+def _render(tasks: list[tuple[int, int, str]], folder: Path, workers: int) -> None:
     columns: tuple[list, ...] = ([], [], [], [], [], [])
     with rendering_pool(workers) as pool:
         done = pool.map(_render_identity, tasks, chunksize=8)
         for result in tqdm(
-            done, total=len(tasks), desc=f"rendering {split}", unit="identity", mininterval=5
+            done, total=len(tasks), desc=f"rendering {folder.name}", unit="identity", mininterval=5
         ):
             for column, values in zip(columns, result, strict=True):
                 column.extend(values)

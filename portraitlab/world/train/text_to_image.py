@@ -40,7 +40,7 @@ learns of looks from them is what a ControlNet that starts as its copy can build
 BACKGROUND_WEIGHT = 0.3
 """How much less an error on the background counts than one on the person, who is what all
 experiments are about. Stripes and dots are easy to see and hard to guess."""
-AVERAGE = 0.9985
+AVERAGE = 0.9995
 
 
 def encode_photos(
@@ -70,6 +70,7 @@ def main() -> None:
     """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=332)
     photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
+    photos += load_photos("foundation", 7000, 3, budget.cache, budget.workers, "varied")
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
     autoencoder = load_autoencoder()
