@@ -1,4 +1,8 @@
-"""What names a run and a record: the parts of a configuration that decide what comes out."""
+"""Hash the settings that determine a run's weights and a record's scores.
+
+A component counts by the name of its class or function, which is unique in the project, and not by
+the file that it is in: a key survives moves.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,23 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-# What decides which weights come out.
+# Settings that change the trained weights.
 TRAINING = (
     *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
     "ema_decay",
 )
-# What came after trainings were named, with what held before, under which the old names go on.
+# Settings added later, with the value that older runs had implicitly: at it the key is unchanged.
 SINCE = {"order": "shuffled", "ema_decay": None, "judge.fid_features": None}
-# The same of single components, by what they build.
+# The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {
-    "portraitlab.data.prepared.PreparedData": {
-        "matting": {"_target_": "portraitlab.matting.none.NoMatting"},
+    "PreparedData": {
+        "matting": {"_target_": "NoMatting"},
         "minimum_side": 32,
     },
 }
-# What of the data only scoring reads: the same training is scored under all of it.
+# Settings of the data that scoring alone reads: they leave the training's key unchanged.
 ONLY_SCORED = tuple(
     f"data.{name}"
     for name in (
@@ -34,10 +38,11 @@ ONLY_SCORED = tuple(
         "noise_seeds",
     )
 )
-# What decides, beside the weights, which figures come out.
+# Settings that, with the weights, determine the scores.
 SCORING = ("data", "score_refs", "select", "sampler", "metrics", "judge")
-# Where things are made, and how many processes or which hardware make them, changes no figure.
+# Settings that change no weight and no score: folders, numbers of processes, hardware.
 PLACES = ("cache", "workers", "providers")
+_OWN = "portraitlab."
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -67,13 +72,36 @@ def content_hash(
 
     without: dotted paths one below them that have no say.
     """
-    content = _content(config, paths, without)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+    return _digest(_content(config, paths, without))
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide which figures come out, by dotted path."""
+    """The settings that determine the scores, by dotted path."""
     return _content(config, tuple(dict.fromkeys((*TRAINING, *SCORING))))
+
+
+def keys_of(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """Recompute a run's key and its scoring's from what `decisive` gave."""
+    return (
+        _digest(_chosen(settings, TRAINING, without=ONLY_SCORED)),
+        _digest(_chosen(settings, SCORING)),
+    )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _chosen(
+    settings: Mapping[str, Any], paths: tuple[str, ...], without: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    content = {}
+    for path in (path for path in paths if path in settings):
+        value = settings[path]
+        if isinstance(value, Mapping):
+            value = {name: item for name, item in value.items() if f"{path}.{name}" not in without}
+        content[path] = value
+    return content
 
 
 def _content(
@@ -86,13 +114,13 @@ def _content(
         value: Any = config
         for name in path.split("."):
             value = value[name]
+        value = _by_name(value)
         if isinstance(value, Mapping):
             before = SINCE_IN.get(str(value.get("_target_")), {})
             value = {
-                name: _placeless(item)
+                name: item
                 for name, item in value.items()
-                if name not in PLACES
-                and (place := f"{path}.{name}") not in without
+                if (place := f"{path}.{name}") not in without
                 and not (place in SINCE and item == SINCE[place])
                 and not (name in before and item == before[name])
             }
@@ -100,8 +128,12 @@ def _content(
     return content
 
 
-def _placeless(value: Any) -> Any:
-    """A part of a configuration without PLACES, which may describe an encoder at any depth."""
-    if isinstance(value, Mapping):
-        return {name: _placeless(item) for name, item in value.items() if name not in PLACES}
-    return value
+def _by_name(value: Any) -> Any:
+    """Drop PLACES from settings, at any depth, and name components by class instead of by path."""
+    if not isinstance(value, Mapping):
+        return value
+    kept = {name: _by_name(item) for name, item in value.items() if name not in PLACES}
+    target = kept.get("_target_")
+    if isinstance(target, str) and target.startswith(_OWN):
+        kept["_target_"] = target.rpartition(".")[2]
+    return kept

@@ -1,5 +1,6 @@
 """Every choice of these groups builds from its yaml file what it names."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,12 @@ def test_every_component_has_a_choice(group) -> None:
         "stock",
     }
     assert code - shared == {choice for name, choice in CHOICES if name == group}
+
+
+def test_a_component_s_name_is_of_one_component() -> None:
+    """Keys name components by class, without the file."""
+    found = re.findall(
+        r"_target_: (portraitlab\.\S+)", "\n".join(p.read_text() for p in CONF.rglob("*.yaml"))
+    )
+    assert len(found) > 50
+    assert len(set(found)) == len({target.rpartition(".")[2] for target in found})

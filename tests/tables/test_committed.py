@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from portraitlab.runs.key import decisive
+from portraitlab.runs.key import decisive, keys_of
 from portraitlab.runs.run import Run
 from portraitlab.tables.composing import composed, declared_arguments, declared_run
 from portraitlab.tables.figures.drawing import figures
 from portraitlab.tables.paper_readme import readme
-from portraitlab.tables.paper_table import find_table, known_tables
+from portraitlab.tables.paper_table import EXPERIMENTS, find_table, known_tables
 from portraitlab.tables.results import read_results, result_path
+
+RESULTS = sorted(EXPERIMENTS.glob("*/table*/results/*.json"))
+
+
+def test_there_are_results() -> None:
+    assert RESULTS
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_a_result_has_the_key_of_its_own_settings(path: Path) -> None:
+    content = json.loads(path.read_text())
+    assert keys_of(content["settings"]) == (content["key"], content["scoring"])
 
 
 @pytest.mark.parametrize("name", known_tables())
