@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from portraitlab.help import help_text
+from portraitlab.app.help import help_text
 from portraitlab.runs.sweep import sweep_group, sweep_name
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
@@ -22,9 +22,9 @@ OmegaConf.register_new_resolver("help_text", help_text, replace=True)
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> dict[str, Any]:
     """The task's result. A sweep's launcher calls this in jobs that a scheduler starts."""
-    from portraitlab.launching.messages import UserError, message
     from portraitlab.launching.perform import perform
     from portraitlab.runs.status import Preempted
+    from portraitlab.support.errors import UserError, message
 
     settings = HydraConfig.get()
     try:

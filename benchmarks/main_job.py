@@ -30,11 +30,11 @@ from training_step import CPU, main_job, ready_batches
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.module import PortraitModule, step_generator
-from portraitlab.parts import Parts, build_parts
-from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.diffusion.precision import cast_once, precision_of, quick_attention
 from portraitlab.runs.run import Run
+from portraitlab.training.build import Parts, build_parts
 from portraitlab.training.fitting import fit
+from portraitlab.training.module import PortraitModule, step_generator
 from portraitlab.types import Batch
 from portraitlab.world.models.controlnet import CONFIG
 

@@ -21,17 +21,17 @@ from records import write
 from torch import Tensor
 
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.data.columns import Taken, described_by
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo import read_photo
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.prepare import How, prepare
+from portraitlab.data.prepare.columns import Taken, described_by
+from portraitlab.data.prepare.prepare import How, prepare
 from portraitlab.data.prepared import PreparedData
 from portraitlab.data.usable import usable_portrait
-from portraitlab.encoder.world import WorldEncoder
-from portraitlab.matting.none import NoMatting
+from portraitlab.faces.encoder.world import WorldEncoder
+from portraitlab.faces.matting.none import NoMatting
 from portraitlab.types import FaceFeatures, FaceGeometry
-from portraitlab.world.foundation import load_backbone, load_clip, load_recogniser, load_regressor
+from portraitlab.world.pretrained import load_backbone, load_clip, load_recogniser, load_regressor
 from portraitlab.world.render import render_photo
 
 PEOPLE, PHOTOS, PIXELS = 40, 5, 128

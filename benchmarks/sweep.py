@@ -27,7 +27,7 @@ LOOP = """
 import sys
 sys.path.insert(0, "tests/app")
 from composing import compose_config
-from portraitlab.task.train import Train
+from portraitlab.app.task.train import Train
 first, last, *places = sys.argv[1:]
 for seed in range(int(first), int(last)):
     Train()(compose_config(f"seed={seed}", *places))

@@ -22,9 +22,9 @@ from records import write
 
 from portraitlab.data.ahead import EncodedAhead
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.module import step_generator
-from portraitlab.parts import Parts, build_parts
-from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.diffusion.precision import cast_once, precision_of, quick_attention
+from portraitlab.training.build import Parts, build_parts
+from portraitlab.training.module import step_generator
 from portraitlab.types import Batch
 
 ROUNDS, STEPS = 5, 8

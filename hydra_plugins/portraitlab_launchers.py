@@ -68,8 +68,8 @@ class SlurmLauncher(BaseSubmititLauncher):
 
 
 def _plan(config: DictConfig, context: HydraContext) -> SweepPlan:
-    from portraitlab.launching.messages import user_errors
     from portraitlab.launching.sweeping import SweepPlan
+    from portraitlab.support.errors import user_errors
 
     with user_errors():
         return SweepPlan(config, context)
@@ -83,7 +83,7 @@ def _outcomes(
 
     All as completed: Hydra would end the sweep with the first failure, before its table.
     """
-    from portraitlab.launching.messages import user_errors
+    from portraitlab.support.errors import user_errors
 
     returns: list[JobReturn] = []
     with user_errors():

@@ -29,7 +29,7 @@ class TableSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is missing; what came of it is shown by the callback that ends every sweep."""
-        from portraitlab.launching.messages import user_errors
+        from portraitlab.support.errors import user_errors
         from portraitlab.tables.choosing import choose
         from portraitlab.tables.paper_table import find_table
 

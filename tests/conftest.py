@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import make_backbone, make_batch, make_recogniser, make_regressor
 
-from portraitlab.backbone.diffusion import Backbone
+from portraitlab.diffusion.backbone import Backbone
 from portraitlab.types import Batch
 
 ROOT = Path(__file__).parent.parent

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from portraitlab.support.table import Table
 from portraitlab.tables.document import write_part
-from portraitlab.tables.table import Table
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

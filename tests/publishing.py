@@ -20,9 +20,9 @@ from transformers import (
     CLIPTextModelWithProjection,
 )
 
-from portraitlab.backbone.architectures import SCHEDULE
-from portraitlab.fingerprint import file_digest
-from portraitlab.published import Repository
+from portraitlab.diffusion.architectures import SCHEDULE
+from portraitlab.support.hashes import file_digest
+from portraitlab.support.hub import Repository
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from portraitlab.pretraining.report import figures
 from portraitlab.tables.comparison import compare
 from portraitlab.tables.document import replace_part
 from portraitlab.tables.ladder import ladder_table
@@ -20,8 +21,7 @@ from portraitlab.tables.published import published_table
 from portraitlab.tables.resolution import read_records, resolution_table
 from portraitlab.tables.results import read_results
 from portraitlab.tables.sensitivity import sensitivity_table
-from portraitlab.world.foundation import WEIGHTS
-from portraitlab.world.train.report import figures
+from portraitlab.world.pretrained import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,7 +92,7 @@ def test_files_that_are_named_exist(page: Path) -> None:
     named = set(
         re.findall(r"`((?:portraitlab|conf|tests|docs|experiments)/[\w/.]+)`", page.read_text())
     )
-    shown = {"portraitlab/fusion/mean.py", "conf/fusion/mean.yaml"}
+    shown = {"portraitlab/method/fusion/mean.py", "conf/fusion/mean.yaml"}
     assert [name for name in sorted(named - shown) if not (ROOT / name).exists()] == []
 
 
@@ -100,7 +100,7 @@ def test_the_foundation_s_figures_are_those_on_record() -> None:
     text = (ROOT / "docs" / "foundation.md").read_text()
     listing = json.loads((WEIGHTS / "foundation.json").read_text())
     assert text == replace_part(text, "figures", figures(listing)), (
-        "run python -m portraitlab.world.train.report"
+        "run python -m portraitlab.pretraining.report"
     )
 
 

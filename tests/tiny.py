@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from portraitlab.backbone.diffusion import Backbone
+from portraitlab.diffusion.backbone import Backbone
 from portraitlab.types import Batch, FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
 
 
@@ -76,8 +76,8 @@ def make_recogniser(seed: int = 0) -> torch.nn.Module:
 
 def make_regressor(seed: int = 0) -> torch.nn.Module:
     """The world's face regressor with a tiny trunk and random weights."""
-    from portraitlab.world.foundation import load_face_model
     from portraitlab.world.models.regressor import FaceRegressor
+    from portraitlab.world.pretrained import load_face_model
 
     torch.manual_seed(seed)
     model = FaceRegressor(load_face_model(), TRUNK, image_size=32)
@@ -88,7 +88,7 @@ def make_geometry(
     generator: torch.Generator, batch: int, coefficients: bool = True
 ) -> FaceGeometry:
     """Faces near the middle of the image, of the world's shape and expression numbers."""
-    from portraitlab.alignment import TEMPLATE
+    from portraitlab.faces.alignment import TEMPLATE
     from portraitlab.world.identity import SHAPE_SIZE
     from portraitlab.world.settings import EXPRESSION_SIZE
 

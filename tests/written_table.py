@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from portraitlab.pictures import save
-from portraitlab.runs.files import write_text
+from portraitlab.scoring.pictures import save
+from portraitlab.support.files import write_text
 from portraitlab.tables.curve import short_curve
 from portraitlab.tables.paper_table import EXPERIMENTS, PaperTable
 from portraitlab.tables.results import Result, result_path, write_result

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from portraitlab.data.balanced import BalancedOrder
 from portraitlab.data.members import Members
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.select.random import RandomReference
+from portraitlab.method.select.random import RandomReference
 from portraitlab.types import Batch, Candidates
 
 Order = Literal["shuffled", "balanced"]

@@ -17,14 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from portraitlab.alignment import face_crops
-from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.rows import Rows
 from portraitlab.data.store import PhotoStore
-from portraitlab.encoder.face_encoder import FaceEncoder, matted
-from portraitlab.encoder.models import Recogniser
-from portraitlab.fingerprint import content_key, weights_fingerprint
-from portraitlab.runs.lock import locked
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.faces.alignment import face_crops
+from portraitlab.faces.encoder.face_encoder import FaceEncoder, matted
+from portraitlab.faces.encoder.models import Recogniser
+from portraitlab.support.hashes import content_key, weights_fingerprint
+from portraitlab.support.lock import locked
 from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
 
 _BATCH = 64

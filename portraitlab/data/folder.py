@@ -11,24 +11,24 @@ from pathlib import Path
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.listing import (
+from portraitlab.data.heldout import check_share, held_out
+from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.prepare.listing import (
     NO_PHOTOS,
     caption_of,
     identity_folders,
     list_identity,
     stray_files,
 )
-from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
-from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.scoring import TargetsOf
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.split import check_share, held_out
 from portraitlab.data.store import PhotoStore, StoredPhoto
+from portraitlab.data.testset import TargetsOf
 from portraitlab.data.usable import usable_portrait
-from portraitlab.encoder.face_encoder import FaceEncoder
-from portraitlab.fingerprint import content_key, file_digest
-from portraitlab.matting.base import Matting
-from portraitlab.matting.none import NoMatting
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.faces.matting.base import Matting
+from portraitlab.faces.matting.none import NoMatting
+from portraitlab.support.hashes import content_key, file_digest
 
 _LOG = logging.getLogger(__name__)
 

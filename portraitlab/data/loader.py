@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from portraitlab.data.ahead import Encode, EncodedAhead
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.launching.devices import check_batch
+from portraitlab.support.devices import check_batch
 from portraitlab.types import Batch
 
 

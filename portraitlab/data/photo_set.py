@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from portraitlab.alignment import face_crops
 from portraitlab.data.features import FeatureStore
 from portraitlab.data.members import Members, members_of
 from portraitlab.data.photos import Photos
-from portraitlab.select.selection import FaceQuality
+from portraitlab.faces.alignment import face_crops
+from portraitlab.method.select.selection import FaceQuality
 from portraitlab.types import Batch
 
 _BATCH = 64

@@ -14,19 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.layout import caption_shard, photo_shard, taken_settings, trained_with
+from portraitlab.data.heldout import check_share, held_out
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.prepare.layout import caption_shard, photo_shard, taken_settings, trained_with
+from portraitlab.data.prepare.shards import FORMAT, Shards, read_shard
+from portraitlab.data.prepare.validate import LEAST
 from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
-from portraitlab.data.scoring import TargetsOf
-from portraitlab.data.shards import FORMAT, Shards, read_shard
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.split import check_share, held_out
 from portraitlab.data.store import to_tensor
-from portraitlab.data.validate import LEAST
-from portraitlab.fingerprint import content_key
-from portraitlab.matting.base import Matting
-from portraitlab.matting.none import NoMatting
-from portraitlab.runs.files import read_json
+from portraitlab.data.testset import TargetsOf
+from portraitlab.faces.matting.base import Matting
+from portraitlab.faces.matting.none import NoMatting
+from portraitlab.support.files import read_json
+from portraitlab.support.hashes import content_key
 from portraitlab.types import FaceCoefficients
 
 

@@ -7,8 +7,8 @@ from typing import get_args
 
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.scoring import ScoringSet, TargetsOf
-from portraitlab.select.selection import Selection
+from portraitlab.data.testset import ScoringSet, TargetsOf
+from portraitlab.method.select.selection import Selection
 
 
 class PhotoSource(ABC):

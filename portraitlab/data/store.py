@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from portraitlab.fingerprint import content_key
-from portraitlab.runs.lock import locked
+from portraitlab.support.hashes import content_key
+from portraitlab.support.lock import locked
 from portraitlab.types import FaceCoefficients
 
 FORMAT = 3

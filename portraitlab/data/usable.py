@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from portraitlab.data.photo import Photo, UnusablePhoto
 from portraitlab.data.portrait import Portrait, cut_portrait
-from portraitlab.encoder.face_encoder import FaceEncoder
-from portraitlab.matting.base import Matting
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.faces.matting.base import Matting
 from portraitlab.types import FaceGeometry
 
 

@@ -13,9 +13,9 @@ from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.scoring import TargetsOf
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
+from portraitlab.data.testset import TargetsOf
 from portraitlab.world import render
 from portraitlab.world.pool import rendering_pool
 from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES

@@ -15,9 +15,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from portraitlab.launching.console import console_logging
-from portraitlab.launching.messages import message
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, write_status
+from portraitlab.support.errors import message
 
 
 class GroupFailed(ValueError):

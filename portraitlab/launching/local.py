@@ -22,20 +22,24 @@ from types import FrameType
 from typing import Any
 
 from portraitlab.launching.console import console_logging
-from portraitlab.launching.share import Share, shares
 from portraitlab.launching.sweeping import SweepPlan
 from portraitlab.launching.watching import SweepView
-from portraitlab.runs.lock import is_locked
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, read_status, write_status
 from portraitlab.runs.sweep import SweepJob
+from portraitlab.support.lock import is_locked
+from portraitlab.support.share import Share, shares
 
 # What a job imports; none of them starts a thread or touches a GPU, which a fork would not survive.
 _IMPORTED = [
-    *("portraitlab.launching.local", "portraitlab.launching.perform", "portraitlab.task.train"),
-    *("portraitlab.world.foundation", "portraitlab.data.world", "portraitlab.judge"),
-    *("portraitlab.net.hifi_net", "portraitlab.fusion.refiner", "portraitlab.loggers"),
-    *("portraitlab.metrics.fid", "portraitlab.sampler.ddim", "wandb"),
+    *("portraitlab.launching.local", "portraitlab.launching.perform", "portraitlab.app.task.train"),
+    *("portraitlab.world.pretrained", "portraitlab.data.world", "portraitlab.scoring.judge"),
+    *(
+        "portraitlab.method.net.hifi_net",
+        "portraitlab.method.fusion.refiner",
+        "portraitlab.training.loggers",
+    ),
+    *("portraitlab.scoring.metrics.fid", "portraitlab.method.sampler.ddim", "wandb"),
 ]
 _POLL = 0.5
 
@@ -188,8 +192,8 @@ def _work(settings: dict[str, Any], share: Share, log: Path | None, says: Connec
     """A job's process."""
     from omegaconf import OmegaConf
 
-    from portraitlab.launching.messages import message
     from portraitlab.launching.perform import perform
+    from portraitlab.support.errors import message
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if log is not None:

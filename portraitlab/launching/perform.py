@@ -10,13 +10,13 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from portraitlab.launching.devices import check_batch, check_group, device_count, is_rank
-from portraitlab.launching.trainer import check_trainer
-from portraitlab.processes import process_rank
 from portraitlab.runs.key import plain
-from portraitlab.runs.lock import locked
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
+from portraitlab.support.devices import check_batch, check_group, device_count, is_rank
+from portraitlab.support.lock import locked
+from portraitlab.support.processes import process_rank
+from portraitlab.training.trainer import check_trainer
 
 
 def perform(config: DictConfig) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from typing import Any
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus
 
-from portraitlab.launching.devices import device_count
 from portraitlab.launching.sweeping import SweepPlan
 from portraitlab.runs.status import read_status
+from portraitlab.support.devices import device_count
 
 # What submitit's executors share; other settings are of one of them.
 _SHARED = ("timeout_min", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout")

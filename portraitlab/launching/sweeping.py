@@ -15,13 +15,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
-from portraitlab.launching.devices import device_count
-from portraitlab.launching.messages import ends_the_program
 from portraitlab.runs.key import plain
-from portraitlab.runs.lock import is_locked, locked
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import write_status
 from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group
+from portraitlab.support.devices import device_count
+from portraitlab.support.errors import ends_the_program
+from portraitlab.support.lock import is_locked, locked
 from portraitlab.tables.ending import end_of_table
 from portraitlab.tables.paper_table import find_table, known_tables
 from portraitlab.tables.results import results_by_content

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from portraitlab.launching.sweeping import SweepPlan
-from portraitlab.runs.files import DamagedFile
 from portraitlab.runs.status import read_status
+from portraitlab.support.files import DamagedFile
 
 
 class SweepView:

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from portraitlab.runs.files import DamagedFile, read_json, write_json, write_text
 from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash
 from portraitlab.runs.origin import origin
+from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +108,7 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from portraitlab.fingerprint import file_digest  # imports torch
+        from portraitlab.support.hashes import file_digest  # imports torch
 
         remedy = f"the weights {self.weights} are damaged; train them again with fresh=true"
         noted = self.noted().get("sha256")

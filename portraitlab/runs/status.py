@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from portraitlab.runs.files import DamagedFile, read_json, write_json
+from portraitlab.support.files import DamagedFile, read_json, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Status:
                 self._write("preempted", error=f"stopped by {error.name}", **self._place())
             else:
                 # Here, since it imports Hydra, which whoever only lists runs does without.
-                from portraitlab.launching.messages import message
+                from portraitlab.support.errors import message
 
                 reason = message(error) or str(error) or type(error).__name__
                 lines = "".join(traceback.format_exception(error))

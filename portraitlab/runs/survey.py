@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 import yaml
 
-from portraitlab.runs.files import DamagedFile, read_json
-from portraitlab.runs.lock import is_locked
 from portraitlab.runs.status import State
+from portraitlab.support.files import DamagedFile, read_json
+from portraitlab.support.lock import is_locked
 
 # OmegaConf's own loader takes ten times as long, which is seconds for hundreds of runs.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

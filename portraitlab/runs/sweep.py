@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portraitlab.runs.files import DamagedFile, read_json, write_json, write_text
+from portraitlab.runs.records import sweep_table, swept_names
 from portraitlab.runs.run import RECORD, Run
 from portraitlab.runs.status import read_status
-from portraitlab.tables.scores import sweep_table, swept_names
-from portraitlab.tables.table import Table
+from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
+from portraitlab.support.table import Table
 
 # Settings of a command that change how its jobs are run and kept, and not what they are.
 _HOW = ("launcher", "jobs", "fresh", "runs", "cache", "logger", "group", "hydra", "debug")

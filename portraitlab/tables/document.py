@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from portraitlab.runs.files import write_text
+from portraitlab.support.files import write_text
 
 
 def replace_part(text: str, part: str, content: str) -> str:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-from portraitlab.runs.files import write_bytes, write_text
 from portraitlab.runs.sweep import Sweep, SweepJob
+from portraitlab.support.files import write_bytes, write_text
 from portraitlab.tables.composing import declared_run
 from portraitlab.tables.figures.drawing import figures, write_figures
 from portraitlab.tables.paper_readme import readme

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portraitlab.runs.files import read_json
 from portraitlab.runs.run import Run
 from portraitlab.runs.survey import look
+from portraitlab.support.files import read_json
 from portraitlab.tables.composing import composed, declared_arguments
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import read_results, results_by_content

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from portraitlab.runs.origin import place
+from portraitlab.support.table import Table
 from portraitlab.tables.figures.drawing import TableFigure
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.paper_view import order_views, paper_view
 from portraitlab.tables.results import Result
-from portraitlab.tables.table import Table
 from portraitlab.tables.writing import metric_name
 
 

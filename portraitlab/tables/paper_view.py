@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from portraitlab.support.table import Table
 from portraitlab.tables.comparison import STANDINGS, Comparison, Interval, compare, spread
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
-from portraitlab.tables.table import Table
 from portraitlab.tables.writing import decimals, metric_name, signed
 
 Failures = Mapping[tuple[str, int], str]

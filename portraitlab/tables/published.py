@@ -15,9 +15,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from portraitlab.runs.records import figure, headings
+from portraitlab.support.table import Table
 from portraitlab.tables.document import part_command
-from portraitlab.tables.scores import figure, headings
-from portraitlab.tables.table import Table
 
 
 def published_table(folder: Path) -> str:

@@ -17,9 +17,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from portraitlab.support.table import Table
 from portraitlab.tables.document import document_arguments, write_part
 from portraitlab.tables.pairing import paired_difference
-from portraitlab.tables.table import Table
 
 WANTED = 0.02
 """The difference that is to be told from chance, by two standard errors."""

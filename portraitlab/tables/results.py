@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from portraitlab.runs.files import read_json, write_json
 from portraitlab.runs.key import decisive
 from portraitlab.runs.run import RECORD, Run
 from portraitlab.runs.survey import read_config
+from portraitlab.support.files import read_json, write_json
 from portraitlab.tables.curve import Curve, short_curve
 from portraitlab.tables.paper_table import PaperRow, PaperTable
 from portraitlab.training.logged import read_losses

@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from portraitlab.runs.records import figure, headings
+from portraitlab.support.table import Table
 from portraitlab.tables.document import part_command
-from portraitlab.tables.scores import figure, headings
-from portraitlab.tables.table import Table
 
 
 def sensitivity_table(record: Mapping[str, Any]) -> Table:

@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from portraitlab.runs.files import DamagedFile, write_bytes
+from portraitlab.support.files import DamagedFile, write_bytes
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, result_path
 

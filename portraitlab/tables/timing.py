@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from portraitlab.runs.files import DamagedFile, read_json
 from portraitlab.runs.origin import machine, place
 from portraitlab.runs.survey import FoundRun, look, read_record, run_folders
+from portraitlab.support.files import DamagedFile, read_json
 
 
 @dataclass

@@ -8,7 +8,7 @@ from diffusers.training_utils import EMAModel
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from portraitlab.model import PortraitModel
+from portraitlab.method.model import PortraitModel
 
 
 class Averaging(Callback):

@@ -12,7 +12,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from portraitlab.fingerprint import file_digest
+from portraitlab.support.hashes import file_digest
 
 _log = logging.getLogger(__name__)
 

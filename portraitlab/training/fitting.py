@@ -13,19 +13,19 @@ from torch import Tensor
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.loader import PortraitData
-from portraitlab.launching.trainer import time_limit
-from portraitlab.loggers import WandbMirror
-from portraitlab.module import PortraitModule
-from portraitlab.parts import Parts, build_beside
-from portraitlab.precision import cast_once, precision_of, quick_attention
-from portraitlab.processes import environment
+from portraitlab.diffusion.precision import cast_once, precision_of, quick_attention
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
+from portraitlab.support.processes import environment
 from portraitlab.training.averaging import Averaging
+from portraitlab.training.build import Parts, build_beside
 from portraitlab.training.checkpoints import Checkpoints
+from portraitlab.training.loggers import WandbMirror
 from portraitlab.training.losses import Losses
+from portraitlab.training.module import PortraitModule
 from portraitlab.training.progress import TrainingBar
 from portraitlab.training.stopping import StopAfterStep, StopSignals
+from portraitlab.training.trainer import time_limit
 from portraitlab.types import FaceGeometry
 
 _log = logging.getLogger(__name__)

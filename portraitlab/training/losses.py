@@ -10,7 +10,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from portraitlab.runs.files import write_text
+from portraitlab.support.files import write_text
 from portraitlab.training.logged import read_losses
 
 

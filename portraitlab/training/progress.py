@@ -8,8 +8,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from portraitlab.processes import process_rank
 from portraitlab.runs.status import Status
+from portraitlab.support.processes import process_rank
 
 
 class TrainingBar(Callback):

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from portraitlab.processes import process_rank
+from portraitlab.support.processes import process_rank
 
 
 def crash_at_seed_1(settings: Mapping[str, Any], **_: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from portraitlab.runs.files import write_json
+from portraitlab.support.files import write_json
 
 PICTURES = ("reference-1", "reference-2", "control-image", "generated", "target")
 LINES = [{"step": step, "train/loss": 1 / step, "learning_rate": 0.1} for step in (10, 20, 30, 40)]

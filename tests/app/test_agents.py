@@ -12,8 +12,8 @@ from composing import ROOT, compose_config
 from omegaconf import DictConfig, OmegaConf
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from portraitlab.cli.main import main
-from portraitlab.dashboard.agents import agents_sweep
+from portraitlab.app.cli.main import main
+from portraitlab.tables.dashboard.agents import agents_sweep
 
 
 def test_an_agents_jobs_are_configurations(

@@ -13,11 +13,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
-from portraitlab.bench import Bench
+from portraitlab.app.experiment import Bench
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.module import PortraitModule
+from portraitlab.training.module import PortraitModule
 from portraitlab.types import Batch
-from portraitlab.world.foundation import load_controlnet
+from portraitlab.world.pretrained import load_controlnet
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ def test_every_number_of_references_is_drawn_with(composed: Compose, cache: Path
 
 
 def test_a_folder_of_photos_is_trained_on(composed: Compose, cache: Path, tmp_path: Path) -> None:
-    from portraitlab.task.train import Train
+    from portraitlab.app.task.train import Train
     from portraitlab.world.render import render_photo
 
     for identity in range(6):

@@ -10,9 +10,9 @@ import yaml
 from omegaconf import DictConfig
 from PIL import Image
 
-from portraitlab.bench import Bench
-from portraitlab.select.manual import digest_of
-from portraitlab.task.choose import Choose
+from portraitlab.app.experiment import Bench
+from portraitlab.app.task.choose import Choose
+from portraitlab.method.select.manual import digest_of
 
 pytestmark = pytest.mark.slow
 

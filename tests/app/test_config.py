@@ -14,16 +14,16 @@ from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
 from publishing import write_sd15
 
-from portraitlab.parts import (
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
+from portraitlab.support.hub import MissingPublished
+from portraitlab.training.build import (
     build_beside,
     check_numbers,
     check_published,
     check_taken,
     warn_of_miniature,
 )
-from portraitlab.published import MissingPublished
-from portraitlab.runs.key import plain
-from portraitlab.runs.run import Run
 
 # What a choice needs beside its name.
 NEEDS = {

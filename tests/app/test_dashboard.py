@@ -15,7 +15,7 @@ from composing import ROOT
 from recorded import LINES, write_record
 from wandb_server import WandbServer
 
-from portraitlab.cli.main import main
+from portraitlab.app.cli.main import main
 from portraitlab.runs.run import Run
 from portraitlab.runs.sweep import Sweep, SweepJob
 
@@ -41,7 +41,7 @@ def command(*arguments: str, home: Path, **variables: str) -> subprocess.Complet
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
     home.mkdir(exist_ok=True)
     return subprocess.run(
-        [sys.executable, "-m", "portraitlab.cli.main", *arguments],
+        [sys.executable, "-m", "portraitlab.app.cli.main", *arguments],
         cwd=ROOT,
         env={**environment, "HOME": str(home), "NETRC": str(home / "netrc"), **variables},
         capture_output=True,

@@ -20,12 +20,12 @@ from omegaconf import OmegaConf
 from publishing import published, write_sdxl
 from tiny import make_batch
 
-from portraitlab.backbone.diffusion import Backbone
-from portraitlab.backbone.sdxl import load_sdxl
-from portraitlab.encoder.face_encoder import FaceEncoder
-from portraitlab.objective.noise import NoiseLoss
-from portraitlab.objective.weighted import Objective
-from portraitlab.parts import build_model
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.diffusion.sdxl import load_sdxl
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.method.objective.noise import NoiseLoss
+from portraitlab.method.objective.weighted import Objective
+from portraitlab.training.build import build_model
 from portraitlab.types import Batch
 
 pytestmark = pytest.mark.slow

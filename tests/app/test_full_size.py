@@ -20,14 +20,14 @@ from publishing import (
     write_student,
 )
 
-from portraitlab.bench import Bench
+from portraitlab.app.experiment import Bench
+from portraitlab.app.task.cost import Cost
+from portraitlab.app.task.score import ScoreRun
+from portraitlab.app.task.train import Train
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.fingerprint import file_digest
 from portraitlab.launching.perform import perform
-from portraitlab.module import PortraitModule
-from portraitlab.task.cost import Cost
-from portraitlab.task.score import ScoreRun
-from portraitlab.task.train import Train
+from portraitlab.support.hashes import file_digest
+from portraitlab.training.module import PortraitModule
 
 pytestmark = pytest.mark.slow
 

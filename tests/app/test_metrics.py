@@ -12,12 +12,12 @@ import torch
 from cleanfid import fid as clean_fid
 from torch.nn.functional import normalize
 
-from portraitlab.metrics.clip_f import ClipF
-from portraitlab.metrics.clip_t import ClipT
-from portraitlab.metrics.exp import Expression
-from portraitlab.metrics.fid import Fid, by_singular_values, frechet_distance
-from portraitlab.metrics.pose import Pose
-from portraitlab.metrics.sim_f import SimF
+from portraitlab.scoring.metrics.clip_f import ClipF
+from portraitlab.scoring.metrics.clip_t import ClipT
+from portraitlab.scoring.metrics.exp import Expression
+from portraitlab.scoring.metrics.fid import Fid, by_singular_values, frechet_distance
+from portraitlab.scoring.metrics.pose import Pose
+from portraitlab.scoring.metrics.sim_f import SimF
 from portraitlab.types import Judged, View
 
 

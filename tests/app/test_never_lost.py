@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from composing import ROOT, run_py
 
-from portraitlab.runs.files import read_json
 from portraitlab.runs.status import read_status
 from portraitlab.runs.sweep import Sweep
+from portraitlab.support.files import read_json
 from portraitlab.training.losses import read_losses
 
 pytestmark = pytest.mark.slow

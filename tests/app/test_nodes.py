@@ -14,8 +14,8 @@ from composing import ROOT
 from omegaconf import DictConfig
 from one_thread import one_thread
 
+from portraitlab.app.task.train import Train
 from portraitlab.runs.run import Run
-from portraitlab.task.train import Train
 from portraitlab.training.losses import read_losses
 
 pytestmark = pytest.mark.slow

@@ -14,19 +14,19 @@ from omegaconf import DictConfig
 from onnx_files import write_matting
 from PIL import Image
 
-from portraitlab.backbone.diffusion import Backbone
-from portraitlab.bench import Bench
-from portraitlab.cli.main import main
+from portraitlab.app.cli.main import main
+from portraitlab.app.experiment import Bench
+from portraitlab.app.task.score import ScoreRun
+from portraitlab.app.task.train import Train
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.prepared import PreparedPhotos
-from portraitlab.encoder.world import WorldEncoder
-from portraitlab.module import PortraitModule
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.faces.encoder.world import WorldEncoder
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.task.score import ScoreRun
-from portraitlab.task.train import Train
 from portraitlab.training.fitting import fit
 from portraitlab.training.losses import read_losses
+from portraitlab.training.module import PortraitModule
 from portraitlab.world.render import render_photo
 
 pytestmark = pytest.mark.slow
@@ -191,7 +191,7 @@ def test_the_matting_of_the_photos_is_that_of_the_run_s_export(
     shutil.rmtree(out)
     assert main(["export", str(run.folder), str(exported)]) == 0
     about = json.loads((exported / "portraitlab.json").read_text())
-    assert about["settings"]["matting"]["_target_"] == "portraitlab.matting.onnx.OnnxMatting"
+    assert about["settings"]["matting"]["_target_"] == "portraitlab.faces.matting.onnx.OnnxMatting"
     assert about["settings"]["minimum_side"] == 48
     assert about["needed"] == ["matting.weights"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from composing import run_py
 
+from portraitlab.app.task.sensitivity import paired
 from portraitlab.tables.sensitivity import sensitivity_table
-from portraitlab.task.sensitivity import paired
 
 
 def metric(value: float | None, by_identity: dict[str, float] | None) -> dict:

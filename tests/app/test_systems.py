@@ -11,10 +11,10 @@ from composing import choices
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
-from portraitlab.bench import Bench
+from portraitlab.app.experiment import Bench
+from portraitlab.app.task.train import Train
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.task.train import Train
 
 pytestmark = pytest.mark.slow
 

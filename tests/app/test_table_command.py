@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from composing import ROOT, run_py
 
-from portraitlab.runs.files import read_json
+from portraitlab.support.files import read_json
 
 pytestmark = pytest.mark.slow
 

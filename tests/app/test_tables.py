@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from portraitlab.pictures import grid, save, to_image
-from portraitlab.runs.files import write_json
 from portraitlab.runs.key import content_hash
+from portraitlab.runs.records import record_table, sweep_table
 from portraitlab.runs.run import NoRun, Run
-from portraitlab.tables.scores import record_table, sweep_table
-from portraitlab.tables.table import Table
+from portraitlab.scoring.pictures import grid, save, to_image
+from portraitlab.support.files import write_json
+from portraitlab.support.table import Table
 
 
 def metric(value: float | None, error: float | None = 0.01, up: bool = True) -> dict[str, Any]:

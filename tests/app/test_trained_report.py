@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from portraitlab.cli.main import main
-from portraitlab.report.rows import read_report
-from portraitlab.report.sheets import sheets
+from portraitlab.app.cli.main import main
+from portraitlab.tables.report.rows import read_report
+from portraitlab.tables.report.sheets import sheets
 
 
 @pytest.mark.slow

@@ -12,16 +12,16 @@ import torch
 from omegaconf import DictConfig
 from safetensors.torch import load_file
 
-from portraitlab.bench import Bench
-from portraitlab.cli.clean import unneeded
+from portraitlab.app.cli.clean import unneeded
+from portraitlab.app.experiment import Bench
+from portraitlab.app.task.train import Train
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.parts import check_numbers
-from portraitlab.precision import precision_of
+from portraitlab.diffusion.precision import precision_of
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, read_status
 from portraitlab.runs.survey import look
-from portraitlab.task.train import Train
+from portraitlab.training.build import check_numbers
 from portraitlab.training.fitting import fit
 from portraitlab.training.losses import read_losses
 from portraitlab.training.stopping import StopSignals

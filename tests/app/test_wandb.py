@@ -19,10 +19,10 @@ from omegaconf import DictConfig
 from recorded import LINES, write_record
 from wandb_server import WandbServer
 
-from portraitlab.loggers import WandbMirror, opened, wandb_logger
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
+from portraitlab.training.loggers import WandbMirror, opened, wandb_logger
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from storing import Store
 
-from portraitlab.cli.main import main
+from portraitlab.app.cli.main import main
 
 
 @pytest.fixture

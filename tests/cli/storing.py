@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from portraitlab.runs.files import write_json
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
+from portraitlab.support.files import write_json
 from portraitlab.tables.composing import composed
 
 ROOT = Path(__file__).parents[2]

@@ -107,7 +107,7 @@ def test_scripts_need_no_answer(store: Store, portraitlab: Call) -> None:
 def hold(run: Run) -> subprocess.Popen[bytes]:
     """A process of its own that holds the run's lock."""
     code = (
-        "import sys, time; from pathlib import Path; from portraitlab.runs.lock import locked\n"
+        "import sys, time; from pathlib import Path; from portraitlab.support.lock import locked\n"
         "with locked(Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(600)\n"

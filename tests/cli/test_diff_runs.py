@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from storing import PEOPLE, Store
 
-from portraitlab.runs.files import read_json, write_json
+from portraitlab.support.files import read_json, write_json
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from portraitlab.cli.main import main
+from portraitlab.app.cli.main import main
 
 
 @pytest.mark.parametrize("name", ["sheet", "faces.jpg", "faces.txt"])

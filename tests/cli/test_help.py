@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from storing import ROOT
 
-from portraitlab.help import first_comment
+from portraitlab.app.help import first_comment
 
 CONF = ROOT / "conf"
 CHOICES = sorted(

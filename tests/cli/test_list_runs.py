@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from storing import ROOT, Store
 
-from portraitlab.runs.lock import locked
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, Status, read_status, write_status
+from portraitlab.support.lock import locked
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -47,7 +47,7 @@ def test_runs_are_listed_with_state_settings_and_scores(store: Store, portraitla
 def test_what_runs_is_told_from_what_was_killed(store: Store, portraitlab: Call) -> None:
     run = store.begun()
     holds = (
-        "import sys, time; from pathlib import Path; from portraitlab.runs.lock import locked\n"
+        "import sys, time; from pathlib import Path; from portraitlab.support.lock import locked\n"
         "from portraitlab.runs.status import Status\n"
         "folder = Path(sys.argv[1])\n"
         "with locked(folder), Status(folder) as status:\n"
@@ -198,7 +198,15 @@ def test_listing_changes_nothing_and_imports_nothing_heavy(store: Store) -> None
     with locked(run.folder):
         before = {path: path.stat().st_mtime_ns for path in store.folder.rglob("*")}
     listed = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "portraitlab.cli.main", "runs", store.folder],
+        [
+            sys.executable,
+            "-X",
+            "importtime",
+            "-m",
+            "portraitlab.app.cli.main",
+            "runs",
+            store.folder,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -215,7 +223,7 @@ def test_listing_changes_nothing_and_imports_nothing_heavy(store: Store) -> None
 def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
     for number in range(40):
         write_status(tmp_path / "system" / f"run-{number}", "queued")
-    command = f"{sys.executable} -m portraitlab.cli.main runs {tmp_path} --json | head -c 10"
+    command = f"{sys.executable} -m portraitlab.app.cli.main runs {tmp_path} --json | head -c 10"
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT
     )

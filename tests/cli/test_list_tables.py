@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from storing import Store
 
-from portraitlab.runs.files import write_json
 from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
+from portraitlab.support.files import write_json
 from portraitlab.tables.composing import declared_run
 from portraitlab.tables.outlook import Outlook, outlooks
 from portraitlab.tables.paper_table import EXPERIMENTS, PaperTable, known_tables

@@ -15,18 +15,18 @@ from omegaconf import OmegaConf
 from tiny import make_backbone, make_batch, make_recogniser, make_regressor
 from torch.utils.data import Dataset
 
-from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.data.loader import PortraitData
-from portraitlab.fusion.refiner import FaceRefiner
-from portraitlab.model import PortraitModel
-from portraitlab.module import PortraitModule
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.objective.identity import IdentityLoss
-from portraitlab.objective.noise import NoiseLoss
-from portraitlab.objective.weighted import Objective
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.objective.identity import IdentityLoss
+from portraitlab.method.objective.noise import NoiseLoss
+from portraitlab.method.objective.weighted import Objective
 from portraitlab.training.averaging import Averaging
 from portraitlab.training.checkpoints import Checkpoints
 from portraitlab.training.losses import Losses
+from portraitlab.training.module import PortraitModule
 from portraitlab.types import Batch
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
-from portraitlab.backbone.diffusion import Backbone
+from portraitlab.diffusion.backbone import Backbone
 from portraitlab.types import Condition, IdentityTokens
 
 TIMESTEPS = torch.tensor([500, 900])

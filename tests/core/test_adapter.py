@@ -6,7 +6,7 @@ import torch
 from steering import attend, condition
 from torch import nn
 
-from portraitlab.net.adapter import Adapter
+from portraitlab.method.net.adapter import Adapter
 from portraitlab.types import Injection
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from portraitlab.alignment import ARCFACE, FACENET, TEMPLATE, WIDE, Frame, align, similarity
+from portraitlab.faces.alignment import ARCFACE, FACENET, TEMPLATE, WIDE, Frame, align, similarity
 
 
 def dots(points: torch.Tensor, height: int, width: int) -> torch.Tensor:

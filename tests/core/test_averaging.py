@@ -9,13 +9,13 @@ import sharing
 import torch
 from torch import Tensor
 
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.fusion.global_ import GlobalFusion
-from portraitlab.model import PortraitModel
-from portraitlab.module import PortraitModule
-from portraitlab.net.adapter import Adapter
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.adapter import Adapter
 from portraitlab.training.averaging import Averaging
 from portraitlab.training.checkpoints import latest
+from portraitlab.training.module import PortraitModule
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from portraitlab.backbone.diffusion import Backbone
+from portraitlab.diffusion.backbone import Backbone
 from portraitlab.types import Injection, TextFeatures
 
 

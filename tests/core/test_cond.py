@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from portraitlab.cond.drawing import Stroke, draw
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.cond.landmarks import LandmarkCond
-from portraitlab.cond.landmarks5 import FiveLandmarkCond
-from portraitlab.cond.none import NoCond
-from portraitlab.face3d.linear import LinearFaceModel
+from portraitlab.faces.face3d.linear import LinearFaceModel
+from portraitlab.method.cond.drawing import Stroke, draw
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.cond.landmarks import LandmarkCond
+from portraitlab.method.cond.landmarks5 import FiveLandmarkCond
+from portraitlab.method.cond.none import NoCond
 from portraitlab.types import FaceCoefficients, FaceGeometry
-from portraitlab.world.foundation import load_face_model
+from portraitlab.world.pretrained import load_face_model
 
 SIZE = 64
 

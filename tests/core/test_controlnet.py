@@ -9,10 +9,10 @@ import torch
 from steering import TIMESTEPS, condition, noisy_latents
 from torch import nn
 
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.fusion.none import NoFusion
-from portraitlab.model import PortraitModel
-from portraitlab.net.controlnet import ControlNet
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.none import NoFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.controlnet import ControlNet
 from portraitlab.types import Injection
 
 

@@ -40,7 +40,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
         config.objective.terms.identity.regressor = {
             "_target_": f"{models}.regressor.FaceRegressor",
             "_convert_": "all",
-            "face_model": {"_target_": "portraitlab.world.foundation.load_face_model"},
+            "face_model": {"_target_": "portraitlab.world.pretrained.load_face_model"},
             "config": tiny,
         }
     built = instantiate(config[group], **given)

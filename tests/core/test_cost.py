@@ -13,21 +13,21 @@ import torch
 from steering import published
 from torch import Tensor, nn
 
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.cond.none import NoCond
-from portraitlab.cost import Sizes, _cost, part_costs, training_memory
-from portraitlab.fusion.base import Fusion
-from portraitlab.fusion.global_ import GlobalFusion
-from portraitlab.fusion.none import NoFusion
-from portraitlab.fusion.refiner import FaceRefiner
-from portraitlab.model import PortraitModel
-from portraitlab.net.adapter import Adapter
-from portraitlab.net.base import Net
-from portraitlab.net.controlnet import ControlNet
-from portraitlab.net.flashface import FlashFace
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.net.none import NoNet
-from portraitlab.precision import cast_once
+from portraitlab.deploy.cost import Sizes, _cost, part_costs, training_memory
+from portraitlab.diffusion.precision import cast_once
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.cond.none import NoCond
+from portraitlab.method.fusion.base import Fusion
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.fusion.none import NoFusion
+from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.adapter import Adapter
+from portraitlab.method.net.base import Net
+from portraitlab.method.net.controlnet import ControlNet
+from portraitlab.method.net.flashface import FlashFace
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.none import NoNet
 from portraitlab.types import Injection
 
 SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # those of tiny batches

@@ -8,12 +8,12 @@ import torch
 from steering import TIMESTEPS, attend, condition, noisy_latents
 from torch import nn
 
-from portraitlab.cond.none import NoCond
-from portraitlab.fusion.none import NoFusion
-from portraitlab.model import PortraitModel
-from portraitlab.net.flashface import FlashFace
-from portraitlab.net.reference import WithReferences
-from portraitlab.sampler.ddim import DDIM
+from portraitlab.method.cond.none import NoCond
+from portraitlab.method.fusion.none import NoFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.flashface import FlashFace
+from portraitlab.method.net.reference import WithReferences
+from portraitlab.method.sampler.ddim import DDIM
 from portraitlab.types import Condition, Injection
 
 

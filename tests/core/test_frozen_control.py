@@ -9,15 +9,15 @@ import torch
 from steering import TIMESTEPS, condition, noisy_latents, published
 from torch import nn
 
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.fusion.global_ import GlobalFusion
-from portraitlab.model import PortraitModel
-from portraitlab.net.adapter import Adapter
-from portraitlab.net.flashface import FlashFace
-from portraitlab.net.frozen_control import FrozenControl
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.net.instantid import InstantID
-from portraitlab.net.photomaker import PhotoMaker
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.adapter import Adapter
+from portraitlab.method.net.flashface import FlashFace
+from portraitlab.method.net.frozen_control import FrozenControl
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.photomaker import PhotoMaker
 from portraitlab.types import Injection
 
 

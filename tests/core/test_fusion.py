@@ -4,18 +4,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from portraitlab.alignment import TEMPLATE
-from portraitlab.fusion.base import Fusion
-from portraitlab.fusion.class_token import ClassTokenFusion
-from portraitlab.fusion.concat import ConcatFusion
-from portraitlab.fusion.embedding import EmbeddingFusion
-from portraitlab.fusion.facial_parts import FacialPartsFusion, cells_of_parts
-from portraitlab.fusion.global_ import GlobalFusion
-from portraitlab.fusion.local import LocalFusion
-from portraitlab.fusion.mean_embedding import MeanEmbeddingFusion
-from portraitlab.fusion.mlp import MLPFusion
-from portraitlab.fusion.none import NoFusion
-from portraitlab.fusion.refiner import FaceRefiner
+from portraitlab.faces.alignment import TEMPLATE
+from portraitlab.method.fusion.base import Fusion
+from portraitlab.method.fusion.class_token import ClassTokenFusion
+from portraitlab.method.fusion.concat import ConcatFusion
+from portraitlab.method.fusion.embedding import EmbeddingFusion
+from portraitlab.method.fusion.facial_parts import FacialPartsFusion, cells_of_parts
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.fusion.local import LocalFusion
+from portraitlab.method.fusion.mean_embedding import MeanEmbeddingFusion
+from portraitlab.method.fusion.mlp import MLPFusion
+from portraitlab.method.fusion.none import NoFusion
+from portraitlab.method.fusion.refiner import FaceRefiner
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 D1, D2, LENGTH, DIM = 10, 12, 5, 16

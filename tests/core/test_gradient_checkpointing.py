@@ -14,23 +14,23 @@ from steering import published
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.cost import Sizes, training_memory
-from portraitlab.fusion.facial_parts import FacialPartsFusion
-from portraitlab.fusion.mlp import MLPFusion
-from portraitlab.fusion.refiner import FaceRefiner
-from portraitlab.model import PortraitModel
-from portraitlab.net.adapter import Adapter
-from portraitlab.net.controlnet import ControlNet
-from portraitlab.net.flashface import FlashFace
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.net.instantid import InstantID
-from portraitlab.net.photomaker import PhotoMaker
-from portraitlab.objective.base import Term
-from portraitlab.objective.identity import IdentityLoss
-from portraitlab.objective.noise import NoiseLoss
-from portraitlab.objective.weighted import Objective
-from portraitlab.precision import quick_attention
+from portraitlab.deploy.cost import Sizes, training_memory
+from portraitlab.diffusion.precision import quick_attention
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.facial_parts import FacialPartsFusion
+from portraitlab.method.fusion.mlp import MLPFusion
+from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.adapter import Adapter
+from portraitlab.method.net.controlnet import ControlNet
+from portraitlab.method.net.flashface import FlashFace
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.objective.base import Term
+from portraitlab.method.objective.identity import IdentityLoss
+from portraitlab.method.objective.noise import NoiseLoss
+from portraitlab.method.objective.weighted import Objective
 from portraitlab.types import Batch
 
 SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # those of tiny batches

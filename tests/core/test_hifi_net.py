@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.types import Condition, IdentityTokens
 
 

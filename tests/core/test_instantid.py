@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from steering import TIMESTEPS, condition, noisy_latents, published
 
-from portraitlab.net.instantid import InstantID
+from portraitlab.method.net.instantid import InstantID
 
 
 def test_instantid_is_identity_net_and_adapter_on_the_same_tokens(tiny_backbone) -> None:

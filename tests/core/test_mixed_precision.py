@@ -16,22 +16,22 @@ from tiny import make_batch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from portraitlab.backbone.diffusion import Backbone
-from portraitlab.backbone.sd15 import load_sd15
-from portraitlab.backbone.sdxl import load_sdxl
-from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.data.loader import PortraitData
-from portraitlab.fusion.refiner import FaceRefiner
-from portraitlab.model import PortraitModel
-from portraitlab.module import PortraitModule
-from portraitlab.net.adapter import Adapter
-from portraitlab.net.base import Net
-from portraitlab.net.flashface import FlashFace
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.net.instantid import InstantID
-from portraitlab.net.photomaker import PhotoMaker
-from portraitlab.objective.noise import NoiseLoss
-from portraitlab.objective.weighted import Objective
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.diffusion.sd15 import load_sd15
+from portraitlab.diffusion.sdxl import load_sdxl
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.adapter import Adapter
+from portraitlab.method.net.base import Net
+from portraitlab.method.net.flashface import FlashFace
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.objective.noise import NoiseLoss
+from portraitlab.method.objective.weighted import Objective
+from portraitlab.training.module import PortraitModule
 from portraitlab.types import Batch
 
 STEPS = 2

@@ -9,26 +9,26 @@ import torch
 from diffusers import ControlNetModel
 from torch import nn
 
-from portraitlab.backbone.diffusion import Backbone
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.cond.landmarks import LandmarkCond
-from portraitlab.cond.landmarks5 import FiveLandmarkCond
-from portraitlab.cond.none import NoCond
-from portraitlab.fusion.concat import ConcatFusion
-from portraitlab.fusion.global_ import GlobalFusion
-from portraitlab.fusion.local import LocalFusion
-from portraitlab.fusion.none import NoFusion
-from portraitlab.fusion.refiner import FaceRefiner
-from portraitlab.model import PortraitModel
-from portraitlab.net.adapter import Adapter
-from portraitlab.net.base import Net
-from portraitlab.net.flashface import FlashFace
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.net.instantid import InstantID
-from portraitlab.net.none import NoNet
-from portraitlab.net.photomaker import PhotoMaker
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.cond.landmarks import LandmarkCond
+from portraitlab.method.cond.landmarks5 import FiveLandmarkCond
+from portraitlab.method.cond.none import NoCond
+from portraitlab.method.fusion.concat import ConcatFusion
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.fusion.local import LocalFusion
+from portraitlab.method.fusion.none import NoFusion
+from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.adapter import Adapter
+from portraitlab.method.net.base import Net
+from portraitlab.method.net.flashface import FlashFace
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.none import NoNet
+from portraitlab.method.net.photomaker import PhotoMaker
 from portraitlab.types import Batch, Condition, Injection
-from portraitlab.world.foundation import load_face_model
+from portraitlab.world.pretrained import load_face_model
 
 FUSIONS = {
     "local": LocalFusion,

@@ -7,14 +7,14 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import Dataset
 
-from portraitlab.cond.keypoints import KeypointCond
 from portraitlab.data.loader import PortraitData
-from portraitlab.fusion.refiner import FaceRefiner
-from portraitlab.model import PortraitModel
-from portraitlab.module import NonFiniteLoss, PortraitModule, step_generator
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.objective.noise import NoiseLoss
-from portraitlab.objective.weighted import Objective
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.objective.noise import NoiseLoss
+from portraitlab.method.objective.weighted import Objective
+from portraitlab.training.module import NonFiniteLoss, PortraitModule, step_generator
 
 STEPS = 4
 

@@ -3,14 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.fusion.global_ import GlobalFusion
-from portraitlab.model import PortraitModel
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.objective.base import Denoising
-from portraitlab.objective.identity import IdentityLoss
-from portraitlab.objective.noise import NoiseLoss
-from portraitlab.objective.weighted import Objective
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.objective.base import Denoising
+from portraitlab.method.objective.identity import IdentityLoss
+from portraitlab.method.objective.noise import NoiseLoss
+from portraitlab.method.objective.weighted import Objective
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_background_counts_as_much_as_it_is_told(tiny_backbone, tiny_batch) 
 def test_identity_loss_is_one_minus_the_cosine_of_the_aligned_crops(
     model, tiny_batch, identity_loss
 ) -> None:
-    from portraitlab.alignment import align
+    from portraitlab.faces.alignment import align
 
     term, images = identity_loss(), torch.randn(3, 3, 32, 32, generator=seeded())
     crops = align(images, term.regressor(images).keypoints, term.recogniser.crop_size)

@@ -16,20 +16,20 @@ from steering import published
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from portraitlab.backbone.precisions import products_in
-from portraitlab.backbone.sdxl import load_sdxl
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.controls import Control, WithControls
-from portraitlab.cost import AllKnown
-from portraitlab.fusion.base import Fusion
-from portraitlab.fusion.facial_parts import FacialPartsFusion
-from portraitlab.fusion.none import NoFusion
-from portraitlab.fusion.refiner import FaceRefiner
-from portraitlab.model import PortraitModel
-from portraitlab.net.flashface import FlashFace
-from portraitlab.net.instantid import InstantID
-from portraitlab.net.photomaker import PhotoMaker
-from portraitlab.offload import offloaded, stages_of
+from portraitlab.deploy.cost import AllKnown
+from portraitlab.deploy.offload import offloaded, stages_of
+from portraitlab.diffusion.precisions import products_in
+from portraitlab.diffusion.sdxl import load_sdxl
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.base import Fusion
+from portraitlab.method.fusion.facial_parts import FacialPartsFusion
+from portraitlab.method.fusion.none import NoFusion
+from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.controls import Control, WithControls
+from portraitlab.method.net.flashface import FlashFace
+from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.photomaker import PhotoMaker
 
 GPU = torch.device("cuda", 0)
 LEVELS = torch.tensor([500, 900])

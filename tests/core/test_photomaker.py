@@ -7,8 +7,8 @@ import torch
 from steering import TIMESTEPS, attend, condition, noisy_latents
 from torch import Tensor, nn
 
-from portraitlab.net.low_rank import LowRankAttention
-from portraitlab.net.photomaker import PhotoMaker
+from portraitlab.method.net.low_rank import LowRankAttention
+from portraitlab.method.net.photomaker import PhotoMaker
 from portraitlab.types import Injection, TextFeatures
 
 

@@ -3,7 +3,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn.functional import scaled_dot_product_attention
 
-from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.diffusion.precision import cast_once, precision_of, quick_attention
 from portraitlab.types import Injection, TextFeatures
 
 

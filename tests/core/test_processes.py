@@ -12,7 +12,7 @@ from one_thread import one_thread
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from portraitlab.split import Split
+from portraitlab.support.ranks import Split
 from portraitlab.training.checkpoints import latest
 
 Weights = dict[str, Tensor]

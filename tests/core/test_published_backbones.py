@@ -18,14 +18,14 @@ from publishing import published, write_sd15, write_sdxl
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from portraitlab.backbone.own_precision import OwnPrecision
-from portraitlab.backbone.sd15 import load_sd15
-from portraitlab.backbone.sdxl import SDXL, load_sdxl
-from portraitlab.backbone.tokenizers import ClipTokens, WordNumbers
-from portraitlab.net.adapter import Adapter
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.precision import cast_once
-from portraitlab.published import MissingPublished, read_model
+from portraitlab.diffusion.own_precision import OwnPrecision
+from portraitlab.diffusion.precision import cast_once
+from portraitlab.diffusion.sd15 import load_sd15
+from portraitlab.diffusion.sdxl import SDXL, load_sdxl
+from portraitlab.diffusion.tokenizers import ClipTokens, WordNumbers
+from portraitlab.method.net.adapter import Adapter
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.support.hub import MissingPublished, read_model
 from portraitlab.types import Condition, IdentityTokens, Injection
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real" / "sdxl-base-1.0"

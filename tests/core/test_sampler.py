@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.fusion.global_ import GlobalFusion
-from portraitlab.model import PortraitModel
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.sampler.ddim import DDIM
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.sampler.ddim import DDIM
 from portraitlab.types import Injection
 
 

@@ -13,16 +13,16 @@ from publishing import write_student
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from portraitlab.backbone.architectures import SDXL_UNET
-from portraitlab.backbone.diffusion import Backbone
-from portraitlab.cond.keypoints import KeypointCond
-from portraitlab.fusion.global_ import GlobalFusion
-from portraitlab.loras import lora_of
-from portraitlab.model import PortraitModel
-from portraitlab.net.adapter import Adapter
-from portraitlab.published import MissingPublished, Repository
-from portraitlab.sampler.ddim import DDIM
-from portraitlab.sampler.sdxl_lightning import SDXLLightning
+from portraitlab.diffusion.architectures import SDXL_UNET
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.diffusion.loras import lora_of
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.adapter import Adapter
+from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.method.sampler.sdxl_lightning import SDXLLightning
+from portraitlab.support.hub import MissingPublished, Repository
 from portraitlab.types import Batch
 
 FILE = "sdxl_lightning_8step_lora.safetensors"

@@ -12,12 +12,12 @@ import torch
 from diffusers import ControlNetModel
 from torch import nn
 
-from portraitlab.backbone.diffusion import Backbone
-from portraitlab.net.base import Net
-from portraitlab.net.controlnet import ControlNet
-from portraitlab.net.hifi_net import HiFiNet
-from portraitlab.net.instantid import InstantID
-from portraitlab.net.stock import check_fit
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.method.net.base import Net
+from portraitlab.method.net.controlnet import ControlNet
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.stock import check_fit
 from portraitlab.types import Condition, IdentityTokens, TextFeatures
 
 MakeBackbone = Callable[..., Backbone]

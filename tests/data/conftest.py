@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.world import WorldData
-from portraitlab.encoder.world import WorldEncoder
-from portraitlab.world.foundation import load_face_model
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.faces.encoder.world import WorldEncoder
 from portraitlab.world.models.clip import CONFIG, ClipEncoder
 from portraitlab.world.models.recognisers import ResidualRecogniser
 from portraitlab.world.models.regressor import FaceRegressor
+from portraitlab.world.pretrained import load_face_model
 from portraitlab.world.render import render_photo
 
 _TRUNK = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
-from portraitlab.data.bar import Bar
-from portraitlab.data.part import Part
+from portraitlab.data.prepare.bar import Bar
+from portraitlab.data.prepare.part import Part
 
 
 def double(part: Part, bar: Bar) -> int:

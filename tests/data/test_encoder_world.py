@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from portraitlab.encoder.face_encoder import matted, photo_tensor
+from portraitlab.faces.encoder.face_encoder import matted, photo_tensor
 from portraitlab.world.render import render_photo
 
 

@@ -12,10 +12,10 @@ from PIL import Image
 from prepared_photos import contents
 
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.data.part import Part
-from portraitlab.data.prepare import How, prepare
+from portraitlab.data.prepare.part import Part
+from portraitlab.data.prepare.prepare import How, prepare
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
-from portraitlab.matting.none import NoMatting
+from portraitlab.faces.matting.none import NoMatting
 from portraitlab.world.render import render_photo
 
 HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=3, batch=2)

@@ -8,13 +8,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from portraitlab.cond.none import NoCond
-from portraitlab.data.scoring import ScoringSet
-from portraitlab.fusion.local import LocalFusion
-from portraitlab.model import PortraitModel
-from portraitlab.net.none import NoNet
-from portraitlab.select.random import RandomReference
-from portraitlab.task.faults import (
+from portraitlab.app.task.faults import (
     Blurred,
     OneWrong,
     ShuffledTokens,
@@ -23,6 +17,12 @@ from portraitlab.task.faults import (
     blur,
     next_identity,
 )
+from portraitlab.data.testset import ScoringSet
+from portraitlab.method.cond.none import NoCond
+from portraitlab.method.fusion.local import LocalFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.none import NoNet
+from portraitlab.method.select.random import RandomReference
 from portraitlab.types import Batch, IdentityTokens, TensorRecord
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from portraitlab.alignment import align
 from portraitlab.data.features import FeatureStore
-from portraitlab.encoder.face_encoder import matted
-from portraitlab.fingerprint import weights_fingerprint
+from portraitlab.faces.alignment import align
+from portraitlab.faces.encoder.face_encoder import matted
+from portraitlab.support.hashes import weights_fingerprint
 
 
 def test_every_row_is_what_the_frozen_models_say_of_its_photo(photos, frozen) -> None:

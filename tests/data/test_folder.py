@@ -17,7 +17,7 @@ from PIL import Image
 from portraitlab.data.folder import FolderData
 from portraitlab.data.photo import Photo, UnusablePhoto
 from portraitlab.data.portrait import FRAME_CENTRE, FRAME_SPREAD, cut_portrait
-from portraitlab.select.random import RandomReference
+from portraitlab.method.select.random import RandomReference
 from portraitlab.world.render import render_photo
 
 

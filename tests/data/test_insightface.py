@@ -18,11 +18,11 @@ from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.features import Frozen
 from portraitlab.data.folder import FolderData
 from portraitlab.data.photo import read_photo
-from portraitlab.encoder.face_encoder import photo_tensor
-from portraitlab.encoder.insightface import InsightFaceEncoder
-from portraitlab.encoder.packs import find_pack, load_pack
-from portraitlab.select.random import RandomReference
-from portraitlab.sessions import session_providers
+from portraitlab.faces.encoder.face_encoder import photo_tensor
+from portraitlab.faces.encoder.insightface import InsightFaceEncoder
+from portraitlab.faces.encoder.packs import find_pack, load_pack
+from portraitlab.faces.sessions import session_providers
+from portraitlab.method.select.random import RandomReference
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 PACKS = REAL / "weights" / "insightface"

@@ -11,12 +11,12 @@ import pytest
 from part_work import double, fall, refuse
 from prepared_photos import contents
 
-from portraitlab.data.devices import device_shares, on_each
-from portraitlab.data.part import Part, claimed
-from portraitlab.data.prepare import How, prepare
+from portraitlab.data.prepare.devices import device_shares, on_each
+from portraitlab.data.prepare.part import Part, claimed
+from portraitlab.data.prepare.prepare import How, prepare
 from portraitlab.data.prepared import PreparedPhotos
-from portraitlab.launching.share import Share
-from portraitlab.matting.none import NoMatting
+from portraitlab.faces.matting.none import NoMatting
+from portraitlab.support.share import Share
 
 HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=2, batch=2)
 PARTS = [Part(number, count) for count in (1, 2, 3, 4, 6, 8) for number in range(1, count + 1)]
@@ -128,7 +128,7 @@ def test_devices_share_the_machine_out() -> None:
 
 
 def test_a_part_given_wrongly_is_said_before_any_model_is_read(tmp_path, capsys) -> None:
-    from portraitlab.cli.main import main
+    from portraitlab.app.cli.main import main
 
     assert main(["data", "prepare", "--part", "3/2", str(tmp_path), str(tmp_path / "out")]) == 1
     assert "--part=3/2: the first number must be from 1" in capsys.readouterr().err

@@ -20,13 +20,13 @@ from prepared_photos import contents
 
 from portraitlab.data import prepared as module
 from portraitlab.data.folder import FolderData
-from portraitlab.data.layout import trained_with
-from portraitlab.data.parallel import reading
-from portraitlab.data.prepare import How, prepare
+from portraitlab.data.prepare.layout import trained_with
+from portraitlab.data.prepare.parallel import reading
+from portraitlab.data.prepare.prepare import How, prepare
+from portraitlab.data.prepare.shards import problems_of, read_arrow, read_shard
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
-from portraitlab.data.shards import problems_of, read_arrow, read_shard
-from portraitlab.encoder.face_encoder import FaceEncoder
-from portraitlab.matting.none import NoMatting
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.faces.matting.none import NoMatting
 from portraitlab.world.render import render_photo
 
 HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=5, batch=2)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from prepared_photos import contents
 
-from portraitlab.cli.main import main
+from portraitlab.app.cli.main import main
 from portraitlab.data.prepared import PreparedPhotos
 
 
@@ -27,7 +27,7 @@ def test_a_killed_part_is_gone_on_with_by_another_number_of_parts(sound, tmp_pat
         return ["data", "prepare", *given, str(sound), str(folder), *overrides]
 
     killed = subprocess.Popen(
-        [sys.executable, "-m", "portraitlab.cli.main", *arguments(out, "1/2", workers=1)],
+        [sys.executable, "-m", "portraitlab.app.cli.main", *arguments(out, "1/2", workers=1)],
         stderr=subprocess.DEVNULL,
     )
     while killed.poll() is None and not (out / "photos" / "000002.arrow").exists():

@@ -7,9 +7,9 @@ import logging
 import pytest
 import torch
 
-from portraitlab.data.scoring import ScoringSet
-from portraitlab.select.random import RandomReference
-from portraitlab.select.target import TargetShape
+from portraitlab.data.testset import ScoringSet
+from portraitlab.method.select.random import RandomReference
+from portraitlab.method.select.target import TargetShape
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from portraitlab.alignment import TEMPLATE
 from portraitlab.data.features import describe_faces
 from portraitlab.data.photo import read_photo
-from portraitlab.data.prepare import How, prepare
+from portraitlab.data.prepare.prepare import How, prepare
 from portraitlab.data.prepared import PreparedPhotos
 from portraitlab.data.usable import usable_portrait
-from portraitlab.encoder.face_encoder import photo_tensor
-from portraitlab.encoder.models import PatchEncoder
-from portraitlab.encoder.passes import Passes
-from portraitlab.encoder.real import RealFaceEncoder
-from portraitlab.matting.none import NoMatting
+from portraitlab.faces.alignment import TEMPLATE
+from portraitlab.faces.encoder.face_encoder import photo_tensor
+from portraitlab.faces.encoder.models import PatchEncoder
+from portraitlab.faces.encoder.passes import Passes
+from portraitlab.faces.encoder.real import RealFaceEncoder
+from portraitlab.faces.matting.none import NoMatting
 
 HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=8, batch=3)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from portraitlab.cli.main import main
-from portraitlab.data.listing import Problem, name_problem
-from portraitlab.data.validate import first_of_each, validate
+from portraitlab.app.cli.main import main
+from portraitlab.data.prepare.listing import Problem, name_problem
+from portraitlab.data.prepare.validate import first_of_each, validate
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 

@@ -15,12 +15,12 @@ from publishing import write_clip
 from torch.nn import functional
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from portraitlab.clip_pair.vit import ClipPair
-from portraitlab.fingerprint import file_digest
-from portraitlab.judge import Judge
-from portraitlab.published import MissingPublished, Repository
+from portraitlab.scoring.clip_pair.vit import ClipPair
+from portraitlab.scoring.judge import Judge
+from portraitlab.support.hashes import file_digest
+from portraitlab.support.hub import MissingPublished, Repository
 from portraitlab.tables.composing import composed
-from portraitlab.world.foundation import load_recogniser, load_regressor
+from portraitlab.world.pretrained import load_recogniser, load_regressor
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors", "vocab.json", "merges.txt")
 PROMPTS = ["a photo of a cat", "", "z " * 100]

@@ -19,9 +19,9 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from portraitlab.clip.vit import ClipVision
-from portraitlab.fingerprint import weights_fingerprint
-from portraitlab.published import MissingPublished, Repository
+from portraitlab.faces.clip.vit import ClipVision
+from portraitlab.support.hashes import weights_fingerprint
+from portraitlab.support.hub import MissingPublished, Repository
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 CONF = Path(__file__).parents[2] / "conf" / "clip"

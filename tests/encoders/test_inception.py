@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 from publishing import random_inception, write_inception
 
-from portraitlab.fid_features.inception import Inception
-from portraitlab.judge import Judge
 from portraitlab.runs.key import SCORING, content_hash, plain
+from portraitlab.scoring.fid_features.inception import Inception
+from portraitlab.scoring.judge import Judge
 from portraitlab.tables.composing import composed
-from portraitlab.world.foundation import load_clip, load_recogniser, load_regressor
+from portraitlab.world.pretrained import load_clip, load_recogniser, load_regressor
 
 
 @pytest.fixture(scope="module")

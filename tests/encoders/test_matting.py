@@ -12,10 +12,10 @@ from PIL import Image
 
 from portraitlab.data.features import Frozen
 from portraitlab.data.folder import FolderData
-from portraitlab.encoder.sface import SFaceEncoder
-from portraitlab.matting.none import NoMatting
-from portraitlab.matting.onnx import OnnxMatting
-from portraitlab.world.foundation import load_backbone, load_clip, load_recogniser
+from portraitlab.faces.encoder.sface import SFaceEncoder
+from portraitlab.faces.matting.none import NoMatting
+from portraitlab.faces.matting.onnx import OnnxMatting
+from portraitlab.world.pretrained import load_backbone, load_clip, load_recogniser
 
 
 def half_green(height: int = 90, width: int = 60) -> np.ndarray:

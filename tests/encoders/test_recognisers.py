@@ -11,15 +11,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from portraitlab.alignment import ARCFACE, align, face_crops
-from portraitlab.judge import Judge
-from portraitlab.objective.identity import IdentityLoss
-from portraitlab.recogniser.arcface import ArcFace
-from portraitlab.recogniser.facenet import FaceNet
-from portraitlab.recogniser.inception_resnet import InceptionResnetV1
-from portraitlab.recogniser.iresnet import IResNet
-from portraitlab.recogniser.mobilefacenet import MobileFaceNet
-from portraitlab.world.foundation import load_clip, load_recogniser, load_regressor
+from portraitlab.faces.alignment import ARCFACE, align, face_crops
+from portraitlab.faces.recogniser.arcface import ArcFace
+from portraitlab.faces.recogniser.facenet import FaceNet
+from portraitlab.faces.recogniser.inception_resnet import InceptionResnetV1
+from portraitlab.faces.recogniser.iresnet import IResNet
+from portraitlab.faces.recogniser.mobilefacenet import MobileFaceNet
+from portraitlab.method.objective.identity import IdentityLoss
+from portraitlab.scoring.judge import Judge
+from portraitlab.world.pretrained import load_clip, load_recogniser, load_regressor
 
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}
 

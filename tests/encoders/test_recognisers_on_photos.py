@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from portraitlab.alignment import ARCFACE, WIDE, Frame, align, face_crops
 from portraitlab.data.photo import read_photo
-from portraitlab.encoder.face_encoder import photo_tensor
-from portraitlab.encoder.insightface import InsightFaceEncoder
-from portraitlab.encoder.packs import load_pack
-from portraitlab.recogniser.arcface import ArcFace
-from portraitlab.world.foundation import load_clip
+from portraitlab.faces.alignment import ARCFACE, WIDE, Frame, align, face_crops
+from portraitlab.faces.encoder.face_encoder import photo_tensor
+from portraitlab.faces.encoder.insightface import InsightFaceEncoder
+from portraitlab.faces.encoder.packs import load_pack
+from portraitlab.faces.recogniser.arcface import ArcFace
+from portraitlab.world.pretrained import load_clip
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 

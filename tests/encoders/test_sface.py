@@ -11,13 +11,13 @@ import pytest
 import torch
 from onnx_files import EYES_NOSE_MOUTH, write_sface, write_yunet
 
-from portraitlab.alignment import ARCFACE, align
-from portraitlab.encoder.face_encoder import photo_tensor
-from portraitlab.encoder.sface import SFaceEncoder
-from portraitlab.finder.encoder import EncoderFinder
-from portraitlab.objective.identity import IdentityLoss
+from portraitlab.faces.alignment import ARCFACE, align
+from portraitlab.faces.encoder.face_encoder import photo_tensor
+from portraitlab.faces.encoder.sface import SFaceEncoder
+from portraitlab.faces.finder.encoder import EncoderFinder
+from portraitlab.method.objective.identity import IdentityLoss
 from portraitlab.types import FaceGeometry
-from portraitlab.world.foundation import load_clip, load_recogniser
+from portraitlab.world.pretrained import load_clip, load_recogniser
 
 ONE_PASS = {"passes": [{"det_size": 320}], "fallback": None}
 

@@ -10,8 +10,8 @@ from exporting import model_of, settings_of
 from PIL import Image
 from publishing import write_sd15
 
-from portraitlab.cli.main import main
-from portraitlab.export.folder import write_export
+from portraitlab.app.cli.main import main
+from portraitlab.deploy.export.folder import write_export
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
 

@@ -11,9 +11,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from portraitlab.model import PortraitModel
-from portraitlab.parts import build_model
+from portraitlab.method.model import PortraitModel
 from portraitlab.tables.composing import composed
+from portraitlab.training.build import build_model
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from portraitlab.pipeline import PortraitPipeline
+from portraitlab.deploy.pipeline import PortraitPipeline
 
 Export = Callable[..., Path]
 

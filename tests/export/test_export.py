@@ -17,16 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
-from portraitlab.bench import Bench
-from portraitlab.export.card import model_card
-from portraitlab.export.folder import read_export
-from portraitlab.export.run import export_run
-from portraitlab.pipeline import PortraitPipeline
+from portraitlab.app.experiment import Bench
+from portraitlab.app.task.sample import SamplePortraits
+from portraitlab.app.task.train import Train
+from portraitlab.deploy.export.card import model_card
+from portraitlab.deploy.export.folder import read_export
+from portraitlab.deploy.export.run import export_run
+from portraitlab.deploy.pipeline import PortraitPipeline
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import write_status
-from portraitlab.task.sample import SamplePortraits
-from portraitlab.task.train import Train
 
 Command = Callable[..., tuple[int, str, str]]
 

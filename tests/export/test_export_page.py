@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from portraitlab.cli.generate import _scaled, _setting
+from portraitlab.app.cli.generate import _scaled, _setting
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
@@ -22,7 +22,7 @@ def test_a_command_is_taken_as_it_is_written(line: str) -> None:
     program, command, *arguments = shlex.split(line)
     assert program == "portraitlab"
     parser = argparse.ArgumentParser()
-    import_module(f"portraitlab.cli.{command}").add_arguments(parser)
+    import_module(f"portraitlab.app.cli.{command}").add_arguments(parser)
     given = parser.parse_args(arguments)
     for lora in getattr(given, "lora", []):
         assert _scaled(lora, "--lora", "", 1)[0][0].suffix == ".safetensors"
@@ -34,6 +34,6 @@ def test_a_command_is_taken_as_it_is_written(line: str) -> None:
 
 def test_every_option_of_generate_is_told_of() -> None:
     parser = argparse.ArgumentParser(add_help=False)
-    import_module("portraitlab.cli.generate").add_arguments(parser)
+    import_module("portraitlab.app.cli.generate").add_arguments(parser)
     options = [action.option_strings[0] for action in parser._actions if action.option_strings]
     assert [option for option in options if option not in PAGE] == []

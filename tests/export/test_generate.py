@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from publishing import write_clip
 
-from portraitlab.pipeline import PortraitPipeline
+from portraitlab.deploy.pipeline import PortraitPipeline
 
 Command = Callable[..., tuple[int, str, str]]
 Export = Callable[..., Path]

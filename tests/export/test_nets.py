@@ -11,9 +11,9 @@ from exporting import model_of, settings_of
 from PIL import Image
 from safetensors.torch import load_file
 
-from portraitlab.export.folder import write_export
-from portraitlab.pipeline import PortraitPipeline
-from portraitlab.world.foundation import load_controlnet
+from portraitlab.deploy.export.folder import write_export
+from portraitlab.deploy.pipeline import PortraitPipeline
+from portraitlab.world.pretrained import load_controlnet
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from torch import nn
 from torchvision.transforms.functional import to_tensor
 
 from portraitlab.data.photo import UnusablePhoto
-from portraitlab.pipeline import PortraitPipeline
+from portraitlab.deploy.pipeline import PortraitPipeline
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
 

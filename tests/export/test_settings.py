@@ -7,7 +7,7 @@ import json
 import pytest
 from exporting import settings_of
 
-from portraitlab.export.settings import (
+from portraitlab.deploy.export.settings import (
     check_known,
     drawing_settings,
     needed_places,
@@ -92,7 +92,7 @@ def test_an_unknown_setting_is_refused() -> None:
     "target",
     [
         *("os.system", "builtins.eval", "subprocess.run", 7, None, ["os.system"]),
-        *("portraitlab.runs.run.Run.forget", "portraitlab.loggers.wandb_logger"),
+        *("portraitlab.runs.run.Run.forget", "portraitlab.training.loggers.wandb_logger"),
     ],
 )
 def test_what_conf_does_not_build_is_never_built(target: object) -> None:

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 
-from portraitlab.face3d.deca import CoarseEncoder
-from portraitlab.face3d.mobilenet import MobileNet
+from portraitlab.faces.face3d.deca import CoarseEncoder
+from portraitlab.faces.face3d.mobilenet import MobileNet
 
 VERTICES, FACES, JOINTS = 40, 60, 5
 PARENTS = (-1, 0, 1, 1, 1)

@@ -15,9 +15,9 @@ import torch
 from published import Chumpy, python2_pickle
 from scipy.sparse import csc_matrix
 
-from portraitlab.face3d import arrays
-from portraitlab.face3d.arrays import read_arrays
-from portraitlab.weights import read_state_dict
+from portraitlab.faces.face3d import arrays
+from portraitlab.faces.face3d.arrays import read_arrays
+from portraitlab.support.weights import read_state_dict
 
 
 @pytest.fixture

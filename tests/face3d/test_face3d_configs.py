@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from published import write_deca, write_flame, write_tddfa
 
-from portraitlab.alignment import TEMPLATE
+from portraitlab.faces.alignment import TEMPLATE
 from portraitlab.tables.composing import composed
 from portraitlab.types import FaceGeometry
 
@@ -39,7 +39,7 @@ def test_a_choice_fits_and_draws(tmp_path: Path, choice, writers, sizes) -> None
 
 def test_without_one_the_worlds_head_is_drawn_and_judged() -> None:
     settings = composed([])
-    world = "portraitlab.world.foundation"
+    world = "portraitlab.world.pretrained"
     assert settings["cond"]["face_model"] == {"_target_": f"{world}.load_face_model"}
     assert settings["judge"]["regressor"] == {"_target_": f"{world}.load_regressor"}
     assert settings["face3d"]["fitter"] is None

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from published import PARENTS, flame_arrays, write_deca, write_flame
 from scipy.spatial.transform import Rotation
 
-from portraitlab.face3d.deca import SIZES, load_deca
-from portraitlab.face3d.flame import Flame, axis_rotations, contour_rows, load_flame
-from portraitlab.face3d.linear import rotation_angles, rotation_matrices
+from portraitlab.faces.face3d.deca import SIZES, load_deca
+from portraitlab.faces.face3d.flame import Flame, axis_rotations, contour_rows, load_flame
+from portraitlab.faces.face3d.linear import rotation_angles, rotation_matrices
 from portraitlab.types import FaceCoefficients
 
 Arrays = dict[str, Any]

@@ -12,17 +12,17 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
-from portraitlab.cli.main import main
+from portraitlab.app.cli.main import main
 from portraitlab.data.photo import read_photo
 from portraitlab.data.portrait import cut_portrait
-from portraitlab.encoder.face_encoder import photo_tensor
-from portraitlab.encoder.insightface import InsightFaceEncoder
-from portraitlab.face3d.regressor import PhotoRegressor
-from portraitlab.face3d.tddfa import load_tddfa
-from portraitlab.select.angle import angle_score, rotation_of_keypoints
+from portraitlab.faces.encoder.face_encoder import photo_tensor
+from portraitlab.faces.encoder.insightface import InsightFaceEncoder
+from portraitlab.faces.face3d.regressor import PhotoRegressor
+from portraitlab.faces.face3d.tddfa import load_tddfa
+from portraitlab.method.select.angle import angle_score, rotation_of_keypoints
 from portraitlab.tables.composing import composed
 from portraitlab.types import FaceCoefficients, FaceGeometry
-from portraitlab.world.foundation import load_clip
+from portraitlab.world.pretrained import load_clip
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 FILES = REAL / "weights" / "threeddfa"

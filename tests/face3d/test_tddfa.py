@@ -11,11 +11,11 @@ import torch
 from published import write_tddfa
 from torch.nn import functional
 
-from portraitlab.alignment import TEMPLATE
-from portraitlab.face3d.bfm import load_bfm
-from portraitlab.face3d.fitter import around, crop
-from portraitlab.face3d.linear import rotation_matrices
-from portraitlab.face3d.tddfa import TddfaFitter, load_tddfa, weak_perspective
+from portraitlab.faces.alignment import TEMPLATE
+from portraitlab.faces.face3d.bfm import load_bfm
+from portraitlab.faces.face3d.fitter import around, crop
+from portraitlab.faces.face3d.linear import rotation_matrices
+from portraitlab.faces.face3d.tddfa import TddfaFitter, load_tddfa, weak_perspective
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 from written import FOUR, Given, write_sweep
 
-from portraitlab.cli.main import main
+from portraitlab.app.cli.main import main
 
 Opened = Callable[..., webdriver.Chrome]
 

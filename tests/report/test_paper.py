@@ -12,9 +12,9 @@ from selenium.webdriver.common.by import By
 from written import FOUR, write_sweep
 from written_table import declared, write_results
 
-from portraitlab.cli.main import main
-from portraitlab.report.page import table_page
+from portraitlab.app.cli.main import main
 from portraitlab.tables.paper_table import PaperTable
+from portraitlab.tables.report.page import table_page
 
 Opened = Callable[..., webdriver.Chrome]
 

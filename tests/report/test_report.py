@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from written import BOUND, FAILURE, FOUR, Given, write_run, write_sweep
 
-from portraitlab.cli.main import commands, main
-from portraitlab.report.bounds import bounds
-from portraitlab.report.charts import chart_content
-from portraitlab.report.differences import differing, flattened
-from portraitlab.report.markup import Html, element
-from portraitlab.report.page import page
-from portraitlab.report.rows import read_report
-from portraitlab.report.seeds import seed_groups
-from portraitlab.report.sheets import sheets
-from portraitlab.report.standing import best, level_with
-from portraitlab.runs.files import write_json, write_text
+from portraitlab.app.cli.main import commands, main
 from portraitlab.runs.status import write_status
 from portraitlab.runs.sweep import Sweep
+from portraitlab.support.files import write_json, write_text
+from portraitlab.tables.report.bounds import bounds
+from portraitlab.tables.report.charts import chart_content
+from portraitlab.tables.report.differences import differing, flattened
+from portraitlab.tables.report.markup import Html, element
+from portraitlab.tables.report.page import page
+from portraitlab.tables.report.rows import read_report
+from portraitlab.tables.report.seeds import seed_groups
+from portraitlab.tables.report.sheets import sheets
+from portraitlab.tables.report.standing import best, level_with
 
 
 def test_the_command_writes_the_page_into_the_folder(

@@ -10,11 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from portraitlab.pictures import save
-from portraitlab.runs.files import write_json, write_text
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import write_status
 from portraitlab.runs.sweep import Sweep, SweepJob
+from portraitlab.scoring.pictures import save
+from portraitlab.support.files import write_json, write_text
 
 PARTS = (
     *("backbone", "encoder", "fusion", "cond", "net", "objective", "recogniser", "select"),

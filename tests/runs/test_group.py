@@ -6,9 +6,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from portraitlab.bench import device_of
-from portraitlab.launching.devices import check_group, is_rank
-from portraitlab.processes import environment, local_rank
+from portraitlab.app.experiment import device_of
+from portraitlab.support.devices import check_group, is_rank
+from portraitlab.support.processes import environment, local_rank
 
 GPUS = {"accelerator": "gpu", "devices": 4, "num_nodes": 2}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "some", "RANK": "6", "LOCAL_RANK": "2", "WORLD_SIZE": "8"}

@@ -13,19 +13,19 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
-from portraitlab.launching.devices import check_batch, device_count
 from portraitlab.launching.local import next_job
-from portraitlab.launching.messages import ends_the_program, message
-from portraitlab.launching.share import Share, shares
 from portraitlab.launching.slurm import tasks
 from portraitlab.launching.sweeping import refuse_replays
-from portraitlab.launching.trainer import check_trainer, time_limit
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
 from portraitlab.runs.sweep import SweepJob
+from portraitlab.support.devices import check_batch, device_count
+from portraitlab.support.errors import ends_the_program, message
+from portraitlab.support.share import Share, shares
 from portraitlab.training.checkpoints import latest
 from portraitlab.training.losses import read_losses
 from portraitlab.training.stopping import StopSignals
+from portraitlab.training.trainer import check_trainer, time_limit
 
 CPU: dict[str, Any] = {
     "accelerator": "cpu", "devices": 1, "num_nodes": 1, "precision": "32-true"

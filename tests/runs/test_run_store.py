@@ -16,17 +16,17 @@ import pytest
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from portraitlab.runs.files import DamagedFile, read_json, write_json
-from portraitlab.runs.lock import is_locked, locked
 from portraitlab.runs.origin import commit, origin
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, Status, read_status, write_status
 from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group, sweep_name
+from portraitlab.support.files import DamagedFile, read_json, write_json
+from portraitlab.support.lock import is_locked, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from portraitlab.runs.lock import locked
+from portraitlab.support.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

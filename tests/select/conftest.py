@@ -12,10 +12,10 @@ import torch
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.world import WorldData
-from portraitlab.encoder.world import WorldEncoder
-from portraitlab.select.manual import ManualReference, digest_of
+from portraitlab.faces.encoder.world import WorldEncoder
+from portraitlab.method.select.manual import ManualReference, digest_of
 from portraitlab.types import Candidates, FaceCoefficients, FaceGeometry
-from portraitlab.world.foundation import load_backbone, load_clip, load_recogniser, load_regressor
+from portraitlab.world.pretrained import load_backbone, load_clip, load_recogniser, load_regressor
 
 SAMPLES, REFERENCES = 40, 5
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.face3d.linear import rotation_matrices
-from portraitlab.select.angle import angle_score, head_rotation, rotation_of_keypoints
+from portraitlab.faces.face3d.linear import rotation_matrices
+from portraitlab.method.select.angle import angle_score, head_rotation, rotation_of_keypoints
 from portraitlab.types import FaceCoefficients
-from portraitlab.world.foundation import load_face_model
+from portraitlab.world.pretrained import load_face_model
 
 FACE = load_face_model()
 

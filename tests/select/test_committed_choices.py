@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from portraitlab.select.manual import read_choices
+from portraitlab.method.select.manual import read_choices
+from portraitlab.pretraining.quality_measures import DOCUMENT, RECORD, measures_table
 from portraitlab.tables.document import replace_part
-from portraitlab.world.foundation import entry
+from portraitlab.world.pretrained import entry
 from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES
-from portraitlab.world.train.quality_measures import DOCUMENT, RECORD, measures_table
 
 CHOICES = Path(__file__).parents[2] / "experiments" / "hifi_portrait" / "table5" / "manual.yaml"
 
@@ -32,7 +32,7 @@ def test_all_people_of_both_splits_are_there_with_sound_photos_first() -> None:
 def test_the_measures_that_are_told_of_are_those_on_record() -> None:
     record, text = json.loads(RECORD.read_text()), DOCUMENT.read_text()
     assert text == replace_part(text, "measures", measures_table(record)), (
-        "run python -m portraitlab.world.train.quality_measures"
+        "run python -m portraitlab.pretraining.quality_measures"
     )
     measured = entry("quality")["training"]
     kinds = [f"auc_{kind}" for kind in ("blurred", "covered", "dim")]

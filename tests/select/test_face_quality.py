@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from portraitlab.alignment import align
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.world.foundation import load_quality, load_regressor
+from portraitlab.faces.alignment import align
+from portraitlab.world.pretrained import load_quality, load_regressor
 from portraitlab.world.render import render_photo
 from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES

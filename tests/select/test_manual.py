@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraitlab.select.manual import ManualReference, digest_of
+from portraitlab.method.select.manual import ManualReference, digest_of
 from portraitlab.types import Candidates
 
 NOBODY = torch.Generator()

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from portraitlab.alignment import align
+from portraitlab.app.task.faults import blur
 from portraitlab.data.features import Frozen
 from portraitlab.data.folder import FolderData
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.scoring import ScoringSet
-from portraitlab.encoder.insightface import InsightFaceEncoder
-from portraitlab.select.angle import ClosestAngle
-from portraitlab.select.quality import BestQuality
-from portraitlab.select.quality_angle import QualityAndAngle
-from portraitlab.select.random import RandomReference
-from portraitlab.task.faults import blur
-from portraitlab.world.foundation import load_backbone, load_clip, load_quality, load_recogniser
+from portraitlab.data.testset import ScoringSet
+from portraitlab.faces.alignment import align
+from portraitlab.faces.encoder.insightface import InsightFaceEncoder
+from portraitlab.method.select.angle import ClosestAngle
+from portraitlab.method.select.quality import BestQuality
+from portraitlab.method.select.quality_angle import QualityAndAngle
+from portraitlab.method.select.random import RandomReference
+from portraitlab.world.pretrained import load_backbone, load_clip, load_quality, load_recogniser
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real"
 

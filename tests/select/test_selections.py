@@ -11,17 +11,17 @@ import torch
 from omegaconf import OmegaConf
 
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.scoring import Sample, ScoringSet
-from portraitlab.face3d.linear import rotation_matrices
-from portraitlab.select.angle import ClosestAngle, angle_of, angle_score
-from portraitlab.select.manual import ManualReference
-from portraitlab.select.quality import BestQuality
-from portraitlab.select.quality_angle import QualityAndAngle
-from portraitlab.select.random import RandomReference
-from portraitlab.select.selection import TARGET, Selection
-from portraitlab.select.target import TargetShape
+from portraitlab.data.testset import Sample, ScoringSet
+from portraitlab.faces.face3d.linear import rotation_matrices
+from portraitlab.method.select.angle import ClosestAngle, angle_of, angle_score
+from portraitlab.method.select.manual import ManualReference
+from portraitlab.method.select.quality import BestQuality
+from portraitlab.method.select.quality_angle import QualityAndAngle
+from portraitlab.method.select.random import RandomReference
+from portraitlab.method.select.selection import TARGET, Selection
+from portraitlab.method.select.target import TargetShape
 from portraitlab.types import Candidates
-from portraitlab.world.foundation import load_quality
+from portraitlab.world.pretrained import load_quality
 
 ROOT = Path(__file__).parents[2]
 QUALITY = load_quality()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from written_table import SHOWN, declared, write_results
 
-from portraitlab.cli.main import main
+from portraitlab.app.cli.main import main
 from portraitlab.tables.comparison import compare, row_difference, row_interval, spread
 from portraitlab.tables.ending import write_readme
 from portraitlab.tables.figures.against_paper import against_paper

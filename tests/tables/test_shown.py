@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from written_table import PEOPLE, SHOWN, declared, write_results
 
-from portraitlab.pictures import save
-from portraitlab.runs.files import DamagedFile
+from portraitlab.scoring.pictures import save
+from portraitlab.support.files import DamagedFile
 from portraitlab.tables.curve import short_curve
 from portraitlab.tables.figures.sheet import picture_sheet
 from portraitlab.tables.results import read_results, result_path

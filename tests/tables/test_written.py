@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from making import declare, fill, people, result
 
-from portraitlab.cli.main import main
-from portraitlab.runs.files import DamagedFile
+from portraitlab.app.cli.main import main
+from portraitlab.support.files import DamagedFile
+from portraitlab.support.table import Table
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_view import order_views, paper_view
 from portraitlab.tables.results import (
@@ -19,7 +20,6 @@ from portraitlab.tables.results import (
     result_from,
     results_by_content,
 )
-from portraitlab.tables.table import Table
 
 
 def test_results_are_read_back_by_row_seed_and_content(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraitlab.alignment import align
-from portraitlab.cond.landmarks import LandmarkCond
-from portraitlab.encoder.face_encoder import matted
-from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.faces.alignment import align
+from portraitlab.faces.encoder.face_encoder import matted
+from portraitlab.method.cond.landmarks import LandmarkCond
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.pretraining.all import STAGES
+from portraitlab.pretraining.samples import sample
 from portraitlab.types import Condition
-from portraitlab.world.foundation import (
+from portraitlab.world.pretrained import (
     WEIGHTS,
     MissingWeights,
     entry,
@@ -26,8 +28,6 @@ from portraitlab.world.foundation import (
 )
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
-from portraitlab.world.train.all import STAGES
-from portraitlab.world.train.samples import sample
 
 HELD_OUT = IDENTITIES["foundation_check"][1000:1040]
 
@@ -152,11 +152,11 @@ def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
     listing = json.loads((WEIGHTS / "foundation.json").read_text())
     commands = {described["training"]["command"] for described in listing.values()}
     assert commands == {
-        f"python -m portraitlab.world.train.{stage} --minutes {minutes:g}"
+        f"python -m portraitlab.pretraining.{stage} --minutes {minutes:g}"
         for stage, minutes in STAGES
     }
     for described in listing.values():
-        assert described["training"]["command"].startswith("python -m portraitlab.world.train.")
+        assert described["training"]["command"].startswith("python -m portraitlab.pretraining.")
         assert {"seed", "minutes", "steps"} <= set(described["training"])
     assert (
         sum((WEIGHTS / described["file"]).stat().st_size for described in listing.values()) < 40e6

@@ -10,7 +10,6 @@ from threadpoolctl import threadpool_info
 
 from portraitlab.types import FaceCoefficients
 from portraitlab.world.appearance import worn_beard, worn_style
-from portraitlab.world.foundation import load_face_model
 from portraitlab.world.identity import (
     FAMILY_EVERY,
     FAMILY_SIZE,
@@ -28,6 +27,7 @@ from portraitlab.world.mesh import (
     surface_points,
 )
 from portraitlab.world.pool import rendering_pool
+from portraitlab.world.pretrained import load_face_model
 from portraitlab.world.render import (
     render_body,
     render_group,

@@ -7,9 +7,9 @@ import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
-from portraitlab.world.foundation import load_recogniser
-from portraitlab.world.train.autoencoder import MOST_NOISE, face_cosine, spread, with_noise
-from portraitlab.world.train.photos import TrainingPhotos, load_photos
+from portraitlab.pretraining.autoencoder import MOST_NOISE, face_cosine, spread, with_noise
+from portraitlab.pretraining.photos import TrainingPhotos, load_photos
+from portraitlab.world.pretrained import load_recogniser
 
 
 @pytest.fixture(scope="module")

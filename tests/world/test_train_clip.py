@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from portraitlab.pretraining.clip import looks_of, one_photo_each
+from portraitlab.pretraining.photos import TrainingPhotos, load_photos
 from portraitlab.world.settings import CLOTHES
-from portraitlab.world.train.clip import looks_of, one_photo_each
-from portraitlab.world.train.photos import TrainingPhotos, load_photos
 
 
 @pytest.fixture(scope="module")

@@ -7,24 +7,24 @@ import pytest
 import torch
 from diffusers import ControlNetModel
 
-from portraitlab.alignment import align
-from portraitlab.cond.landmarks import LandmarkCond
-from portraitlab.net.hifi_net import HiFiNet
+from portraitlab.faces.alignment import align
+from portraitlab.method.cond.landmarks import LandmarkCond
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.pretraining import controlnet
+from portraitlab.pretraining.controlnet import DrawnPerson, EncodedPhotos, Lesson, measure
+from portraitlab.pretraining.loop import Budget
+from portraitlab.pretraining.photos import load_photos, load_traits
 from portraitlab.types import Condition
-from portraitlab.world.foundation import (
+from portraitlab.world.identity import make_identity
+from portraitlab.world.models.controlnet import REFERENCES, TraitTokens, grow_from
+from portraitlab.world.pretrained import (
     load_backbone,
     load_controlnet,
     load_face_model,
     load_recogniser,
     load_regressor,
 )
-from portraitlab.world.identity import make_identity
-from portraitlab.world.models.controlnet import REFERENCES, TraitTokens, grow_from
 from portraitlab.world.settings import make_settings
-from portraitlab.world.train import controlnet
-from portraitlab.world.train.controlnet import DrawnPerson, EncodedPhotos, Lesson, measure
-from portraitlab.world.train.loop import Budget
-from portraitlab.world.train.photos import load_photos, load_traits
 from portraitlab.world.traits import TRAITS_SIZE, traits
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from portraitlab.world.foundation import MissingWeights, entry, load_recogniser
+from portraitlab.pretraining.loop import Budget, train
+from portraitlab.pretraining.ship import begin
 from portraitlab.world.models.recognisers import ConvNextRecogniser
-from portraitlab.world.train.loop import Budget, train
-from portraitlab.world.train.ship import begin
+from portraitlab.world.pretrained import MissingWeights, entry, load_recogniser
 
 SECOND = 1 / 60
 

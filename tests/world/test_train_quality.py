@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from portraitlab.pretraining.photos import load_photos
+from portraitlab.pretraining.quality import load_targets, separation, taken_again
 from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES
-from portraitlab.world.train.photos import load_photos
-from portraitlab.world.train.quality import load_targets, separation, taken_again
 
 PLACE = ("foundation_check", 6, 5)
 SHOTS = [(seed, photo) for seed in IDENTITIES[PLACE[0]][: PLACE[1]] for photo in range(PLACE[2])]

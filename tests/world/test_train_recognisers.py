@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from portraitlab.alignment import align
-from portraitlab.world.foundation import load_recogniser
+from portraitlab.faces.alignment import align
+from portraitlab.pretraining.photos import flawed, load_photos
+from portraitlab.pretraining.recognisers import cosine_of_flawed, verification
 from portraitlab.world.identity import FAMILY_SIZE
+from portraitlab.world.pretrained import load_recogniser
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
-from portraitlab.world.train.photos import flawed, load_photos
-from portraitlab.world.train.recognisers import cosine_of_flawed, verification
 
 SPLIT, PEOPLE, PHOTOS = "foundation_check_look_alikes", 8, 4
 

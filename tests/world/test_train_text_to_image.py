@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from portraitlab.world.train.photos import load_photos
-from portraitlab.world.train.samples import beside
-from portraitlab.world.train.text_to_image import BACKGROUND_WEIGHT, person_weights
+from portraitlab.pretraining.photos import load_photos
+from portraitlab.pretraining.samples import beside
+from portraitlab.pretraining.text_to_image import BACKGROUND_WEIGHT, person_weights
 
 
 def test_an_error_on_the_person_counts_more_than_one_beside(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from portraitlab.runs.files import write_bytes
+from portraitlab.support.files import write_bytes
 from portraitlab.tables.figures.against_paper import against_paper
 from portraitlab.tables.figures.bars import bars
 from portraitlab.tables.figures.curves import curves

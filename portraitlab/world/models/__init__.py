@@ -1,1 +1,1 @@
-"""The classes of the foundation's frozen models; `portraitlab.world.foundation` loads them."""
+"""The classes of the foundation's frozen models; `portraitlab.world.pretrained` loads them."""

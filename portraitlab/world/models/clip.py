@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
-from portraitlab.alignment import WIDE
+from portraitlab.faces.alignment import WIDE
 from portraitlab.world.tokenizer import END, PAD, START, WordTokenizer
 
 TEXT_LENGTH = 76

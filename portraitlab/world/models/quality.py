@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ResNetConfig, ResNetModel
 
-from portraitlab.alignment import WIDE
+from portraitlab.faces.alignment import WIDE
 from portraitlab.world.models.recognisers import CROP_SIZE
 
 CONFIG = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ConvNextV2Config, ConvNextV2Model, ResNetConfig, ResNetModel
 
-from portraitlab.alignment import WIDE
+from portraitlab.faces.alignment import WIDE
 
 CROP_SIZE = 48
 EMBEDDING = 128

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import ResNetConfig, ResNetModel
 
-from portraitlab.face3d.linear import LinearFaceModel
+from portraitlab.faces.face3d.linear import LinearFaceModel
 from portraitlab.types import FaceCoefficients, FaceGeometry
 
 CONFIG = {

@@ -1,0 +1,100 @@
+"""Free checkpoints of done and failed runs, and half-written files, after asking."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from portraitlab.runs.survey import FoundRun, look, run_folders
+from portraitlab.support.lock import is_locked, locked
+from portraitlab.support.table import Table
+
+# What a process that died left of a file: write_text's, a checkpoint's, the weights'.
+_HALF = re.compile(r"\..+\.\d+|\.half|\.model\.safetensors")
+# The states of a run on which nobody works, unless its lock says otherwise.
+_IDLE = ("queued", "done", "failed", "preempted", "lost")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folder, and whether to ask."""
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("runs"), help="of runs (default: runs)"
+    )
+    parser.add_argument("--yes", action="store_true", help="free them without asking")
+
+
+def run(given: argparse.Namespace) -> None:
+    """List what can be freed, ask, and free it. Raises ValueError where there is no folder."""
+    found = [each for folder in run_folders(given.folder) if (each := look(folder)).state in _IDLE]
+    listed = {each: files for each in found if (files := unneeded(each))}
+    listed = {each: files for each, files in listed.items() if not is_locked(each.folder)}
+    if not listed:
+        print(f"nothing to free in {given.folder}")
+        return
+    rows = [
+        [each.folder.name, each.state, str(len(files)), _amount(files)]
+        for each, files in listed.items()
+    ]
+    Table(["run", "state", "files", "size"], rows).show()
+    everything = [file for files in listed.values() for file in files]
+    if not (given.yes or _agreed(f"free {len(everything)} files, {_amount(everything)}? [y/N] ")):
+        print("nothing was freed")
+        return
+    freed = [_free(each.folder, files) for each, files in listed.items()]
+    print(
+        f"freed {sum(count for count, _ in freed)} files, {_size(sum(size for _, size in freed))}"
+    )
+
+
+def unneeded(found: FoundRun) -> list[Path]:
+    """Files that a run on which nobody works has no more use for.
+
+    They are what was left half written and, where the run is done with its weights or failed, its
+    checkpoints; never weights, records, losses or messages.
+    """
+    folder = found.folder
+    weights = (folder / "model.safetensors").is_file()
+    superseded = found.state == "failed" or (found.state == "done" and weights)
+    hidden = [
+        path
+        for pattern in (".*", "checkpoints/.*", "scores/*/.*")
+        for path in folder.glob(pattern)
+        if _HALF.fullmatch(path.name) and path.is_file()
+    ]
+    return sorted([*hidden, *(folder.glob("checkpoints/*.ckpt") if superseded else ())])
+
+
+def _free(folder: Path, listed: Sequence[Path]) -> tuple[int, int]:
+    """The number and the bytes of the files that were deleted."""
+    if is_locked(folder):
+        print(f"left alone: {folder}, on which a process works by now")
+        return 0, 0
+    with locked(folder):
+        # Looked at once more: it may have gone on and stopped while the question stood.
+        files = [file for file in unneeded(look(folder)) if file in listed]
+        size = _bytes(files)
+        for file in files:
+            file.unlink()
+    return len(files), size
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
+
+
+def _bytes(files: Sequence[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _amount(files: Sequence[Path]) -> str:
+    return _size(_bytes(files))
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"

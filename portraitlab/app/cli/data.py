@@ -1,0 +1,181 @@
+"""Check a folder of photos, and prepare it for training at scale."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # they import what only `prepare` needs
+    from omegaconf import DictConfig
+
+    from portraitlab.data.prepare.bar import Bar
+    from portraitlab.data.prepare.part import Part
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Two commands of its own."""
+    commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    check = commands.add_parser(
+        "validate",
+        help="read every photo and list what is wrong with it",
+        description="Reads every photo of ROOT/<identity>/ to the last byte, without any model. "
+        "Ends with exit code 1 where there are problems.",
+    )
+    check.add_argument("root", type=Path, metavar="ROOT", help="folder of identity folders")
+    check.add_argument(
+        "--format", choices=("text", "json"), default="text", help="how (default: text)"
+    )
+    _workers(check)
+    make = commands.add_parser(
+        "prepare",
+        usage="portraitlab data prepare [options] ROOT OUT [OVERRIDE ...]",
+        help="take the photos, run all frozen models on them and store the results",
+        description="Takes the photos of ROOT/<identity>/ as data=folder does, runs all frozen "
+        "models on them once and stores what they say in OUT, for training with data=prepared "
+        "data.root=OUT. The same command goes on where it was stopped or killed, and takes photos "
+        "that came since.",
+    )
+    make.add_argument("root", type=Path, metavar="ROOT", help="folder of identity folders")
+    make.add_argument("out", type=Path, metavar="OUT", help="folder of what is prepared")
+    make.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="what training will be given: encoder=…, scale=…, face3d=…; also data.caption=…, "
+        "data.minimum_side=…, matting=…, trainer=…; trainer.devices=8 takes eight GPUs",
+    )
+    make.add_argument(
+        "--precision",
+        choices=("float16", "float32"),
+        default="float16",
+        help="of latents and text features (default: float16)",
+    )
+    make.add_argument(
+        "--shard", type=int, default=256, help="photos of one file at most (default: 256)"
+    )
+    make.add_argument(
+        "--batch", type=int, default=16, help="photos the models see at once (default: 16)"
+    )
+    make.add_argument(
+        "--part",
+        default="1/1",
+        metavar="K/N",
+        help="of the shards only the K-th of N parts, while other processes, also of other "
+        "machines, take the others into the same OUT (default: 1/1, all)",
+    )
+    _workers(make)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit code of the command. Raises ValueError for what the user can mend."""
+    _least("--workers", given.workers, 0)
+    return _validate(given) if given.what == "validate" else _prepare(given)
+
+
+def _workers(parser: argparse.ArgumentParser) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.add_argument(
+        "--workers", type=int, default=cores, help="processes that read photos (default: cores)"
+    )
+
+
+def _validate(given: argparse.Namespace) -> int:
+    from portraitlab.data.prepare.validate import validate
+
+    report = validate(given.root, given.workers)
+    if given.format == "json":
+        print(json.dumps(report.content(), indent=1))
+    else:
+        for line in report.lines():
+            print(line)
+    return 1 if report.problems else 0
+
+
+def _prepare(given: argparse.Namespace) -> int:
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    from portraitlab.data.prepare.bar import progress_bar
+    from portraitlab.data.prepare.devices import device_shares, on_each
+    from portraitlab.data.prepare.layout import trained_with
+    from portraitlab.data.prepare.part import Part
+    from portraitlab.data.prepare.planning import check_folders
+    from portraitlab.support.devices import device_count
+    from portraitlab.support.errors import message
+    from portraitlab.tables.composing import composed
+    from portraitlab.training.build import check_taken
+
+    try:
+        part = Part.parse(given.part)
+        check_folders(given.root, given.out)  # `prepare` does too, but only with models loaded
+        # The folder is given as it is, since Hydra would want some of its characters quoted.
+        config = OmegaConf.create(composed(["data=folder", "++data.root=.", *given.overrides]))
+        if config.choices.data != "folder":
+            raise ValueError(
+                f"data={config.choices.data} is not for preparing: ROOT is read as data=folder "
+                "reads it. Leave data out."
+            )
+        check_taken(config)
+        devices = device_count(config.trainer)
+        if devices == 1:
+            finished = _take(given, config, given.workers, part, progress_bar)
+        else:
+            workers = min(given.workers, max(1, given.workers // devices))
+            work = partial(_take, given, config, workers)
+            results = on_each(work, part.split(devices), device_shares(config.trainer))
+            finished = next((each for each in results if each is not None), None)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except (HydraException, OSError) as error:
+        raise ValueError(message(error) or str(error)) from error
+    if finished is None:
+        print(
+            f"{given.out}: part {part} is done. Shards of other parts are not: whoever makes the "
+            "last of them finishes, and without --part the same command makes all that are left."
+        )
+        return 0
+    print(
+        f"{given.out}: {finished['photos']} photos of {finished['identities']} identities, "
+        f"{finished['captions']} captions; problems: {finished['problems']}, in "
+        f"{given.out / 'problems.txt'}"
+    )
+    if finished["identities"] < 2:
+        print(
+            "too few to train: that takes two identities with two usable photos each. Add photos "
+            "and give the same command again."
+        )
+        return 0
+    same = trained_with(given.overrides)
+    print(" ".join(["train with: python run.py data=prepared", f"data.root={given.out}", *same]))
+    return 0
+
+
+def _take(
+    given: argparse.Namespace, config: DictConfig, workers: int, part: Part, bar: Bar
+) -> dict[str, Any] | None:
+    """One part, in this process or one of a device: what `prepare` returns."""
+    from hydra.utils import instantiate
+
+    from portraitlab.app.experiment import device_of
+    from portraitlab.data.prepare.prepare import How, prepare
+    from portraitlab.training.build import build_frozen
+
+    data = config.data
+    how = How(data.caption, data.minimum_side, given.precision, given.shard, given.batch)
+    frozen = build_frozen(config, device_of(config.trainer))
+    # Which devices work decides nothing of what is stored.
+    chose = [each for each in given.overrides if not each.startswith("trainer")]
+    matting = instantiate(data.matting)
+    return prepare(given.root, given.out, frozen, matting, how, workers, chose, part, bar)
+
+
+def _least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}={value} must be at least {least}.")

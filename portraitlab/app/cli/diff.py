@@ -1,0 +1,193 @@
+"""Show what differs between two runs: settings, what made them, and scores."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from portraitlab.runs.records import figure
+from portraitlab.runs.survey import find_run, look, read_config, read_record
+from portraitlab.support.files import read_json
+from portraitlab.support.table import Table
+from portraitlab.tables.pairing import paired_difference
+
+# Where things lie, how they are logged and run, and the numbers that other settings refer to.
+_APART = ("runs", "cache", "logger", "group", "jobs", "fresh", "task", "scale", "launcher")
+_APART_BELOW = ("choices.task", "data.cache", "data.workers", "trainer.max_steps")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: a run with its first record, or a further record of one.
+
+    record: empty where there is none, and `why` then says why.
+    """
+
+    settings: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    record: Mapping[str, Any]
+    why: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The two, and where to look for them."""
+    about = "run folder, record folder (RUN/scores/HASH), or the end of a run's name, as its key"
+    parser.add_argument("a", metavar="A", help=about)
+    parser.add_argument("b", metavar="B", help="the other")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where names are looked up (default: runs)"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="settings too that change no figure or are given twice"
+    )
+
+
+def run(given: argparse.Namespace) -> None:
+    """Print up to three tables. Raises ValueError where a name is not that of one run."""
+    folders = [_folder(name, given.runs) for name in (given.a, given.b)]
+    a, b = (read_side(folder) for folder in folders)
+    for name, folder in zip("AB", folders, strict=True):
+        print(f"{name}: {folder}")
+    settings = differing(_kept(a.settings, given.all), _kept(b.settings, given.all))
+    _show("setting", settings, "no setting differs")
+    _show("made by", _origins(a, b), "made by the same code, versions and machine")
+    if a.record and b.record:
+        scores_table(a.record, b.record).show()
+    for name, side in (("A", a), ("B", b)):
+        if not side.record:
+            print(f"{name} has no scores: {side.why}")
+
+
+def read_side(folder: Path) -> Side:
+    """What a run's folder, or that of a further record, holds.
+
+    Raises ValueError where it is neither, or a file in it is damaged.
+    """
+    if (folder / "status.json").is_file() or (folder / "config.yaml").is_file():
+        found = look(folder)
+        if found.state == "damaged":
+            raise ValueError(found.message)
+        why = found.state if found.message is None else f"{found.state}: {found.message}"
+        settings = {**found.config, **_scoring(found.record)}
+        return Side(settings, read_json(folder / "origin.json") or {}, found.record, why)
+    record = read_record(folder / "metrics.json")
+    if not record:
+        raise ValueError(
+            f"{folder} is neither a run's folder nor a record's: it holds neither status.json nor "
+            "metrics.json; give a folder as runs/SYSTEM/NAME or runs/SYSTEM/NAME/scores/HASH"
+        )
+    trained = folder.parent.parent
+    settings = read_config(trained / "config.yaml")
+    # How a further record was scored is known by its choices alone.
+    chosen = {name: record[name] for name in settings.get("choices", {}) if name in record}
+    settings |= {"choices": chosen, "refs": record["refs"], **_scoring(record)}
+    return Side(settings, read_json(trained / "origin.json") or {}, record)
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The dotted paths at which two nested mappings differ, and both values as text."""
+    one, other = dict(_flat(a)), dict(_flat(b))
+    return {
+        path: (one.get(path, ""), other.get(path, ""))
+        for path in [*one, *(path for path in other if path not in one)]
+        if one.get(path) != other.get(path)
+    }
+
+
+def scores_table(a: Mapping[str, Any], b: Mapping[str, Any]) -> Table:
+    """A row a metric: both figures, the difference identity by identity, and which is better.
+
+    a and b: records. A difference of less than two of its standard errors is undecided.
+    """
+    ones, others = a["metrics"], b["metrics"]
+    rows, notes = [], []
+    for name in [*ones, *(name for name in others if name not in ones)]:
+        if name not in ones or name not in others:
+            have = [figure(metrics[name]) if name in metrics else "" for metrics in (ones, others)]
+            rows.append([name, *have, "", "", ""])
+            continue
+        one, other = ones[name], others[name]
+        arrow = "↑" if one["higher_is_better"] else "↓"
+        row = [f"{name} {arrow}", figure(one), figure(other)]
+        by_identity = one.get("by_identity"), other.get("by_identity")
+        if all(by_identity):
+            paired = paired_difference(by_identity[1], by_identity[0])
+            better = _better(paired.difference, paired.error, one["higher_is_better"])
+            row += [_difference(paired.difference, paired.error), str(paired.identities), better]
+        elif None not in (one["value"], other["value"]):
+            row += [f"{other['value'] - one['value']:+.3f}", "not paired", ""]
+        else:
+            row += ["", "", ""]
+        rows.append(row)
+        if one["method"] != other["method"]:
+            notes.append(
+                f"{name} is not measured alike: {one['method']} (A), {other['method']} (B)"
+            )
+    if a["scoring"] != b["scoring"]:
+        notes.append(
+            "A and B were scored on other pictures or otherwise (their scorings have other "
+            "hashes); what differs may be that"
+        )
+    return Table(["metric", "A", "B", "B − A", "people", "better"], rows, notes)
+
+
+def _folder(name: str, runs: Path) -> Path:
+    return Path(name) if Path(name).is_dir() else find_run(name, runs)
+
+
+def _scoring(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"scoring": record["scoring"]} if record else {}
+
+
+def _kept(settings: Mapping[str, Any], everything: bool) -> dict[str, Any]:
+    if everything:
+        return dict(settings)
+    flat = {name: value for name, value in settings.items() if name not in _APART}
+    for path in _APART_BELOW:
+        group, name = path.split(".")
+        if isinstance(flat.get(group), Mapping):
+            flat[group] = {key: value for key, value in flat[group].items() if key != name}
+    return flat
+
+
+def _origins(a: Side, b: Side) -> dict[str, tuple[str, str]]:
+    trained = differing(a.origin, b.origin)
+    scored = differing(a.record.get("origin", {}), b.record.get("origin", {}))
+    if not (a.record and b.record):
+        return trained
+    also = {f"{path} (scored)": pair for path, pair in scored.items() if trained.get(path) != pair}
+    return trained | also
+
+
+def _flat(node: Any, above: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(node, Mapping) and node:
+        for name, value in node.items():
+            yield from _flat(value, f"{above}.{name}" if above else str(name))
+    else:
+        yield above, node if isinstance(node, str) else json.dumps(node)
+
+
+def _show(heading: str, pairs: Mapping[str, Sequence[str]], none: str) -> None:
+    if pairs:
+        Table([heading, "A", "B"], [[path, *both] for path, both in pairs.items()]).show()
+    else:
+        print(none)
+
+
+def _difference(difference: float, error: float) -> str:
+    if math.isnan(difference):
+        return ""
+    return f"{difference:+.3f}" + ("" if math.isnan(error) else f" ±{error:.3f}")
+
+
+def _better(difference: float, error: float, higher_is_better: bool) -> str:
+    if math.isnan(error):
+        return ""
+    if abs(difference) <= 2 * error:
+        return "undecided"
+    return "B" if (difference > 0) is higher_is_better else "A"

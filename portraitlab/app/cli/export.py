@@ -1,0 +1,35 @@
+"""Write a trained run in diffusers' format, with a pipeline and a model card."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, the folder and the precision."""
+    parser.add_argument("run", metavar="RUN", help="run folder, or the end of a run's name")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write, empty or new")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="precision of the weights written (default: float32)",
+    )
+    parser.add_argument(
+        "--data-licence", metavar="TEXT", help="what the photos it was trained on may be used for"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where names are looked up (default: runs)"
+    )
+
+
+def run(given: argparse.Namespace) -> None:
+    """Write the folder. Raises ValueError where the run is not done or OUT holds something."""
+    from portraitlab.deploy.export.run import export_run
+    from portraitlab.runs.survey import find_run
+
+    folder = Path(given.run) if Path(given.run).is_dir() else find_run(given.run, given.runs)
+    export_run(folder, given.out, given.dtype, given.data_licence)
+    print(f"exported: {given.out}")
+    print(f"draw with it: portraitlab generate {given.out} --refs PHOTO ... --target PHOTO")

@@ -1,0 +1,77 @@
+"""Draw how a 3D morphable model fits photos, with their shapes swapped."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from portraitlab.tables.paper_table import CONF
+
+_EDGE = 256
+"""Of a portrait in the sheet, and of the one that is fitted, in pixels."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The photos, the model, and where the files that it needs lie."""
+    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="one face each")
+    models = sorted({path.stem for path in (CONF / "face3d").glob("*.yaml")} - {"none"})
+    parser.add_argument("--face3d", choices=models, default="bfm", help="the model (default: bfm)")
+    parser.add_argument(
+        "--root", required=True, metavar="FOLDER", help="of the model's files (docs/face3d.md)"
+    )
+    parser.add_argument(
+        "--packs",
+        metavar="FOLDER",
+        help="of insightface's packs, as encoder.root (default: ~/.insightface)",
+    )
+    parser.add_argument(
+        "--pack", metavar="NAME", help="which of several, as encoder.name (default: the first)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("faces.png"), help="the sheet (default: faces.png)"
+    )
+
+
+@torch.inference_mode()
+def run(given: argparse.Namespace) -> None:
+    """Draw the sheet.
+
+    Raises ValueError where a photo cannot be used, a file is missing, or --out is no PNG's name.
+    """
+    if given.out.suffix.lower() != ".png":
+        raise ValueError(f"--out={given.out}: the sheet is a PNG; give a name that ends in .png.")
+    from hydra.utils import get_method
+    from omegaconf import OmegaConf
+
+    from portraitlab.data.photo import UnusablePhoto, read_photo
+    from portraitlab.data.portrait import cut_portrait
+    from portraitlab.data.usable import only_face
+    from portraitlab.faces.encoder.face_encoder import photo_tensor
+    from portraitlab.faces.encoder.insightface import InsightFaceEncoder
+    from portraitlab.faces.face3d.fitter import FaceFitter
+    from portraitlab.faces.face3d.sheet import swap_sheet
+    from portraitlab.scoring.pictures import save
+    from portraitlab.world.pretrained import load_clip
+
+    chosen = OmegaConf.load(CONF / "face3d" / f"{given.face3d}.yaml")
+    fitter: FaceFitter = get_method(chosen.fitter._target_)(given.root)
+    encoder = InsightFaceEncoder(given.packs, load_clip(), given.pack, face3d=fitter)
+    portraits = []
+    for path in given.photos:
+        try:
+            photo = read_photo(path)
+            portrait = cut_portrait(photo, only_face(photo, encoder), 32)
+        except UnusablePhoto as error:
+            raise ValueError(f"{path} {error}; give another photo.") from error
+        portraits.append(photo_tensor(portrait.resized(_EDGE)))
+    images = torch.cat(portraits)
+    geometry = encoder.analyse(images)
+    for path, score in zip(given.photos, geometry.score, strict=True):
+        if not score:
+            raise ValueError(f"The face of {path} is not found again in its portrait.")
+    assert geometry.coefficients is not None, "the encoder has a fitter"
+    names = [path.stem for path in given.photos]
+    save(swap_sheet(images, geometry.coefficients, fitter.face_model, names), given.out)
+    print(f"sheet: {given.out}")

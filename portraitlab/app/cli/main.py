@@ -1,0 +1,54 @@
+"""`portraitlab COMMAND ...`: finds the command's module and runs it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+
+def commands() -> dict[str, str]:
+    """Every command's name and the first line of its module's docstring; imports none of them."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem not in ("__init__", "main"):
+            text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            found[path.stem] = text.splitlines()[0]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; what the user can mend is said in one message, with exit code 1.
+
+    A command that finds something wrong gives an exit code of its own.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(prog="portraitlab", description="What is done with runs.")
+    known = commands()
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in known.items():
+        command = parsers.add_parser(name, help=text, description=text)
+        if name in arguments[:1]:
+            import_module(f"portraitlab.app.cli.{name}").add_arguments(command)
+    given = parser.parse_args(arguments)
+    try:
+        code: int | None = import_module(f"portraitlab.app.cli.{given.command}").run(given)
+        sys.stdout.flush()
+        return code or 0
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # the user's folders or disk, which the system names
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""What training, scoring and sampling need alike, checked before any of them starts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from safetensors.torch import save_file
+
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.source import PhotoSource
+from portraitlab.data.testset import ScoringSet
+from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.runs.key import plain
+from portraitlab.runs.origin import origin
+from portraitlab.runs.records import record_table
+from portraitlab.runs.run import Run
+from portraitlab.scoring.judge import Judge
+from portraitlab.scoring.metrics.metric import PortraitMetric
+from portraitlab.scoring.pictures import save, save_each, sheet
+from portraitlab.scoring.score import draw, measure, show_samples
+from portraitlab.support.files import write_json
+from portraitlab.support.hashes import file_digest
+from portraitlab.support.processes import local_rank
+from portraitlab.training.build import (
+    Parts,
+    build_beside,
+    build_parts,
+    check_published,
+    warn_of_miniature,
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The parts, the held-out photos, and what scores them.
+
+    judge: on the CPU until it looks, since a training would have no use for it; None where nothing
+    is measured.
+    """
+
+    config: DictConfig
+    parts: Parts
+    data: PhotoSource
+    photos: PhotoSet
+    scoring: ScoringSet
+    sampler: DDIM
+    judge: Judge | None
+    metrics: Mapping[str, PortraitMetric]
+
+    @classmethod
+    def of(cls, config: DictConfig, judged: bool = True) -> Bench:
+        """Build all that a configuration names; ValueError for what the user can mend.
+
+        judged: False is without judge and metrics.
+        """
+        device = device_of(config.trainer)
+        sampler = instantiate(config.sampler)
+        check_published(config, "sampler", *(["judge"] if judged else []))
+        parts = build_parts(config, device)
+        if local_rank() == 0:
+            warn_of_miniature(config)
+        chosen = config.metrics if judged else {}
+        metrics = {str(name): instantiate(metric) for name, metric in chosen.items()}
+        with sampler.ready(parts.frozen.backbone):  # what does not fit is not found after training
+            pass
+        judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
+        data: PhotoSource = instantiate(config.data)
+        photos = _as_read(data.score_photos(parts.frozen), parts)
+        select = instantiate(config.select)
+        scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
+        return cls(config, parts, data, photos, scoring, sampler, judge, metrics)
+
+    def train_photos(self) -> PhotoSet:
+        """The photos to train on, with all that the net reads of them."""
+        return _as_read(self.data.train_photos(self.parts.frozen), self.parts)
+
+    def save(self, run: Run, **facts: Any) -> None:
+        """Write what was trained, whole or not at all, and what is known of the training."""
+        half = run.weights.with_name(f".{run.weights.name}")
+        save_file(self.parts.model.trained_state_dict(), half)
+        with half.open("rb") as file:
+            os.fsync(file.fileno())
+        run.note(sha256=file_digest(half), **facts)
+        half.replace(run.weights)
+
+    def load(self, run: Run) -> None:
+        """Load what a run trained; ValueError where it is damaged or of other components."""
+        self.parts.model.load_trained_state_dict(run.read_weights())
+
+    def score(self, run: Run) -> dict[str, Any]:
+        """Draw, measure, and write the record and its picture."""
+        begun = time.perf_counter()
+        assert self.judge is not None, "built to draw only"
+        model, device = self.parts.model.to(self.parts.device), self.parts.device
+        size = self.config.scale.score_batch_size
+        portraits = draw(model, self.sampler, self.scoring, size, device)
+        figures = measure(portraits, self.photos, model, self.judge, self.metrics, size, device)
+        folder = run.record_folder
+        shown = show_samples(portraits, self.photos, model)
+        save(sheet(shown), folder / "grid.png")
+        save_each(shown, folder / "samples")
+        choices = {str(name): choice for name, choice in self.config.choices.items()}
+        record = {"key": run.key, "scoring": run.scoring, **choices}
+        record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
+        record |= {"seed": self.config.seed}
+        record |= {"steps": self.config.budget.steps, **figures}
+        record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
+        run.describe_scoring(plain(self.config))
+        # Last, since a record says that all before it is done.
+        write_json(folder / "metrics.json", record)
+        return record
+
+
+def _as_read(photos: PhotoSet, parts: Parts) -> PhotoSet:
+    return replace(photos, reference_latents=parts.model.net.latents)
+
+
+def show(run: Run, record: Mapping[str, Any]) -> None:
+    """Print the small table and where the run lies."""
+    record_table(record).show()
+    print(f"run: {run.folder}")
+    if run.record_folder != run.folder:
+        print(f"record: {run.record_folder}")
+
+
+def device_of(trainer: DictConfig) -> torch.device:
+    """The device of this process; ValueError where a GPU is asked for and none is there."""
+    if trainer.accelerator == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", local_rank())
+    if trainer.accelerator == "auto":
+        return torch.device("cpu")
+    raise ValueError(
+        f"trainer.accelerator={trainer.accelerator}: torch sees no GPU on this machine; "
+        "use trainer=cpu, or install the build of torch that fits the driver"
+    )

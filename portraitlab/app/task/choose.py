@@ -1,0 +1,85 @@
+"""Draw each held-out person's photos beside the target, to choose references by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from portraitlab.app.experiment import device_of
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.photos import Photos
+from portraitlab.data.source import PhotoSource
+from portraitlab.data.testset import target_name
+from portraitlab.faces.face3d.linear import rotation_matrices
+from portraitlab.method.select.angle import angle_score
+from portraitlab.method.select.manual import digest_of, read_choices
+from portraitlab.method.select.random import RandomReference
+from portraitlab.scoring.pictures import grid, save
+from portraitlab.support.files import write_text
+from portraitlab.training.build import build_parts
+
+
+class Choose:
+    """Draws a sheet for each target that is scored, and drafts the file of select=manual.
+
+    folder: where to; what its file says already is kept. truth: order photos by what the renderer
+    knows of them: those without a flaw first, and of these the one whose head is turned most as the
+    target's; else as they are stored. Trains and scores nothing.
+    """
+
+    def __init__(self, folder: str, truth: bool = False) -> None:
+        self.folder = Path(folder).expanduser()
+        self.truth = truth
+
+    def __call__(self, config: DictConfig) -> dict[str, Any]:
+        """Where the file lies. Raises ValueError where a truth is asked for that nobody knows."""
+        frozen = build_parts(config, device_of(config.trainer)).frozen
+        data: PhotoSource = instantiate(config.data)
+        photos = data.score_photos(frozen)
+        scored = data.scoring_set(photos, config.score_refs, RandomReference()).samples
+        file = self.folder / "manual.yaml"
+        ranked = read_choices(file) if file.exists() else {}
+        targets = {
+            (sample.identity, target_name(photos.store, sample)): sample.target for sample in scored
+        }
+        for (identity, name), target in sorted(targets.items()):
+            names = self._draw(photos, identity, target, name)
+            ranked.setdefault(identity, {}).setdefault(name, names)
+        write_text(file, yaml.dump(ranked, Dumper=_Plain, default_flow_style=None, width=2**31))
+        digest = digest_of(file)
+        print(f"sheets: {self.folder}")
+        print(f"put the best first in each list of {file}, then score the trained run by it with")
+        print(f"  task=score select=manual select.file={file} select.digest={digest}")
+        return {"file": str(file), "digest": digest, "sheets": len(targets)}
+
+    def _draw(self, photos: PhotoSet, identity: str, target: int, name: str) -> list[str]:
+        """Draw the sheet of one target of a name; names of the person's other photos in order."""
+        store = photos.store
+        rows = [row for row in photos.rows()[identity] if row != target]
+        if self.truth:
+            rows = best_first(store, rows, target)
+        names = [store.name[row] for row in rows]
+        titles = [f"target {name}", *names]
+        picture = grid(titles, [list(store.images([target, *rows]))])
+        save(picture, self.folder / f"{identity}-{name.replace('/', '-')}.png")
+        return names
+
+
+def best_first(store: Photos, rows: list[int], target: int) -> list[int]:
+    """Rows by the renderer's own truth: without a flaw before flawed, then the closest angle.
+
+    Raises ValueError for photos that were not rendered.
+    """
+    turned = rotation_matrices(store.true_coefficients([*rows, target]).pose[:, :3])
+    close = dict(zip(rows, angle_score(turned[:-1], turned[-1]).tolist(), strict=True))
+    return sorted(rows, key=lambda row: (store.flawed[row], -close[row]))
+
+
+class _Plain(yaml.SafeDumper):
+    """Names without quotes, since what reads them takes all for text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}

@@ -1,0 +1,128 @@
+"""What a configuration costs, without its weights: parameters, multiply-adds and memory."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from portraitlab.deploy.cost import PartCost, Sizes, part_costs, training_memory
+from portraitlab.diffusion.precision import precision_of
+from portraitlab.faces.encoder.sizes import FeatureSizes, feature_sizes
+from portraitlab.method.model import PortraitModel
+from portraitlab.support.table import Table
+from portraitlab.training.build import build_model, check_numbers
+
+_PUBLISHED = " (published models as published, whichever files are given)"
+
+
+class Cost:
+    """Counts the model that a configuration describes and prints what each part costs.
+
+    batch_size: samples on one device in the step whose memory is counted.
+
+    Raises ValueError for a batch_size that is no whole number, or below 1.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"task.batch_size={batch_size} must be at least 1, a whole number")
+        self.batch_size = batch_size
+
+    def __call__(self, config: DictConfig) -> dict[str, Any]:
+        """All that is printed, in parameters, multiply-adds and bytes."""
+        check_numbers(config)
+        precision = precision_of(config.trainer)
+        features = feature_sizes(config.encoder)
+        lengths = features.local_length, features.local_dim, features.global_dim
+        sizes = Sizes(*lengths, references=config.score_refs)
+        parts = part_costs(_model(config, features), sizes)
+        memory = training_memory(
+            _model(config, features),
+            sizes,
+            self.batch_size,
+            precision,
+            config.gradient_checkpointing,
+            averaged=config.ema_decay is not None,
+            decoded=_decoded(config, self.batch_size),
+        )
+        _parts_table(parts).show()
+        print(
+            f"features of a reference, by encoder={config.choices.encoder}: {features.local_length}"
+            f" local ones of {features.local_dim}, a global one of {features.global_dim}"
+            f"{_PUBLISHED if features.published else ''}"
+        )
+        print(
+            f"training, {self.batch_size} on a device, {precision}: "
+            f"{_gigabytes(memory.total)} = weights {_gigabytes(memory.weights)}"
+            f" + gradients {_gigabytes(memory.gradients)} + Adam {_gigabytes(memory.optimiser)}"
+            f"{_more('average', memory.average)} + activations {_gigabytes(memory.activations)}"
+            f"{_more('one block anew', memory.anew)}"
+        )
+        costs = {name: asdict(part) for name, part in parts.items()}
+        return {"parts": costs, "memory": asdict(memory) | {"total": memory.total}}
+
+
+def _decoded(config: DictConfig, batch_size: int) -> int:
+    """Of how many samples the identity loss decodes an estimate, at most."""
+    identity = config.objective.terms.get("identity")
+    if identity is None:
+        return 0
+    return batch_size if identity.samples is None else min(batch_size, int(identity.samples))
+
+
+def _model(config: DictConfig, features: FeatureSizes) -> PortraitModel:
+    """The model, a published backbone without its weights, and no face model of real faces."""
+    published = "pretrained" in config.backbone
+    config = copy.deepcopy(config)
+    # Drawings are part of what is counted with, so that nobody asks a face model for one.
+    config.face3d.model = {"_target_": "portraitlab.world.pretrained.load_face_model"}
+    without = {"pretrained": False, "device": "meta"} if published else {}
+    with torch.device("meta" if published else "cpu"):
+        return build_model(config, instantiate(config.backbone, **without), features)
+
+
+def _parts_table(parts: dict[str, PartCost]) -> Table:
+    rows = [_row(name, part) for name, part in parts.items()]
+    step = [parts["net"], parts["UNet"]]
+    count = sum(part.trained + part.frozen for part in parts.values())
+    whole = f"all parameters: {count / 1e6:,.1f} M"
+    rows.append([whole, *_parameters(list(parts.values())), "", ""])
+    rows.append(["one step of drawing: net + UNet", "", "", *_products(step)])
+    columns = ["part", "trained M", "frozen M", "layers T", "attention T"]
+    notes = [
+        "M: million parameters. T: 10^12 multiply-adds for one sample, of convolutions and linear "
+        "layers, and of attention's products, which many counters leave out. Fusion is asked once "
+        "a portrait, net and UNet in each step, the autoencoder decodes it."
+    ]
+    return Table(columns, rows, notes)
+
+
+def _row(name: str, part: PartCost) -> list[str]:
+    return [name, *_parameters([part]), *_products([part])]
+
+
+def _parameters(parts: list[PartCost]) -> list[str]:
+    return [
+        f"{sum(part.trained for part in parts) / 1e6:,.1f}",
+        f"{sum(part.frozen for part in parts) / 1e6:,.1f}",
+    ]
+
+
+def _products(parts: list[PartCost]) -> list[str]:
+    return [
+        f"{sum(part.layers for part in parts) / 1e12:.4g}",
+        f"{sum(part.attention for part in parts) / 1e12:.4g}",
+    ]
+
+
+def _more(name: str, count: int) -> str:
+    return f" + {name} {_gigabytes(count)}" if count else ""
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:.3g} GiB"

@@ -1,0 +1,45 @@
+"""Draw portraits with a trained run and keep each as a picture of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from portraitlab.app.experiment import Bench
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
+from portraitlab.scoring.pictures import save, sheet, to_image
+from portraitlab.scoring.score import draw, show_samples
+
+
+class SamplePortraits:
+    """Draws the first held-out samples and measures nothing.
+
+    run: a run's folder, or None for the run that the configuration describes. count: of portraits,
+    at most as many as there are held-out samples.
+    """
+
+    def __init__(self, count: int, run: str | None = None) -> None:
+        if count < 1:
+            raise ValueError(f"task.count={count} must be at least 1")
+        self.count = count
+        self.run = run
+
+    def __call__(self, config: DictConfig) -> dict[str, Any]:
+        """Where the pictures lie. Raises NoRun (a ValueError) where nothing was trained."""
+        run = Run.of(plain(config), self.run)
+        run.require_weights()
+        bench = Bench.of(config, judged=False)
+        bench.load(run)
+        model = bench.parts.model
+        size = config.scale.score_batch_size
+        portraits = draw(model, bench.sampler, bench.scoring, size, bench.parts.device, self.count)
+        folder = run.folder / "portraits" / run.scoring
+        for number, (image, sample) in enumerate(
+            zip(portraits.images, portraits.samples, strict=True)
+        ):
+            save(to_image(image), folder / f"{number:04d}-{sample.identity}.png")
+        save(sheet(show_samples(portraits, bench.photos, model)), folder / "grid.png")
+        print(f"portraits: {folder}")
+        return {"folder": str(folder), "images": len(portraits.samples)}

@@ -1,0 +1,110 @@
+"""Train a model, then score it: the program's main job."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from omegaconf import DictConfig
+
+from portraitlab.app.experiment import Bench, show
+from portraitlab.app.task.same_data import check_same_data, warn_of_other_data
+from portraitlab.data.batches import TrainingBatches
+from portraitlab.diffusion.precision import precision_of
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
+from portraitlab.runs.status import Status
+from portraitlab.support.devices import is_rank
+from portraitlab.support.processes import process_count, process_rank
+from portraitlab.training.fitting import fit
+from portraitlab.training.logged import read_losses
+from portraitlab.training.loggers import opened, written_log
+from portraitlab.training.stopping import StopSignals
+
+
+class Train:
+    """Trains the run that a configuration describes, or goes on with it, and scores it."""
+
+    def __call__(self, config: DictConfig) -> dict[str, Any]:
+        """The record, which also lies in the run's folder; empty in processes beside the first.
+
+        A run that is done is only shown. Raises ValueError for what the user can mend, Preempted
+        where a signal or trainer.max_time stopped it.
+        """
+        settings = plain(config)
+        run = Run.of(settings)
+        first = process_rank() == 0
+        record = run.record()
+        if record is None:
+            with ExitStack() as stack:
+                signals = stack.enter_context(StopSignals(patient=is_rank()))
+                status = None
+                if first:
+                    if not run.weights.is_file():  # else it tells how they were trained
+                        run.describe(settings)
+                    status = stack.enter_context(Status(run.folder))
+                    stack.enter_context(written_log(run.folder / "log.txt"))
+                record = train_and_score(config, settings, run, signals, status)
+        elif first:
+            warn_of_other_data(run, config)
+            with opened(config, settings, run, done=True) as mirror:
+                if mirror is not None:
+                    for line in read_losses(run.losses):
+                        mirror.line(line)
+                    mirror.record(record, run.record_folder)
+        if first:
+            show(run, record)
+        return record
+
+
+def train_and_score(
+    config: DictConfig,
+    settings: dict[str, Any],
+    run: Run,
+    signals: StopSignals,
+    status: Status | None,
+) -> dict[str, Any]:
+    """The record of a run, trained where its weights are not there yet.
+
+    status: None in processes beside the first, which only train.
+    """
+    bench = Bench.of(config)
+    if status is not None:
+        check_same_data(run, bench.data)
+    trained = run.weights.is_file()
+    if not trained:
+        batches = TrainingBatches(
+            bench.train_photos(),
+            refs=config.refs,
+            batch_size=config.batch_size,
+            steps=config.budget.steps,
+            seed=config.seed,
+            prompt_dropout=config.prompt_dropout,
+            order=config.order,
+        )
+    with opened(config, settings, run) as mirror:
+        if trained:
+            bench.load(run)
+        else:
+            if status is not None:
+                status.doing("training", config.budget.steps)
+            # With net=none nothing is trained, and the bare backbone is scored.
+            trains = bool(bench.parts.model.trained_parameters())
+            seconds = (
+                fit(config, run, bench.parts, batches, mirror, signals, status) if trains else 0.0
+            )
+            if status is None or seconds is None:
+                return {}
+            bench.save(
+                run,
+                training_seconds=round(seconds, 1),
+                precision=precision_of(config.trainer),
+                processes=process_count(),
+            )
+        if status is None:
+            return {}
+        status.doing("scoring")
+        record = bench.score(run)
+        if mirror is not None:
+            mirror.record(record, run.record_folder)
+        return record

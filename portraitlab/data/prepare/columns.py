@@ -1,0 +1,126 @@
+"""From the photos that are taken to the columns of a shard (docs/data.md)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from portraitlab.data.features import (
+    Frozen,
+    describe_faces,
+    describe_identity,
+    describe_pictures,
+)
+from portraitlab.data.prepare.plan import Plan
+from portraitlab.data.prepare.shards import tensors
+from portraitlab.data.store import to_tensor
+from portraitlab.types import FaceGeometry
+
+Precision = Literal["float16", "float32"]
+
+HALF = ("latents", "person", "text", "pooled")
+"""Columns that `precision` decides; `local` is in half precision always, all others in single."""
+
+_KINDS = {
+    "identity": pa.string(),
+    "name": pa.string(),
+    "digest": pa.binary(32),
+    "caption": pa.int64(),
+    "image": pa.large_binary(),
+    "view": pa.large_binary(),
+    "person_mask": pa.large_binary(),
+}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A photo that is used: its row in the plan, its pixels at both sizes, the face in `view` [1].
+
+    view: None where both sizes are one.
+    """
+
+    row: int
+    image: NDArray[np.uint8]
+    view: NDArray[np.uint8] | None
+    mask: NDArray[np.bool_]
+    face: FaceGeometry
+
+
+def described_by(frozen: Frozen, taken: Sequence[Taken]) -> dict[str, Tensor]:
+    """What the frozen models say of a batch of photos, by column [B, …], on the CPU."""
+    images = to_tensor(np.stack([one.image for one in taken]))
+    views = to_tensor(np.stack([one.image if one.view is None else one.view for one in taken]))
+    masks = torch.from_numpy(np.stack([one.mask for one in taken]))
+    seen = views.to(frozen.device)
+    geometry = frozen.encoder.fit(seen, FaceGeometry.cat([one.face for one in taken]))
+    faces = describe_faces(frozen.encoder, seen, masks.to(frozen.device), geometry)
+    pictures = describe_pictures(images, masks, frozen)
+    embedded = describe_identity(images, masks, faces["keypoints"], frozen)
+    described = {**faces, **pictures, "recogniser": embedded["identity"]}
+    return {name: tensor.cpu() for name, tensor in described.items()}
+
+
+def told_by(
+    plan: Plan, taken: Sequence[Taken], threads: ThreadPoolExecutor
+) -> dict[str, list[Any]]:
+    """What is known of a batch of photos without a model, by column; threads: compress pictures."""
+    rows = [one.row for one in taken]
+    return {
+        "identity": [plan.identity[row].as_py() for row in rows],
+        "name": [plan.name[row].as_py() for row in rows],
+        "digest": [plan.digest[row].as_py() for row in rows],
+        "caption": [1 + int(plan.caption_number[row]) for row in rows],
+        "image": list(threads.map(_png, (one.image for one in taken))),
+        "view": list(threads.map(_png, (one.view for one in taken))),
+        "person_mask": list(threads.map(_png, (one.mask for one in taken))),
+    }
+
+
+def plain_columns(batches: Sequence[Mapping[str, list[Any]]]) -> dict[str, pa.Array]:
+    """The columns of `told_by` of all batches of a shard."""
+    return {
+        name: pa.array([value for batch in batches for value in batch[name]], kind)
+        for name, kind in _KINDS.items()
+    }
+
+
+def tensor_columns(
+    batches: Sequence[Mapping[str, Tensor]], precision: Precision
+) -> dict[str, pa.Array]:
+    """Columns of the tensors of all batches of a shard, none of no batches; precision: of HALF.
+
+    Raises ValueError where a number does not fit into it.
+    """
+    columns = {}
+    for name in batches[0] if batches else ():
+        values = torch.cat([batch[name].cpu() for batch in batches]).numpy()
+        if name in HALF:
+            with np.errstate(over="ignore"):
+                values = values.astype(precision)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name} has numbers that are not finite in {values.dtype}; prepare into "
+                "another folder with --precision=float32, or look for broken weights."
+            )
+        columns[name] = tensors(values)
+    return columns
+
+
+def _png(pixels: NDArray[Any] | None) -> bytes | None:
+    """A picture uint8 [S, S, 3] or mask bool [S, S] without loss; None of none."""
+    if pixels is None:
+        return None
+    file = io.BytesIO()
+    # The quickest level: higher ones take several times as long for a few percent.
+    Image.fromarray(pixels).save(file, "png", compress_level=1)
+    return file.getvalue()

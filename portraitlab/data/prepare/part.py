@@ -1,0 +1,88 @@
+"""One of the parts that several processes, of one machine or of many, take of one preparation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+from typing import TypeVar
+
+from portraitlab.support.lock import is_locked, locked
+
+_Piece = TypeVar("_Piece")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The pieces number, number + count, number + 2 count, … of the work, counted from 1.
+
+    Raises ValueError where the number is not from 1 to count.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise ValueError(
+                f"--part={self}: the first number must be from 1 to the second, such as 2/8."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """`2/8`, the second of eight. Raises ValueError for anything else."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+        if match is None:
+            raise ValueError(f"--part={text}: give NUMBER/COUNT, such as 2/8.")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def of(self, pieces: Sequence[_Piece]) -> Sequence[_Piece]:
+        """Its pieces of all of them; no two parts of one count share any, and together they have
+        all. Every count-th, so that what a stopped run left is spread over the parts of the next.
+        """
+        return pieces[self.number - 1 :: self.count]
+
+    def split(self, count: int) -> list[Part]:
+        """Parts that have its pieces together."""
+        return [
+            Part(self.number + place * self.count, self.count * count) for place in range(count)
+        ]
+
+    def overlaps(self, other: Part) -> bool:
+        """Whether both may have a piece (Chinese remainder theorem)."""
+        return (self.number - other.number) % gcd(self.count, other.count) == 0
+
+
+@contextmanager
+def claimed(out: Path, part: Part) -> Iterator[None]:
+    """Have a part of a store's work alone.
+
+    Raises ValueError where a living process has pieces of it.
+    """
+    folder = out / ".parts"
+    with locked(_place(folder, part), busy=_busy(out, part, part)):
+        for path in folder.iterdir():
+            match = re.fullmatch(r"\.(\d+)-of-(\d+)\.lock", path.name)
+            other = part if match is None else Part(int(match[1]), int(match[2]))
+            # No other lock is asked for, since who asks holds it for a moment.
+            if other != part and part.overlaps(other) and is_locked(_place(folder, other)):
+                raise ValueError(_busy(out, part, other))
+        yield
+
+
+def _place(folder: Path, part: Part) -> Path:
+    return folder / f"{part.number}-of-{part.count}"
+
+
+def _busy(out: Path, part: Part, other: Part) -> str:
+    said = "it" if other == part else f"pieces of it, as part {other},"
+    return (
+        f"Part {part} of {out} cannot be begun: another process works on {said} now. Wait for it, "
+        "or give each process another --part of one count."
+    )

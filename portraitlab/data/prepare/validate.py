@@ -1,0 +1,214 @@
+"""Checks a folder of identity folders to the last byte, without any model."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portraitlab.data.photo import UnusablePhoto, read_photo
+from portraitlab.data.prepare.bar import progress_bar
+from portraitlab.data.prepare.listing import (
+    NO_PHOTOS,
+    BadCaption,
+    Problem,
+    alike,
+    caption_of,
+    identity_folders,
+    list_identity,
+    name_problem,
+    stray_files,
+)
+from portraitlab.data.prepare.parallel import reading
+from portraitlab.support.hashes import file_digest
+
+_DIGEST = 32  # bytes of a sha256
+
+LEAST = 2
+"""Photos that an identity needs: a target and a reference."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a folder holds.
+
+    photos: that can be read. captions: that stand beside a photo. distribution: number of photos
+    that can be used to the number of identities that have as many.
+    """
+
+    root: Path
+    identities: int
+    files: int
+    photos: int
+    captions: int
+    distribution: dict[int, int]
+    problems: list[Problem]
+
+    def lines(self) -> Iterator[str]:
+        """The report as people read it, the problems last."""
+        yield f"{self.root}: {self.identities} identities, {self.files} files in them"
+        yield f"photos: {self.photos} can be read, {self.captions} have a caption of their own"
+        if self.distribution:
+            each = sorted(Counter(self.distribution).elements())
+            yield (
+                f"photos of an identity: {each[0]} to {each[-1]}, median "
+                f"{statistics.median(each):g}"
+            )
+            yield from (
+                f"  {number:6} photos: {count} identities"
+                for number, count in sorted(self.distribution.items())
+            )
+        yield f"problems: {len(self.problems)}"
+        yield from map(str, self.problems)
+
+    def content(self) -> dict[str, Any]:
+        """The report as plain JSON content."""
+        return {
+            "root": str(self.root),
+            "identities": self.identities,
+            "files": self.files,
+            "photos": self.photos,
+            "captions": self.captions,
+            "photos_per_identity": {str(n): c for n, c in sorted(self.distribution.items())},
+            "problems": [
+                {"kind": each.kind, "name": each.name, "problem": each.text}
+                for each in self.problems
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What is left of a file once it was read.
+
+    digest: sha256 of its bytes; None where they cannot be had. reasons: why it is no photo, or its
+    caption none. usable: whether it is a photo. captioned: whether it has a caption.
+    """
+
+    digest: bytes | None
+    reasons: tuple[str, ...]
+    usable: bool
+    captioned: bool
+
+
+def validate(root: Path, workers: int) -> Report:
+    """Read every file of a folder, by this many processes; 0 reads in this one.
+
+    Raises ValueError where there is no such folder.
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; give a folder of identity folders of photos.")
+    folders = identity_folders(root)
+    problems = [*stray_files(root), *_name_problems("identity", "", folders)]
+    # Numbers of each file and no objects, so that a million photos take 40 MB.
+    sizes = np.zeros(len(folders), np.int64)
+    digests, usable = bytearray(), bytearray()
+    captions = 0
+
+    def photos() -> Iterator[Path]:
+        for number, folder in enumerate(folders):
+            listing = list_identity(root, folder)
+            problems.extend(listing.problems)
+            names = [path.name for path in listing.photos]
+            problems.extend(_name_problems("photo", f"{folder}/", names))
+            problems.extend(_sharing_captions(folder, listing.photos))
+            sizes[number] = len(names)
+            yield from listing.photos
+
+    with reading(workers) as apply, progress_bar("Reading photos") as advance:
+        paths, jobs = tee(photos())
+        for path, checked in zip(paths, apply(_check, jobs), strict=True):
+            name = f"{path.parent.name}/{path.name}"
+            problems += [Problem("photo", name, reason) for reason in checked.reasons]
+            digests += checked.digest or bytes(_DIGEST)
+            usable.append(checked.usable)
+            captions += checked.captioned
+            advance(1)
+    starts = np.concatenate([[0], sizes.cumsum()])
+    good = np.frombuffer(usable, bool).copy()
+    first = first_of_each(np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST), good)
+    for row in np.flatnonzero(good & (first != np.arange(len(first)))):
+        name, earlier = (_name(root, folders, starts, at) for at in (int(row), int(first[row])))
+        problems.append(Problem("photo", name, f"is the same file as {earlier}"))
+    taken = good & (first == np.arange(len(first)))
+    counts = np.add.reduceat(np.append(taken, False), starts[:-1]) if folders else np.zeros(0, int)
+    counts[sizes == 0] = 0  # reduceat takes the next one's for an empty stretch
+    for folder, count in zip(folders, counts.tolist(), strict=True):
+        if count < LEAST:
+            problems.append(Problem("identity", folder, too_few(count)))
+    if not len(good):
+        problems.append(Problem("folder", str(root), NO_PHOTOS))
+    return Report(
+        root=root,
+        identities=len(folders),
+        files=int(sizes.sum()),
+        photos=int(good.sum()),
+        captions=captions,
+        distribution=dict(sorted(Counter(counts.tolist()).items())),
+        problems=sorted(problems, key=lambda problem: (problem.name, problem.text)),
+    )
+
+
+def too_few(count: int) -> str:
+    """What is the matter with an identity of so few photos."""
+    return f"usable photos {count}, needed {LEAST} (a target and a reference)"
+
+
+def first_of_each(digests: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each of digests [P, 32] the first usable row [P] of the same bytes; else its own."""
+    first = np.arange(len(digests))
+    rows = np.flatnonzero(usable)
+    whole = np.ascontiguousarray(digests[rows]).view(f"V{_DIGEST}")[:, 0]
+    _, places, groups = np.unique(whole, return_index=True, return_inverse=True)
+    first[rows] = rows[places[groups]]
+    return first
+
+
+def _check(path: Path) -> _Checked:
+    """In a process that reads photos."""
+    reasons = []
+    try:
+        digest = bytes.fromhex(file_digest(path))
+        read_photo(path)
+    except OSError as error:
+        return _Checked(None, (f"cannot be read: {error.strerror}",), False, False)
+    except UnusablePhoto as error:
+        reasons.append(str(error))
+    usable = not reasons
+    captioned = False
+    try:
+        captioned = caption_of(path) is not None
+    except BadCaption:
+        reasons.append(f"its caption {path.with_suffix('.txt').name} is not UTF-8")
+    return _Checked(digest, tuple(reasons), usable, captioned)
+
+
+def _name_problems(kind: str, before: str, names: list[str]) -> Iterator[Problem]:
+    for name in names:
+        if (text := name_problem(name)) is not None:
+            yield Problem(kind, before + name, text)
+    for name, earlier in alike(names).items():
+        yield Problem(kind, before + name, f"has the same name as {earlier} on many disks")
+
+
+def _sharing_captions(folder: str, photos: list[Path]) -> Iterator[Problem]:
+    first: dict[str, Path] = {}
+    for photo in photos:
+        earlier = first.setdefault(photo.stem, photo)
+        if earlier is not photo and photo.with_suffix(".txt").is_file():
+            text = f"shares its caption {photo.stem}.txt with {earlier.name}"
+            yield Problem("photo", f"{folder}/{photo.name}", text)
+
+
+def _name(root: Path, folders: list[str], starts: NDArray[np.int64], row: int) -> str:
+    """`identity/file` of a row, which only duplicates are asked for, so that none is held."""
+    number = int(np.searchsorted(starts, row, side="right")) - 1
+    photo = list_identity(root, folders[number]).photos[row - int(starts[number])]
+    return f"{folders[number]}/{photo.name}"

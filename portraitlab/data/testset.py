@@ -1,0 +1,229 @@
+"""What is generated to be scored: fixed targets, references and noise of held-out identities."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.photos import Photos
+from portraitlab.method.select.selection import TARGET, Selection
+from portraitlab.types import Batch, Candidates
+
+TargetsOf = Literal["own", "others"]
+"""Whose photos are generated anew: the person's own, or a stranger's."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image to generate; photos are rows of the photo store.
+
+    references: what is conditioned on. shape_reference: the photo whose 3D shape draws the
+    landmarks (the target itself with select=target). judges: photos of the identity that were
+    neither conditioned on nor the target. seed: of the noise, in 0..2^32-1.
+    """
+
+    identity: str
+    target: int
+    references: tuple[int, ...]
+    shape_reference: int
+    judges: tuple[int, ...]
+    seed: int
+    caption: str
+
+
+def string_seed(*parts: object) -> int:
+    """A seed in 0..2^32-1 from anything that prints, the same on every machine."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def target_name(store: Photos, sample: Sample) -> str:
+    """The name of a sample's target, behind its identity's where that is another one."""
+    identity, name = store.identity[sample.target], store.name[sample.target]
+    return name if identity == sample.identity else f"{identity}/{name}"
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """A photo to generate anew, of whomever: its row, caption, and the seed of a noise."""
+
+    target: int
+    caption: str
+    seed: int
+
+
+def _with_targets_of_others(
+    samples: list[Sample], aims: Mapping[str, Sequence[_Aim]], seed: int
+) -> list[Sample]:
+    """Samples whose targets are of the person half the list away.
+
+    aims: of everybody, also of who has too few photos to be scored, so that it hangs on no number
+    of references whose target somebody gets.
+    """
+    people = list(aims)
+    if len(people) < 2:
+        raise ValueError(
+            f"data.targets_of=others needs two held-out identities, and there is {len(people)}; "
+            "add people, or take data.targets_of=own"
+        )
+    away = len(people) // 2
+    other = dict(zip(people, people[away:] + people[:away], strict=True))
+    each = len(aims[people[0]])
+    return [
+        replace(
+            sample,
+            target=aim.target,
+            shape_reference=aim.target,
+            caption=aim.caption,
+            seed=string_seed(seed, sample.identity, other[sample.identity], aim.seed),
+        )
+        for number, sample in enumerate(samples)
+        for aim in [aims[other[sample.identity]][number % each]]
+    ]
+
+
+class ScoringSet:
+    """The samples of all identities of a PhotoSet, the same for every row of a table.
+
+    The photos of an identity are put in a seeded order: the first `targets` without a flaw are
+    targets, the next `refs` of the others references, flawed or not, the last without a flaw (at
+    most `judges`) are judged against. So targets, noise and, where photos suffice, judges are the
+    same whatever refs is, and the references of refs=1 are among those of refs=4. Every target is
+    generated from `noise_seeds` different noises.
+
+    targets_of: `own`, a person's own photos; or `others`, of another person each, the one half the
+    list away, whose expression, pose and caption are taken and who must not be recognised
+    (HiFi-Portrait, Sec. 4.1: targets are strangers' photos).
+
+    An identity with fewer than targets + refs + 1 photos, or too few without a flaw, is left out
+    with one line in the log.
+    Raises ValueError where none is left, or none but one whose targets are to be of others.
+    """
+
+    def __init__(
+        self,
+        photos: PhotoSet,
+        refs: int,
+        select: Selection,
+        seed: int = 0,
+        targets: int = 1,
+        judges: int = 4,
+        noise_seeds: int = 1,
+        targets_of: TargetsOf = "own",
+    ) -> None:
+        if refs < 1:
+            raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
+        self.photos = photos
+        self.refs = refs
+        need = targets + refs + 1
+        needs = f"{need} photos (targets={targets}, refs={refs}, and 1 to judge by)"
+        members = photos.rows()
+        samples: list[Sample] = []
+        aims: dict[str, list[_Aim]] = {}
+        for identity, rows in members.items():
+            order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
+            ordered = [rows[place] for place in order]
+            targeted = [row for row in ordered if not photos.store.flawed[row]][:targets]
+            if len(targeted) == targets:
+                aims[identity] = [
+                    _Aim(
+                        target,
+                        photos.store.caption[target],
+                        string_seed(seed, identity, photos.store.name[target], noise),
+                    )
+                    for target in targeted
+                    for noise in range(noise_seeds)
+                ]
+            if len(rows) < need:
+                _LOG.warning(
+                    "not scored: identity %s has %d photos, needs %s", identity, len(rows), needs
+                )
+                continue
+            others = [row for row in ordered if row not in targeted]
+            judging = [row for row in others[refs:] if not photos.store.flawed[row]][-judges:]
+            if identity not in aims or not judging:
+                _LOG.warning(
+                    "not scored: identity %s has too few photos without a flaw to aim at and to "
+                    "judge by",
+                    identity,
+                )
+                continue
+            samples += [
+                Sample(
+                    identity=identity,
+                    target=aim.target,
+                    references=tuple(others[:refs]),
+                    shape_reference=aim.target,
+                    judges=tuple(judging),
+                    seed=aim.seed,
+                    caption=aim.caption,
+                )
+                for aim in aims[identity]
+            ]
+        if not samples:
+            largest = max(members, key=lambda identity: len(members[identity]))
+            if len(members[largest]) >= need:
+                raise ValueError(
+                    f"none of the {len(members)} identities held out has enough photos without a "
+                    f"flaw: targets={targets} to aim at, and 1 to judge by beside refs={refs} "
+                    "references. Add photos."
+                )
+            raise ValueError(
+                f"refs={refs} is too many for the photos at hand: scoring needs an identity with "
+                f"{needs}, and the largest held out, {largest}, has {len(members[largest])}. "
+                "Lower refs or add photos."
+            )
+        if targets_of == "others":
+            samples = _with_targets_of_others(samples, aims, seed)
+        self.samples = self._with_shapes(samples, select, seed)
+
+    def _with_shapes(
+        self, samples: list[Sample], select: Selection, seed: int
+    ) -> tuple[Sample, ...]:
+        geometry, name = self.photos.features.geometry, self.photos.store.name
+        references = torch.tensor([sample.references for sample in samples])
+        scorer = select.quality
+        quality = None if scorer is None else self.photos.quality(scorer, references)
+        candidates = Candidates(
+            references=geometry[references],
+            mask=torch.ones_like(references, dtype=torch.bool),
+            target=geometry[[sample.target for sample in samples]],
+            quality=quality,
+            identities=[sample.identity for sample in samples],
+            photos=[[name[row] for row in sample.references] for sample in samples],
+            target_photos=[target_name(self.photos.store, sample) for sample in samples],
+        )
+        generator = torch.Generator().manual_seed(string_seed(seed, "select"))
+        chosen = select.choose(candidates, generator)
+        return tuple(
+            sample if index == TARGET else replace(sample, shape_reference=sample.references[index])
+            for sample, index in zip(samples, chosen.tolist(), strict=True)
+        )
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Batch, list[Sample]]]:
+        """All samples in order, at most batch_size at a time, each with its prompt."""
+        for start in range(0, len(self.samples), batch_size):
+            samples = list(self.samples[start : start + batch_size])
+            references = torch.tensor([sample.references for sample in samples])
+            yield (
+                self.photos.batch(
+                    targets=torch.tensor([sample.target for sample in samples]),
+                    references=references,
+                    mask=torch.ones_like(references, dtype=torch.bool),
+                    shape_rows=torch.tensor([sample.shape_reference for sample in samples]),
+                    without_prompt=torch.zeros(len(samples), dtype=torch.bool),
+                ),
+                samples,
+            )

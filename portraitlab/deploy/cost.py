@@ -1,0 +1,342 @@
+"""What a model costs, counted without weights: parameters, multiply-adds and memory.
+
+All of it runs on tensors that have a shape, a type and no content, so that a model of any size is
+counted on a laptop in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from portraitlab.diffusion.precision import cast_once
+from portraitlab.method.model import PortraitModel
+from portraitlab.types import Batch, FaceFeatures, FaceGeometry
+
+# By Lightning's names, the precisions in which products are computed in half.
+_HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """One part of the model, used once for one sample.
+
+    trained, frozen: parameters. layers: multiply-adds of its convolutions and linear layers.
+    attention: those of attention's products, which many counters leave out.
+    """
+
+    trained: int
+    frozen: int
+    layers: int
+    attention: int
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes that a training step holds at its fullest, less what kernels need for a moment.
+
+    weights: of all parts, each in its own precision, and those that are cast once (cast_once).
+    gradients, optimiser, average: of what is trained, in single precision; Adam holds two numbers a
+    parameter, an average of the weights one, where there is one. activations: what the backward
+    pass reads. anew: with gradient checkpointing, what it reads of the one block that has most,
+    while that is computed anew.
+    """
+
+    weights: int
+    gradients: int
+    optimiser: int
+    average: int
+    activations: int
+    anew: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What N references bring: L local features of d1 numbers and d2 global ones each."""
+
+    local_length: int
+    local_dim: int
+    global_dim: int
+    references: int
+
+
+def part_costs(model: PortraitModel, sizes: Sizes) -> dict[str, PartCost]:
+    """What each part costs: fusion once a drawing, net and UNet in each step, and the frozen rest.
+
+    The autoencoder is counted decoding, and parameters that parts share with the first that has
+    them. The model may be on the meta device; it is of no use afterwards.
+    """
+    backbone = model.backbone
+    texts = [
+        part for name, part in backbone.named_children() if name not in ("unet", "autoencoder")
+    ]
+    with _without_content(model, whole=True):
+        batch, timesteps = _batch(model, sizes, 1), torch.zeros(1, dtype=torch.long)
+        with torch.no_grad():
+            condition = model.condition(batch)
+            injection = model.net(batch.latents, timesteps, condition)
+        uses: dict[str, tuple[list[nn.Module], Callable[[], Any]]] = {
+            "fusion": ([model.fusion], lambda: model.fusion(batch.references)),
+            "net": ([model.net], lambda: model.net(batch.latents, timesteps, condition)),
+            "UNet": (
+                [backbone.unet],
+                lambda: backbone.predict(batch.latents, timesteps, batch.text, injection),
+            ),
+            "text encoder": (texts, lambda: backbone.encode_text(["words"])),
+            "autoencoder": ([backbone.autoencoder], lambda: backbone.decode(batch.latents)),
+        }
+        if model.net.latents:
+            uses["net, reading references"] = ([], lambda: model.net.read(batch.references))
+        weights = {_place(each) for each in model.parameters()}
+        seen: set[int] = set()
+        with torch.no_grad():
+            return {
+                name: _cost(modules, use, weights, seen) for name, (modules, use) in uses.items()
+            }
+
+
+def training_memory(
+    model: PortraitModel,
+    sizes: Sizes,
+    batch_size: int,
+    precision: str,
+    gradient_checkpointing: bool = False,
+    averaged: bool = False,
+    decoded: int = 0,
+) -> TrainingMemory:
+    """What a step of the noise loss holds, on one device with batch_size samples.
+
+    precision: Lightning's name of it. gradient_checkpointing: see PortraitModel. averaged: with
+    an average of the weights beside them. decoded: of how many samples the identity loss decodes an
+    estimate, which is most of what it needs. The model may be on the meta device; it is of no use
+    afterwards.
+    """
+    with _without_content(model):
+        weights = _storages(model)
+        blocks = [0]
+
+        def counted(block: Callable[..., Any], *inputs: Any) -> Any:
+            anew = _Kept(weights)
+            with anew.hooks():
+                graph = block(*inputs)
+            blocks.append(anew.bytes)
+            del graph
+            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+        if gradient_checkpointing:
+            model.enable_gradient_checkpointing(counted)
+        batch = _batch(model, sizes, batch_size)
+        timesteps = torch.zeros(batch_size, dtype=torch.long)
+        half = _HALVES.get(precision)
+        mixed = nullcontext() if half is None else torch.autocast("cpu", half)
+        kept = _Kept(weights)
+        with cast_once(model, precision), model.backbone.computing(), mixed, kept.hooks():
+            weights |= _storages(model)
+            prediction = model(batch, batch.latents, timesteps).float()
+            loss = prediction.square().mean()
+            if decoded:
+                loss = loss + model.backbone.decode(prediction[:decoded]).mean()
+        activations = kept.bytes
+        del loss
+    trained = sum(each.numel() for each in model.trained_parameters())
+    return TrainingMemory(
+        weights=sum(weights.values()),
+        gradients=4 * trained,
+        optimiser=8 * trained,
+        average=4 * trained if averaged else 0,
+        activations=activations,
+        anew=max(blocks),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Saved:
+    tensor: Tensor
+
+
+class _Kept:
+    """What a graph keeps for its backward pass for as long as it lives, without what is at `held`.
+
+    A block that is computed anew and that no gradient comes to keeps nothing.
+    """
+
+    def __init__(self, held: Container[int]) -> None:
+        self.held = held
+        self._alive: WeakSet[_Saved] = WeakSet()
+
+    def hooks(self) -> saved_tensors_hooks:
+        """In them all is counted that a graph saves."""
+
+        def pack(tensor: Tensor) -> _Saved:
+            saved = _Saved(tensor)
+            self._alive.add(saved)
+            return saved
+
+        return saved_tensors_hooks(pack, lambda saved: saved.tensor)
+
+    @property
+    def bytes(self) -> int:
+        """Of what is kept now, each storage once."""
+        storages = {_place(saved.tensor): saved.tensor.untyped_storage() for saved in self._alive}
+        return sum(each.nbytes() for place, each in storages.items() if place not in self.held)
+
+
+@contextmanager
+def _without_content(model: PortraitModel, whole: bool = False) -> Iterator[None]:
+    """In it all tensors have only a shape and a type, those of the model for good.
+
+    whole: all in single precision, so that nothing casts a weight, which would hide that it is one.
+    """
+    if whole:
+        model.float()
+        model.backbone.precision = torch.float32
+    with FakeTensorMode(allow_non_fake_inputs=True), AllKnown():
+        replaced: dict[int, Tensor] = {}
+        for module in model.modules():
+            held: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for tensors in held:
+                for name, tensor in tensors.items():
+                    if tensor is not None:
+                        tensors[name] = replaced.setdefault(id(tensor), _emptied(tensor))
+        yield
+
+
+def _emptied(tensor: Tensor) -> Tensor:
+    empty = torch.empty(tensor.shape, dtype=tensor.dtype)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, requires_grad=tensor.requires_grad)
+    return empty
+
+
+class AllKnown(TorchDispatchMode):
+    """Masks choose all that there is, where how much that is would be read from their content."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.index.Tensor and _is_mask(args[1]):
+            return args[0].flatten(0, args[1][0].dim() - 1)
+        if func is torch.ops.aten.index_put_.default and _is_mask(args[1]):
+            return args[0].copy_(args[2].view(args[0].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def _is_mask(indices: Any) -> bool:
+    return len(indices) == 1 and indices[0] is not None and indices[0].dtype == torch.bool
+
+
+def _batch(model: PortraitModel, sizes: Sizes, count: int) -> Batch:
+    """A batch of the right shapes, with all references there."""
+    backbone, refs = model.backbone, sizes.references
+    edge = backbone.latent_size
+    latents = torch.zeros(count, backbone.latent_channels, edge, edge)
+    points = FaceGeometry(torch.zeros(count, 5, 2), torch.ones(count))
+    return Batch(
+        latents=latents,
+        text=backbone.encode_text(["words"] * count),
+        references=FaceFeatures(
+            local_=torch.zeros(count, refs, sizes.local_length, sizes.local_dim),
+            global_=torch.zeros(count, refs, sizes.global_dim),
+            mask=torch.ones(count, refs, dtype=torch.bool),
+            latents=latents[:, None].expand(-1, refs, -1, -1, -1) if model.net.latents else None,
+        ),
+        shape_geometry=points,
+        target_geometry=points,
+        identity=torch.zeros(count, sizes.global_dim),
+        person=torch.ones(count, 1, edge, edge),
+        target_index=torch.zeros(count, dtype=torch.long),
+        drawing=torch.zeros(count, *model.drawing_shape) if model.net.control else None,
+    )
+
+
+def _cost(
+    modules: list[nn.Module], use: Callable[[], Any], weights: set[int], seen: set[int]
+) -> PartCost:
+    own = [each for module in modules for each in module.parameters() if id(each) not in seen]
+    seen |= {id(each) for each in own}
+    counter = FlopCounterMode(display=False)
+    with counter, _Products(counter, weights) as products:
+        use()
+    attends = [module for each in modules for module in each.modules() if _attends(module)]
+    assert products.attention or not attends, (
+        f"{type(attends[0]).__name__} ran and no product of attention was counted: "
+        "this version of torch attends by an operation that portraitlab/deploy/cost.py does not know"
+    )
+    return PartCost(
+        trained=sum(each.numel() for each in own if each.requires_grad),
+        frozen=sum(each.numel() for each in own if not each.requires_grad),
+        layers=products.layers,
+        attention=products.attention,
+    )
+
+
+def _attends(module: nn.Module) -> bool:
+    return type(module).__name__.endswith("Attention")
+
+
+class _Products(TorchDispatchMode):
+    """Count multiply-adds: of layers, whose products are with weights, and of attention.
+
+    A fused attention is counted by its shapes, whatever the operation is called, since torch's
+    counter knows only some of them; all other products as torch's counter does.
+    weights: the places of the model's weights.
+    """
+
+    def __init__(self, counter: FlopCounterMode, weights: set[int]) -> None:
+        super().__init__()
+        self.counter = counter
+        self.weights = weights
+        self.layers = 0
+        self.attention = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        before = self.counter.get_total_flops()
+        result = func(*args, **(kwargs or {}))
+        if "scaled_dot_product" in func.__name__:
+            self.attention += attention_products(*(each.shape for each in args[:3]))
+            return result
+        # The counter counts a multiply-add as two operations.
+        count = (self.counter.get_total_flops() - before) // 2
+        if any(isinstance(each, Tensor) and _place(each) in self.weights for each in args):
+            self.layers += count
+        else:
+            self.attention += count
+        return result
+
+
+def attention_products(query: torch.Size, key: torch.Size, value: torch.Size) -> int:
+    """Multiply-adds of attention: queries by keys, then their weights by values.
+
+    query [..., Q, d], key [..., K, d], value [..., K, e]: shapes, with equal leading dimensions.
+    """
+    pairs = query.numel() // query[-1] * key[-2]
+    return pairs * (query[-1] + value[-1])
+
+
+def _storages(model: nn.Module) -> dict[int, int]:
+    """Bytes of a model's parameters and buffers by their places, each once."""
+    held = (*model.parameters(), *model.buffers())
+    return {_place(each): each.untyped_storage().nbytes() for each in held}
+
+
+def _place(tensor: Tensor) -> int:
+    """What is one number for all views of a tensor."""
+    return tensor.untyped_storage()._cdata

@@ -1,0 +1,221 @@
+"""The model card of an exported run: what it is, what it was trained on, how it scored, its limits.
+
+The front matter is the Hugging Face hub's (hf.co/docs/hub/model-cards).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+from typing import Any
+
+import yaml
+
+from portraitlab.deploy.export.folder import base_model
+from portraitlab.deploy.export.settings import BUILT, needed_places, published_in
+
+_UNSTATED = "not stated: whoever publishes this must say what the photos' owners allow"
+
+_FACE_MODELS = {
+    "bfm": "the Basel Face Model's numbers, for research only, with the licence of its authors",
+    "flame": "FLAME and DECA, for non-commercial research only",
+}
+
+_RENDERED = "rendered by PortraitLab; it shows nobody who lives"
+
+
+def model_card(
+    config: Mapping[str, Any],
+    record: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    stock: bool,
+    data_licence: str | None = None,
+) -> str:
+    """The text of README.md.
+
+    config: the run's resolved configuration. record: its scoring. facts: key, commit and dtype.
+    stock: whether there is a controlnet/. data_licence: what the photos may be used for.
+    """
+    choices, base = config["choices"], base_model(config)
+    rendered = config["data"]["_target_"].endswith("WorldData")
+    licence = data_licence or (_RENDERED if rendered else _UNSTATED)
+    front: dict[str, Any] = {
+        "library_name": "portraitlab",  # of diffusers the hub would show code that cannot load it
+        "pipeline_tag": "text-to-image",
+        "tags": ["portraitlab", "identity-preserved", choices["system"], choices["net"]],
+        # Of weights that stand on a base, encoders and photos under licences of their own.
+        "license": "other",
+        "license_name": "see-model-card",
+    }
+    if base is not None:
+        front["base_model"] = base
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# Portraits by {choices['system']} ({choices['fusion']}, {choices['net']})",
+        _paragraph(
+            "New portraits of a person from a few photos of them. Expression and pose come from a "
+            "target picture, the look from a prompt. Trained with PortraitLab."
+        ),
+        _use(choices, base, needed_places(config)),
+        _parts(choices, stock),
+        _training(config, facts, rendered),
+        _figures(record),
+        _licences(config, base, licence),
+        _limits(choices, rendered),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _use(choices: Mapping[str, Any], base: str | None, needed: Sequence[str]) -> str:
+    folder = "" if base is None else ", backbone_folder=BASE"
+    photos = '--refs a.jpg b.jpg --target t.jpg --prompt "a photo of a person"'
+    given = "".join(f" --set {name}=PATH" for name in needed)
+    command = f"portraitlab generate FOLDER {photos}{given}"
+    places = ", ".join(f'"{name}": "PATH"' for name in needed)
+    settings = f", settings={{{places}}}" if needed else ""
+    where = (
+        "Its base is the miniature world's own model, which PortraitLab ships."
+        if base is None
+        else f"BASE is a folder of {base} in diffusers' layout; without it, the hub's cache is "
+        "looked into."
+    )
+    if needed:
+        where += (
+            f" {', '.join(needed)}: files of face models, which are no part of this (PortraitLab's "
+            "docs/encoders.md and docs/face3d.md say where to get them)."
+        )
+    target = (
+        " The target gives expression and pose; whose shape the face has is decided by `select`, "
+        f"here `{choices['select']}`, among the references."
+    )
+    whole = (
+        "Only this class loads the folder as a whole; `DiffusionPipeline.from_pretrained` of "
+        "diffusers does not know it."
+    )
+    return f"""## Use
+
+    {command}
+
+or
+
+    from portraitlab.deploy.pipeline import PortraitPipeline
+
+    pipe = PortraitPipeline.from_pretrained(FOLDER{folder}{settings})
+    images = pipe([a, b], target, "a photo of a person", seed=0)
+
+{_paragraph(where + target)}
+
+{_paragraph(whole)}"""
+
+
+def _parts(choices: Mapping[str, Any], stock: bool) -> str:
+    net = choices["net"]
+    only = "only PortraitLab's pipeline loads it."
+    if not stock:
+        text = (
+            f"`net={net}` changes attentions of the UNet in a way that no class of diffusers has, "
+            f"so `net/` is in PortraitLab's own format: {only}"
+        )
+        return f"## Parts\n\n{_paragraph(text)}"
+    read = (
+        "the control image in [0, 1] and the prompt"
+        if net == "controlnet"
+        else "the latents of the control image, less those of a black one, and identity tokens in "
+        "place of the prompt's; a noise gate (net/config.json) is its conditioning_scale"
+    )
+    text = (
+        "`controlnet/` is diffusers' own class: "
+        f"`ControlNetModel.from_pretrained(FOLDER/controlnet)`. It reads {read}."
+    )
+    if net not in ("hifi_net", "controlnet"):
+        text += f" `net/` holds what diffusers has no class for; {only}"
+    return f"## Parts\n\n{_paragraph(text)}"
+
+
+def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: bool) -> str:
+    data, choices = config["data"], config["choices"]
+    photos = (
+        f"{data['identities']} made-up people of PortraitLab's miniature world, "
+        f"{data['photos_per_identity']} rendered photos of each"
+        if rendered
+        else "photos of people of the trainer's own; how many is not recorded"
+    )
+    rows = {
+        "data": photos,
+        "references of a sample": f"1 to {config['refs']}",
+        "steps": config["budget"]["steps"],
+        "batch size": config["batch_size"],
+        "seed": config["seed"],
+        **{name: choices[name] for name in ("encoder", "fusion", "cond", "net", "objective")},
+        "drawn for the figures by": f"{choices['sampler']}, {config['sampler']['steps']} steps",
+        "weights saved in": facts["dtype"],
+        "run": facts["key"],
+        "commit of PortraitLab": facts["commit"] or "not recorded",
+    }
+    lines = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return f"## Training\n\n|  |  |\n| --- | --- |\n{lines}"
+
+
+def _figures(record: Mapping[str, Any]) -> str:
+    lines = []
+    for name, metric in record["metrics"].items():
+        better = "↑" if metric["higher_is_better"] else "↓"
+        error = "" if metric["error"] is None else f" ±{metric['error']:.3f}"
+        value = "none" if metric["value"] is None else f"{metric['value']:.3f}{error}"
+        lines.append(f"| {name} {better} | {value} | {metric['method']} |")
+    if not lines:
+        return "## Figures\n\nThe run was scored by no metric."
+    table = "\n".join(lines)
+    return f"""## Figures
+
+Means over held-out people ± standard error: {record["identities"]} people, {record["images"]}
+pictures, {record["faceless"]} of them without a face.
+
+| metric | value | how |
+| --- | --- | --- |
+{table}"""
+
+
+def _licences(config: Mapping[str, Any], base: str | None, licence: str) -> str:
+    backbone = config["backbone"]
+    shipped = "shipped with PortraitLab"
+    own = shipped if base is None else f"{base}, {backbone['weights']['licence']}"
+    faces = {
+        "world": shipped,
+        "insightface": "insightface's packs are for non-commercial research only",
+        "sface": "YuNet (MIT) and SFace (Apache-2.0)",
+    }
+    encoder = config["choices"]["encoder"]
+    lines = [f"base: {own}", f"face encoder, needed to use this: {faces.get(encoder, encoder)}"]
+    face_model = config["cond"].get("face_model", {}).get("_target_", "")
+    lines += [
+        f"3D face model, needed to use this: {terms}"
+        for module, terms in _FACE_MODELS.items()
+        if face_model.startswith(f"portraitlab.faces.face3d.{module}.")
+    ]
+    if (config["data"].get("matting") or {}).get("weights"):
+        lines.append("matting, needed to use this: by the licence of its weights")
+    for published in published_in({name: config[name] for name in BUILT}):
+        if published["repository"] != base:
+            told = f"{published['repository']}, {published['licence']}"
+            lines.append(f"needed to use this: {told}")
+    lines.append(f"photos it was trained on: {licence}")
+    return "\n".join(["## Licences\n", *(f"- {line}" for line in dict.fromkeys(lines))])
+
+
+def _limits(choices: Mapping[str, Any], rendered: bool) -> str:
+    world = (
+        "- It has only seen rendered faces of 64 px or so; it draws nobody who lives.\n"
+        if rendered
+        else ""
+    )
+    return f"""## Limits
+
+{world}- Figures are of the data that they name; no other people, poses or prompts were looked at.
+- It draws recognisable people: ask those whose photos you give it.
+- `cond={choices["cond"]}` decides what of the target it follows; clothes and background are the
+  prompt's."""
+
+
+def _paragraph(text: str) -> str:
+    return fill(text, 110, break_long_words=False, break_on_hyphens=False)

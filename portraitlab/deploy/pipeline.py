@@ -1,0 +1,406 @@
+"""An exported run as a diffusers pipeline: photos of a person in, new portraits out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DConditionModel
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torchvision.transforms import functional
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from portraitlab.data.features import describe_faces, geometry_of
+from portraitlab.data.photo import Photo, UnusablePhoto, as_photo
+from portraitlab.data.photo_set import face_quality
+from portraitlab.data.store import to_tensor
+from portraitlab.data.usable import UsablePortrait, usable_portrait
+from portraitlab.deploy.export.folder import read_export
+from portraitlab.deploy.export.settings import another_base, own_errors, with_changes
+from portraitlab.deploy.offload import Mode, accelerator, offloaded
+from portraitlab.diffusion.loras import LoraLoader
+from portraitlab.diffusion.own_precision import OwnPrecision
+from portraitlab.diffusion.precisions import products_in
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.faces.matting.base import Matting
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.controls import Control, WithControls
+from portraitlab.method.net.stock import check_fit
+from portraitlab.method.select.selection import TARGET, Selection
+from portraitlab.scoring.pictures import to_image
+from portraitlab.support.hub import read_model
+from portraitlab.training.build import build_model, check_published
+from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry
+
+_log = logging.getLogger(__name__)
+
+Picture = Image.Image | UsablePortrait
+"""A photo with one face in it, or what `see` made of one."""
+
+_PRECISION = (
+    "What it computes in is a setting of the base: from_pretrained(FOLDER, "
+    "settings={'backbone.precision': 'float16'})."
+)
+
+_AT_ONCE = 4
+"""Pictures drawn side by side: what scale=sdxl draws at once."""
+
+_ALIKE = 0.1
+"""Cosine of two photos' embeddings below which they are hardly of one person.
+
+Recognisers put photos of different people at about 0; SFace's authors ask for 0.36 to call two the
+same.
+"""
+
+
+class PortraitPipeline(DiffusionPipeline, LoraLoader):
+    """Draws portraits by the framework's own model and sampler.
+
+    UNet, text encoders and autoencoder are the backbone's, of diffusers' and transformers' classes,
+    so that diffusers' `load_lora_weights`, `set_adapters` and `unload_lora_weights` work on them.
+
+    model and encoder: on the same device. select: whose shape is drawn. matting: what of a photo is
+    the person. sampler: its class and settings, which a call may change; None is DDIM with its own.
+    minimum_side: edge in pixels of the smallest portrait that is taken. refs: the most references
+    that the run was trained with; None is not known.
+    """
+
+    def __init__(
+        self,
+        model: PortraitModel,
+        encoder: FaceEncoder,
+        select: Selection,
+        matting: Matting,
+        sampler: Mapping[str, Any] | None = None,
+        minimum_side: int = 32,
+        refs: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(model=model, encoder=encoder, select=select, matting=matting)
+        own = {"_target_": "portraitlab.method.sampler.ddim.DDIM"}
+        self.register_to_config(sampler=dict(sampler or own), minimum_side=minimum_side, refs=refs)
+        self._offload: tuple[torch.device, Mode] | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        backbone_folder: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        settings: Mapping[str, Any] | None = None,
+        **unknown: Any,
+    ) -> Self:
+        """The pipeline of a folder that `portraitlab export` wrote; nothing is fetched.
+
+        backbone_folder: the base, or another checkpoint of the same base, in diffusers' layout;
+        None looks where the run's own was looked for. settings: changes, by dotted name, such as
+        {"encoder.root": "packs"}. Raises ValueError where the folder is no export or damaged, for
+        unknown or lacking settings, for missing weights and for a base of another form, and for
+        options of diffusers that are none here.
+        """
+        if unknown:
+            raise ValueError(
+                f"{', '.join(unknown)}: a PortraitPipeline is loaded with backbone_folder, device "
+                f"and settings alone. {_PRECISION}"
+            )
+        exported = read_export(Path(folder))
+        chosen = with_changes(exported.settings, exported.needed, settings or {})
+        if backbone_folder is not None:
+            chosen["backbone"] = another_base(chosen["backbone"], Path(backbone_folder))
+        if exported.controlnet is not None:
+            start = {"_target_": "portraitlab.deploy.export.folder.read_controlnet"}
+            chosen["net"] = {
+                **chosen["net"], "start": {**start, "folder": str(exported.controlnet)}
+            }  # fmt: skip
+        config = OmegaConf.create(chosen)
+        check_published(config, "sampler")
+        with own_errors():
+            backbone = instantiate(config.backbone)
+            exported.check_base(backbone)
+            encoder = instantiate(config.encoder)
+            model = build_model(config, backbone, encoder).eval()
+            select, matting = instantiate(config.select), instantiate(config.matting)
+        exported.load_into(model)
+        drawn = (chosen["sampler"], chosen["minimum_side"], chosen["refs"])
+        return cls(model, encoder, select, matting, *drawn).to(device)
+
+    def save_pretrained(self, *arguments: Any, **named: Any) -> None:
+        """Not there: raises ValueError. A run is exported, and an exported folder is copied."""
+        raise ValueError(
+            "a PortraitPipeline is not saved; copy its folder, or run `portraitlab export RUN OUT`"
+        )
+
+    def to(
+        self, device: str | torch.device | torch.dtype, dtype: torch.dtype | None = None
+    ) -> Self:
+        """Move all models, and draw there; ends offload.
+
+        Raises ValueError for a precision, which is the backbone's own: see `backbone.precision`.
+        """
+        if dtype is not None or isinstance(device, torch.dtype):
+            raise ValueError(f"a PortraitPipeline is moved to a device, not cast. {_PRECISION}")
+        self.model.to(device)
+        self.encoder.to(device)
+        self._offload = None
+        return self
+
+    def enable_model_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """Draw on a GPU that holds only what computes; all else waits on the CPU, with the encoder.
+
+        Text encoders, autoencoder, fusion, and net with UNet take turns (portraitlab.deploy.offload).
+        device: None is the accelerator that torch finds, gpu_id its number. Raises ValueError where
+        it finds none, or for a number that device gives too.
+        """
+        self._offload_to(gpu_id, device, "model")
+
+    def enable_sequential_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """The same with each layer by itself, which needs hardly any memory and much time."""
+        self._offload_to(gpu_id, device, "sequential")
+
+    def enable_vae_slicing(self) -> None:
+        """Decode one picture at a time: less memory. Raises ValueError as _stock_vae does."""
+        self._stock_vae().enable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Decode large pictures in tiles: less memory. Raises ValueError as _stock_vae does."""
+        self._stock_vae().enable_tiling()
+
+    def _stock_vae(self) -> AutoencoderKL:
+        """diffusers' own autoencoder. Raises ValueError where there is none."""
+        if not isinstance(self.vae, AutoencoderKL):
+            raise ValueError(
+                "the miniature world's autoencoder is small, and decodes neither in slices nor in "
+                "tiles; leave them out"
+            )
+        return self.vae
+
+    def _offload_to(
+        self, gpu_id: int | None, device: torch.device | str | None, mode: Mode
+    ) -> None:
+        chosen = accelerator(gpu_id, device)
+        self.to("cpu")
+        self._offload = chosen, mode
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are; with offload the CPU, but for the time in which they compute."""
+        device: torch.device = self.model.backbone.latent_scale.device
+        return device
+
+    @property
+    def unet(self) -> UNet2DConditionModel:
+        """The backbone's."""
+        return self.model.backbone.unet
+
+    @property
+    def vae(self) -> AutoencoderKL | nn.Module:
+        """The backbone's autoencoder; the miniature world's is its own class."""
+        autoencoder = self.model.backbone.autoencoder
+        return autoencoder.autoencoder if isinstance(autoencoder, OwnPrecision) else autoencoder
+
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        """The backbone's."""
+        return self.model.backbone.text_encoder
+
+    @property
+    def text_encoder_2(self) -> CLIPTextModelWithProjection | None:
+        """SDXL's second; None with all other backbones."""
+        return getattr(self.model.backbone, "text_encoder_2", None)
+
+    def see(self, photo: Photo | Image.Image) -> UsablePortrait:
+        """The portrait in a photo of any size. Raises UnusablePhoto unless one face is in it."""
+        taken = photo if isinstance(photo, Photo) else as_photo(photo)
+        return usable_portrait(taken, self.encoder, self.matting, self.config.minimum_side)
+
+    def read_control(self, folder: str | Path, image: Image.Image, scale: float = 1.0) -> Control:
+        """A further ControlNet of the same base, by diffusers' stock loader, and what it reads.
+
+        image: cut to a square. Raises ValueError where the weights cannot be read, do not fit the
+        base, or read something other than a picture, or one of another size.
+        """
+        backbone = self.model.backbone
+        controlnet = read_model(ControlNetModel, Path(folder))
+        check_fit(controlnet, backbone, str(folder), "another base")
+        if controlnet.config.conditioning_channels != 3:
+            raise ValueError(
+                f"{folder} reads a control image of {controlnet.config.conditioning_channels} "
+                "channels, not a picture; give a ControlNet that reads one."
+            )
+        # Each width but the first halves the picture's side.
+        given = 2 ** (len(controlnet.config.conditioning_embedding_out_channels) - 1)
+        needed = backbone.image_size // backbone.latent_size
+        if given != needed:
+            raise ValueError(
+                f"{folder} divides the control image's side by {given}, and the base's autoencoder "
+                f"by {needed}; give a ControlNet trained with it, or another base."
+            )
+        controlnet = products_in(controlnet.requires_grad_(False), backbone.precision)
+        size = (backbone.image_size, backbone.image_size)
+        fitted = ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS)
+        pixels = functional.to_tensor(fitted)
+        return Control(controlnet.eval().to(self.device), pixels[None].to(self.device), scale)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        references: Picture | Sequence[Picture],
+        target: Picture | None = None,
+        prompt: str = "a photo of a person",
+        negative_prompt: str = "",
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        num_images: int = 1,
+        controls: Sequence[Control] = (),
+    ) -> list[Image.Image]:
+        """New portraits of the person in the references, one a seed: seed, seed + 1, …
+
+        target: whose expression and pose are taken; None takes the first reference's. steps and
+        guidance: None is as the run was scored. controls: further ControlNets, see read_control.
+        Logs what of a prompt is left out, and references that are many or hardly of one person.
+        Raises ValueError for a picture that cannot be used, for numbers out of range and for
+        several prompts.
+        """
+        if isinstance(references, Picture):
+            references = [references]
+        for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"{name}={text!r} is no text; give one, and call once for each. num_images "
+                    "draws several pictures of one."
+                )
+        if num_images < 1:
+            raise ValueError(f"num_images={num_images} must be at least 1.")
+        if not 0 <= seed <= 2**32 - num_images:
+            raise ValueError(f"seed={seed} must be from 0 to {2**32 - num_images}.")
+        if not references:
+            raise ValueError("There is no reference: give one photo of the person, or more.")
+        changes = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
+        given = {name: value for name, value in changes.items() if value is not None}
+        with own_errors():
+            sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
+        for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
+            if cut := self.model.backbone.tokenizer.cut(text):
+                _log.warning("the %s is too long for the base; it is drawn without %r", name, cut)
+        if negative_prompt and sampler.guidance == 1:
+            _log.warning(
+                "the negative prompt is not read: guidance is 1, which is without; give another"
+            )
+        most = self.config.refs
+        if most is not None and len(references) > most:
+            _log.warning(
+                "%d references are given, and the run was trained with %d at most; fewer may draw "
+                "better", len(references), most,
+            )  # fmt: skip
+        model = self.model
+        if controls:
+            net = WithControls(model.net, controls)
+            model = PortraitModel(model.backbone, model.fusion, model.cond, net).eval()
+        seen = [
+            self._seen(picture, f"reference {number}")
+            for number, picture in enumerate(references, start=1)
+        ]
+        sample = self._sample(
+            seen, seen[0] if target is None else self._seen(target, "the target"), prompt, seed
+        )
+        images: list[Image.Image] = []
+        seeds = range(seed, seed + num_images)
+        with sampler.ready(model.backbone), self._computing(model):
+            while len(images) < num_images:
+                part = seeds[len(images) : len(images) + _AT_ONCE]
+                batch = Batch.cat([sample] * len(part)).to(self.device)
+                images += [to_image(each) for each in sampler.sample(model, batch, part)]
+        return images
+
+    def _computing(self, model: PortraitModel) -> AbstractContextManager[None]:
+        """In it a model of our parts computes, on what `device` says meanwhile."""
+        return nullcontext() if self._offload is None else offloaded(model, *self._offload)
+
+    def _seen(self, picture: Picture, name: str) -> UsablePortrait:
+        """What is seen of a picture. Raises UnusablePhoto with its name."""
+        if isinstance(picture, UsablePortrait):
+            return picture
+        try:
+            return self.see(picture)
+        except UnusablePhoto as error:
+            raise UnusablePhoto(f"{name} {error}; give another photo.") from error
+
+    def _sample(
+        self, references: Sequence[UsablePortrait], target: UsablePortrait, prompt: str, seed: int
+    ) -> Batch:
+        """One sample [1] as a PhotoSet gathers it, on the CPU."""
+        backbone = self.model.backbone
+        shown = [*references, target]
+        size = backbone.image_size
+        views = to_tensor(np.stack([each.view for each in shown]))
+        masks = torch.from_numpy(np.stack([each.resized_mask(size) for each in shown]))
+        seen, found = views.to(self.device), FaceGeometry.cat([each.face for each in shown])
+        fitted = self.encoder.fit(seen, found)
+        faces = describe_faces(self.encoder, seen, masks.to(self.device), fitted)
+        faces = {name: value.cpu() for name, value in faces.items()}
+        geometry = geometry_of(faces)
+        last = len(references)  # the target's row
+        _warn_of_two_people(faces["global"][:last])
+        scorer = self.select.quality
+        points = geometry.keypoints[:last]
+        quality = None if scorer is None else face_quality(scorer, views[:last], points)[None]
+        mask = torch.ones(1, last, dtype=torch.bool)
+        candidates = Candidates(
+            references=geometry[None, :last],
+            mask=mask,
+            target=geometry[[last]],
+            quality=quality,
+            identities=["person"],
+            photos=[[f"reference {number}" for number in range(1, last + 1)]],
+            target_photos=["target"],
+        )
+        chosen = self.select.choose(candidates, torch.Generator().manual_seed(seed))
+        shape = last if int(chosen) == TARGET else int(chosen)
+        latents = None
+        with self._computing(self.model):
+            text = backbone.encode_text([prompt]).to("cpu")
+            if self.model.net.latents:
+                images = to_tensor(np.stack([each.resized(size) for each in references]))
+                latents = backbone.encode(images.to(self.device)).cpu()[None]
+        cells = (1, backbone.latent_channels, backbone.latent_size, backbone.latent_size)
+        return Batch(
+            latents=torch.zeros(cells),
+            text=text,
+            references=FaceFeatures(
+                local_=faces["local"][None, :last].float(),
+                global_=faces["global"][None, :last],
+                mask=mask,
+                latents=latents,
+            ),
+            shape_geometry=geometry[[shape]],
+            target_geometry=geometry[[last]],
+            # What only a loss reads.
+            identity=torch.zeros(1, 0),
+            person=torch.zeros(1, 1, *cells[2:]),
+            target_index=torch.zeros(1, dtype=torch.long),
+        )
+
+
+def _warn_of_two_people(embeddings: Tensor) -> None:
+    """Log the two references that are least alike by embeddings [R, d2], if they hardly are."""
+    cosines = embeddings.float() @ embeddings.float().T
+    lowest = float(cosines.min())
+    if lowest < _ALIKE:
+        one, other = sorted(divmod(int(cosines.argmin()), len(cosines)))
+        _log.warning(
+            "references %d and %d hardly look like one person (cosine %.2f of their embeddings, "
+            "below %s); give photos of one", one + 1, other + 1, lowest, _ALIKE,
+        )  # fmt: skip

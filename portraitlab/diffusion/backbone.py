@@ -1,0 +1,176 @@
+"""The frozen latent diffusion model that everything else steers (HiFi-Portrait, Sec. 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel
+
+from portraitlab.support.hashes import weights_fingerprint
+from portraitlab.types import Injection, TextFeatures
+
+
+class Tokenizer(Protocol):
+    """Takes prompts to token numbers, and knows what of one does not go in."""
+
+    def __call__(self, prompts: list[str], /) -> Tensor:
+        """Token numbers [B, K], padded to one length K."""
+
+    def cut(self, prompt: str, /) -> str:
+        """The words at the end of a prompt that do not go in; none where all do."""
+
+
+class Backbone(nn.Module):
+    """UNet, autoencoder and text encoder of a text-to-image model, with its noise schedule.
+
+    unet, autoencoder, text_encoder and scheduler are diffusers' and transformers' classes; of the
+    autoencoder only diffusers' `encode(images).latent_dist.mode()` and `decode(latents).sample`
+    are used. Latents are `(mode - latent_shift) * latent_scale`, shift and scale each one number or
+    one per channel. precision: of the frozen weights; below single precision, products are computed
+    in it wherever `computing` is entered. Nothing here is ever trained, but gradients flow through.
+    empty_prompt_is_zero: whether the empty prompt's words are zeros.
+
+    Raises ValueError where the scheduler predicts something other than noise or velocity.
+    """
+
+    empty_prompt_is_zero: bool = False
+    latent_scale: Tensor
+    latent_shift: Tensor
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        autoencoder: nn.Module,
+        text_encoder: CLIPTextModel,
+        tokenizer: Tokenizer,
+        scheduler: DDIMScheduler,
+        latent_scale: float | Sequence[float] = 1.0,
+        latent_shift: float | Sequence[float] = 0.0,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(
+                f"The scheduler's prediction_type is {scheduler.config.prediction_type!r}; "
+                "the backbone knows epsilon and v_prediction."
+            )
+        self.unet = unet
+        self.autoencoder: Any = autoencoder
+        self.text_encoder = text_encoder
+        self.tokenizer = tokenizer
+        self.scheduler = scheduler
+        self.precision = precision
+        for name, value in (("latent_scale", latent_scale), ("latent_shift", latent_shift)):
+            self.register_buffer(
+                name, torch.as_tensor(value, dtype=torch.float32).view(1, -1, 1, 1)
+            )
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stay in evaluation mode: a frozen model has no dropout or batch statistics to train."""
+        return super().train(False)
+
+    def computing(self) -> AbstractContextManager[Any]:
+        """In it, products of weights in half precision and of single precision meet in half."""
+        device = self.latent_scale.device.type
+        if self.precision == torch.float32 or device == "meta":  # where nothing is computed
+            return nullcontext()
+        return torch.autocast(device, self.precision)
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels c of the latents."""
+        return int(self.unet.config.in_channels)
+
+    @property
+    def latent_size(self) -> int:
+        """Edge of the square latents."""
+        return int(self.unet.config.sample_size)
+
+    @cached_property
+    def image_size(self) -> int:
+        """Edge of the square images in pixels, found by decoding a small piece of latent."""
+        piece = self.latent_scale.new_zeros(1, self.latent_channels, 8, 8)
+        with torch.no_grad():
+            return self.latent_size * self.decode(piece).shape[-1] // 8
+
+    @property
+    def text_dim(self) -> int:
+        """Width of what the UNet's cross-attention reads: of text and of identity tokens alike."""
+        return int(self.unet.config.cross_attention_dim)
+
+    @property
+    def timesteps(self) -> int:
+        """Number of noise levels."""
+        return int(self.scheduler.config.num_train_timesteps)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all weights, so that what was computed with other weights is not reused."""
+        return weights_fingerprint(self)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] to latents [B, c, h, w], without sampling."""
+        mode = self.autoencoder.encode(images).latent_dist.mode()
+        return (mode - self.latent_shift) * self.latent_scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, c, h, w] to images [B, 3, H, W], about [-1, 1]: not clamped, so that the
+        identity loss has a gradient everywhere.
+        """
+        return self.autoencoder.decode(latents / self.latent_scale + self.latent_shift).sample
+
+    def encode_text(self, prompts: list[str]) -> TextFeatures:
+        """Prompts to text features [B]."""
+        tokens = self.tokenizer(prompts).to(self.latent_scale.device)
+        with torch.no_grad():
+            return TextFeatures(self.text_encoder(input_ids=tokens).last_hidden_state.float())
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The forward process: latents [B, c, h, w] noised to the levels timesteps [B]."""
+        return self.scheduler.add_noise(latents, noise, timesteps)
+
+    def training_target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the UNet should predict: the noise (eq. 1), or the velocity where it was trained so.
+
+        The velocity is Salimans and Ho's (ICLR 2022), sqrt(a) noise - sqrt(1 - a) latents.
+        """
+        if self.scheduler.config.prediction_type == "epsilon":
+            return noise
+        return self.scheduler.get_velocity(latents, noise, timesteps)
+
+    def clean_estimate(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
+        """The clean latents that a prediction implies (the latents of eq. 7's estimate)."""
+        alpha = self.scheduler.alphas_cumprod.to(noisy)[timesteps].view(-1, 1, 1, 1)
+        if self.scheduler.config.prediction_type == "epsilon":
+            return (noisy - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
+        return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
+
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, text: TextFeatures, injection: Injection
+    ) -> Tensor:
+        """One pass of the UNet: noisy [B, c, h, w], timesteps [B], text [B].
+
+        The injection's residuals are added to the skip connections and the middle; its identity
+        tokens or maps are read by the attentions that a net has adapted, and by no others.
+        """
+        return self.unet(
+            noisy,
+            timesteps,
+            encoder_hidden_states=text.words,
+            added_cond_kwargs=text.added,
+            down_block_additional_residuals=injection.down,
+            mid_block_additional_residual=injection.mid,
+            # diffusers hands what stands under this name to every attention, and drops it
+            # silently where a processor does not ask for it.
+            cross_attention_kwargs=(
+                None if injection.attention is None else {"ip_hidden_states": injection}
+            ),
+        ).sample

@@ -1,0 +1,95 @@
+"""In which precision a device computes fastest without harm to the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from portraitlab.diffusion.own_precision import OwnPrecision
+
+# Lightning's names, also its short ones. All hold weights, gradients and Adam's moments in single
+# precision, in which alone small steps add up.
+_NAMED = {
+    **{name: name for name in ("bf16-mixed", "32-true", "16-mixed")},
+    **{"bf16": "bf16-mixed", "32": "32-true"},
+}
+
+
+def precision_of(trainer: Mapping[str, Any]) -> str:
+    """Lightning's name of the precision that a trainer's configuration asks for.
+
+    "quickest" is bfloat16 products where they are in hardware, with weights, gradients and Adam's
+    moments in single precision; else all in single precision. Raises ValueError for one that no
+    training is done in.
+    """
+    asked = str(trainer["precision"])
+    if asked != "quickest":
+        if asked not in _NAMED:
+            raise ValueError(
+                f"trainer.precision={asked}: choose one of quickest, bf16-mixed, 32-true, 16-mixed"
+            )
+        if asked == "16-mixed" and not _may_have_gpu(trainer):
+            raise ValueError(
+                f"trainer.precision={asked}: on a CPU Lightning would compute in bfloat16 instead; "
+                "choose bf16-mixed, 32-true or quickest"
+            )
+        return _NAMED[asked]
+    if trainer["accelerator"] != "cpu" and torch.accelerator.is_available():
+        return "bf16-mixed"
+    # An older torch does not tell; emulated, bfloat16 would be slower than float32.
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16-mixed" if capabilities.get("avx512_bf16") else "32-true"
+
+
+def _may_have_gpu(trainer: Mapping[str, Any]) -> bool:
+    """Whether a GPU is asked for, here or where what is counted will be trained."""
+    asked = trainer["accelerator"]
+    return asked not in ("cpu", "auto") or (asked == "auto" and torch.accelerator.is_available())
+
+
+@contextmanager
+def quick_attention(device: torch.device) -> Iterator[None]:
+    """Computes attention by plain products on a CPU.
+
+    Its fused attention has a slow backward pass in bfloat16 (benchmarks/training_step.py).
+    """
+    if device.type != "cpu":
+        yield
+        return
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+@contextmanager
+def cast_once(module: nn.Module, precision: str) -> Iterator[None]:
+    """Holds the frozen weights of products in the precision they are multiplied in.
+
+    Autocast would cast them in each step anew. What comes out is the same to the bit, and the
+    weights are as they were in the end; those of an OwnPrecision, which autocast does not reach,
+    stay as they are. precision: Lightning's name; other than "bf16-mixed" changes nothing.
+    """
+    single: dict[nn.Parameter, Tensor] = {}
+    if precision == "bf16-mixed":
+        for part in _under_autocast(module):
+            if isinstance(part, nn.Linear | nn.Conv2d):
+                frozen = [p for p in part.parameters(recurse=False) if not p.requires_grad]
+                single |= {parameter: parameter.data for parameter in frozen}
+    try:
+        for parameter in single:
+            parameter.data = parameter.data.bfloat16()
+        yield
+    finally:
+        for parameter, weights in single.items():
+            parameter.data = weights.to(parameter.device)
+
+
+def _under_autocast(module: nn.Module) -> Iterator[nn.Module]:
+    if not isinstance(module, OwnPrecision):
+        yield module
+        for child in module.children():
+            yield from _under_autocast(child)

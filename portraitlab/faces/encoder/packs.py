@@ -1,0 +1,159 @@
+"""Finds and loads packs of onnx face models as insightface lays them out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import uuid
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from portraitlab.faces.sessions import damage_explained, session_providers
+from portraitlab.support.processes import local_rank
+from portraitlab.support.weights import PublishedFile, is_pointer
+
+_LOG = logging.getLogger(__name__)
+
+_OWN = "~/.insightface"
+_PACK = PublishedFile(
+    what="a pack of insightface, such as antelopev2.zip or buffalo_l.zip",
+    fetch="https://github.com/deepinsight/insightface/releases/tag/v0.7",
+    licence="non-commercial research only",
+    size="16 to 400 MB",
+)
+_REMEDY = f"Download {_PACK}. Then give encoder.root=FOLDER, or put it in {_OWN}/models."
+_AGAIN = f"Download the pack again: {_PACK}"
+
+
+def find_pack(root: Path | None, name: str | None) -> Path:
+    """The folder that holds a pack's onnx files.
+
+    root: holds `models/<pack>/`, or `<pack>/`, or the onnx files themselves, or is a pack's zip;
+    None is where insightface itself puts packs, ~/.insightface. name: which pack; may be None, and
+    then the first by name is taken and, where there are others, that is logged. A pack in a folder
+    of its own name once more, as the published antelopev2 unpacks, is found too. A `<pack>.zip`
+    that nobody unpacked is unpacked beside it, flat.
+
+    Raises ValueError where there is none, or none of this name, with the packs to choose from and
+    where to get others, and where a zip is broken or cannot be unpacked.
+    """
+    root = Path(_OWN if root is None else root).expanduser()
+    if root.suffix == ".zip" and root.is_file():
+        return _unpack(root)
+    if not root.is_dir():
+        raise ValueError(f"encoder.root={root} is no folder. {_REMEDY}")
+    zips: dict[str, Path] = {}
+    if any(root.glob("*.onnx")):
+        packs = {root.resolve().name: root}
+    else:
+        place = root / "models" if (root / "models").is_dir() else root
+        folders = {folder.name: folder for folder in sorted(place.iterdir()) if folder.is_dir()}
+        nested = {key: folder / key for key, folder in folders.items()}
+        packs = {
+            key: found
+            for key, folder in folders.items()
+            for found in (folder, nested[key])
+            if any(found.glob("*.onnx"))
+        }
+        zips = {z.stem: z for z in sorted(place.glob("*.zip")) if z.stem not in packs}
+    if not packs and not zips:
+        raise ValueError(
+            f"encoder.root={root} holds no pack: no *.onnx in it, in {root}/<pack> "
+            f"or in {root}/models/<pack>, and no zip of one. {_REMEDY}"
+        )
+    if name is None:
+        name = min(packs or zips)
+        others = [key for key in (*packs, *zips) if key != name]
+        if others:
+            _LOG.warning(
+                "encoder.root=%s holds the packs %s: %s is taken; encoder.name chooses another",
+                root, ", ".join([*packs, *zips]), name,
+            )  # fmt: skip
+    if name in packs:
+        return packs[name]
+    if name in zips:
+        return _unpack(zips[name])
+    raise ValueError(
+        f"encoder.name={name} is not in encoder.root={root}, which holds the packs "
+        f"{', '.join([*packs, *zips])}; choose one of them, or bring it. {_REMEDY}"
+    )
+
+
+def _unpack(archive: Path) -> Path:
+    """The onnx files of a pack's zip, without the folders in it, in a folder beside the zip."""
+    folder = archive.with_suffix("")
+    if any(folder.glob("*.onnx")):
+        return folder
+    if is_pointer(archive):
+        raise ValueError(
+            f"{archive} is a Git LFS pointer of {archive.stat().st_size} bytes, not a pack. "
+            f"Fetch it with `git lfs pull`. {_AGAIN}"
+        )
+    # Of its own name, because the processes of one training may all come here at once.
+    unfinished = archive.with_name(f"unfinished-{archive.stem}-{uuid.uuid4().hex[:8]}")
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = [PurePosixPath(name) for name in packed.namelist()]
+            # macOS adds ._files that are no models.
+            models = [n for n in names if n.suffix == ".onnx" and not n.name.startswith("._")]
+            if not models:
+                held = ", ".join(map(str, names[:5])) or "nothing"
+                raise ValueError(
+                    f"{archive} holds no *.onnx, only {held}; give the zip of an insightface pack."
+                )
+            unfinished.mkdir()
+            for model in models:
+                with packed.open(str(model)) as source, (unfinished / model.name).open("wb") as to:
+                    shutil.copyfileobj(source, to)
+        unfinished.replace(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{archive} ({archive.stat().st_size} bytes) is no whole zip: {error}. {_AGAIN}"
+        ) from error
+    except OSError as error:
+        if any(folder.glob("*.onnx")):  # another process was quicker
+            return folder
+        raise ValueError(
+            f"{archive} cannot be unpacked into {folder}: {error.strerror}. Unpack it yourself, "
+            "so that the *.onnx files lie in a folder of the pack's name, and give encoder.root."
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    _LOG.info("%s was unpacked: %d models lie in %s", archive, len(models), folder)
+    return folder
+
+
+def load_pack(pack: Path, tasks: tuple[str, ...], providers: Sequence[str]) -> dict[str, Any]:
+    """Insightface's models for tasks ("detection", "recognition") of a pack.
+
+    providers: onnxruntime's execution providers, best first; what really runs is logged. Raises
+    ValueError where a file is a Git LFS pointer or damaged, where onnxruntime lacks a provider, or
+    where a task has no model.
+    """
+    from insightface.model_zoo import model_zoo
+
+    wanted = session_providers(providers, "encoder.providers", local_rank())
+    files = sorted(pack.glob("*.onnx"))
+    pointers = [file.name for file in files if is_pointer(file)]
+    if pointers:
+        raise ValueError(
+            f"In the pack {pack}, {', '.join(pointers)} are Git LFS pointers of about 130 bytes, "
+            "not weights: the download was not completed. Fetch them with `git lfs pull`. "
+            f"{_AGAIN}"
+        )
+    models: dict[str, Any] = {}
+    for file in files:
+        with damage_explained(file, _AGAIN):
+            model = model_zoo.get_model(str(file), providers=wanted)
+        if model is not None and model.taskname in tasks and model.taskname not in models:
+            models[model.taskname] = model
+            ran = ", ".join(model.session.get_providers())
+            _LOG.info("%s: %s of the pack %s runs on %s", model.taskname, file.name, pack.name, ran)
+    for task in tasks:
+        if task not in models:
+            names = ", ".join(file.name for file in files)
+            raise ValueError(f"The pack {pack} has no model for {task}, only {names}.")
+    return models

@@ -1,0 +1,35 @@
+"""Each reference's face embedding as a few tokens (Ye et al., IP-Adapter-FaceID, 2023)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from portraitlab.method.fusion.base import Fusion, GlobalProjection, flatten_references
+from portraitlab.types import FaceFeatures, IdentityTokens
+
+
+class EmbeddingFusion(Fusion):
+    """Maps each reference's embedding to T tokens of width d; local features are unused.
+
+    Two layers, the first twice as wide as the embedding, then a norm a token, as IP-Adapter-FaceID
+    projects the embedding of a recogniser in place of CLIP's. Tokens of several references stand
+    side by side, as in its version for portraits.
+
+    Raises ValueError where there is to be no token.
+    """
+
+    def __init__(self, local_dim: int, global_dim: int, dim: int, tokens: int = 4) -> None:
+        super().__init__()
+        if tokens < 1:
+            raise ValueError(f"fusion.tokens is {tokens}; it must be 1 or more.")
+        self.projection = nn.Sequential(
+            GlobalProjection(global_dim, 2 * global_dim),
+            nn.GELU(),
+            nn.Linear(2 * global_dim, tokens * dim),
+            nn.Unflatten(-1, (tokens, dim)),
+            nn.LayerNorm(dim),
+        )
+
+    def forward(self, features: FaceFeatures) -> IdentityTokens:
+        """Identity tokens [B, N·T, d]."""
+        return flatten_references(self.projection(features.global_), features.mask)

@@ -1,0 +1,135 @@
+"""The whole conditional diffusion model in plain torch: backbone, fusion, cond and net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.method.cond.base import Cond
+from portraitlab.method.fusion.base import Fusion
+from portraitlab.method.net.base import Net
+from portraitlab.types import Batch, Condition, FaceGeometry
+
+_TRAINED = ("fusion.", "net.")
+
+
+class PortraitModel(nn.Module):
+    """A frozen backbone steered by a trained fusion and net (HiFi-Portrait, Fig. 3).
+
+    A fusion whose tokens the net does not read is frozen, so that exactly what is trained requires
+    a gradient.
+    """
+
+    def __init__(self, backbone: Backbone, fusion: Fusion, cond: Cond, net: Net) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.fusion = fusion if net.identity else fusion.requires_grad_(False)
+        self.cond = cond
+        self.net = net
+
+    def control_image(
+        self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry
+    ) -> Tensor | None:
+        """The control image [B, 3, H, W] in [-1, 1] that the net is given, None if none is."""
+        if not self.net.control:
+            return None
+        with torch.no_grad():
+            return self.cond(shape_geometry, target_geometry, self.backbone.image_size)
+
+    @property
+    def drawing_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a control image as the net reads it."""
+        backbone = self.backbone
+        if self.net.pixels:
+            return 3, backbone.image_size, backbone.image_size
+        return backbone.latent_channels, backbone.latent_size, backbone.latent_size
+
+    def drawing(self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry) -> Tensor | None:
+        """The control image as the net reads it, without a gradient.
+
+        Through the autoencoder [B, c, h, w], or itself [B, 3, H, W] for a net that reads pixels.
+        """
+        image = self.control_image(shape_geometry, target_geometry)
+        if image is None or self.net.pixels:
+            return image
+        with torch.no_grad():
+            return self.backbone.encode(image)
+
+    def condition(self, batch: Batch) -> Condition:
+        """All that steers the backbone, computed once for all noise levels."""
+        drawing = batch.drawing
+        if drawing is None:
+            drawing = self.drawing(batch.shape_geometry, batch.target_geometry)
+        return Condition(
+            text=batch.text,
+            tokens=self.fusion(batch.references) if self.net.identity else None,
+            drawing=drawing,
+            references=self.net.read(batch.references) if self.net.latents else None,
+        )
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The steered backbone's prediction [B, c, h, w] for noisy latents at timesteps [B]."""
+        injection = self.net(noisy, timesteps, condition)
+        return self.backbone.predict(noisy, timesteps, condition.text, injection)
+
+    def forward(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Prediction [B, c, h, w] for a batch's noisy latents."""
+        return self.predict(noisy, timesteps, self.condition(batch))
+
+    def enable_gradient_checkpointing(self, checkpoint: Callable[..., Any] | None = None) -> None:
+        """From now on keep the inputs of blocks alone, and compute the rest anew for a gradient.
+
+        Chen et al. (2016): about a third more time for a fraction of the memory, and the same
+        numbers. Of each part that has this method, as diffusers' models and fusions do: the UNet,
+        copies of it, and the autoencoder, which the identity loss decodes with, one image at a
+        time. The backward pass must attend as the forward pass did (quick_attention). checkpoint:
+        what calls a block with its inputs; None: torch's own.
+        """
+        for part in (part for child in self.children() for part in child.modules()):
+            enable: Any = getattr(part, "enable_gradient_checkpointing", None)
+            if enable is not None:
+                enable(checkpoint)
+            if isinstance(part, AutoencoderKL):
+                part.enable_slicing()
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser moves; empty with net=none."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def trained_state_dict(self) -> dict[str, Tensor]:
+        """State of fusion and net alone: the backbone is not saved with every run.
+
+        Nor is what is frozen of them, which is built as it was.
+        """
+        frozen = {name for name, each in self.named_parameters() if not each.requires_grad}
+        return {
+            name: value
+            for name, value in self.state_dict().items()
+            if name.startswith(_TRAINED) and name not in frozen
+        }
+
+    def load_trained_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Load what trained_state_dict gave.
+
+        Raises ValueError naming the tensors that are missing, unknown or of another shape.
+        """
+        own = self.trained_state_dict()
+        wrong = [f"{name} is missing" for name in own if name not in state]
+        wrong += [f"{name} is unknown" for name in state if name not in own]
+        wrong += [
+            f"{name} is {list(state[name].shape)} instead of {list(value.shape)}"
+            for name, value in own.items()
+            if name in state and state[name].shape != value.shape
+        ]
+        if wrong:
+            raise ValueError(
+                f"These weights are of another fusion or net ({len(wrong)} differences, first: "
+                f"{wrong[0]}); choose the components they were trained with, or "
+                "train them again with fresh=true."
+            )
+        self.load_state_dict(state, strict=False)

@@ -1,0 +1,63 @@
+"""Further ControlNets beside a net: their residuals are added to its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffusers import ControlNetModel
+from torch import Tensor, nn
+
+from portraitlab.method.net.base import Net
+from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
+
+
+@dataclass(frozen=True)
+class Control:
+    """A published ControlNet and what it reads: image [1, 3, H, W] in [0, 1].
+
+    scale: weight of its residuals.
+    """
+
+    controlnet: ControlNetModel
+    image: Tensor
+    scale: float = 1.0
+
+
+class WithControls(Net):
+    """A net and ControlNets that were trained with the same base (Zhang et al., 2023).
+
+    They read the prompt, and act in guidance's unconditional prediction too, as in diffusers' own
+    pipelines; so does what they add to a net that then injects nothing.
+    """
+
+    def __init__(self, net: Net, controls: Sequence[Control]) -> None:
+        super().__init__(net.control, net.identity, net.latents, net.pixels)
+        self.net = net
+        self.controls = tuple(controls)
+        self.controlnets = nn.ModuleList(control.controlnet for control in controls)
+
+    def read(self, references: FaceFeatures) -> ReferenceMaps:
+        """What the net itself reads."""
+        return self.net.read(references)
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
+        """The net's injection, with the residuals of all controls added."""
+        injection = self.net(noisy, timesteps, condition)
+        down, mid = injection.down, injection.mid
+        for control in self.controls:
+            added_down, added_mid = control.controlnet(
+                noisy,
+                timesteps,
+                encoder_hidden_states=condition.text.words,
+                added_cond_kwargs=condition.text.added,
+                controlnet_cond=control.image.to(noisy.device).expand(len(noisy), -1, -1, -1),
+                conditioning_scale=control.scale,
+                return_dict=False,
+            )
+            if down is None or mid is None:
+                down, mid = tuple(added_down), added_mid
+            else:
+                pairs = zip(down, added_down, strict=True)
+                down, mid = tuple(one + two for one, two in pairs), mid + added_mid
+        return Injection(down, mid, injection.attention, injection.gate)

@@ -1,0 +1,32 @@
+"""How much of what a net adds is let through at a noise level."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from portraitlab.diffusion.backbone import Backbone
+
+
+class NoiseGate(nn.Module):
+    """The noise's share of a noisy latent's variance, to a power; power 0 lets everything through.
+
+    Where little noise is left there is little to correct, and what is learnt at high noise does
+    harm.
+
+    Raises ValueError for a negative power.
+    """
+
+    noise_share: Tensor
+
+    def __init__(self, backbone: Backbone, power: float) -> None:
+        super().__init__()
+        if power < 0:
+            raise ValueError(f"net.noise_gate is {power}; it must be 0 or more (0: none).")
+        self.power = power
+        # Not saved with a run: it follows from the backbone.
+        noise_share = 1 - backbone.scheduler.alphas_cumprod
+        self.register_buffer("noise_share", noise_share, persistent=False)
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        """Weights [B] in [0, 1] at timesteps [B]."""
+        return self.noise_share[timesteps] ** self.power

@@ -1,0 +1,101 @@
+"""Our nets in the form of diffusers' own ControlNetModel, which any program of its kind loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from diffusers import ControlNetModel
+from torch import Tensor, nn
+
+from portraitlab.diffusion.backbone import Backbone
+
+_CONTROL = "controlnet_cond_embedding"
+_FORM = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim")
+
+
+def as_stock(controlnet: ControlNetModel, way_in: str | None) -> ControlNetModel:
+    """A ControlNet whose control image enters as latents, with the control path diffusers has.
+
+    way_in: the name of the one convolution by which it enters, `conv_in` where it stands in the
+    noisy latents' place; None where none enters. diffusers has two convolutions with a SiLU
+    between them, and the noisy latents always enter by conv_in. Two are as good as one, since
+    SiLU(a) - SiLU(-a) = a: the first gives the latents and their negatives, the second weighs both.
+    Where the noisy latents are not read, conv_in's weights are zero.
+    """
+    state = dict(controlnet.state_dict())
+    like = state["conv_in.weight"]
+    channels = like.shape[1]
+    weight, bias = torch.zeros_like(like), torch.zeros_like(state["conv_in.bias"])
+    if way_in is not None:
+        weight, bias = state.pop(f"{way_in}.weight"), state.pop(f"{way_in}.bias")
+    state.setdefault("conv_in.weight", torch.zeros_like(weight))
+    state.setdefault("conv_in.bias", torch.zeros_like(bias))
+    both = like.new_zeros(2 * channels, channels, 3, 3)
+    both[:, :, 1, 1] = torch.cat([torch.eye(channels), -torch.eye(channels)]).to(like)
+    state[f"{_CONTROL}.conv_in.weight"] = both
+    state[f"{_CONTROL}.conv_in.bias"] = like.new_zeros(2 * channels)
+    state[f"{_CONTROL}.conv_out.weight"] = torch.cat([weight, -weight], dim=1)
+    state[f"{_CONTROL}.conv_out.bias"] = bias
+    form = {
+        "conditioning_channels": channels,
+        "conditioning_embedding_out_channels": (2 * channels,),
+    }
+    # Among diffusers' own entries is a list of settings whose values it would not read.
+    settings = {name: value for name, value in controlnet.config.items() if name[0] != "_"}
+    with torch.device("meta"):  # its weights are about to be replaced
+        stock = ControlNetModel(**settings | form)
+    stock.load_state_dict(state, assign=True)
+    return stock.eval()
+
+
+def load_from_stock(
+    controlnet: ControlNetModel, way_in: str | None, stock: ControlNetModel
+) -> None:
+    """The way back of as_stock. Raises ValueError where the stock one is of another form."""
+    state = dict(stock.state_dict())
+    control = {name: state.pop(name) for name in list(state) if name.startswith(_CONTROL)}
+    channels = controlnet.conv_in.in_channels
+    weight = control[f"{_CONTROL}.conv_out.weight"]
+    if stock.config.conditioning_channels != channels or weight.shape[1] != 2 * channels:
+        raise ValueError(
+            f"This ControlNet reads a control image of {stock.config.conditioning_channels} "
+            f"channels through {weight.shape[1]}, and the net one of {channels} through "
+            f"{2 * channels}; give one that `portraitlab export` wrote for this net."
+        )
+    if way_in is not None:
+        state[f"{way_in}.weight"] = weight[:, :channels]
+        state[f"{way_in}.bias"] = control[f"{_CONTROL}.conv_out.bias"]
+    load_alike(controlnet, state)
+
+
+def load_alike(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load all weights, in the model's precision. Raises ValueError for other names or shapes."""
+    own = model.state_dict()
+    wrong = sorted(own.keys() ^ state.keys())
+    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if wrong:
+        raise ValueError(
+            f"This ControlNet is of another form than the net ({len(wrong)} differences, first "
+            f"{wrong[0]}); give one that `portraitlab export` wrote for this net."
+        )
+    model.load_state_dict(state)
+
+
+def check_fit(controlnet: ControlNetModel, backbone: Backbone, name: str, remedy: str) -> None:
+    """ValueError where a ControlNet's residuals do not fit the backbone's UNet.
+
+    name: what the user gave it as. remedy: what can be done beside giving one that fits.
+    """
+    for setting in _FORM:
+        given, needed = controlnet.config[setting], backbone.unet.config[setting]
+        if _plain(given) != _plain(needed):
+            raise ValueError(
+                f"{name} has {setting}={given}, and the backbone's UNet {needed}; give one "
+                f"trained with it, or {remedy}."
+            )
+
+
+def _plain(value: object) -> object:
+    """As config.json holds lists for what a call holds tuples."""
+    return tuple(value) if isinstance(value, list) else value

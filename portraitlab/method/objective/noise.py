@@ -1,0 +1,39 @@
+"""The diffusion loss (HiFi-Portrait, eq. 6)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from portraitlab.method.objective.base import Denoising, Term
+
+
+class NoiseLoss(Term):
+    """Mean squared error of the predicted noise, or of the velocity where the UNet predicts that.
+
+    background_weight: how much an error beside the person counts against one on it; 1 is eq. 6.
+    The mean square is what the papers' implementations minimise where eq. 6 writes a norm.
+    """
+
+    def __init__(self, weight: float = 1.0, background_weight: float = 1.0) -> None:
+        super().__init__(weight)
+        if not 0 <= background_weight <= 1:
+            raise ValueError(
+                f"objective.terms.noise.background_weight is {background_weight}; it must be "
+                "between 0 and 1 (1: the paper's)."
+            )
+        self.background_weight = background_weight
+
+    def forward(self, denoising: Denoising) -> Tensor:
+        """The loss over all samples.
+
+        A process's share of the whole batch's, times the number of processes.
+        """
+        target = denoising.backbone.training_target(
+            denoising.batch.latents, denoising.noise, denoising.timesteps
+        )
+        error = (denoising.prediction - target).square()
+        person = denoising.batch.person
+        weight = person + self.background_weight * (1 - person)
+        split = denoising.split
+        whole = split.total(weight.sum()) * error.shape[1]
+        return split.processes * (weight * error).sum() / whole

@@ -1,0 +1,74 @@
+"""The training objective: noise a batch, ask the model, add up the terms (HiFi-Portrait, eq. 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.objective.base import Denoising, Term
+from portraitlab.support.ranks import ALONE, Split
+from portraitlab.types import Batch
+
+
+def draw_timesteps(count: int, levels: int, power: float, generator: torch.Generator) -> Tensor:
+    """Timesteps [count] in [0, levels), drawn as levels · u^power with u uniform, on the CPU."""
+    uniform = torch.rand(count, generator=generator)
+    return (levels * uniform**power).long().clamp(max=levels - 1)
+
+
+class Objective(nn.Module):
+    """Weighted sum of named terms over one noising of a batch.
+
+    timestep_power: timesteps are drawn as T · u^power with u uniform; 1 is the papers' uniform,
+    less than 1 favours high noise, where layout and identity are decided.
+    """
+
+    def __init__(self, terms: Mapping[str, Term], timestep_power: float = 1.0) -> None:
+        super().__init__()
+        if not terms or "loss" in terms:
+            raise ValueError(
+                f"objective.terms are {list(terms)}; name one or more, none of them 'loss', "
+                "which is the sum."
+            )
+        if timestep_power <= 0:
+            raise ValueError(f"objective.timestep_power is {timestep_power}; it must be positive.")
+        self.terms = nn.ModuleDict(terms)
+        self.timestep_power = timestep_power
+
+    def forward(
+        self,
+        model: PortraitModel,
+        batch: Batch,
+        generator: torch.Generator,
+        progress: float,
+        step: int = 0,
+        split: Split = ALONE,
+    ) -> dict[str, Tensor]:
+        """ "loss", the sum to minimise, and each term that acted, unweighted.
+
+        generator: on the CPU, so that every device sees the same noise, and alike in all processes
+        that share a batch. progress: the share of the training that is done, in [0, 1]. step:
+        number of optimiser steps done. split: which samples of a whole batch these are.
+        """
+        latents, backbone = batch.latents, model.backbone
+        whole = len(latents) * split.processes
+        all_timesteps = draw_timesteps(
+            whole, backbone.timesteps, self.timestep_power, generator
+        ).to(latents.device)
+        all_noise = torch.randn(whole, *latents.shape[1:], generator=generator)
+        timesteps, noise = split.own(all_timesteps), split.own(all_noise).to(latents)
+        noisy = backbone.add_noise(latents, noise, timesteps)
+        prediction = model(batch, noisy, timesteps)
+        denoising = Denoising(
+            backbone, batch, all_timesteps, noise, noisy, prediction, progress, step, split
+        )
+        losses = {name: term(denoising) for name, term in self.terms.items()}
+        losses = {name: loss for name, loss in losses.items() if loss is not None}
+        total = sum(
+            (self.terms[name].weight * loss for name, loss in losses.items()),
+            start=prediction.new_zeros(()),
+        )
+        return {"loss": total, **losses}

@@ -1,0 +1,87 @@
+"""The reference that somebody chose (HiFi-Portrait, Table 5, row "manual")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from portraitlab.method.select.selection import Selection
+from portraitlab.support.hashes import file_digest
+from portraitlab.types import Candidates
+
+
+class ManualReference(Selection):
+    """Takes the photo that a file names first of those that are among the references.
+
+    file: YAML of lines `identity: {target's photo: [photos, best first]}`, as task=choose drafts
+    one; a list, so that one file serves every number of references. digest: of the file, as
+    digest_of gives it: it names the scoring by what was chosen, and a changed file is another.
+
+    Raises ValueError where there is no such file, or another one, or not of this form.
+    """
+
+    def __init__(self, file: str, digest: str) -> None:
+        self.file = Path(file).expanduser()
+        if not self.file.is_file():
+            raise ValueError(
+                f"select.file={file} is no file; task=choose drafts one, and draws what to choose "
+                "from"
+            )
+        found = digest_of(self.file)
+        if digest != found:
+            raise ValueError(
+                f"select.digest={digest}, but {file} has {found}; give select.digest={found} to "
+                "score by what it says now"
+            )
+        self.ranked = read_choices(self.file)
+
+    def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
+        """Index [B] in 0..N-1. Raises ValueError where the file names none of the references."""
+        people = zip(
+            candidates.identities,
+            candidates.target_photos,
+            candidates.photos,
+            candidates.mask.tolist(),
+            strict=True,
+        )
+        return torch.tensor([self._best(*person) for person in people])
+
+    def _best(self, identity: str, target: str, photos: Sequence[str], mask: list[bool]) -> int:
+        there = {photo: index for index, photo in enumerate(photos) if mask[index]}
+        for photo in self.ranked.get(identity, {}).get(target, []):
+            if photo in there:
+                return there[photo]
+        raise ValueError(
+            f"{self.file} names no reference for the target {target} of identity {identity}; its "
+            f"references are {', '.join(there)}: add a line `{identity}: {{{target}: "
+            f"[{', '.join(there)}]}}`, best first (task=choose draws them)"
+        )
+
+
+def digest_of(file: Path) -> str:
+    """`sha256:` and the first twelve digits: enough to tell files apart, and never a number."""
+    return f"sha256:{file_digest(file)[:12]}"
+
+
+def read_choices(path: Path) -> dict[str, dict[str, list[str]]]:
+    """Photos, best first, by identity and target's photo. Raises ValueError for another form."""
+    try:
+        # The base loader takes every name for text, and 007 for no number.
+        content: Any = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML ({error}); mend it there") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no lines; {_FORM}")
+    for identity, targets in content.items():
+        lists = targets.values() if isinstance(targets, dict) else [None]
+        if not all(isinstance(photos, list) for photos in lists):
+            raise ValueError(f"{path}, identity {identity}: {targets!r}; {_FORM}")
+    return content
+
+
+_FORM = "each line must be `identity: {target's photo: [photos, best first]}`"

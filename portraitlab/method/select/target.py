@@ -1,0 +1,17 @@
+"""The target's own shape in the landmarks (HiFi-Portrait, Table 5, row "target")."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from portraitlab.method.select.selection import TARGET, Selection
+from portraitlab.types import Candidates
+
+
+class TargetShape(Selection):
+    """Takes shape, expression and pose from the target, as methods without a 3DMM must."""
+
+    def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
+        """TARGET [B] for every sample."""
+        return torch.full((len(candidates.mask),), TARGET, dtype=torch.long)

@@ -1,0 +1,41 @@
+"""Train the whole foundation, one model after the other, each in its own process.
+
+    python -m portraitlab.pretraining.all --share 1.0
+
+A model whose saved work has reached its minutes is only measured and shipped again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+STAGES: tuple[tuple[str, float], ...] = (
+    ("recognisers --which recogniser", 33),
+    ("recognisers --which judge", 35),
+    ("autoencoder", 67),
+    ("clip", 37),
+    ("regressor", 52),
+    ("quality", 8),
+    ("text_to_image", 332),
+    ("controlnet", 220),
+)
+"""Modules and their minutes, in the order in which they need each other."""
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--share", type=float, default=1.0, help="of each model's minutes")
+    given, rest = parser.parse_known_args()
+    for stage, minutes in STAGES:
+        module, *arguments = stage.split()
+        command = [sys.executable, "-m", f"portraitlab.pretraining.{module}", *arguments]
+        command += ["--minutes", f"{minutes * given.share:g}", *rest]
+        print("$", *command[1:], flush=True)
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Train the world's autoencoder.
+
+python -m portraitlab.pretraining.autoencoder --minutes 67
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
+from torch.nn import functional
+
+from portraitlab.faces.alignment import align
+from portraitlab.pretraining.loop import Budget, budget_arguments, train
+from portraitlab.pretraining.photos import TrainingPhotos, load_photos
+from portraitlab.pretraining.ship import begin, ship
+from portraitlab.world.models.autoencoder import CONFIG, UnshuffledAutoencoder
+from portraitlab.world.models.recognisers import Recogniser
+from portraitlab.world.pretrained import load_recogniser
+
+BATCH = 32
+PERSON_WEIGHT = 3.0
+"""How much more an error on the person counts than one on the background."""
+KL_WEIGHT = 2e-4
+"""Per latent number; enough that the latent is about unit size and easy to diffuse."""
+FACE_WEIGHT, FACES = 1.0, 16
+"""Weight of the perceptual loss, and on how many images of a batch it acts."""
+MOST_NOISE = 1.0
+"""Every other image is decoded from latents with noise of up to this many deviations of theirs."""
+
+
+def _edges(images: Tensor) -> Tensor:
+    return torch.cat([images.diff(dim=-1).flatten(2), images.diff(dim=-2).flatten(2)], -1)
+
+
+def spread(latents: Tensor) -> Tensor:
+    """Deviation of each channel [1, 4, 1, 1] over a batch.
+
+    It keeps its gradient: an encoder that made all of a channel larger would outgrow no noise.
+    """
+    return latents.std((0, 2, 3), keepdim=True)
+
+
+def with_noise(posterior: DiagonalGaussianDistribution, generator: torch.Generator) -> Tensor:
+    """Latents [B, c, h, w] to decode: every other one with noise, the others from the posterior."""
+    mean = posterior.mean
+    noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+    level = MOST_NOISE * torch.rand(len(mean), 1, 1, 1, generator=generator).to(mean.device)
+    noised = (torch.arange(len(mean)) % 2 == 1).view(-1, 1, 1, 1).to(mean.device)
+    return mean + torch.where(noised, level * spread(mean), posterior.std) * noise
+
+
+def main() -> None:
+    """Run the command."""
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=67)
+    photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
+    check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
+    torch.manual_seed(budget.seed)
+    recogniser = load_recogniser("recogniser").to(budget.device)
+
+    def loss(model: UnshuffledAutoencoder, generator: torch.Generator) -> dict[str, Tensor]:
+        index = torch.randint(len(photos), (BATCH,), generator=generator)
+        images = photos.pixels(index).to(budget.device)
+        weight = 1 + (PERSON_WEIGHT - 1) * photos.masks(index).to(budget.device)
+        posterior = model.encode(images).latent_dist
+        decoded = model.decode(with_noise(posterior, generator)).sample.float()
+        error = (decoded - images).abs() + 2 * (decoded - images).square()
+        return {
+            "pixels": (weight * error).mean(),
+            "face": FACE_WEIGHT
+            * (1 - face_cosine(recogniser, photos, index[:FACES], decoded, images)).mean(),
+            "edges": functional.l1_loss(_edges(decoded), _edges(images)),
+            "kl": KL_WEIGHT * posterior.kl().float().mean() / posterior.mean[0].numel() * 10,
+        }
+
+    def watch(model: UnshuffledAutoencoder) -> str:
+        return str(round_trips(model, check, budget))
+
+    untrained = begin("autoencoder", UnshuffledAutoencoder(), budget)
+    trained = train("autoencoder", untrained, loss, budget, 2e-3, average=0.998, watch=watch)
+    model = trained.model
+    ship(
+        "autoencoder",
+        model,
+        CONFIG,
+        trained.record | round_trips(model, check, budget),
+        script="autoencoder",
+    )
+
+
+def face_cosine(
+    recogniser: Recogniser, photos: TrainingPhotos, index: Tensor, decoded: Tensor, images: Tensor
+) -> Tensor:
+    """The recogniser's cosine [F] between images and round trips, of photos `index` [F].
+
+    The perceptual loss of Rombach et al. (CVPR 2022, Sec. 3.1), by the net that knows faces: eyes,
+    brows and marks are few pixels, and pixel losses give them up first.
+    """
+    keypoints = torch.from_numpy(photos.keypoints[index.numpy()]).to(images.device)
+    crops = [
+        align(shown[: len(index)], keypoints, recogniser.crop_size) for shown in (decoded, images)
+    ]
+    return (recogniser(crops[0]).float() * recogniser(crops[1]).float()).sum(-1)
+
+
+@torch.no_grad()
+def round_trips(
+    model: UnshuffledAutoencoder, photos: TrainingPhotos, budget: Budget, count: int = 400
+) -> dict[str, float]:
+    """Mean peak signal-to-noise ratio in decibels, and what is left of the faces.
+
+    The judge, unlike the recogniser, has no part in the training.
+    """
+    index = torch.arange(count) * (len(photos) // count)
+    images = photos.pixels(index).to(budget.device)
+    model.to(budget.device)
+    decoded = torch.cat(
+        [model.decode(model.encode(part).latent_dist.mode()).sample for part in images.split(100)]
+    ).clamp(-1, 1)
+    error = ((decoded - images) / 2).square().mean(dim=(1, 2, 3))
+    figures = {"psnr_db": round(float((-10 * error.log10()).mean()), 2)}
+    for name in ("recogniser", "judge"):
+        net = load_recogniser(name).to(budget.device)
+        cosine = face_cosine(net, photos, index, decoded, images).mean()
+        figures[f"round_trip_cosine_{name}"] = round(float(cosine), 3)
+    return figures
+
+
+if __name__ == "__main__":
+    main()

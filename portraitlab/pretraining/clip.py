@@ -1,0 +1,101 @@
+"""Train the world's CLIP-like image and text encoders on descriptions.
+
+python -m portraitlab.pretraining.clip --minutes 37
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from portraitlab.faces.alignment import align
+from portraitlab.faces.encoder.face_encoder import matted
+from portraitlab.pretraining.loop import budget_arguments, train
+from portraitlab.pretraining.photos import TrainingPhotos, load_photos
+from portraitlab.pretraining.ship import begin, ship
+from portraitlab.world.models.clip import CONFIG, ClipEncoder
+
+BATCH = 96
+
+
+def looks_of(photos: TrainingPhotos, index: Tensor) -> list[str]:
+    """What descriptions tell beyond the caption, of photos `index` [B].
+
+    Clothes and background tell photos apart by themselves; who must tell faces apart has to learn
+    skin, hair, eyes and beard.
+    """
+    return [
+        "a person, " + photos.descriptions[i].removeprefix(photos.captions[i] + ", ")
+        for i in index.tolist()
+    ]
+
+
+def _references(photos: TrainingPhotos, index: Tensor) -> Tensor:
+    """Matted, aligned faces [B, 3, 64, 64], as an encoder is shown references."""
+    person = matted(photos.pixels(index), photos.masks(index)[:, 0])
+    return align(person, torch.from_numpy(photos.keypoints[index.numpy()]), 64)
+
+
+def main() -> None:
+    """Run the command."""
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=37)
+    photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
+    check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
+    torch.manual_seed(budget.seed)
+
+    def loss(model: ClipEncoder, generator: torch.Generator) -> dict[str, Tensor]:
+        index = torch.randint(len(photos), (BATCH,), generator=generator)
+        # Matted faces, as references are shown, by their looks alone; whole photos by their looks,
+        # their caption or both, as web texts differ in detail.
+        kind = int(torch.randint(6, (), generator=generator))
+        images = _references(photos, index) if kind < 3 else photos.pixels(index)
+        if kind < 4:
+            texts = looks_of(photos, index)
+        else:
+            told = photos.captions if kind == 4 else photos.descriptions
+            texts = [told[i] for i in index.tolist()]
+        return {"contrast": model.contrastive_loss(images.to(budget.device), texts)}
+
+    def measure(model: ClipEncoder) -> dict[str, float]:
+        captions, looks = retrieval(model, check, looks=False), retrieval(model, check, looks=True)
+        return {"retrieval_of_16": round(captions, 3), "looks_retrieval_of_16": round(looks, 3)}
+
+    def watch(model: ClipEncoder) -> str:
+        return ", ".join(f"{name} {share}" for name, share in measure(model).items())
+
+    untrained = begin("clip", ClipEncoder(), budget)
+    trained = train("clip", untrained, loss, budget, 1e-3, weight_decay=0.05, watch=watch)
+    model = trained.model
+    model.measure_patches(_references(photos, torch.arange(0, len(photos), len(photos) // 2000)))
+    ship("clip", model, CONFIG, trained.record | measure(model), script="clip")
+
+
+def one_photo_each(photos: TrainingPhotos, count: int) -> Tensor:
+    """`count` photos [count] long: the first of every person, then the second of every person, …
+
+    So any run of them no longer than there are people shows different ones.
+    """
+    people = len(set(photos.identities.tolist()))
+    number = torch.arange(count)
+    return number % people * (len(photos) // people) + number // people
+
+
+@torch.no_grad()
+def retrieval(model: ClipEncoder, photos: TrainingPhotos, looks: bool, groups: int = 40) -> float:
+    """Share of texts that rank their own image first among 16 of different people.
+
+    looks: of looks and matted faces rather than captions and whole photos.
+    """
+    model.eval()
+    index = one_photo_each(photos, groups * 16)
+    if looks:
+        images, texts = _references(photos, index), looks_of(photos, index)
+    else:
+        images, texts = photos.pixels(index), [photos.captions[i] for i in index.tolist()]
+    seen = model.image_embedding(images.to(model.model.device)).unflatten(0, (groups, 16))
+    read = model.text_embedding(texts).unflatten(0, (groups, 16))
+    return float(((read @ seen.mT).argmax(-1).cpu() == torch.arange(16)).float().mean())
+
+
+if __name__ == "__main__":
+    main()

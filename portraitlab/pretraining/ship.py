@@ -1,0 +1,62 @@
+"""Put trained weights into the package: fp16 safetensors, and a line in foundation.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from portraitlab.pretraining.loop import Budget
+from portraitlab.world.pretrained import WEIGHTS, load_weights
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def begin(name: str, model: Model, budget: Budget) -> Model:
+    """`model` as it is or, where the budget says so, with the package's weights, to train on."""
+    if budget.from_shipped:
+        load_weights(name, model)
+        model.requires_grad_(True)
+    return model
+
+
+def ship(
+    name: str,
+    model: nn.Module,
+    config: dict[str, Any],
+    record: dict[str, Any],
+    script: str,
+    **extra: Any,
+) -> None:
+    """Write `weights/<name>.safetensors` in fp16 and its entry of `weights/foundation.json`.
+
+    record: how it was trained and what quality was measured; script: what trained it, below
+    portraitlab.pretraining, with its arguments; extra: numbers that loading needs.
+    """
+    WEIGHTS.mkdir(exist_ok=True)
+    path = WEIGHTS / f"{name}.safetensors"
+    tensors = {
+        key: (value.half() if value.is_floating_point() else value).contiguous().clone()
+        for key, value in model.state_dict().items()
+    }
+    save_file(tensors, path)
+    listing = WEIGHTS / "foundation.json"
+    entries = json.loads(listing.read_text()) if listing.exists() else {}
+    entries[name] = {
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "config": config,
+        **extra,
+        "training": {
+            "command": f"python -m {__package__}.{script} --minutes {record['minutes']:g}",
+            "torch": torch.__version__,
+            **record,
+        },
+    }
+    listing.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    print(f"{name}: shipped {path.stat().st_size / 2**20:.1f} MiB to {path}", flush=True)

@@ -1,0 +1,198 @@
+"""Train the world's text-to-image UNet and its text encoder on frozen latents.
+
+python -m portraitlab.pretraining.text_to_image --minutes 332
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.pretraining.faces import embed_faces
+from portraitlab.pretraining.loop import Budget, budget_arguments, train
+from portraitlab.pretraining.photos import TrainingPhotos, load_photos
+from portraitlab.pretraining.samples import beside, sample, save_sheet
+from portraitlab.pretraining.ship import begin, ship
+from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
+from portraitlab.world.models.text_to_image import (
+    CONFIG,
+    PROMPT_LENGTH,
+    TextToImage,
+    make_scheduler,
+)
+from portraitlab.world.pretrained import (
+    load_autoencoder,
+    load_clip,
+    load_recogniser,
+    load_regressor,
+)
+from portraitlab.world.tokenizer import WordTokenizer
+
+BATCH = 32
+PROMPTS_DROPPED = 0.1
+DESCRIBED = 0.8
+"""Share of prompts that tell the looks too, as texts on the web do. What the UNet's cross-attention
+learns of looks from them is what a ControlNet that starts as its copy can build on."""
+BACKGROUND_WEIGHT = 0.3
+"""How much less an error on the background counts than one on the person, who is what all
+experiments are about. Stripes and dots are easy to see and hard to guess."""
+AVERAGE = 0.9995
+
+
+def encode_photos(
+    autoencoder: UnshuffledAutoencoder, photos: TrainingPhotos, device: str
+) -> Tensor:
+    """The latents' means [P, 4, 16, 16] in fp16, unscaled."""
+    autoencoder.to(device)
+    parts = []
+    with torch.no_grad():
+        for index in tqdm(torch.arange(len(photos)).split(128), desc="encoding", mininterval=10):
+            posterior = autoencoder.encode(photos.pixels(index).to(device)).latent_dist
+            parts.append(posterior.mode().half().cpu())
+    return torch.cat(parts)
+
+
+def person_weights(photos: TrainingPhotos, size: int) -> Tensor:
+    """What an error in each latent cell of each photo counts [P, 1, size, size].
+
+    From BACKGROUND_WEIGHT, where there is nothing of the person, to 1.
+    """
+    parts = torch.arange(len(photos)).split(1024)
+    person = torch.cat([functional.adaptive_avg_pool2d(photos.masks(part), size) for part in parts])
+    return BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * person
+
+
+def main() -> None:
+    """Run the command."""
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=332)
+    photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
+    photos += load_photos("foundation", 7000, 3, budget.cache, budget.workers, "varied")
+    check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
+    torch.manual_seed(budget.seed)
+    autoencoder = load_autoencoder()
+    latents = encode_photos(autoencoder, photos, budget.device)
+    shift = latents.float().mean((0, 2, 3)).tolist()
+    scale = (1 / latents.float().std((0, 2, 3))).tolist()
+
+    def backbone_of(model: TextToImage) -> Backbone:
+        return Backbone(
+            unet=model.unet, autoencoder=autoencoder, text_encoder=model.text_encoder,
+            tokenizer=WordTokenizer(PROMPT_LENGTH), scheduler=make_scheduler(),
+            latent_scale=scale, latent_shift=shift,
+        ).to(budget.device)  # fmt: skip
+
+    untrained = begin("text_to_image", TextToImage(), budget)
+    backbone = backbone_of(untrained)
+    untrained.requires_grad_(True)  # a backbone's parts are frozen
+    latents = (latents.float() - backbone.latent_shift.cpu()) * backbone.latent_scale.cpu()
+    weights = person_weights(photos, backbone.latent_size)
+    captions = backbone.tokenizer(photos.captions)
+    descriptions = backbone.tokenizer(photos.descriptions)
+    empty = backbone.tokenizer([""])
+
+    def loss(model: TextToImage, generator: torch.Generator) -> dict[str, Tensor]:
+        index = torch.randint(len(photos), (BATCH,), generator=generator)
+        clean = latents[index].to(budget.device)
+        noise = torch.randn(clean.shape, generator=generator).to(budget.device)
+        timesteps = torch.randint(backbone.timesteps, (BATCH,), generator=generator).to(
+            budget.device
+        )
+        described = torch.rand(BATCH, 1, generator=generator) < DESCRIBED
+        dropped = torch.rand(BATCH, 1, generator=generator) < PROMPTS_DROPPED
+        tokens = torch.where(described, descriptions[index], captions[index])
+        tokens = torch.where(dropped, empty, tokens).to(budget.device)
+        noisy = backbone.add_noise(clean, noise, timesteps)
+        predicted = model(noisy, timesteps, tokens).float()
+        error = (predicted - backbone.training_target(clean, noise, timesteps)).square()
+        weight = weights[index].to(budget.device)
+        return {"velocity": (weight * error).sum() / weight.sum() / error.shape[1]}
+
+    def watch(model: TextToImage) -> str:
+        prompts = [check.descriptions[8 * i] for i in range(40)]
+        save_sheet(sample(backbone_of(model), prompts, seed=0), budget.work / "text_to_image.png")
+        return f"sheet in {budget.work / 'text_to_image.png'}"
+
+    trained = train("text_to_image", untrained, loss, budget, 8e-4, average=AVERAGE, watch=watch)
+    quality = measure(backbone_of(trained.model), check, budget)
+    ship(
+        "text_to_image",
+        trained.model,
+        CONFIG,
+        trained.record | quality,
+        script="text_to_image",
+        latent_scale=scale,
+        latent_shift=shift,
+    )
+
+
+@torch.no_grad()
+def measure(
+    backbone: Backbone, check: TrainingPhotos, budget: Budget, count: int = 400
+) -> dict[str, float]:
+    """What share of samples has a face, and the Fréchet distance to held-out renders.
+
+    The distance is taken on the CLIP-like's image embeddings; beside it that of the autoencoder's
+    round trips of the same renders, which no sampler on these latents can be asked to beat.
+    described_likeness: the judge's mean cosine between what is drawn from a description and a
+    photo of the person described, which says whether words for looks are followed. Pairwise cosine:
+    the judge's mean over all pairs of faces, more where people are less diverse.
+    """
+    from cleanfid.fid import frechet_distance
+
+    clip, regressor = load_clip().to(budget.device), load_regressor().to(budget.device)
+    judge = load_recogniser("judge").to(budget.device)
+    index = torch.arange(count) * (len(check) // count)
+    other = index + len(check) // count // 2
+
+    def draw(prompts: list[str]) -> Tensor:
+        rounds = range(0, count, 50)
+        return torch.cat([sample(backbone, prompts[i : i + 50], seed=1000 + i) for i in rounds])
+
+    def faces(images: Tensor) -> Tensor:
+        return embed_faces(images, regressor, judge)
+
+    drawn = draw([check.captions[i] for i in index.tolist()])
+
+    def statistics(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        features = (
+            torch.cat([clip.image_embedding(part) for part in images.split(100)])
+            .cpu()
+            .double()
+            .numpy()
+        )
+        return features.mean(0), np.cov(features, rowvar=False)
+
+    real = statistics(check.pixels(other).to(budget.device))
+    renders = check.pixels(index).to(budget.device)
+    save_sheet(beside(drawn[:30], renders[:30]), budget.work / "text_to_image.png")
+    trips = torch.cat(
+        [backbone.decode(backbone.encode(part)).clamp(-1, 1) for part in renders.split(50)]
+    )
+
+    def alike(images: Tensor) -> float:
+        shown = images[regressor(images).score > 0.5]
+        cosine = faces(shown) @ faces(shown).T
+        return round(float(cosine[~torch.eye(len(cosine), dtype=torch.bool)].mean()), 3)
+
+    described = draw([check.descriptions[i] for i in index.tolist()])
+    likeness = (faces(described) * faces(check.pixels(other).to(budget.device))).sum(-1).mean()
+    return {
+        "described_likeness": round(float(likeness), 3),
+        "faces_accepted": round(float((regressor(drawn).score > 0.5).float().mean()), 3),
+        "faces_accepted_of_renders": round(
+            float((regressor(renders).score > 0.5).float().mean()), 3
+        ),
+        "pairwise_cosine": alike(drawn),
+        "pairwise_cosine_of_renders": alike(renders),
+        "fid": round(float(frechet_distance(*real, *statistics(drawn))), 4),
+        "fid_of_round_trips": round(float(frechet_distance(*real, *statistics(trips))), 4),
+        "fid_of_renders": round(float(frechet_distance(*real, *statistics(renders))), 4),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Tables of records: one run beside the world's bounds, and the rows of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portraitlab.support.table import Table
+
+Record = Mapping[str, Any]
+
+
+def record_table(record: Record) -> Table:
+    """One run, then the bounds it lies between; every figure with its standard error."""
+    names = list(record["metrics"])
+    rows = [["this run", *_figures(record["metrics"], names)]]
+    rows += [[name, *_figures(bound, names)] for name, bound in record["bounds"].items()]
+    return Table(["", *headings([record])], rows, [faceless_note(record)])
+
+
+def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table:
+    """The jobs of a sweep: what was swept, then the figures, or why there are none.
+
+    rows: each job's overrides, and its record or the message it ended with.
+    """
+    swept = swept_names([overrides for overrides, _ in rows])
+    records = [result for _, result in rows if not isinstance(result, str)]
+    columns = headings(records)
+    names = list(records[0]["metrics"]) if records else []
+    lines, notes = [], []
+    for overrides, result in rows:
+        labels = [overrides.get(name, "") for name in swept]
+        if isinstance(result, str):
+            lines.append([*labels, *["failed"] * len(columns)])
+            notes.append(f"{' '.join(labels)} failed: {result}")
+        else:
+            lines.append([*labels, *_figures(result["metrics"], names)])
+            notes.append(f"{' '.join(labels)}: {faceless_note(result)}")
+    bounds = [record["bounds"] for record in records]
+    if bounds and all(bound == bounds[0] for bound in bounds) and swept:
+        spare = [""] * (len(swept) - 1)
+        lines += [[name, *spare, *_figures(bound, names)] for name, bound in bounds[0].items()]
+    return Table([*swept, *columns], lines, notes)
+
+
+def faceless_note(record: Record) -> str:
+    """How many generated images hold no face."""
+    return f"{record['faceless']} of {record['images']} generated images hold no face"
+
+
+def swept_names(overrides: Sequence[Mapping[str, str]]) -> list[str]:
+    """Names of the settings that vary between jobs, or of all where none does."""
+    names = list(dict.fromkeys(name for each in overrides for name in each))
+    varying = [name for name in names if len({each.get(name) for each in overrides}) > 1]
+    return varying or names or ["run"]
+
+
+def headings(records: Sequence[Record]) -> list[str]:
+    """Names of the metrics of records, with which way each is better."""
+    metrics = records[0]["metrics"] if records else {}
+    return [f"{name} {'↑' if m['higher_is_better'] else '↓'}" for name, m in metrics.items()]
+
+
+def _figures(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    return [figure(metrics[name]) if name in metrics else "" for name in names]
+
+
+def figure(metric: Mapping[str, Any]) -> str:
+    """One figure with its standard error."""
+    if metric["value"] is None:
+        return "not measured"
+    error = "" if metric["error"] is None else f" ±{metric['error']:.3f}"
+    return f"{metric['value']:.3f}{error}"

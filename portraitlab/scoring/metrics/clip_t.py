@@ -1,0 +1,20 @@
+"""CLIP-T: does the picture show what the prompt says."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from portraitlab.scoring.metrics.metric import MeanMetric
+from portraitlab.types import Judged
+
+
+class ClipT(MeanMetric):
+    """Cosine of CLIP's image and text embeddings, generated picture to prompt."""
+
+    higher_is_better = True
+    method = "cosine of {clip} image and text embeddings, whole picture"
+    missed = "as any picture"
+
+    def measure(self, judged: Judged) -> Tensor:
+        """Values [B] in [-1, 1]."""
+        return (judged.generated.picture * judged.text).sum(dim=1)

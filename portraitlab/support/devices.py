@@ -1,0 +1,74 @@
+"""How many devices a job takes, and whether this process is already one of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def device_count(trainer: Mapping[str, Any]) -> int:
+    """Processes that train together, one a device, as the trainer's settings ask for.
+
+    On a CPU `devices` counts processes, and "auto" is one. Raises ValueError for what is no number,
+    such as a list: which GPUs they are, the environment says to all that takes one.
+    """
+    devices = trainer["devices"]
+    if devices and isinstance(devices, Sequence) and not isinstance(devices, str):
+        raise ValueError(
+            f"trainer.devices={devices} says which: give how many, as trainer.devices="
+            f"{len(devices)}, and which GPUs as CUDA_VISIBLE_DEVICES={','.join(map(str, devices))} "
+            "before the command"
+        )
+    on_cpu = trainer["accelerator"] == "cpu"
+    if devices == "auto" or (devices in (-1, "-1") and not on_cpu):
+        if on_cpu:
+            return 1
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return _whole("trainer.devices", devices, "; auto is all there are")
+
+
+def is_rank() -> bool:
+    """Whether torchrun or SLURM started this process as one of a group."""
+    from portraitlab.support.processes import environment
+
+    return environment() is not None
+
+
+def check_group(trainer: Mapping[str, Any]) -> None:
+    """ValueError where what was started is not what the trainer's settings ask for.
+
+    Each process would else train alone, or wait for others that never come.
+    """
+    from portraitlab.support.processes import environment
+
+    group, devices = environment(), device_count(trainer)
+    nodes = _whole("trainer.num_nodes", trainer["num_nodes"])
+    if group is None and nodes > 1:
+        raise ValueError(
+            f"trainer.num_nodes={nodes}, and this process was started on one. Start it on each by "
+            f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d "
+            "--rdzv-endpoint=FIRST_NODE:29500 run.py ..., or use -m launcher=slurm"
+        )
+    if group is not None and group.world_size() != devices * nodes:
+        raise ValueError(
+            f"{group.world_size()} processes were started, and trainer.devices={devices} on "
+            f"trainer.num_nodes={nodes} are {devices * nodes}: start as many, a process for each "
+            "device, or change these settings (trainer=ddp takes several)"
+        )
+
+
+def check_batch(batch_size: int, devices: int) -> None:
+    """ValueError where devices cannot share a batch evenly. devices: those of all nodes."""
+    if _whole("batch_size", batch_size) % devices:
+        raise ValueError(
+            f"batch_size={batch_size} does not divide by {devices} devices; "
+            f"take a multiple of {devices}."
+        )
+
+
+def _whole(name: str, value: object, more: str = "") -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name}={value}: a whole number from 1 is needed{more}")
+    return value

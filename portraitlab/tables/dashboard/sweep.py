@@ -1,0 +1,32 @@
+"""What a sweep compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from portraitlab.runs.records import swept_names
+from portraitlab.runs.sweep import Sweep
+from portraitlab.tables.dashboard.workspace import Comparison
+from portraitlab.training.logged import read_losses
+
+# Of a sweep whose jobs have not got that far.
+_METRICS = ("sim_f", "clip_f", "exp", "pose", "fid", "clip_t")
+_CURVES = ("loss",)
+
+
+def sweep_comparison(folder: Path) -> Comparison:
+    """The jobs of the sweep in a folder; ValueError where there is none."""
+    sweep = Sweep.read(folder)
+    outcomes = [job.outcome() for job in sweep.jobs]
+    metrics = dict.fromkeys(
+        name for record in outcomes if not isinstance(record, str) for name in record["metrics"]
+    )
+    lines = [line for job in sweep.jobs for line in read_losses(job.run.losses)]
+    logged = dict.fromkeys(name for line in lines for name in line if name.startswith("train/"))
+    return Comparison(
+        name=folder.resolve().name,
+        keys=list(dict.fromkeys(job.run.key for job in sweep.jobs)),
+        varied=swept_names([job.overrides for job in sweep.jobs]),
+        metrics=list(metrics) or _METRICS,
+        curves=[name.removeprefix("train/") for name in logged] or _CURVES,
+    )

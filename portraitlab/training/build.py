@@ -1,0 +1,192 @@
+"""From a configuration to the parts of the program, each built once and handed on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from portraitlab.data.features import Frozen
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.faces.encoder.sizes import FeatureSizes
+from portraitlab.method.model import PortraitModel
+from portraitlab.support.hub import Repository, describes_repository, find_published, folder_setting
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The frozen models and the model that is trained, all on `device`."""
+
+    frozen: Frozen
+    model: PortraitModel
+    device: torch.device
+
+
+def build_parts(config: DictConfig, device: torch.device) -> Parts:
+    """Build the frozen models, then the model with initial weights that only `seed` decides.
+
+    Raises ValueError for numbers out of range, for choices that do not fit each other, and for
+    published weights that are not here.
+    """
+    check_numbers(config)
+    check_taken(config)
+    frozen = build_frozen(config, device)
+    model = build_model(config, frozen.backbone, frozen.encoder).to(device)
+    return Parts(frozen, model, device)
+
+
+def build_frozen(config: DictConfig, device: torch.device) -> Frozen:
+    """The frozen models alone. Raises ValueError as what builds them does."""
+    check_published(config)
+    # The backbone last, which takes longest: who lacks another file is told before.
+    encoder = instantiate(config.encoder).to(device)
+    recogniser = instantiate(config.recogniser).to(device)
+    backbone: Backbone = instantiate(config.backbone).to(device)
+    return Frozen(encoder, backbone, recogniser, device=str(device))
+
+
+def build_beside(node: DictConfig, config: DictConfig, encoder: FaceEncoder) -> Any:
+    """What `node` of a configuration describes, with `encoder` wherever it describes that again.
+
+    Built anew in each place, its weights would lie in memory as often.
+    """
+    return instantiate(node, **_places(node, config.encoder, encoder))
+
+
+def _places(node: DictConfig, described: DictConfig, encoder: FaceEncoder) -> dict[str, Any]:
+    """The encoder under the names, at any depth, at which a node describes it."""
+    places: dict[str, Any] = {}
+    for name, value in node.items():
+        if value == described:
+            places[str(name)] = encoder
+        elif isinstance(value, DictConfig) and (within := _places(value, described, encoder)):
+            places[str(name)] = within
+    return places
+
+
+def build_model(
+    config: DictConfig, backbone: Backbone, encoder: FaceEncoder | FeatureSizes
+) -> PortraitModel:
+    """What is trained around a backbone, with initial weights that only `seed` decides.
+
+    encoder: whose features the fusion reads, or their sizes. Raises ValueError as build_parts does.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        fusion = instantiate(
+            config.fusion,
+            local_dim=encoder.local_dim,
+            global_dim=encoder.global_dim,
+            dim=backbone.text_dim,
+        )
+        cond = instantiate(config.cond)
+        net = instantiate(
+            config.net,
+            backbone=backbone,
+            control=cond.draws,
+            identity=fusion.gives_tokens,
+        )
+        return PortraitModel(backbone, fusion, cond, net)
+
+
+def check_numbers(config: DictConfig) -> None:
+    """ValueError where a number that a user sweeps is none, or out of range."""
+    _check_whole("refs", config.refs, 1, 6)
+    _check_whole("score_refs", config.score_refs, 1, 6)
+    _check_whole("seed", config.seed, 0, 2**32 - 1)
+    _check_whole("batch_size", config.batch_size, 1, 2**16)
+    _check_whole("budget.steps", config.budget.steps, 1, 2**31)
+    for name in ("fresh", "gradient_checkpointing", "backbone.pretrained"):
+        switch = OmegaConf.select(config, name, default=False)
+        if type(switch) is not bool:
+            raise ValueError(f"{name}={switch}: true or false is needed")
+    decay = config.ema_decay
+    if decay is not None and not (type(decay) is float and 0 < decay < 1):
+        raise ValueError(
+            f"ema_decay={decay}: a number between 0 and 1 is needed, such as 0.9999; "
+            "ema_decay=null is without an average"
+        )
+
+
+def check_taken(config: DictConfig) -> None:
+    """ValueError where a choice for real photos would do nothing in the world, or lacks another."""
+    for group, null, by, others in (
+        ("clip", "portraitlab.world.pretrained.load_clip", "encoder", "insightface or sface"),
+        ("matting", "portraitlab.faces.matting.none.NoMatting", "data", "folder or prepared"),
+    ):
+        chosen = config[group]
+        if chosen._target_ != null and config[by].get(group) != chosen:
+            raise ValueError(
+                f"{group} is {chosen._target_}, which {by}={config.choices[by]} does not use; "
+                f"choose {by}={others}, or leave {group} as it is by default."
+            )
+    if config.choices.cond == "landmarks" and config.encoder.get("face3d", True) is None:
+        raise ValueError(
+            f"cond=landmarks needs 3D face coefficients, and encoder={config.choices.encoder} with "
+            "face3d=none gives none; choose face3d=bfm or face3d=flame, or cond=keypoints or "
+            "cond=landmarks5."
+        )
+
+
+def warn_of_miniature(config: DictConfig) -> None:
+    """Log which of the models that are to see real faces are the miniature's."""
+    if config.choices.encoder == "world":
+        return
+    models = {
+        "recogniser": config.recogniser,
+        "finder": config.finder,
+        "recogniser@judge.recogniser": config.judge.recogniser,
+        "clip_pair": config.judge.clip,
+    }
+    ours = [name for name, model in models.items() if ".world." in model._target_]
+    if ours:
+        _LOG.warning(
+            "encoder=%s sees real faces, and %s the miniature's, which never saw one: what they "
+            "train and score says little (docs/encoders.md has others)",
+            config.choices.encoder, " and ".join(ours) + (" is" if len(ours) == 1 else " are"),
+        )  # fmt: skip
+
+
+def check_published(config: DictConfig, *more: str) -> None:
+    """One MissingPublished for all models of the hub that frozen parts need and are not here.
+
+    more: other parts of the configuration that will be built.
+    """
+    wanted: list[tuple[Repository, str | None]] = []
+    cached: dict[tuple[str, str], Repository] = {}  # by name and revision
+    for part in (config[name] for name in ("backbone", "encoder", *more)):
+        for published, folder in _repositories(part) if part.get("pretrained", True) else ():
+            if folder is not None:
+                if (published, folder) not in wanted:  # where parts describe the same encoder
+                    wanted.append((published, folder))
+                continue
+            name = published.repository, published.revision
+            cached[name] = cached[name] + published if name in cached else published
+    find_published([*wanted, *((published, None) for published in cached.values())])
+
+
+def _repositories(part: DictConfig) -> Iterator[tuple[Repository, str | None]]:
+    """Those that a part's configuration names, at any depth, each with the folder beside it."""
+    for name, value in part.items():
+        if isinstance(value, DictConfig):
+            if describes_repository(value):
+                folder = part.get(folder_setting(str(name)))
+                yield instantiate(value).in_variant(part.get("variant"), folder), folder
+            else:
+                yield from _repositories(value)
+
+
+def _check_whole(name: str, value: Any, least: int, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(
+            f"{name}={value}: a whole number from {least} to {most} is needed; "
+            f"give one as {name}=NUMBER"
+        )

@@ -1,0 +1,166 @@
+"""The miniature's frozen models, loaded from the weights shipped in the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from portraitlab.faces.face3d.linear import LinearFaceModel
+from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
+
+if TYPE_CHECKING:
+    from diffusers import ControlNetModel
+
+    from portraitlab.diffusion.backbone import Backbone
+    from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
+    from portraitlab.world.models.clip import ClipEncoder
+    from portraitlab.world.models.quality import FaceQualityNet
+    from portraitlab.world.models.recognisers import Recogniser
+    from portraitlab.world.models.regressor import FaceRegressor
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+
+
+class MissingWeights(ValueError):
+    """A frozen model's file is not there, or is not the one that foundation.json names."""
+
+
+def _listing(folder: Path) -> dict[str, Any]:
+    path = folder / "foundation.json"
+    if not path.exists():
+        raise MissingWeights(
+            f"{path} is missing: the package was installed without its weights. "
+            "Install it again, or train them with `python -m portraitlab.pretraining.all`"
+        )
+    return json.loads(path.read_text())
+
+
+def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
+    """What foundation.json says of one model: config, sha256, how it was trained, quality."""
+    listing = _listing(folder)
+    if name not in listing:
+        raise MissingWeights(
+            f"{folder / 'foundation.json'} has no model {name!r}; "
+            f"it has {', '.join(sorted(listing))}"
+        )
+    return listing[name]
+
+
+def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
+    """Read a model's weights, checked against their checksum, and freeze it."""
+    described = entry(name, folder)
+    path = folder / described["file"]
+    remedy = f"Install the package again, or run `{described['training']['command']}`"
+    if not path.exists():
+        raise MissingWeights(f"{path} is missing. {remedy}")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != described["sha256"]:
+        raise MissingWeights(
+            f"{path} has sha256 {found[:12]}…, but foundation.json names "
+            f"{described['sha256'][:12]}…. {remedy}"
+        )
+    tensors = {
+        key: value.float() if value.is_floating_point() else value
+        for key, value in load_file(path).items()
+    }
+    model.load_state_dict(tensors)
+    model.eval().requires_grad_(False)
+
+
+def load_face_model() -> LinearFaceModel:
+    """The 3DMM of the world's heads at its 72 landmarks; computed, not learned."""
+    model = landmark_model()
+    return LinearFaceModel(
+        torch.from_numpy(model.mean),
+        torch.from_numpy(model.shape_basis),
+        torch.from_numpy(model.expression_basis),
+        keypoints=KEYPOINTS_FROM_72,
+    )
+
+
+def load_regressor(folder: Path = WEIGHTS) -> FaceRegressor:
+    """Photo to shape, expression, pose and face score (plays DECA and RetinaFace)."""
+    from portraitlab.world.models.regressor import FaceRegressor
+
+    model = FaceRegressor(load_face_model(), entry("regressor", folder)["config"])
+    load_weights("regressor", model, folder)
+    return model
+
+
+def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
+    """`recogniser` conditions and drives the identity loss; `judge` only scores.
+
+    Raises:
+        ValueError: any other name.
+    """
+    from portraitlab.world.models.recognisers import ConvNextRecogniser, ResidualRecogniser
+
+    classes = {"recogniser": ResidualRecogniser, "judge": ConvNextRecogniser}
+    if name not in classes:
+        raise ValueError(f"the world has no recogniser {name!r}; choose {' or '.join(classes)}")
+    model = classes[name](entry(name, folder)["config"])
+    load_weights(name, model, folder)
+    return model
+
+
+def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
+    """Aligned face to face quality (plays ModelScopeFQA)."""
+    from portraitlab.world.models.quality import FaceQualityNet
+
+    model = FaceQualityNet(entry("quality", folder)["config"])
+    load_weights("quality", model, folder)
+    return model
+
+
+def load_clip(folder: Path = WEIGHTS) -> ClipEncoder:
+    """The CLIP-like pair of image and text encoders."""
+    from portraitlab.world.models.clip import ClipEncoder
+
+    model = ClipEncoder(entry("clip", folder)["config"])
+    load_weights("clip", model, folder)
+    return model
+
+
+def load_autoencoder(folder: Path = WEIGHTS) -> UnshuffledAutoencoder:
+    """64 px images to 4 x 16 x 16 latents and back."""
+    from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
+
+    model = UnshuffledAutoencoder(entry("autoencoder", folder)["config"])
+    load_weights("autoencoder", model, folder)
+    return model
+
+
+def load_controlnet(folder: Path = WEIGHTS) -> ControlNetModel:
+    """The ControlNet for faces from which HiFi-Net starts."""
+    from portraitlab.world.models.controlnet import make_controlnet
+
+    model = make_controlnet(entry("controlnet", folder)["config"])
+    load_weights("controlnet", model, folder)
+    return model
+
+
+def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:
+    """Autoencoder, text encoder, UNet and noise schedule."""
+    folder = Path(folder)
+    from portraitlab.diffusion.backbone import Backbone
+    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, TextToImage, make_scheduler
+    from portraitlab.world.tokenizer import WordTokenizer
+
+    described = entry("text_to_image", folder)
+    model = TextToImage(described["config"])
+    load_weights("text_to_image", model, folder)
+    return Backbone(
+        unet=model.unet,
+        autoencoder=load_autoencoder(folder),
+        text_encoder=model.text_encoder,
+        tokenizer=WordTokenizer(PROMPT_LENGTH),
+        scheduler=make_scheduler(),
+        latent_scale=described["latent_scale"],
+        latent_shift=described["latent_shift"],
+    )
