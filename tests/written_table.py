@@ -13,8 +13,9 @@ from PIL import Image
 
 from portraitlab.scoring.pictures import save
 from portraitlab.support.files import write_text
+from portraitlab.support.paths import EXPERIMENTS
 from portraitlab.tables.curve import short_curve
-from portraitlab.tables.paper_table import EXPERIMENTS, PaperTable
+from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, result_path, write_result
 from portraitlab.tables.shown import keep_pictures
 

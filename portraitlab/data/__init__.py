@@ -1,1 +1,1 @@
-"""Photos, what the frozen models say of them, and the batches made of both."""
+"""Photos, the features that frozen models compute of them once, and batches of both."""

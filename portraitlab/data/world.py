@@ -20,7 +20,7 @@ from portraitlab.world import render
 from portraitlab.world.pool import rendering_pool
 from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
 
-_NO_PIXELS = ("foundation", "pool", "sheet", "splits", "tokenizer")
+_NO_PIXELS = ("pretrained", "pool", "sheet", "splits", "tokenizer")
 """Files beside the renderer that have no say in what a photo looks like."""
 
 

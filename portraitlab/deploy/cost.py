@@ -276,7 +276,7 @@ def _cost(
     attends = [module for each in modules for module in each.modules() if _attends(module)]
     assert products.attention or not attends, (
         f"{type(attends[0]).__name__} ran and no product of attention was counted: "
-        "this version of torch attends by an operation that portraitlab/deploy/cost.py does not know"
+        f"this version of torch attends by an operation that {__name__} does not know"
     )
     return PartCost(
         trained=sum(each.numel() for each in own if each.requires_grad),

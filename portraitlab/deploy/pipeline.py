@@ -157,7 +157,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     ) -> None:
         """Draw on a GPU that holds only what computes; all else waits on the CPU, with the encoder.
 
-        Text encoders, autoencoder, fusion, and net with UNet take turns (portraitlab.deploy.offload).
+        Text encoders, autoencoder, fusion, and net with UNet take turns
+        (portraitlab.deploy.offload).
         device: None is the accelerator that torch finds, gpu_id its number. Raises ValueError where
         it finds none, or for a number that device gives too.
         """

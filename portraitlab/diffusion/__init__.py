@@ -1,1 +1,1 @@
-"""The frozen diffusion model."""
+"""The frozen diffusion models, their precision and their LoRAs."""

@@ -1,0 +1,1 @@
+"""Models that see a photo: encoders, recognisers, matting, 3D face models, alignment."""

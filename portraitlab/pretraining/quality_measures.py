@@ -18,13 +18,13 @@ from portraitlab.faces.alignment import align
 from portraitlab.pretraining.photos import TrainingPhotos, load_photos
 from portraitlab.pretraining.quality import CHECK, separation
 from portraitlab.support.files import read_json, write_json
+from portraitlab.support.paths import DOCS, EXPERIMENTS
 from portraitlab.support.table import Table
 from portraitlab.tables.document import write_part
 from portraitlab.world.pretrained import load_quality, load_recogniser, load_regressor
 
-ROOT = Path(__file__).resolve().parents[3]
-RECORD = ROOT / "experiments" / "face_quality.json"
-DOCUMENT = ROOT / "docs" / "selection.md"
+RECORD = EXPERIMENTS / "face_quality.json"
+DOCUMENT = DOCS / "selection.md"
 PERTURBED = 4
 
 

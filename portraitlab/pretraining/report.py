@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from portraitlab.support.paths import DOCS
 from portraitlab.tables.document import write_part
 from portraitlab.world.pretrained import WEIGHTS
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "foundation.md"
+DOCUMENT = DOCS / "foundation.md"
 ABOUT_TRAINING = {"command", "device", "minutes", "seed", "steps", "torch"}
 
 

@@ -1,0 +1,1 @@
+"""Runs, records and sweeps on disk, named by the content of their settings."""

@@ -1,0 +1,1 @@
+"""Draw portraits of held-out people, judge them, and compute the metrics."""

@@ -1,0 +1,1 @@
+"""Files, locks, hashes, devices, errors, published weights: what knows no floor above."""

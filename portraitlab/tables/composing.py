@@ -13,7 +13,8 @@ from omegaconf import open_dict
 
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.tables.paper_table import CONF, PaperRow, PaperTable
+from portraitlab.support.paths import CONF
+from portraitlab.tables.paper_table import PaperRow, PaperTable
 
 
 def declared_run(table: PaperTable, row: PaperRow, seed: int) -> Run:

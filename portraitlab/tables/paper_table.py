@@ -21,10 +21,7 @@ from typing import Any
 
 import yaml
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-"""Where the tables of the papers are declared."""
-CONF = Path(__file__).parents[2] / "conf"
-"""Where run.py knows them from, as choices of the group `table`."""
+from portraitlab.support.paths import CONF, EXPERIMENTS
 
 
 @dataclass(frozen=True)

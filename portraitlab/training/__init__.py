@@ -1,0 +1,1 @@
+"""Fit a model: LightningModule, checkpoints, callbacks and loggers."""

@@ -1,0 +1,1 @@
+"""The miniature: renderer, people, photos and captions, and its frozen models."""

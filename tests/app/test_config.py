@@ -12,6 +12,7 @@ import pytest
 from composing import ROOT, choices
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
+from placed import module_of
 from publishing import write_sd15
 
 from portraitlab.runs.key import plain
@@ -109,7 +110,7 @@ def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
         return
     if group == "objective":
         module = "weighted"  # every objective is a weighted sum; its terms are the components
-    assert raw["_target_"].rsplit(".", 1)[0] == f"portraitlab.{group}.{module}"
+    assert raw["_target_"].rsplit(".", 1)[0] == module_of(group, module)
 
 
 def test_only_what_many_groups_need_lies_outside_their_group() -> None:

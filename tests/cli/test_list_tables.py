@@ -13,9 +13,10 @@ from storing import Store
 from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
 from portraitlab.support.files import write_json
+from portraitlab.support.paths import EXPERIMENTS
 from portraitlab.tables.composing import declared_run
 from portraitlab.tables.outlook import Outlook, outlooks
-from portraitlab.tables.paper_table import EXPERIMENTS, PaperTable, known_tables
+from portraitlab.tables.paper_table import PaperTable, known_tables
 from portraitlab.tables.results import read_results
 
 Call = Callable[..., tuple[int, str, str]]

@@ -53,7 +53,10 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
 
 @pytest.mark.parametrize("group", ["fusion", "cond", "net"])
 def test_every_component_has_a_choice(group) -> None:
-    code = {path.stem.rstrip("_") for path in (CONF.parent / "portraitlab" / group).glob("*.py")}
+    code = {
+        path.stem.rstrip("_")
+        for path in (CONF.parent / "portraitlab" / "method" / group).glob("*.py")
+    }
     shared = {
         "__init",
         "base",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
+from placed import module_of
 
 ROOT = Path(__file__).parents[2]
 CHOICES = [
@@ -20,8 +21,7 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_a_choice_names_its_module_and_only_settings_it_has(choice: Path) -> None:
     settings = OmegaConf.load(ROOT / "conf" / choice)
-    module = ".".join(["portraitlab", *choice.with_suffix("").parts])
-    assert settings._target_.rpartition(".")[0] == module
+    assert settings._target_.rpartition(".")[0] == module_of(choice.parent.name, choice.stem)
     parameters = inspect.signature(get_class(settings._target_)).parameters
     named = set(settings) - {"_target_"}
     assert named <= set(parameters)

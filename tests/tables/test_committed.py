@@ -9,10 +9,11 @@ import pytest
 
 from portraitlab.runs.key import decisive, keys_of
 from portraitlab.runs.run import Run
+from portraitlab.support.paths import EXPERIMENTS
 from portraitlab.tables.composing import composed, declared_arguments, declared_run
 from portraitlab.tables.figures.drawing import figures
 from portraitlab.tables.paper_readme import readme
-from portraitlab.tables.paper_table import EXPERIMENTS, find_table, known_tables
+from portraitlab.tables.paper_table import find_table, known_tables
 from portraitlab.tables.results import read_results, result_path
 
 RESULTS = sorted(EXPERIMENTS.glob("*/table*/results/*.json"))

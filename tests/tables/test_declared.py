@@ -8,7 +8,8 @@ import pytest
 import yaml
 from making import declare
 
-from portraitlab.tables.paper_table import CONF, EXPERIMENTS, PaperTable, find_table, known_tables
+from portraitlab.support.paths import CONF, EXPERIMENTS
+from portraitlab.tables.paper_table import PaperTable, find_table, known_tables
 
 
 @pytest.mark.parametrize("name", known_tables())

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from PIL import Image
+from torch import Tensor
 
-from portraitlab.tables.paper_table import CONF
+from portraitlab.faces.face3d.fitter import FaceModel
+from portraitlab.method.cond.drawing import draw
+from portraitlab.method.cond.landmarks import STROKES
+from portraitlab.scoring.pictures import grid, save
+from portraitlab.support.paths import CONF
+from portraitlab.types import FaceCoefficients
 
 _EDGE = 256
 """Of a portrait in the sheet, and of the one that is fitted, in pixels."""
+_DIMMED = 0.5
+_LINES = [replace(stroke, width=0.01) for stroke in STROKES]  # finer than those for a net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +62,6 @@ def run(given: argparse.Namespace) -> None:
     from portraitlab.faces.encoder.face_encoder import photo_tensor
     from portraitlab.faces.encoder.insightface import InsightFaceEncoder
     from portraitlab.faces.face3d.fitter import FaceFitter
-    from portraitlab.faces.face3d.sheet import swap_sheet
-    from portraitlab.scoring.pictures import save
     from portraitlab.world.pretrained import load_clip
 
     chosen = OmegaConf.load(CONF / "face3d" / f"{given.face3d}.yaml")
@@ -75,3 +84,27 @@ def run(given: argparse.Namespace) -> None:
     names = [path.stem for path in given.photos]
     save(swap_sheet(images, geometry.coefficients, fitter.face_model, names), given.out)
     print(f"sheet: {given.out}")
+
+
+def swap_sheet(
+    portraits: Tensor, coefficients: FaceCoefficients, model: FaceModel, names: Sequence[str]
+) -> Image.Image:
+    """A row for each of B people: portrait, landmarks on it, and their shape as all others look.
+
+    portraits [B, 3, K, K] in [-1, 1], coefficients [B]. In column j of the last B lies the row's
+    shape under person j's expression and pose, over person j's portrait, dimmed.
+    """
+    rows = []
+    for row, portrait in enumerate(portraits):
+        shape = coefficients.shape[row].expand_as(coefficients.shape)
+        swapped = FaceCoefficients(shape, coefficients.expression, coefficients.pose)
+        lines = _over(portraits, model.landmarks(swapped))
+        rows.append([portrait, *lines])
+    titles = ["shape of the row ...", *(f"... as {name}" for name in names)]
+    return grid(titles, rows, portraits.shape[-1])
+
+
+def _over(portraits: Tensor, landmarks: Tensor) -> Tensor:
+    """Landmarks [B, 68, 2] as lines over dimmed portraits [B, 3, K, K]."""
+    dimmed = _DIMMED * (portraits + 1) - 1
+    return torch.maximum(dimmed, draw(landmarks, _LINES, portraits.shape[-1]))

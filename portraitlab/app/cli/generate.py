@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from portraitlab.data.photo import UnusablePhoto, read_photo
-from portraitlab.tables.paper_table import CONF
+from portraitlab.support.paths import CONF
 
 if TYPE_CHECKING:
     from portraitlab.deploy.pipeline import PortraitPipeline

@@ -41,10 +41,10 @@ _UNET = ("in_channels", "sample_size", "block_out_channels", "cross_attention_di
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported run as its files tell.
+    """An exported run as read from its files.
 
-    settings: of all that draws portraits (portraitlab.deploy.export.settings). needed: dotted names of the
-    places that the user must give. about: what else portraitlab.json says.
+    settings: of all that draws portraits (portraitlab.deploy.export.settings). needed: dotted names
+    of the places that the user must give. about: the rest of portraitlab.json.
     """
 
     folder: Path

@@ -12,7 +12,7 @@ import yaml
 from hydra.errors import InstantiationException
 
 from portraitlab.support.hub import describes_repository, folder_setting
-from portraitlab.tables.paper_table import CONF
+from portraitlab.support.paths import CONF
 
 BUILT = ("backbone", "encoder", "cond", "fusion", "net", "select", "sampler")
 """The components that draw a portrait; all else of a run's configuration trained or scored it."""

@@ -26,8 +26,8 @@ from portraitlab.support.hashes import file_digest
 class InsightFaceEncoder(RealFaceEncoder):
     """Keypoints and identity embedding by an insightface pack, local features by `clip`.
 
-    root and name: see `portraitlab.faces.encoder.packs.find_pack`. clip: a module that sees the local
-    features. providers: onnxruntime's, best first. minimum_score: the detector's threshold.
+    root and name: see `portraitlab.faces.encoder.packs.find_pack`. clip: a module that sees the
+    local features. providers: onnxruntime's, best first. minimum_score: the detector's threshold.
     passes, fallback, same_face: see `portraitlab.faces.encoder.passes.Passes`.
     face3d: fits a 3DMM to the faces that `analyse` finds; without one they have no coefficients.
 

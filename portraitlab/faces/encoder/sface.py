@@ -49,8 +49,8 @@ class SFaceEncoder(RealFaceEncoder):
 
     detector and recogniser: onnx files of the OpenCV zoo. clip: a module that sees the local
     features. minimum_score: YuNet's threshold; its scores run higher than SCRFD's. passes,
-    fallback, same_face: see `portraitlab.faces.encoder.passes.Passes`. face3d: fits a 3DMM to the faces
-    that `analyse` finds; without one they have no coefficients.
+    fallback, same_face: see `portraitlab.faces.encoder.passes.Passes`. face3d: fits a 3DMM to the
+    faces that `analyse` finds; without one they have no coefficients.
 
     Raises ValueError where a file is missing, damaged or of another model, and for senseless
     passes or scores.

@@ -1,0 +1,93 @@
+"""Derive the package's floors from its imports, and write them into docs/architecture.md.
+
+python docs/floors.py
+
+A floor is a folder of portraitlab/ (or types.py); it imports only from floors further down.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1] / "portraitlab"
+PAGE = Path(__file__).with_name("architecture.md")
+
+
+def imports(package: Path = PACKAGE) -> Iterator[tuple[str, str, str]]:
+    """Every import of one floor by another: importing floor, imported floor, importing file."""
+    for path in sorted(package.rglob("*.py")):
+        here = path.relative_to(package)
+        floor = here.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            for name in names:
+                head, _, rest = name.partition(".")
+                other = rest.split(".")[0]
+                if head == package.name and other and other != floor:
+                    yield floor, other, str(here)
+
+
+def floors(package: Path = PACKAGE) -> list[str]:
+    """Order the floors from the top down.
+
+    Raises:
+        ValueError: where imports run in a circle, which no order of floors allows.
+    """
+    below: dict[str, set[str]] = {}
+    for path in sorted(package.iterdir()):
+        if path.name != "__init__.py" and (path.suffix == ".py" or (path / "__init__.py").exists()):
+            below[path.stem] = set()
+    for floor, other, _ in imports(package):
+        below[floor].add(other)
+    try:
+        order = list(TopologicalSorter(below).static_order())
+    except CycleError as error:
+        arrows = [
+            f"{file} imports {other}"
+            for floor, other, file in imports(package)
+            if floor in error.args[1] and other in error.args[1]
+        ]
+        raise ValueError(f"imports run in a circle: {'; '.join(arrows)}") from error
+    return order[::-1]
+
+
+def first_line(floor: str, package: Path = PACKAGE) -> str:
+    """The first line of a floor's docstring, which says what is on it."""
+    file = (
+        package / floor / "__init__.py" if (package / floor).is_dir() else package / f"{floor}.py"
+    )
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+def drawing(package: Path = PACKAGE) -> str:
+    """The floors from the top down: what is on each, its lines of code, which floors it imports."""
+    used: dict[str, set[str]] = {}
+    for floor, other, _ in imports(package):
+        used.setdefault(floor, set()).add(other)
+    order = floors(package)
+    lines = ["| floor | what is on it | lines | imports |", "| --- | --- | ---: | --- |"]
+    for floor in order:
+        files = [*(package / floor).rglob("*.py")] or [package / f"{floor}.py"]
+        count = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+        below = ", ".join(sorted(used.get(floor, ()), key=order.index))
+        lines.append(f"| `{floor}` | {first_line(floor, package)} | {count:,} | {below} |")
+    return "\n".join(lines) + "\n"
+
+
+def page(text: str) -> str:
+    """The page with its generated part made again."""
+    start, end = "<!-- floors -->\n", "<!-- end of floors -->"
+    head, rest = text.split(start)
+    return head + start + drawing() + end + rest.split(end)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
