@@ -17,7 +17,7 @@ PAGE = Path(__file__).with_name("architecture.md")
 
 
 def imports(package: Path = PACKAGE) -> Iterator[tuple[str, str, str]]:
-    """Every import of one floor by another: importing floor, imported floor, importing file."""
+    """Find the imports of one floor by another: importing floor, imported floor, importing file."""
     for path in sorted(package.rglob("*.py")):
         here = path.relative_to(package)
         floor = here.parts[0].removesuffix(".py")
@@ -60,7 +60,7 @@ def floors(package: Path = PACKAGE) -> list[str]:
 
 
 def first_line(floor: str, package: Path = PACKAGE) -> str:
-    """The first line of a floor's docstring, which says what is on it."""
+    """Read the first line of a floor's docstring, which says what is on it."""
     file = (
         package / floor / "__init__.py" if (package / floor).is_dir() else package / f"{floor}.py"
     )
@@ -68,22 +68,20 @@ def first_line(floor: str, package: Path = PACKAGE) -> str:
 
 
 def drawing(package: Path = PACKAGE) -> str:
-    """The floors from the top down: what is on each, its lines of code, which floors it imports."""
+    """List the floors from the top down, with what is on each and which floors it imports."""
     used: dict[str, set[str]] = {}
     for floor, other, _ in imports(package):
         used.setdefault(floor, set()).add(other)
     order = floors(package)
-    lines = ["| floor | what is on it | lines | imports |", "| --- | --- | ---: | --- |"]
+    lines = ["| floor | what is on it | imports |", "| --- | --- | --- |"]
     for floor in order:
-        files = [*(package / floor).rglob("*.py")] or [package / f"{floor}.py"]
-        count = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
         below = ", ".join(sorted(used.get(floor, ()), key=order.index))
-        lines.append(f"| `{floor}` | {first_line(floor, package)} | {count:,} | {below} |")
+        lines.append(f"| `{floor}` | {first_line(floor, package)} | {below} |")
     return "\n".join(lines) + "\n"
 
 
 def page(text: str) -> str:
-    """The page with its generated part made again."""
+    """Write the table of floors into the page's text."""
     start, end = "<!-- floors -->\n", "<!-- end of floors -->"
     head, rest = text.split(start)
     return head + start + drawing() + end + rest.split(end)[1]

@@ -34,7 +34,7 @@ def test_an_import_that_runs_back_up_is_named(floors: ModuleType, tmp_path: Path
         (package / floor).mkdir(parents=True)
         (package / floor / "__init__.py").touch()
         (package / floor / "part.py").write_text(f"from portraitlab.{imported} import part\n")
-    with pytest.raises(ValueError, match="method/part.py imports data"):
+    with pytest.raises(ValueError, match=r"method/part\.py imports data"):
         floors.floors(package)
 
 
