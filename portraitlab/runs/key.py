@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,10 +21,10 @@ TRAINING = (
     *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
-    "ema_decay",
+    *("ema_decay", "init"),
 )
 # Settings added later, with the value that older runs had implicitly: at it the key is unchanged.
-SINCE = {"order": "shuffled", "ema_decay": None, "judge.fid_features": None}
+SINCE = {"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None}
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {
     "PreparedData": {
@@ -88,6 +90,21 @@ def keys_of(settings: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
+def run_key(name: str) -> str:
+    """Read a run's key off its folder's path, its name or the key itself.
+
+    Raises:
+        ValueError: the name does not end in a key.
+    """
+    key = Path(name).name.rpartition("-")[2]
+    if not re.fullmatch("[0-9a-f]{8}", key):
+        raise ValueError(
+            f"init={name} does not end in a run's key; give a run's folder, or the eight digits "
+            "that its name ends in (portraitlab runs lists them)"
+        )
+    return key
+
+
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -114,7 +131,7 @@ def _content(
         value: Any = config
         for name in path.split("."):
             value = value[name]
-        value = _by_name(value)
+        value = run_key(str(value)) if path == "init" else _by_name(value)
         if isinstance(value, Mapping):
             before = SINCE_IN.get(str(value.get("_target_")), {})
             value = {

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash
+from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash, run_key
 from portraitlab.runs.origin import origin
+from portraitlab.runs.survey import find_run
 from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
 
 if TYPE_CHECKING:
@@ -156,6 +157,19 @@ class Run:
     def noted(self) -> dict[str, Any]:
         """What `note` wrote; nothing where nothing was trained."""
         return read_json(self.folder / "training.json") or {}
+
+
+def earlier_run(name: str, runs: Path) -> Run:
+    """Find the trained run that `init` names, by its folder or, below `runs`, by its key.
+
+    Raises:
+        ValueError: there is no such run, or several.
+        NoRun: it has no trained weights.
+    """
+    folder = Path(name) if Path(name).is_dir() else find_run(run_key(name), runs)
+    run = Run(folder, run_key(folder.name), "")
+    run.require_weights()
+    return run
 
 
 def _write_config(folder: Path, config: Mapping[str, Any]) -> None:

@@ -184,3 +184,32 @@ def test_a_training_draws_and_encodes_its_control_images_before_the_first_step(
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         alone = [model.condition(batches[step]).drawing for step in range(4)]
     torch.testing.assert_close(given, alone, rtol=0, atol=1e-4)
+
+
+def test_a_training_starts_from_an_earlier_run(
+    composed: Compose, cache: Path, tmp_path: Path
+) -> None:
+    common = ("scale=smoke", "logger=none", "metrics=none", f"runs={tmp_path}", f"cache={cache}")
+    first = Run.of(plain(composed(*common)))
+    Train()(composed(*common))
+    still = ("optimiser.learning_rate=0", "optimiser.zero_learning_rate=0")
+    by_folder = composed(*common, *still, f"init={first.folder}")
+    by_key = composed(*common, *still, f"init='{first.key}'")
+    run = Run.of(plain(by_folder))
+    assert run == Run.of(plain(by_key))
+    assert run.key != Run.of(plain(composed(*common, *still))).key
+    Train()(by_key)
+    left, right = (load_file(each.weights) for each in (first, run))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    other = composed(*common, "fusion=concat", f"init={first.folder}")
+    with pytest.raises(ValueError, match="another fusion or net"):
+        Train()(other)
+
+
+def test_a_start_that_is_no_run_is_refused(composed: Compose, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not end in a run's key"):
+        Run.of(plain(composed("init=best")))
+    (tmp_path / "hifi_portrait").mkdir()
+    nowhere = composed("scale=smoke", "logger=none", f"runs={tmp_path}", "init='0123abcd'")
+    with pytest.raises(ValueError, match="0123abcd"):
+        Train()(nowhere)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -12,7 +13,7 @@ from portraitlab.app.task.same_data import check_same_data, warn_of_other_data
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.diffusion.precision import precision_of
 from portraitlab.runs.key import plain
-from portraitlab.runs.run import Run
+from portraitlab.runs.run import Run, earlier_run
 from portraitlab.runs.status import Status
 from portraitlab.support.devices import is_rank
 from portraitlab.support.processes import process_count, process_rank
@@ -68,6 +69,7 @@ def train_and_score(
 
     status: None in processes beside the first, which only train.
     """
+    earlier = None if config.init is None else earlier_run(config.init, Path(config.runs))
     bench = Bench.of(config)
     if status is not None:
         check_same_data(run, bench.data)
@@ -90,6 +92,8 @@ def train_and_score(
                 status.doing("training", config.budget.steps)
             # With net=none nothing is trained, and the bare backbone is scored.
             trains = bool(bench.parts.model.trained_parameters())
+            if earlier is not None:
+                bench.load(earlier)
             seconds = (
                 fit(config, run, bench.parts, batches, mirror, signals, status) if trains else 0.0
             )
