@@ -10,13 +10,9 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from portraitlab.app.help import help_text
-from portraitlab.runs.sweep import sweep_group, sweep_name
-
-OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
-OmegaConf.register_new_resolver("help_text", help_text, replace=True)
+from portraitlab.runs.sweep import sweep_group
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -8,6 +8,9 @@ import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
+from portraitlab.support.sizes import by_scale
+
+OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("fusion", "cond", "net", "objective", "sampler")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
@@ -16,6 +19,7 @@ CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / gro
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_choice_builds(group, choice, tiny_backbone) -> None:
     config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
+    config.choices = {"scale": "smoke"}
     config.face3d = OmegaConf.load(CONF / "face3d/none.yaml")
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     # These fit the world's backbone alone.
@@ -78,3 +82,20 @@ def test_a_component_s_name_is_of_one_component() -> None:
     )
     assert len(found) > 50
     assert len(set(found)) == len({target.rpartition(".")[2] for target in found})
+
+
+def test_a_scale_without_a_size_is_named() -> None:
+    config = OmegaConf.create(
+        {"choices": {"scale": "mini"}, "d": "${by_scale:{smoke: 1, mini: 2}}"}
+    )
+    assert config.d == 2
+    config.choices.scale = "huge"
+    with pytest.raises(ValueError, match="scale=huge is not among the sizes smoke, mini"):
+        by_scale({"smoke": 1, "mini": 2}, config)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=str)
+def test_sizes_are_of_every_scale(path) -> None:
+    scales = {each.stem for each in (CONF / "scale").glob("*.yaml")}
+    for sizes in re.findall(r"by_scale:\{([^}]*)\}", path.read_text()):
+        assert {size.split(":")[0].strip() for size in sizes.split(",")} == scales
