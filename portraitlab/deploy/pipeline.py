@@ -23,6 +23,7 @@ from portraitlab.data.photo import Photo, UnusablePhoto, as_photo
 from portraitlab.data.photo_set import face_quality
 from portraitlab.data.store import to_tensor
 from portraitlab.data.usable import UsablePortrait, usable_portrait
+from portraitlab.deploy.controls import Control, WithControls
 from portraitlab.deploy.export.folder import read_export
 from portraitlab.deploy.export.settings import another_base, own_errors, with_changes
 from portraitlab.deploy.offload import Mode, accelerator, offloaded
@@ -32,7 +33,6 @@ from portraitlab.diffusion.precisions import products_in
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.matting.base import Matting
 from portraitlab.method.model import PortraitModel
-from portraitlab.method.net.controls import Control, WithControls
 from portraitlab.method.net.stock import check_fit
 from portraitlab.method.select.selection import TARGET, Selection
 from portraitlab.scoring.pictures import to_image

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,18 +90,8 @@ def keys_of(settings: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def run_key(name: str) -> str:
-    """Read a run's key off its folder's path, its name or the key itself.
-
-    Raises:
-        ValueError: the name does not end in a key.
-    """
-    key = Path(name).name.rpartition("-")[2]
-    if not re.fullmatch("[0-9a-f]{8}", key):
-        raise ValueError(
-            f"init={name} does not end in a run's key; give a run's folder, or the eight digits "
-            "that its name ends in (portraitlab runs lists them)"
-        )
-    return key
+    """Read a run's key off its folder's path, its name or the key itself, unchecked."""
+    return Path(name).name.rpartition("-")[2]
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ the same command finds the same folder, in any process and on any day. Inside it
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -166,8 +167,13 @@ def earlier_run(name: str, runs: Path) -> Run:
         ValueError: there is no such run, or several.
         NoRun: it has no trained weights.
     """
-    folder = Path(name) if Path(name).is_dir() else find_run(run_key(name), runs)
-    run = Run(folder, run_key(folder.name), "")
+    key = run_key(name)
+    if not re.fullmatch("[0-9a-f]{8}", key):
+        raise ValueError(
+            f"init={name} does not end in a run's key; give a run's folder, or the eight digits "
+            "that its name ends in (portraitlab runs lists them)"
+        )
+    run = Run(Path(name) if Path(name).is_dir() else find_run(key, runs), key, "")
     run.require_weights()
     return run
 

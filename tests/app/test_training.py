@@ -18,7 +18,7 @@ from portraitlab.app.task.train import Train
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.diffusion.precision import precision_of
 from portraitlab.runs.key import plain
-from portraitlab.runs.run import Run
+from portraitlab.runs.run import Run, earlier_run
 from portraitlab.runs.status import Preempted, read_status
 from portraitlab.runs.survey import look
 from portraitlab.training.build import check_numbers
@@ -208,8 +208,7 @@ def test_a_training_starts_from_an_earlier_run(
 
 def test_a_start_that_is_no_run_is_refused(composed: Compose, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not end in a run's key"):
-        Run.of(plain(composed("init=best")))
-    (tmp_path / "hifi_portrait").mkdir()
+        earlier_run("best", tmp_path)
     nowhere = composed("scale=smoke", "logger=none", f"runs={tmp_path}", "init='0123abcd'")
     with pytest.raises(ValueError, match="0123abcd"):
         Train()(nowhere)

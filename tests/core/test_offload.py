@@ -16,6 +16,7 @@ from steering import published
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from portraitlab.deploy.controls import Control, WithControls
 from portraitlab.deploy.cost import AllKnown
 from portraitlab.deploy.offload import offloaded, stages_of
 from portraitlab.diffusion.precisions import products_in
@@ -26,7 +27,6 @@ from portraitlab.method.fusion.facial_parts import FacialPartsFusion
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.fusion.refiner import FaceRefiner
 from portraitlab.method.model import PortraitModel
-from portraitlab.method.net.controls import Control, WithControls
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.photomaker import PhotoMaker
