@@ -51,8 +51,9 @@ class PhotoSettings:
     units; blur: standard deviation in image fractions, 0 for a sharp photo; shave: what is left of
     the usual beard; other_haircut: whether the person wears the less usual haircut; makeup: a
     person who wears it in a share of photos above this number wears it here; body_turn: the
-    camera's yaw in radians; framing: see make_settings; stance: how arms and legs are held, None
-    for portraits.
+    body's yaw in radians beyond a third of the head's; framing: see make_settings; stance: how arms
+    and legs are held, None for portraits; camera_yaw: how far the camera has moved around the
+    person, in radians, which turns background and ambient light (angles above are the camera's).
     """
 
     seed: int
@@ -85,6 +86,7 @@ class PhotoSettings:
     body_turn: float = 0.0
     framing: str = "portrait"
     stance: Stance | None = None
+    camera_yaw: float = 0.0
 
     @property
     def flaws(self) -> tuple[str, ...]:
@@ -99,9 +101,8 @@ class PhotoSettings:
 
     @property
     def body_yaw(self) -> float:
-        """The shoulders follow the head a third of the way; a camera's turn moves both alike."""
-        own = self.stance.body_turn if self.stance else 0.0
-        return (self.yaw - self.body_turn) / 3 + self.body_turn + own
+        """Yaw of the shoulders, which follow the head a third of the way."""
+        return self.yaw / 3 + self.body_turn
 
     @property
     def pose(self) -> Array:
@@ -181,6 +182,7 @@ def _with_body(settings: PhotoSettings, framing: str, rng: np.random.Generator) 
         settings,
         framing=framing,
         stance=draw_stance(rng, (ARMS, ARMS)),
+        body_turn=float(rng.uniform(-0.35, 0.35)),
         scale=float(scale),
         x=float(0.5 + rng.normal(0, 0.03)),
         y=float(rng.uniform(highest, lowest)),
