@@ -48,7 +48,7 @@ def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
     broad = 1 + 0.07 * float(identity.shape[0])
     clothes = _clothes_texture(identity, settings)
     return [
-        Part(head, ROWS, COLUMNS, opaque(head_texture(identity, settings)), HEAD, True, gloss=0.10),
+        Part(head, ROWS, COLUMNS, head_texture(identity, settings), HEAD, True, gloss=0.10),
         *_ears(identity, broad),
         *_hair(identity, head, broad, worn_style(identity, settings)),
         *_glasses(identity, settings),

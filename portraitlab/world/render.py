@@ -18,6 +18,7 @@ from portraitlab.world.mesh import Array
 from portraitlab.world.parts import PARTS
 from portraitlab.world.people import BEHIND, person, regions
 from portraitlab.world.photo import FAR, Light, Photo
+from portraitlab.world.pixels import block_means, covered, placed
 from portraitlab.world.raster import draw_triangles, grid_normals, grid_triangles
 from portraitlab.world.settings import PhotoSettings, make_settings
 
@@ -57,12 +58,11 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
     light = _light(scene)
     for order, (identity, settings) in enumerate(people):
         _draw_person(identity, settings, order, light, colours, depth, labels)
-    image = _reduced(colours)
+    image = block_means(colours, SUPERSAMPLING)
     image = apply_style(np.clip(image * scene.exposure, 0, 1), scene.style)
     if scene.blur:
         image = _blurred(image, scene.blur)
-    cover = _reduced((labels > 0).astype(np.float32)[..., None])[..., 0]
-    person_mask = cover > 0.5
+    person_mask = covered(labels, SUPERSAMPLING)
     dressed = [settings for _, settings in people]
     return Photo(
         image=np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8),
@@ -82,13 +82,6 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
         ),
         camera_yaw=scene.camera_yaw,
     )
-
-
-def _reduced(fine: Array) -> Array:
-    """Mean over blocks of SUPERSAMPLING pixels a side."""
-    size, channels = fine.shape[0] // SUPERSAMPLING, fine.shape[2]
-    blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, channels)
-    return blocks.mean((1, 3), dtype=np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -148,6 +141,7 @@ def _draw_person(
     labels: NDArray[np.int32],
 ) -> None:
     fine = depth.shape[0]
+    where = np.array([settings.x, settings.y, settings.scale, fine, BEHIND * order], np.float32)
     head_turn = rotation(settings.yaw, settings.pitch, settings.roll)
     body_turn = rotation(settings.body_yaw, 0.0, 0.0)
     lit = np.concatenate([light.direction, light.directional, light.ambient, [0], light.brightest])
@@ -155,10 +149,7 @@ def _draw_person(
     for part in person_parts(identity, settings):
         turned = part.vertices @ (head_turn if part.turns_with_head else body_turn).T
         normals = grid_normals(turned, part.rows, part.columns)
-        points = np.empty_like(turned)
-        points[:, 0] = (settings.x + settings.scale * turned[:, 0]) * fine
-        points[:, 1] = (settings.y - settings.scale * turned[:, 1]) * fine
-        points[:, 2] = settings.scale * turned[:, 2] + BEHIND * order
+        points = placed(turned, *where)
         triangles, uv = _topology(part.rows, part.columns, *part.texture.shape[:2])
         lit[9] = part.gloss
         label = PARTS * order + part.label
