@@ -48,13 +48,13 @@ class TrainingPhotos:
     def __add__(self, other: TrainingPhotos) -> TrainingPhotos:
         """Both sets of photos, of the same people or of others."""
         return TrainingPhotos(
-            np.concatenate([self.images, other.images]),
-            np.concatenate([self.person_masks, other.person_masks]),
-            np.concatenate([self.truth, other.truth]),
-            np.concatenate([self.keypoints, other.keypoints]),
-            np.concatenate([self.identities, other.identities]),
-            self.captions + other.captions,
-            self.descriptions + other.descriptions,
+            images=np.concatenate([self.images, other.images]),
+            person_masks=np.concatenate([self.person_masks, other.person_masks]),
+            truth=np.concatenate([self.truth, other.truth]),
+            keypoints=np.concatenate([self.keypoints, other.keypoints]),
+            identities=np.concatenate([self.identities, other.identities]),
+            captions=self.captions + other.captions,
+            descriptions=self.descriptions + other.descriptions,
         )
 
     def pixels(self, index: Tensor) -> Tensor:

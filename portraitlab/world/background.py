@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from portraitlab.world.mesh import Array
 from portraitlab.world.settings import COLOURS, PhotoSettings
 
+FIELD_OF_VIEW = 1.0
+"""Radians of the far surroundings that a frame shows from side to side."""
+
 
 def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> Array:
-    """The empty scene [size, size, 3] in [0, 1]."""
-    rng = np.random.default_rng([7106, identity_seed, settings.seed])
+    """The empty scene [size, size, 3] in [0, 1].
+
+    It is a panorama, whose x counts frames to the right of the first camera's: a camera that has
+    moved around the person sees another part of it.
+    """
+    seeds = [7106, identity_seed, settings.seed]
+    rng = np.random.default_rng(seeds)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    x += settings.camera_yaw / FIELD_OF_VIEW
     colour = np.array(COLOURS[settings.background_colour], np.float32) / 255
     pale = colour * 0.5 + 0.48
     image = np.empty((size, size, 3), np.float32)
@@ -23,9 +34,8 @@ def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> A
         image[(np.sin((x + rng.uniform(0, 1)) * 38) > 0)] = pale
     elif kind == "bokeh":
         image[:] = colour * 0.45
-        for _ in range(9):
-            radius = rng.uniform(0.05, 0.13)
-            spot = np.hypot(x - rng.uniform(0, 1), y - rng.uniform(0, 1)) < radius
+        for radius, across, down in _spots(seeds, x):
+            spot = np.hypot(x - across, y - down) < radius
             image[spot] = image[spot] * 0.45 + pale * 0.55
     elif kind == "sky":
         image[:] = (
@@ -42,6 +52,21 @@ def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> A
         image[cross] = (0.45, 0.34, 0.27)
         image[y > 0.8] = colour * 0.6
     return image
+
+
+def _spots(seeds: list[int], x: Array) -> Iterator[tuple[float, float, float]]:
+    """Radius, x and y of the lights in sight; x [size, size]: places in the panorama.
+
+    Lights of other frames than the first camera's do not reach into it.
+    """
+    for frame in sorted(range(int(x.min()) - 2, int(x.max()) + 2), key=abs):
+        rng = np.random.default_rng(seeds + ([7111, frame % 1000] if frame else []))
+        margin = 0.13 if frame else 0.0
+        for _ in range(9):
+            radius = rng.uniform(0.05, 0.13)
+            across, down = frame + rng.uniform(margin, 1 - margin), rng.uniform(0, 1)
+            if x.min() - radius < across < x.max() + radius:
+                yield radius, across, down
 
 
 def apply_style(image: Array, style: str) -> Array:
