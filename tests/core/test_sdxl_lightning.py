@@ -154,7 +154,7 @@ def test_a_student_of_another_base_or_of_other_steps_is_refused(
         for name, v in weights.items()
     }
     for content, reason in (
-        (wrong, rf"\d+ of its {len(added)} layers fit; is it one of another base"),
+        (wrong, rf"\d+ of its {len(added)} layers fit; is it a LoRA of another base"),
         (wide, "."),
         (None, "."),
     ):
@@ -162,6 +162,6 @@ def test_a_student_of_another_base_or_of_other_steps_is_refused(
             file.write_bytes(file.read_bytes()[:-9])
         else:
             save_file(content, file)
-        with pytest.raises(ValueError, match=rf"{FILE} is no LoRA of this base \({reason}"):
+        with pytest.raises(ValueError, match=rf"{FILE} is not a LoRA of this base \({reason}"):
             SDXLLightning(WEIGHTS, str(tmp_path)).sample(model, tiny_batch(), SEEDS)
         assert model.backbone.unet.state_dict().keys() == keys
