@@ -100,7 +100,7 @@ def test_a_command_in_a_pickle_is_refused_by_name_and_not_executed(
 def test_a_command_in_torch_weights_is_refused_and_not_executed(tmp_path: Path) -> None:
     witness, path = tmp_path / "executed", tmp_path / "deca_model.tar"
     torch.save({"E_flame": {"w": torch.zeros(1)}, "more": Evil(f"touch {witness}")}, path)
-    with pytest.raises(ValueError, match=r"as weights alone: it wants posix\.system\. Nothing of"):
+    with pytest.raises(ValueError, match=r"as weights alone: it needs posix\.system\. Nothing of"):
         read_state_dict(path, "face3d.root", part="E_flame")
     assert not witness.exists()
     # The numbers of a tensor inside of an npy are a file of torch's again.
