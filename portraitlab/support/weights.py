@@ -37,7 +37,7 @@ def is_pointer(path: Path) -> bool:
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """Explain why a library could not read a file, without torch's and numpy's advice to trust it."""
+    """Explain why a library could not read a file, without its advice to trust the file."""
     text = str(error)
     if path.is_file() and is_pointer(path):
         return "it is a Git LFS pointer, whose download was not completed"
