@@ -56,13 +56,15 @@ class WorldEncoder(FaceEncoder):
         height, width = photo.shape[:2]
         edge = max(height, width)
         left, top = (edge - width) // 2, (edge - height) // 2
-        spare = ((top, edge - height - top), (left, edge - width - left), (0, 0))
+        padding = ((top, edge - height - top), (left, edge - width - left), (0, 0))
         device = next(self.parameters()).device
-        seen = self.analyse(photo_tensor(np.pad(photo, spare, mode="edge")).to(device)).to("cpu")
+        geometry = self.analyse(photo_tensor(np.pad(photo, padding, mode="edge")).to(device)).to(
+            "cpu"
+        )
         offset, extent = torch.tensor([left, top]), torch.tensor([width, height])
-        keypoints = (seen.keypoints * edge - offset) / extent
-        found = FaceGeometry(keypoints=keypoints, score=seen.score)
-        return found[seen.score >= self.minimum_score]
+        keypoints = (geometry.keypoints * edge - offset) / extent
+        found = FaceGeometry(keypoints=keypoints, score=geometry.score)
+        return found[geometry.score >= self.minimum_score]
 
     @torch.no_grad()
     def analyse(self, images: Tensor) -> FaceGeometry:

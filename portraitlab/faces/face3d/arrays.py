@@ -54,7 +54,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except (*_MALFORMED, OSError) as error:
         raise ValueError(
             f"{path} ({path.stat().st_size if path.is_file() else 0} bytes) cannot be read as "
-            f"arrays: {unreadable(path, error)}. Download it again (docs/face3d.md says where)."
+            f"arrays: {unreadable(path, error)}. Download it again (see docs/face3d.md)."
         ) from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} has no arrays by name; download the published file again.")
