@@ -136,11 +136,11 @@ def test_a_student_of_another_base_or_of_other_steps_is_refused(
     tiny_batch: Callable[..., Batch],
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ValueError, match=r"sampler\.steps is 4, and sdxl_lightning_8step_lora"):
+    with pytest.raises(ValueError, match=r"sampler\.steps is 4, but sdxl_lightning_8step_lora"):
         SDXLLightning(WEIGHTS, str(tmp_path), steps=4)
     with pytest.raises(ValueError, match=r"sampler\.steps is 0; it must be 1 or more"):
         SDXLLightning(WEIGHTS, str(tmp_path), steps=0)
-    with pytest.raises(ValueError, match=r"steps is 3; SDXL-Lightning has low-rank .* 8, 4, 2 s"):
+    with pytest.raises(ValueError, match=r"steps is 3; SDXL-Lightning has LoRAs .* 8, 4, 2 s"):
         SDXLLightning(WEIGHTS, str(tmp_path), steps=3)
     nowhere = SDXLLightning(WEIGHTS, str(tmp_path / "none"))
     with pytest.raises(MissingPublished, match=r"missing in sampler\.folder=.*none: all of it"):
