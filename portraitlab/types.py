@@ -20,7 +20,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TensorRecord:
-    """A frozen dataclass of tensors (or of records of tensors) that moves and indexes as one."""
+    """A frozen dataclass of tensors, or of records of tensors, that is moved and indexed as one."""
 
     def _map(self, function: Any) -> Self:
         changed: dict[str, Any] = {}
@@ -33,7 +33,7 @@ class TensorRecord:
         return replace(self, **changed)
 
     def to(self, device: torch.device | str) -> Self:
-        """The same record on another device."""
+        """Move the record to a device."""
         return self._map(lambda tensor: tensor.to(device))
 
     def __getitem__(self, index: Any) -> Self:
@@ -45,7 +45,7 @@ class TensorRecord:
             value = getattr(self, field.name)
             if isinstance(value, Tensor | TensorRecord):
                 return len(value)
-        raise TypeError(f"{type(self).__name__} holds no tensor, so it has no length")
+        raise TypeError(f"{type(self).__name__} has no tensor, so it has no length")
 
     @classmethod
     def cat(cls, records: Sequence[Self]) -> Self:
@@ -64,12 +64,12 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class TextFeatures(TensorRecord):
-    """Prompts as the backbone's text encoders see them.
+    """Prompts encoded by the backbone's text encoders.
 
-    words [B, K, dt]: what cross-attention reads. pooled [B, p] and sizes [B, 6]: the summary of a
-    prompt, and the original's height and width, the corner of its crop and the height and width to
-    draw, all in pixels, which a backbone such as SDXL (Podell et al., 2023, Sec. 2.2) adds to its
-    time embedding; both None for all others.
+    words [B, K, dt]: token features for cross-attention. pooled [B, p] and sizes [B, 6] are added
+    to the time embedding of a backbone such as SDXL (Podell et al., 2023, Sec. 2.2), None for
+    others: pooled is the prompt's embedding; sizes are the original's height and width, the corner
+    of its crop, and the height and width to draw, all in pixels.
     """
 
     words: Tensor
@@ -78,17 +78,17 @@ class TextFeatures(TensorRecord):
 
     @property
     def added(self) -> dict[str, Tensor] | None:
-        """What is added to the time embedding, by diffusers' names; None where nothing is."""
+        """Inputs that are added to the time embedding, by diffusers' names; None without them."""
         if self.pooled is None or self.sizes is None:
             return None
         return {"text_embeds": self.pooled, "time_ids": self.sizes}
 
     def expand(self, count: int) -> TextFeatures:
-        """The features of one prompt [1, …] for each of `count` samples."""
+        """Repeat the features of one prompt [1, …] for `count` samples."""
         return self._map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
 
     def where(self, chosen: Tensor, other: TextFeatures) -> TextFeatures:
-        """These features where chosen bool [B], the other's elsewhere; each [B, …] or [1, …]."""
+        """Take these features where chosen bool [B], else the other's; each [B, …] or [1, …]."""
 
         def pick(one: Tensor, two: Tensor) -> Tensor:
             return torch.where(chosen.view(-1, *[1] * (one.dim() - 1)), one, two)
@@ -103,9 +103,9 @@ class TextFeatures(TensorRecord):
 
 @dataclass(frozen=True)
 class FaceCoefficients(TensorRecord):
-    """What a 3D morphable model says of faces (HiFi-Portrait, Sec. 3.2, landmark generator).
+    """Coefficients of a 3D morphable model (HiFi-Portrait, Sec. 3.2, landmark generator).
 
-    shape [B, S] and expression [B, E]: coefficients of the model's bases, about unit variance.
+    shape [B, S] and expression [B, E]: coefficients of the model's bases, of about unit variance.
     pose [B, 6]: yaw, pitch, roll in radians, then the weak-perspective camera: scale (image
     fraction per head unit) and the x, y of the head's origin as image fractions.
     """
@@ -117,11 +117,11 @@ class FaceCoefficients(TensorRecord):
 
 @dataclass(frozen=True)
 class FaceGeometry(TensorRecord):
-    """Where the face of each photo is.
+    """Position of the face in each photo.
 
     keypoints [B, 5, 2]: image-left eye, image-right eye, nose tip, image-left and image-right
     mouth corner (the order of the ArcFace template). score [B] in [0, 1]: the detector's
-    confidence that there is a face. coefficients: None where no 3DMM has seen the photo.
+    confidence that there is a face. coefficients: None where no 3DMM was fitted.
     """
 
     keypoints: Tensor
@@ -131,12 +131,12 @@ class FaceGeometry(TensorRecord):
 
 @dataclass(frozen=True)
 class Candidates:
-    """The references of B samples, one of which gives each sample its shape, and their targets.
+    """The references of B samples, among which a selection chooses the shape, and their targets.
 
     references: geometry [B, N]. mask [B, N]: False where a sample has fewer. target: geometry [B].
-    quality [B, N] in [0, 1]: what a face quality model says of the references; None where nobody
-    asked one. identities: B names. photos: N names for each of them, and target_photos one; names
-    are empty where nobody wants them.
+    quality [B, N] in [0, 1]: a face quality model's scores of the references; None without such a
+    model. identities: B names. photos: N names for each of them, and target_photos one; names are
+    empty where they are not needed.
     """
 
     references: FaceGeometry
@@ -150,12 +150,12 @@ class Candidates:
 
 @dataclass(frozen=True)
 class FaceFeatures(TensorRecord):
-    """Frozen encoders' view of N references of one identity (HiFi-Portrait, Sec. 3.2).
+    """Features of N references of one identity by frozen encoders (HiFi-Portrait, Sec. 3.2).
 
     local_ [B, N, L, d1]: patch tokens of the image encoder. global_ [B, N, d2]: recogniser
-    embeddings, unit length. mask [B, N]: False where a sample has fewer references than N; what
-    stands in a masked place is zero and must have no influence. latents [B, N, c, h, w]: the whole
-    photos through the autoencoder, for a net that reads them; None for all others.
+    embeddings, unit length. mask [B, N]: False where a sample has fewer references than N; masked
+    features are zero and must have no influence. latents [B, N, c, h, w]: the whole photos encoded
+    by the autoencoder, for a net that reads them; None for all others.
     """
 
     local_: Tensor
@@ -166,7 +166,7 @@ class FaceFeatures(TensorRecord):
 
 @dataclass(frozen=True)
 class IdentityTokens(TensorRecord):
-    """What fusion gives: tokens [B, N·T, d] and mask [B, N·T] (False: a masked reference's)."""
+    """Identity tokens [B, N·T, d] of a fusion; mask [B, N·T] is False for masked references."""
 
     tokens: Tensor
     mask: Tensor
@@ -174,9 +174,9 @@ class IdentityTokens(TensorRecord):
 
 @dataclass(frozen=True)
 class ReferenceMaps:
-    """Feature maps of the references, a row of tokens for each attention that reads them.
+    """Feature maps of the references, one for each attention that reads them.
 
-    layers: IdentityTokens [B, N·T, C], each with T cells a reference and a width C of its own.
+    layers: IdentityTokens [B, N·T, C], each with its own T cells per reference and width C.
     """
 
     layers: tuple[IdentityTokens, ...]
@@ -186,14 +186,13 @@ class ReferenceMaps:
 class Batch(TensorRecord):
     """Training or scoring samples: one target and up to N references of the same identity.
 
-    latents [B, c, h, w]: the target through the autoencoder, scaled. text [B]: its prompt
-    (the empty one where it was dropped). references: features of
-    the references. shape_geometry: geometry of the one reference whose 3D shape draws the
-    landmarks (Sec. 3.3). target_geometry: geometry of the target. identity [B, d2']: mean unit
-    embedding of the references by the recogniser of the identity loss (F_id of eq. 7).
-    person [B, 1, h, w] in [0, 1]: share of each latent cell that shows the person.
-    target_index [B] long: the target's row in the photo store. drawing: the control image as the
-    net reads it (see Condition), where it was made beforehand.
+    latents [B, c, h, w]: the target encoded by the autoencoder, scaled. text [B]: its prompt (the
+    empty one where it is dropped). references: features of the references. shape_geometry:
+    geometry of the one reference whose 3D shape draws the landmarks (Sec. 3.3). target_geometry:
+    geometry of the target. identity [B, d2']: mean unit embedding of the references by the
+    recogniser of the identity loss (F_id of eq. 7). person [B, 1, h, w] in [0, 1]: share of each
+    latent cell that shows the person. target_index [B] long: the target's row in the photo store.
+    drawing: the control image in the form that the net reads (see Condition), where precomputed.
     """
 
     latents: Tensor
@@ -209,11 +208,11 @@ class Batch(TensorRecord):
 
 @dataclass(frozen=True)
 class Condition(TensorRecord):
-    """All that steers the backbone and does not change over the noise levels.
+    """The inputs that steer the backbone and are the same at all noise levels.
 
-    text [B]. tokens: None with fusion=none. drawing: the control image as the net reads it, through
-    the autoencoder [B, c, h, w] or itself [B, 3, H, W]; None with cond=none. references: what a net
-    that reads the references' latents made of them, None for all others.
+    text [B]. tokens: None with fusion=none. drawing: the control image in the form that the net
+    reads, latents [B, c, h, w] or pixels [B, 3, H, W]; None with cond=none. references: maps by a
+    net that reads the references' latents, None for all others.
     """
 
     text: TextFeatures
@@ -224,13 +223,12 @@ class Condition(TensorRecord):
 
 @dataclass(frozen=True)
 class Injection:
-    """What a net adds to the frozen backbone at one noise level.
+    """The additions of a net to the frozen backbone at one noise level.
 
     down and mid: residuals added to the UNet's skip connections and middle block (ControlNet).
-    attention: what attentions of the UNet that a net has adapted read: all of them the same
-    identity tokens (IP-Adapter), or each its own layer of the references' maps (FlashFace).
-    gate [B]: weight of what reading them adds to an attention's own; None is 1. All None changes
-    nothing.
+    attention: input of the UNet's attentions that a net has adapted: the same identity tokens for
+    all (IP-Adapter), or each attention's layer of the references' maps (FlashFace). gate [B]:
+    weight of what this adds to an attention's output; None is 1. All None changes nothing.
     """
 
     down: tuple[Tensor, ...] | None = None
@@ -241,12 +239,13 @@ class Injection:
 
 @dataclass(frozen=True)
 class View(TensorRecord):
-    """What the judge sees on B images; without has_face only picture and features mean anything.
+    """The judge's measurements of B images.
 
     identity [B, e]: the judging recogniser's unit embedding of the aligned face. face [B, e']: the
     CLIP pair's unit embedding of the aligned face. picture [B, e']: that of the whole image.
-    features [B, f]: of the whole image, by which FID compares. expression [B, E]: coefficients.
-    pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool.
+    features [B, f]: the whole image's features for FID. expression [B, E]: coefficients.
+    pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool: where it is False, only picture and
+    features are meaningful.
     """
 
     identity: Tensor
@@ -260,11 +259,12 @@ class View(TensorRecord):
 
 @dataclass(frozen=True)
 class Judged(TensorRecord):
-    """B generated images beside what they are measured against; what a metric reads.
+    """The input of metrics: B generated images with the images that they are compared with.
 
     generated, target: views [B]. references: views [B, R] of up to R real photos of the same
-    identity, neither conditioned on nor the target; has_face is False where there is none.
-    text [B, e']: the prompt's unit embedding by the CLIP pair. identity [B] long: one number each.
+    identity, neither conditioned on nor the target; has_face is False where there are fewer.
+    text [B, e']: the prompt's unit embedding by the CLIP pair. identity [B] long: a number for each
+    person.
     """
 
     generated: View

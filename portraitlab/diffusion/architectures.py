@@ -1,6 +1,6 @@
-"""How the published models are built, where they are built without their weights.
+"""Architectures of the published models, to build them without their weights.
 
-The numbers are those of the models' own config.json; what is not named is their class's default.
+The numbers are those of the models' config.json; other settings are the defaults of their classes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ LATENT_DIFFUSION = {
     "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
 }
-"""The autoencoder of Rombach et al. (2022), eight pixels a latent cell, in both models."""
+"""The autoencoder of Rombach et al. (2022) in both models, with eight pixels per latent cell."""
 
 SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -24,7 +24,7 @@ SCHEDULE: dict[str, Any] = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-"""The noise levels of both, as DDIM's scheduler takes them."""
+"""The noise schedule of both, as settings of DDIM's scheduler."""
 
 CLIP_L = {
     "vocab_size": 49408,

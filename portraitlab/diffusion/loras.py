@@ -1,4 +1,4 @@
-"""Low-rank weights of a base (Hu et al., 2022), which others trained and a pipeline draws with."""
+"""Load published LoRAs (Hu et al., 2022) into a base model and remove them again."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ _OWN = "portraitlab"
 
 
 class LoraLoader(StableDiffusionXLLoraLoaderMixin):
-    """diffusers' loader, which also says what does not fit the base."""
+    """diffusers' loader with a check that a LoRA fits the base."""
 
     def use_loras(self, loras: Sequence[tuple[str | Path, float]]) -> None:
-        """Draw with these LoRAs of the base and no others, each a safetensors file and its weight.
+        """Use these LoRAs of the base and no others, each a safetensors file and its weight.
 
-        By diffusers' loader, which leaves out what fits nowhere. Raises ValueError where a file is
-        none or not all of it fits the base; then with none.
+        diffusers' loader silently drops weights that do not fit. This method raises ValueError
+        where a file is not a LoRA or does not fit the base completely; then no LoRA is loaded.
         """
+        # Check the files.
         self.unload_lora_weights()
         for file in (Path(given) for given, _ in loras):
             if not file.is_file() or file.suffix != ".safetensors":
                 raise ValueError(f"{file} is no .safetensors file; give a LoRA of the base.")
+        # Load them, and set their weights.
         scales = {}
         for number, (given, scale) in enumerate(loras):
             file, name = Path(given), f"lora_{number}"
@@ -46,7 +48,7 @@ class LoraLoader(StableDiffusionXLLoraLoaderMixin):
             self.set_adapters(list(scales), list(scales.values()))
 
     def _load(self, file: Path, name: str) -> None:
-        """Load all of a file. Raises ValueError where not all fits, and what the libraries do."""
+        """Load a file. Raises ValueError where not all of it fits, and the libraries' errors."""
         weights, _ = _read(file, self.unet)
         _check_fit(weights, {part: getattr(self, part) for part in self._lora_loadable_modules})
         with _quiet("lora_base", "peft"):
@@ -55,15 +57,15 @@ class LoraLoader(StableDiffusionXLLoraLoaderMixin):
 
 @contextmanager
 def lora_of(unet: UNet2DConditionModel, file: Path) -> Iterator[None]:
-    """In it a UNet computes with a LoRA too, with all its weight; afterwards it is as it was.
+    """Add a LoRA with weight 1 to a UNet in a context, and restore the UNet afterwards.
 
-    file: safetensors, with weights of the UNet alone. Entered once more, it adds nothing. Raises
-    ValueError where the file is none or not all of it fits.
+    file: safetensors, with weights of the UNet alone. Nested contexts add it only once. Raises
+    ValueError where the file is not a LoRA or does not fit completely.
     """
     if _OWN in getattr(unet, "peft_config", {}):
         yield
         return
-    # peft freezes a model that it adds to, and has only what was added last active.
+    # peft freezes the model that it adds to, and activates only the last added LoRA: keep both.
     trained = [each for each in unet.parameters() if each.requires_grad]
     others = {
         layer: (layer.active_adapters, layer.disable_adapters)
@@ -77,6 +79,7 @@ def lora_of(unet: UNet2DConditionModel, file: Path) -> Iterator[None]:
             LoraLoader.load_lora_into_unet(  # without drawing random weights first
                 weights, alphas, unet, adapter_name=_OWN, low_cpu_mem_usage=True
             )
+        # Activate it beside those that were active.
         for layer in unet.modules():
             if isinstance(layer, BaseTunerLayer) and _OWN in getattr(layer, "lora_A", ()):
                 active, disabled = others.get(layer, ([], False))
@@ -84,6 +87,7 @@ def lora_of(unet: UNet2DConditionModel, file: Path) -> Iterator[None]:
                 layer.set_adapter([*([] if disabled else active), _OWN], inference_mode=True)
         yield
     finally:
+        # Restore the active LoRAs, peft's layers and the trained parameters.
         for layer, (active, disabled) in others.items():
             layer.set_adapter(active, inference_mode=True)
             if disabled:
@@ -99,13 +103,13 @@ def lora_of(unet: UNet2DConditionModel, file: Path) -> Iterator[None]:
 
 
 def _place(file: Path) -> dict[str, Any]:
-    """Where a file is, as diffusers' loaders are told beside its folder."""
+    """Return the arguments by which diffusers' loaders find a file in its folder."""
     return {"weight_name": file.name, "local_files_only": True}
 
 
 def _read(file: Path, unet: UNet2DConditionModel) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """A file's weights by diffusers' names, and their alphas where it has some."""
-    with _quiet("lora_pipeline"):  # of what is left out, which is checked
+    """Read a file's weights by diffusers' names, and their alphas where it has some."""
+    with _quiet("lora_pipeline"):  # warns of dropped weights, which _check_fit reports
         weights, alphas = LoraLoader.lora_state_dict(
             str(file.parent), unet_config=unet.config, **_place(file)
         )
@@ -113,13 +117,13 @@ def _read(file: Path, unet: UNet2DConditionModel) -> tuple[dict[str, Tensor], di
 
 
 def _check_fit(weights: Mapping[str, Tensor], models: Mapping[str, nn.Module | None]) -> None:
-    """ValueError unless all layers that have weights are those of models, by their prefixes."""
+    """Check that all layers with weights exist in the models of their prefixes, or ValueError."""
     left, fitting, count = dict(weights), 0, 0
     for part, model in models.items():
         prefix = f"{part}."
         own = {key: left.pop(key) for key in weights if key.startswith(prefix)}
         if own:
-            is_unet = part == LoraLoader.unet_name  # whose names of old files are others
+            is_unet = part == LoraLoader.unet_name  # old files have other names for it
             named = convert_unet_state_dict_to_peft if is_unet else convert_state_dict_to_diffusers
             own = named(own)
         layers = {_layer(key.removeprefix(prefix)) for key in own}
@@ -129,7 +133,7 @@ def _check_fit(weights: Mapping[str, Tensor], models: Mapping[str, nn.Module | N
         fitting, count = fitting + len(layers & there), count + len(layers)
     count += len({_layer(key) for key in left})
     if fitting < count:
-        raise ValueError(f"{fitting} of its {count} layers fit; is it one of another base?")
+        raise ValueError(f"{fitting} of its {count} layers fit; is it a LoRA of another base?")
 
 
 def _layer(weight: str) -> str:
@@ -138,23 +142,23 @@ def _layer(weight: str) -> str:
 
 @contextmanager
 def _named(file: Path) -> Iterator[None]:
-    """Raise of a file whatever is raised: diffusers and peft raise all kinds."""
+    """Raise a ValueError that names the file for any error: diffusers and peft raise all kinds."""
     try:
         yield
     except Exception as error:
         reason = " ".join((str(error) or type(error).__name__).split())[:160]
-        raise ValueError(f"{file} is no LoRA of this base ({reason}).") from error
+        raise ValueError(f"{file} is not a LoRA of this base ({reason}).") from error
 
 
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Without what these of diffusers' loaders say, where it is checked or raised."""
+    """Silence these loggers of diffusers' loaders, where problems are checked or raised."""
     loggers = [logging.getLogger(f"diffusers.loaders.{name}") for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():  # that there are LoRAs already, which is meant
+        with warnings.catch_warnings():  # several LoRAs are intended
             warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
             yield
     finally:

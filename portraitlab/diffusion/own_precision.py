@@ -1,4 +1,4 @@
-"""An autoencoder that computes in the precision of its weights, whatever is around it."""
+"""An autoencoder that computes in the precision of its weights, even inside autocast."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 
 class OwnPrecision(nn.Module):
-    """diffusers' autoencoder outside of autocast; takes and gives single precision.
+    """diffusers' autoencoder without autocast; inputs and outputs are in single precision.
 
-    SDXL's own weights overflow in float16, also where autocast alone brings it in.
+    SDXL's original weights overflow in float16, even where only autocast introduces it.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
@@ -22,9 +22,10 @@ class OwnPrecision(nn.Module):
         self.autoencoder = autoencoder
 
     def encode(self, images: Tensor) -> Any:
-        """`.latent_dist.mode()` of images [B, 3, H, W] in [-1, 1], and no other part of it.
+        """Encode images [B, 3, H, W] in [-1, 1]; only `.latent_dist.mode()` of the result exists.
 
-        One by one: sixteen of 1024 px at once take 40 GiB, and one keeps a GPU busy.
+        Images are encoded one by one: sixteen of 1024 px at once take 40 GiB, and one already
+        occupies a GPU.
         """
         with _without_autocast(images.device):
             modes = [
@@ -35,12 +36,12 @@ class OwnPrecision(nn.Module):
         return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: whole))
 
     def decode(self, latents: Tensor) -> Any:
-        """`.sample` [B, 3, H, W] of latents [B, c, h, w]."""
+        """Decode latents [B, c, h, w] to `.sample` [B, 3, H, W]."""
         with _without_autocast(latents.device):
             sample = self.autoencoder.decode(latents.to(self.autoencoder.dtype)).sample
         return SimpleNamespace(sample=sample.float())
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    # On the meta device, where only sizes are asked for, there is none.
+    # The meta device, on which only sizes are computed, has no autocast.
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""The precisions that frozen backbones compute in."""
+"""Precisions of frozen weights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _PRECISIONS = {
 
 
 def precision_named(name: str, setting: str = "backbone.precision") -> torch.dtype:
-    """A precision by its name. Raises ValueError for one that is not known, with the setting."""
+    """Return a precision by name. Raises ValueError with the setting for an unknown name."""
     if name not in _PRECISIONS:
         raise ValueError(f"{setting}={name}: choose one of {', '.join(_PRECISIONS)}")
     return _PRECISIONS[name]
 
 
 def products_in(model: nn.Module, precision: torch.dtype) -> Any:
-    """The model with the weights of its products in a precision, those of its norms in single.
+    """Cast a model's linear and convolution weights to a precision, those of norms to single.
 
-    As autocast would have them at each product, but cast once.
+    Autocast does the same at each product; this casts once.
     """
     for part in model.modules():
         if isinstance(part, nn.Linear | nn.Conv2d):

@@ -22,16 +22,17 @@ def load_sd15(
     pretrained: bool = True,
     device: str = "cpu",
 ) -> Backbone:
-    """The backbone, with the published weights or, where not pretrained, random ones.
+    """Load the backbone with the published weights or, where not pretrained, with random ones.
 
-    folder: has the weights, in diffusers' layout; None looks where `hf download` puts them.
-    variant: of the weight files ("fp16"); None, and what a folder has without it, is the plain
-    ones. precision: of the frozen weights; products are computed in it, the autoencoder in single
-    precision. device: where random weights are made; "meta" makes none.
+    folder: a folder with the weights, in diffusers' layout; None uses the cache of `hf download`.
+    variant: variant of the weight files, e.g. "fp16"; None, and files that exist only without it,
+    use the plain ones. precision: precision of frozen weights and their products; the autoencoder
+    computes in single precision. device: device of random weights; "meta" allocates none.
 
     Raises MissingPublished (a ValueError) where weights are missing, ValueError where a file is
     damaged or for an unknown precision.
     """
+    # Build it with random weights.
     dtype = precision_named(precision)
     if not pretrained:
         with torch.device(device):
@@ -44,6 +45,7 @@ def load_sd15(
                 latent_scale=0.18215,
                 precision=dtype,
             )
+    # Read the published weights.
     (place,) = find_published([(weights.in_variant(variant, folder), folder)])
     unet = read_model(UNet2DConditionModel, place / "unet", as_stored=True, variant=variant)
     autoencoder = read_model(AutoencoderKL, place / "vae", variant=variant)

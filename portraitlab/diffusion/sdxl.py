@@ -1,4 +1,4 @@
-"""SDXL as the backbone (Podell et al., 2023): 1024 px, two text encoders, sizes are told."""
+"""SDXL as the backbone (Podell et al., 2023): 1024 px, two text encoders, size conditioning."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from portraitlab.types import TextFeatures
 
 
 class SDXL(Backbone):
-    """A backbone whose words are those of two text encoders, side by side.
+    """A backbone whose text features are those of two text encoders, concatenated.
 
-    The second also gives the pooled summary. Portraits are drawn as of whole pictures of the size
-    that is drawn. text_encoder_2, tokenizer_2: the second. All else as for Backbone.
+    The second also gives the pooled embedding. The size conditioning is that of uncropped images of
+    the drawn size. text_encoder_2, tokenizer_2: of the second. All else as for Backbone.
     """
 
     empty_prompt_is_zero = True
@@ -48,10 +48,10 @@ class SDXL(Backbone):
         self.tokenizer_2 = tokenizer_2
 
     def encode_text(self, prompts: list[str]) -> TextFeatures:
-        """Prompts to text features [B], K = 77 words of dt = 768 + 1280 numbers.
+        """Encode prompts as text features [B], K = 77 tokens of dt = 768 + 1280 numbers.
 
-        The features before the last layer (Sec. 2.1). An empty prompt's are zero, as in the
-        published pipeline (force_zeros_for_empty_prompt).
+        Returns the features before the last layer (Sec. 2.1). Those of an empty prompt are zero, as
+        in the published pipeline (force_zeros_for_empty_prompt).
         """
         device = self.latent_scale.device
         with torch.no_grad():
@@ -62,14 +62,15 @@ class SDXL(Backbone):
                     (self.text_encoder_2, self.tokenizer_2),
                 )
             )
-        told = torch.tensor([bool(prompt) for prompt in prompts], device=device)
+        nonempty = torch.tensor([bool(prompt) for prompt in prompts], device=device)
         words = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1).float()
         size = self.image_size
-        sizes = [size, size, 0, 0, size, size]  # original, corner of the crop, and drawn (Sec. 2.2)
+        sizes = [size, size, 0, 0, size, size]  # original, crop's corner, and target (Sec. 2.2)
+        all_sizes = torch.tensor([sizes], dtype=torch.float32, device=device)
         return TextFeatures(
-            words=words * told[:, None, None],
-            pooled=two.text_embeds.float() * told[:, None],
-            sizes=torch.tensor([sizes], dtype=torch.float32, device=device).expand(len(told), -1),
+            words=words * nonempty[:, None, None],
+            pooled=two.text_embeds.float() * nonempty[:, None],
+            sizes=all_sizes.expand(len(prompts), -1),
         )
 
 
@@ -83,17 +84,18 @@ def load_sdxl(
     pretrained: bool = True,
     device: str = "cpu",
 ) -> SDXL:
-    """The backbone, with the published weights or, where not pretrained, random ones.
+    """Load the backbone with the published weights or, where not pretrained, with random ones.
 
-    folder: has the weights, in diffusers' layout; None looks where `hf download` puts them.
-    autoencoder_weights, autoencoder_folder: of an autoencoder that computes in float16 too; it is
-    used in single precision. variant: of the weight files ("fp16"); None, and what a folder has
-    without it, is the plain ones. precision: of the frozen weights; products are computed in it.
-    device: where random weights are made; "meta" makes none.
+    folder: a folder with the weights, in diffusers' layout; None uses the cache of `hf download`.
+    autoencoder_weights, autoencoder_folder: of an autoencoder that also works in float16; it
+    computes in single precision. variant: variant of the weight files, e.g. "fp16"; None, and files
+    that exist only without it, use the plain ones. precision: precision of frozen weights and their
+    products. device: device of random weights; "meta" allocates none.
 
     Raises MissingPublished (a ValueError) where weights are missing, ValueError where a file is
     damaged or for an unknown precision.
     """
+    # Build it with random weights.
     dtype = precision_named(precision)
     if not pretrained:
         with torch.device(device):
@@ -109,6 +111,7 @@ def load_sdxl(
                 latent_scale=0.13025,
                 precision=dtype,
             )
+    # Read the published weights.
     place, autoencoder_place = find_published(
         [(weights.in_variant(variant, folder), folder), (autoencoder_weights, autoencoder_folder)]
     )

@@ -1,6 +1,6 @@
-"""Face crops as models expect them: five keypoints moved onto a template.
+"""Align face crops by moving five keypoints onto a template.
 
-All start from ArcFace's template (Deng et al., CVPR 2019, the five points of its 112 px crop).
+All templates derive from ArcFace's (Deng et al., CVPR 2019, the five points of its 112 px crop).
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ _ARCFACE = torch.tensor(
 _CENTRE = torch.tensor([0.5, 0.55])
 
 TEMPLATE: Tensor = _CENTRE + 0.8 * (_ARCFACE / 112 - _CENTRE)
-"""The five keypoints' places in a wide crop [5, 2], as fractions of it, in FaceGeometry's order.
+"""Positions of the five keypoints in a wide crop [5, 2], as fractions, in FaceGeometry's order.
 
-ArcFace's, shrunk so that hair and chin, which carry identity too, stay in view.
+ArcFace's template, shrunk so that hair and chin, which carry identity too, stay in view.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """How a model's crops are cut.
+    """The alignment that a model's crops use.
 
-    template [5, 2]: where the five keypoints belong, as fractions of the crop, in FaceGeometry's
-    order. fitted_in_crop: whether the least squares are counted in the crop, as in insightface's
-    norm_crop (Umeyama, PAMI 1991), or in the image. Where keypoints match the template exactly
-    both are the same; else the first shows a slightly larger part of the image.
+    template [5, 2]: target positions of the five keypoints, as fractions of the crop, in
+    FaceGeometry's order. fitted_in_crop: True minimises the squared error in the crop, as
+    insightface's norm_crop does (Umeyama, PAMI 1991); False minimises it in the image. Both agree
+    where keypoints match the template exactly; otherwise the first shows a slightly larger part of
+    the image.
     """
 
     template: Tensor
@@ -45,10 +46,10 @@ class Frame:
 
 
 WIDE = Frame(TEMPLATE)
-"""Face with hair and chin: the miniature world's models, and image encoders."""
+"""The face with hair and chin, for the miniature world's models and for image encoders."""
 
 ARCFACE = Frame((_ARCFACE + 0.5) / 112, fitted_in_crop=True)
-"""As norm_crop cuts for ArcFace; its template counts from the middle of the first pixel."""
+"""The alignment of norm_crop for ArcFace, whose template counts from the first pixel's centre."""
 
 FACENET = Frame(
     torch.tensor([[0.298, 0.415], [0.702, 0.415], [0.5, 0.589], [0.327, 0.709], [0.673, 0.709]])
@@ -56,25 +57,26 @@ FACENET = Frame(
 """A face detector's box with the margin that FaceNet was trained with.
 
 FaceNet's crops are boxes (Schroff et al., CVPR 2015; the published weights: 44 px around them in
-182 px, the middle 160 px of that). The places are medians over 52 photos of where SCRFD's
-keypoints lie in its boxes, made the same on both sides.
+182 px, the middle 160 px of that). The positions are medians of SCRFD's keypoints in its boxes
+over 52 photos, made symmetric.
 """
 
 
 class SeesCrops(Protocol):
-    """A model on aligned crops of crop_size pixels, cut as `frame` says."""
+    """A model of crops of crop_size pixels, aligned to `frame`."""
 
     crop_size: int
     frame: Frame
 
 
 def similarity(keypoints: Tensor, frame: Frame = WIDE) -> Tensor:
-    """Least-squares similarity transform from the crop to the image, in closed form.
+    """Fit the similarity transform from the crop to the image by least squares, in closed form.
 
-    keypoints [B, 5, 2] in any unit with square pixels. Returns [B, 2, 3] that takes a point of the
-    crop (fractions, x and y) to the image, in the unit of the keypoints. Keypoints which coincide
-    give a crop without extent and never NaN.
+    keypoints [B, 5, 2] in any unit with square pixels. Returns [B, 2, 3], which maps a point of the
+    crop (fractions, x and y) to the image, in the unit of the keypoints. Coinciding keypoints give
+    a crop of size zero, never NaN.
     """
+    # Centre the template and the keypoints.
     template = frame.template.to(keypoints)
     template_mean = template.mean(dim=0)
     source = template - template_mean
@@ -88,8 +90,8 @@ def similarity(keypoints: Tensor, frame: Frame = WIDE) -> Tensor:
         [torch.stack([cosine, -sine], dim=-1), torch.stack([sine, cosine], dim=-1)], dim=-2
     )
     if frame.fitted_in_crop:
-        # Fitted from the image to the crop and turned back, the same rotation has a scale larger
-        # by one over the squared correlation of keypoints and template. A quarter is no face.
+        # The inverse of the fit from image to crop has the same rotation; its scale is divided by
+        # the squared correlation of keypoints and template. Below 0.25 it is not a face.
         explained = (cosine.square() + sine.square()) * spread
         total = target.square().sum(dim=(1, 2))
         correlation = explained / total.clamp(min=torch.finfo(total.dtype).tiny)
@@ -99,13 +101,13 @@ def similarity(keypoints: Tensor, frame: Frame = WIDE) -> Tensor:
 
 
 def align(images: Tensor, keypoints: Tensor, size: int, frame: Frame = WIDE) -> Tensor:
-    """Crop the face of each image so that its keypoints lie on the frame's template.
+    """Crop the face of each image so that its keypoints match the frame's template.
 
     images [B, C, H, W]; keypoints [B, 5, 2] as fractions of the image; size: the crop's edge in
-    pixels. Returns [B, C, size, size], differentiable in the images. No gradient goes through the
-    keypoints: a crop must not get better by moving its window. Places outside the image repeat its
+    pixels. Returns [B, C, size, size], differentiable in the images. No gradient flows through the
+    keypoints: a loss must not improve by moving the crop. Positions outside the image repeat its
     border. Sampling is bilinear, so an image whose face is several times larger than the crop
-    should be reduced first: `face_crops` does.
+    should be downscaled first, as `face_crops` does.
     """
     height, width = images.shape[-2:]
     extent = images.new_tensor([width, height])
@@ -120,9 +122,9 @@ def align(images: Tensor, keypoints: Tensor, size: int, frame: Frame = WIDE) -> 
 
 
 def face_crops(images: Tensor, keypoints: Tensor, model: SeesCrops) -> Tensor:
-    """The crops [B, C, c, c] that a model wants of portraits [B, C, S, S], differentiable in them.
+    """Crop portraits [B, C, S, S] to a model's input [B, C, c, c], differentiable in them.
 
-    Portraits of more than twice the crop's size are reduced to that first, without aliasing.
+    Portraits larger than twice the crop are downscaled to that size first, with antialiasing.
     """
     most = 2 * model.crop_size
     if images.shape[-1] > most:

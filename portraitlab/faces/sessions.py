@@ -1,4 +1,4 @@
-"""Opens onnx files, with the hardware that runs them said and every broken file explained."""
+"""Choose the hardware of onnx sessions, and explain errors of damaged onnx files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _ON_GPUS = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "ROCMExecution
 def session_providers(
     providers: Sequence[str], setting: str, gpu: int
 ) -> list[str | tuple[str, dict[str, str]]]:
-    """Execution providers for a session, best first, and on which of several GPUs it runs.
+    """Return execution providers for a session, best first, with the number of the GPU to use.
 
-    gpu: its number, which onnxruntime would take to be 0 in each process of a group. Raises
-    ValueError where none is given, and where this onnxruntime lacks one of them.
+    gpu: the GPU's number; onnxruntime's default is 0 in every process of a group. Raises ValueError
+    where no provider is given, and where this onnxruntime does not have one of them.
     """
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
     if isinstance(providers, str) or not providers:
         raise ValueError(
-            f"{setting}={providers} is no list of execution providers; give one or more of "
+            f"{setting}={providers} is not a list of execution providers; give one or more of "
             f"{', '.join(available)}, as [{available[-1]}]."
         )
     missing = [provider for provider in providers if provider not in available]
@@ -39,7 +39,7 @@ def session_providers(
 
 @contextmanager
 def damage_explained(file: Path, remedy: str) -> Iterator[None]:
-    """What onnx and onnxruntime raise on a damaged file becomes a ValueError with the remedy."""
+    """Raise a ValueError with the remedy where onnx or onnxruntime fail on a damaged file."""
     import onnxruntime
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -50,5 +50,5 @@ def damage_explained(file: Path, remedy: str) -> Iterator[None]:
         yield
     except (DecodeError, *damaged) as error:
         raise ValueError(
-            f"{file} ({file.stat().st_size} bytes) is no complete onnx model: {error}. {remedy}"
+            f"{file} ({file.stat().st_size} bytes) is not a complete onnx model: {error}. {remedy}"
         ) from error

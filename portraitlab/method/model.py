@@ -1,4 +1,4 @@
-"""The whole conditional diffusion model in plain torch: backbone, fusion, cond and net."""
+"""The complete conditional diffusion model in plain torch: backbone, fusion, cond and net."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TRAINED = ("fusion.", "net.")
 class PortraitModel(nn.Module):
     """A frozen backbone steered by a trained fusion and net (HiFi-Portrait, Fig. 3).
 
-    A fusion whose tokens the net does not read is frozen, so that exactly what is trained requires
-    a gradient.
+    A fusion whose tokens the net does not read is frozen, so that exactly the trained parameters
+    require a gradient.
     """
 
     def __init__(self, backbone: Backbone, fusion: Fusion, cond: Cond, net: Net) -> None:
@@ -35,7 +35,7 @@ class PortraitModel(nn.Module):
     def control_image(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry
     ) -> Tensor | None:
-        """The control image [B, 3, H, W] in [-1, 1] that the net is given, None if none is."""
+        """Draw the control image [B, 3, H, W] in [-1, 1]; None where the net reads none."""
         if not self.net.control:
             return None
         with torch.no_grad():
@@ -43,16 +43,16 @@ class PortraitModel(nn.Module):
 
     @property
     def drawing_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a control image as the net reads it."""
+        """Channels, height and width of a control image in the form that the net reads."""
         backbone = self.backbone
         if self.net.pixels:
             return 3, backbone.image_size, backbone.image_size
         return backbone.latent_channels, backbone.latent_size, backbone.latent_size
 
     def drawing(self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry) -> Tensor | None:
-        """The control image as the net reads it, without a gradient.
+        """Draw the control image in the form that the net reads, without a gradient.
 
-        Through the autoencoder [B, c, h, w], or itself [B, 3, H, W] for a net that reads pixels.
+        Returns its latents [B, c, h, w], or pixels [B, 3, H, W] for a net that reads pixels.
         """
         image = self.control_image(shape_geometry, target_geometry)
         if image is None or self.net.pixels:
@@ -61,7 +61,7 @@ class PortraitModel(nn.Module):
             return self.backbone.encode(image)
 
     def condition(self, batch: Batch) -> Condition:
-        """All that steers the backbone, computed once for all noise levels."""
+        """Compute the condition, which is the same at all noise levels."""
         drawing = batch.drawing
         if drawing is None:
             drawing = self.drawing(batch.shape_geometry, batch.target_geometry)
@@ -73,22 +73,22 @@ class PortraitModel(nn.Module):
         )
 
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """The steered backbone's prediction [B, c, h, w] for noisy latents at timesteps [B]."""
+        """Predict with the steered backbone [B, c, h, w] for noisy latents at timesteps [B]."""
         injection = self.net(noisy, timesteps, condition)
         return self.backbone.predict(noisy, timesteps, condition.text, injection)
 
     def forward(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """Prediction [B, c, h, w] for a batch's noisy latents."""
+        """Predict [B, c, h, w] for a batch's noisy latents."""
         return self.predict(noisy, timesteps, self.condition(batch))
 
     def enable_gradient_checkpointing(self, checkpoint: Callable[..., Any] | None = None) -> None:
-        """From now on keep the inputs of blocks alone, and compute the rest anew for a gradient.
+        """Keep only the inputs of blocks, and recompute the rest in the backward pass.
 
         Chen et al. (2016): about a third more time for a fraction of the memory, and the same
-        numbers. Of each part that has this method, as diffusers' models and fusions do: the UNet,
-        copies of it, and the autoencoder, which the identity loss decodes with, one image at a
-        time. The backward pass must attend as the forward pass did (quick_attention). checkpoint:
-        what calls a block with its inputs; None: torch's own.
+        numbers. Applies to each part that has this method, as diffusers' models and fusions do: the
+        UNet, copies of it, and the autoencoder, which then decodes one image at a time for the
+        identity loss. The backward pass must use the same attention as the forward pass
+        (quick_attention). checkpoint: calls a block with its inputs; None is torch's own.
         """
         for part in (part for child in self.children() for part in child.modules()):
             enable: Any = getattr(part, "enable_gradient_checkpointing", None)
@@ -98,13 +98,13 @@ class PortraitModel(nn.Module):
                 part.enable_slicing()
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimiser moves; empty with net=none."""
+        """Return the parameters to optimise; empty with net=none."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def trained_state_dict(self) -> dict[str, Tensor]:
-        """State of fusion and net alone: the backbone is not saved with every run.
+        """Return the state of fusion and net, without their frozen parameters.
 
-        Nor is what is frozen of them, which is built as it was.
+        The backbone and frozen parameters are not saved with a run: they are rebuilt identically.
         """
         frozen = {name for name, each in self.named_parameters() if not each.requires_grad}
         return {
@@ -114,9 +114,9 @@ class PortraitModel(nn.Module):
         }
 
     def load_trained_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Load what trained_state_dict gave.
+        """Load the result of trained_state_dict.
 
-        Raises ValueError naming the tensors that are missing, unknown or of another shape.
+        Raises ValueError where tensors are missing, unknown or of another shape.
         """
         own = self.trained_state_dict()
         wrong = [f"{name} is missing" for name in own if name not in state]

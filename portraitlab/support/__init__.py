@@ -1,1 +1,1 @@
-"""Files, locks, hashes, devices, errors, published weights: what knows no floor above."""
+"""Files, locks, hashes, devices, errors and published weights, for all floors above."""

@@ -1,4 +1,4 @@
-"""What a person is told of an error that is theirs, or their machine's, to mend."""
+"""Format errors that the user can fix, without a traceback."""
 
 from __future__ import annotations
 
@@ -13,58 +13,59 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 class UserError(CompactHydraException):
-    """What the user can mend: Hydra prints its message alone and exits with code 1."""
+    """An error that the user can fix: Hydra prints its message alone and exits with code 1."""
 
 
 _REMEDIES = {
-    errno.ENOSPC: "free space there; the same command goes on from what is saved",
-    errno.EDQUOT: "free space there; the same command goes on from what is saved",
-    errno.EFBIG: "raise the limit of file sizes; the same command goes on from what is saved",
-    errno.EROFS: "choose folders that can be written, with runs=FOLDER and cache=FOLDER",
-    errno.EACCES: "choose folders that can be written, with runs=FOLDER and cache=FOLDER",
+    errno.ENOSPC: "free space there; the same command resumes from what is saved",
+    errno.EDQUOT: "free space there; the same command resumes from what is saved",
+    errno.EFBIG: "raise the limit of file sizes; the same command resumes from what is saved",
+    errno.EROFS: "choose writable folders with runs=FOLDER and cache=FOLDER",
+    errno.EACCES: "choose writable folders with runs=FOLDER and cache=FOLDER",
 }
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """What the user can mend ends the command with its message."""
+    """Raise errors that the user can fix as a UserError."""
     try:
         yield
     except Exception as error:
-        said = message(error)
-        if said is None:
+        text = message(error)
+        if text is None:
             raise
-        raise UserError(said) from error
+        raise UserError(text) from error
 
 
 @contextmanager
 def ends_the_program() -> Iterator[None]:
-    """Any error ends the process, with exit code 1: Hydra swallows those of a callback, but not
-    SystemExit. What the user can mend is said in its message, and a bug shows its traceback.
+    """Exit the process with code 1 on any error, since Hydra swallows errors of a callback.
+
+    Errors that the user can fix print their message, others a traceback.
     """
     try:
         yield
     except Exception as error:
-        said = message(error)
-        if said is None:
+        text = message(error)
+        if text is None:
             traceback.print_exc()
-        raise SystemExit(1 if said is None else said) from error
+        raise SystemExit(1 if text is None else text) from error
 
 
 def message(error: BaseException) -> str | None:
-    """One message for what the user can mend, also where `instantiate` wraps it; None for a bug."""
+    """Return the message of an error that the user can fix, unwrapping `instantiate`; else None."""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        said = message(error.__cause__)
-        return str(error) if said is None else said
+        text = message(error.__cause__)
+        return str(error) if text is None else text
     if isinstance(error, ValueError | InstantiationException | OmegaConfBaseException):
         return str(error)
     if isinstance(error, OSError):
         remedy = _REMEDIES.get(error.errno or 0)
         return str(error) if remedy is None else f"{error}: {remedy}"
-    if type(error).__name__ == "SafetensorError":  # with the system's error only in its text
+    if type(error).__name__ == "SafetensorError":  # has the system's error in its text only
         number = re.search(r"os error (\d+)", str(error))
         remedy = _REMEDIES.get(int(number[1])) if number else None
         return str(error) if remedy is None else f"{error}: {remedy}"
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; by name, to avoid importing torch
         return f"{error} Lower batch_size or scale.score_batch_size."
     return None

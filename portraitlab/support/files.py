@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Write files atomically: completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 
 class DamagedFile(ValueError):
-    """A file of a run that is no longer what was written."""
+    """A file of a run whose content is not as written."""
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none, in UTF-8."""
+    """Write text atomically, in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a whole file or none: through a neighbour that is then renamed."""
+    """Write a file atomically, by renaming a temporary file beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -30,22 +30,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically. Not-a-number has no place in JSON: ValueError."""
+    """Write JSON atomically. Raises ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any] | None:
-    """What write_json wrote; None where there is no file.
+    """Read a file of write_json; None where there is no file.
 
-    needs: keys that the content must have. Raises DamagedFile for anything else.
+    needs: keys that the content must have. Raises DamagedFile for other content.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}")
-        lacking = [key for key in needs if key not in content]
-        if lacking:
-            raise ValueError(f"it lacks {', '.join(lacking)}")
+        absent = [key for key in needs if key not in content]
+        if absent:
+            raise ValueError(f"it lacks {', '.join(absent)}")
     except FileNotFoundError:
         return None
     except ValueError as error:

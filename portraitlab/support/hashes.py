@@ -1,4 +1,4 @@
-"""Hashes by which caches know what their contents were made of."""
+"""Hashes of settings, files and weights, which key caches and runs."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, Protocol
 
 
 class HasWeights(Protocol):
-    """A torch module, or what behaves like one here."""
+    """A torch module, or another object with weights."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All weights and buffers by name."""
+        """Return all weights and buffers by name."""
         ...
 
 
 def content_key(recipe: Any) -> str:
-    """sha256 of a recipe of plain values (numbers, strings, lists, dicts with string keys)."""
+    """Hash plain values (numbers, strings, lists, dicts with string keys) by sha256."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's content."""
+    """Hash a file's content by sha256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_fingerprint(*modules: HasWeights) -> str:
-    """sha256 over class names and all weights and buffers of the modules, in their order."""
-    import torch  # here, because processes that only read photos have no use for it
+    """Hash class names and all weights and buffers of the modules, in order, by sha256."""
+    import torch  # local, since processes that only read photos do not need it
 
     digest = hashlib.sha256()
     for module in modules:

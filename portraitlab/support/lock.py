@@ -1,4 +1,4 @@
-"""One process at a time: a lock that the system takes back from a holder that dies."""
+"""Lock files against other processes; the system releases the lock of a process that dies."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _log = logging.getLogger(__name__)
 def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of a file or folder, which need not exist; wait while another process has it.
 
-    busy: of the ValueError that is raised instead of waiting. The lock's own file stays beside
-    `path`, hidden: removing it would let two processes hold two files of one name.
+    busy: message of a ValueError to raise instead of waiting. The hidden lock file stays beside
+    `path`: if it were removed, two processes could lock two files of the same name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
@@ -26,7 +26,7 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     except Timeout as error:
         if busy is not None:
             raise ValueError(busy) from error
-        _log.info("waiting for %s, which another process works on", path)
+        _log.info("waiting for another process that has locked %s", path)
         lock.acquire(poll_interval=0.2)
     try:
         yield
@@ -35,7 +35,7 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process that lives holds the lock of `path`."""
+    """Check whether a running process holds the lock of `path`."""
     lock = _lock(path)
     if not Path(lock.lock_file).exists():
         return False

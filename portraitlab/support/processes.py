@@ -1,4 +1,4 @@
-"""Which process of a distributed training this is."""
+"""Rank and number of this process in a distributed training."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 
 def environment() -> ClusterEnvironment | None:
-    """What started this process as one of a group; None where nothing did.
+    """Return the environment that started this process as one of a group; None where it is alone.
 
-    torchrun before SLURM, in a job of which it may run. Two owners of requeueing would queue a job
-    of SLURM twice, so Lightning is none.
+    torchrun is checked before SLURM, since it may run in a SLURM job. Lightning does not requeue:
+    a job would be queued twice if two programs did.
     """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
@@ -23,17 +23,17 @@ def environment() -> ClusterEnvironment | None:
 
 
 def local_rank() -> int:
-    """Which of this machine's processes it is, and so which of its devices it has."""
+    """Return this process's number on its machine, and so the number of its device."""
     group = environment()
     return 0 if group is None else group.local_rank()
 
 
 def process_rank() -> int:
-    """0 in the first or only process; known before a Trainer is built, from what launched it."""
+    """Return the rank, 0 in the first or only process; known before a Trainer is built."""
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     return rank
 
 
 def process_count() -> int:
-    """How many processes train together; known once a training began."""
+    """Return the number of processes that train together; known once a training has begun."""
     return dist.get_world_size() if dist.is_initialized() else 1

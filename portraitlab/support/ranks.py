@@ -1,4 +1,4 @@
-"""How the batch of one step is divided among the processes that train together."""
+"""Shard the batch of one step over the processes that train together."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """Which samples of a step's batch are this process's: every `processes`-th, from `rank` on.
+    """A process's shard of a batch: samples rank, rank + processes, …
 
-    What a step draws is drawn by every process for the whole batch, and what it averages is
-    averaged over the whole batch. So a training does not depend on how many processes share it,
-    but for the rounding of sums.
+    Every process draws a step's random numbers for the whole batch, and means are over the whole
+    batch. So a training does not depend on the number of processes, up to the rounding of sums.
     """
 
     rank: int = 0
     processes: int = 1
 
     def own(self, drawn: Tensor) -> Tensor:
-        """This process's samples [B, ...] of the whole batch's [B · processes, ...]."""
+        """Return this process's samples [B, ...] of the whole batch's [B · processes, ...]."""
         return drawn[self.rank :: self.processes]
 
     def places(self, chosen: Tensor) -> Tensor:
-        """Which of this process's samples are among those chosen [n] of the whole batch."""
+        """Convert chosen indices [n] of the whole batch to those among this process's samples."""
         return chosen[chosen % self.processes == self.rank] // self.processes
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum of all processes' values, without a gradient; all of them must ask for it."""
+        """Sum a value over all processes, without a gradient; all of them must call it."""
         total = value.detach().clone()
         if self.processes > 1:
             dist.all_reduce(total)
@@ -37,4 +36,4 @@ class Split:
 
 
 ALONE = Split()
-"""One process has the whole batch."""
+"""The whole batch in one process."""

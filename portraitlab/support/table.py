@@ -1,4 +1,4 @@
-"""A table of text, on the screen, as Markdown, CSV, LaTeX and HTML."""
+"""Tables of text, printed or formatted as Markdown, CSV, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from html import escape
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, then rows of as many cells; `notes` are lines below it.
+    """Columns, rows with as many cells, and `notes`, which are lines below.
 
     A cell between two `**` is bold, as in Markdown.
     """
@@ -24,20 +24,23 @@ class Table:
         assert all(len(row) == len(self.columns) for row in self.rows), "a row of another length"
 
     def markdown(self) -> str:
-        """Pipes in cells are escaped; notes follow as paragraphs."""
+        """Format as Markdown with escaped pipes; notes follow as paragraphs."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         text = "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
         return "\n\n".join([text, *self.notes]) + "\n"
 
     def csv(self) -> str:
-        """Comma-separated, with a header, and without the notes and what is bold."""
+        """Format as CSV with a header, without notes and bold."""
         text = io.StringIO()
         rows = [[_plain(cell) for cell in row] for row in self.rows]
         csv.writer(text, lineterminator="\n").writerows([self.columns, *rows])
         return text.getvalue()
 
     def latex(self) -> str:
-        """A tabular with booktabs' rules, which a comment names; notes follow as paragraphs."""
+        """Format as a tabular with booktabs' rules; notes follow as paragraphs.
+
+        A comment names the package.
+        """
         lines = [
             r"% needs \usepackage{booktabs}",
             f"\\begin{{tabular}}{{{'l' + 'c' * (len(self.columns) - 1)}}}",
@@ -51,7 +54,7 @@ class Table:
         return "\n\n".join(["\n".join(lines), *map(_latex, self.notes)]) + "\n"
 
     def html(self) -> str:
-        """A table element; notes follow as paragraphs."""
+        """Format as a table element; notes follow as paragraphs."""
         head = "".join(f"<th>{_html(cell)}</th>" for cell in self.columns)
         body = [
             "<tr>" + "".join(f"<td>{_html(cell)}</td>" for cell in row) + "</tr>"
@@ -62,7 +65,7 @@ class Table:
         return "\n".join([*lines, "</table>", *notes, ""])
 
     def show(self) -> None:
-        """Print it."""
+        """Print the table."""
         from rich.console import Console
         from rich.table import Table as Drawn
         from rich.text import Text
@@ -75,7 +78,7 @@ class Table:
             drawn.add_column(Text(column), no_wrap=True)
         for row in self.rows:
             drawn.add_row(*map(cell, row))
-        # A table wider than the screen is printed whole: figures cut in two are no figures.
+        # A table wider than the screen is not wrapped, so that no number is split.
         needed = Console(width=1000).measure(drawn).maximum
         console = Console(width=max(Console().width, needed))
         console.print(drawn)
@@ -93,7 +96,7 @@ _LATEX = {
 
 def _latex_line(cells: Sequence[str]) -> str:
     line = " & ".join(map(_latex, cells)) + r" \\"
-    # The \\ of the line above would read these as its own.
+    # The \\ of the line above would take these as its argument.
     return "{}" + line if line.startswith(("[", "*")) else line
 
 

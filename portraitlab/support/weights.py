@@ -1,4 +1,4 @@
-"""Files of weights that are not shipped: found, told from broken ones, read without pickle."""
+"""Find weight files that are not shipped, check that they are whole, and read them safely."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _POINTER = b"version https://git-lfs"
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """Where weights come from, for the error of somebody who lacks them.
+    """The source of a weight file, for the error where it is missing.
 
     what: the model. fetch: a command or an address. licence: of the weights, not of the code.
-    size: as people write it.
+    size: with its unit, e.g. "26 MB".
     """
 
     what: str
@@ -31,27 +31,27 @@ class PublishedFile:
 
 
 def is_pointer(path: Path) -> bool:
-    """Whether a file is a Git LFS pointer instead of what it points at."""
+    """Check whether a file is a Git LFS pointer instead of its content."""
     with path.open("rb") as file:
         return file.read(64).startswith(_POINTER)
 
 
 def unreadable(path: Path, error: Exception) -> str:
-    """Why a library could not read a file, without the advice of torch and numpy to trust it."""
-    said = str(error)
+    """Explain why a library could not read a file, without its advice to trust the file."""
+    text = str(error)
     if path.is_file() and is_pointer(path):
         return "it is a Git LFS pointer, whose download was not completed"
-    if refused := re.search(r"GLOBAL (\S+)", said):
-        return f"it wants {refused[1]}"
-    if "weights_only" in said or "allow_pickle" in said:
-        return "it is of another kind, or holds more than plain numbers"
-    return said.splitlines()[0] if said and not isinstance(error, KeyError) else repr(error)
+    if refused := re.search(r"GLOBAL (\S+)", text):
+        return f"it needs {refused[1]}"
+    if "weights_only" in text or "allow_pickle" in text:
+        return "it is of another kind, or contains more than plain numbers"
+    return text.splitlines()[0] if text and not isinstance(error, KeyError) else repr(error)
 
 
 def weights_file(given: str | None, setting: str, *published: PublishedFile) -> Path:
-    """The file that a setting names.
+    """Return the path of the file that a setting names.
 
-    Raises ValueError where there is none, or only a Git LFS pointer, saying what to download.
+    Raises ValueError with the files to download where it is missing or only a Git LFS pointer.
     """
     remedy = "Download one of: " if len(published) > 1 else "Download "
     remedy += "; ".join(map(str, published)) + f". Then give {setting}=FILE."
@@ -69,23 +69,25 @@ def weights_file(given: str | None, setting: str, *published: PublishedFile) -> 
 
 
 def read_state_dict(path: Path, setting: str, part: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a .safetensors or torch file by name, floats in single precision.
+    """Read the tensors of a .safetensors or torch file by name, floats in single precision.
 
-    setting: that leads to the file, for errors. part: the key that they lie under, where the file
-    holds more. Nothing in the file is executed. Raises ValueError where it is damaged or holds
-    anything but tensors by name.
+    setting: the setting that names the file, for errors. part: the key of the tensors, where the
+    file has more than one part. Nothing in the file is executed. Raises ValueError where it is
+    damaged or has anything but tensors by name.
     """
+    # Read the file.
     try:
         if path.suffix == ".safetensors":
             state: object = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises nearly every kind for a file that it cannot read
+    except Exception as error:  # torch raises nearly every kind of error for a damaged file
         raise ValueError(
             f"{setting}: {path} ({path.stat().st_size} bytes) cannot be read as weights alone: "
             f"{unreadable(path, error)}. Nothing of it was executed. Download it again "
-            "(docs/encoders.md and docs/face3d.md say where), or save a plain state dict."
+            "(see docs/encoders.md and docs/face3d.md), or save a plain state dict."
         ) from error
+    # Take the part, and check that it is a state dict.
     if part is not None:
         if not isinstance(state, dict) or part not in state:
             keys = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
@@ -95,7 +97,7 @@ def read_state_dict(path: Path, setting: str, part: str | None = None) -> dict[s
         state = state[part]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(
-            f"{setting}: {path} holds no state dict, only a {type(state).__name__} of other "
+            f"{setting}: {path} is not a state dict, but a {type(state).__name__} of other "
             "things. Save the model's state_dict() itself."
         )
     return {
@@ -106,13 +108,13 @@ def read_state_dict(path: Path, setting: str, part: str | None = None) -> dict[s
 def load_state(
     model: torch.nn.Module, state: dict[str, Tensor], setting: str, path: Path, kind: str
 ) -> None:
-    """Make all of a state dict a model's own, freeze it and set it to evaluation.
+    """Load a state dict into a model, freeze it and set it to evaluation mode.
 
-    model: may lie on the device "meta". kind: its name. Raises ValueError where names or shapes
-    differ.
+    model: may be on the device "meta". kind: its name, for errors. Raises ValueError where names or
+    shapes differ.
     """
     own = model.state_dict()
-    # Batch norms of old versions of torch counted no batches.
+    # Batch norms of old versions of torch have no num_batches_tracked.
     counts = {name: torch.tensor(0) for name in own if name.endswith("num_batches_tracked")}
     state = counts | state
     wrong = [f"{name} is missing" for name in sorted(own.keys() - state.keys())]

@@ -99,7 +99,7 @@ def test_portraits_are_scored_as_the_paper_draws_them(
     # Before anything is trained.
     for wrong, message in (
         ((*common, *student, f"sampler.folder={tmp_path / 'none'}"), "folder=.*none: all of it"),
-        ((*small, "backbone=sd15", *folders["sd15"], *student), "is no LoRA of this base"),
+        ((*small, "backbone=sd15", *folders["sd15"], *student), "is not a LoRA of this base"),
     ):
         with pytest.raises(ValueError, match=message):
             Train()(composed(*wrong, "seed=1"))

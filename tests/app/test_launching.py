@@ -157,7 +157,7 @@ def test_the_same_sweep_started_twice_at_once_trains_its_run_once(
         ended = list(pool.map(lambda _: run_py("-m", "seed=0", *SMOKE, *places, home=home), "ab"))
     assert [each.returncode for each in ended] == [0, 0], [each.stderr for each in ended]
     assert sum("Training" in each.stdout for each in ended) == 1
-    assert sum("which another process works on" in each.stdout for each in ended) == 1
+    assert sum("waiting for another process that has locked" in each.stdout for each in ended) == 1
     (run,) = (tmp_path / "hifi_portrait").glob("*/")
     assert [line["step"] for line in read_losses(run / "metrics.jsonl")] == [1, 2, 3, 4]
     assert "±" in rows(tmp_path)[1][-1]

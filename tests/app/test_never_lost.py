@@ -243,7 +243,7 @@ def test_a_full_disk_ends_the_run_with_one_message_and_loses_nothing(
     said, status = ended.stdout.split("first ")[0] + ended.stderr, ended.stdout
     assert "first 1" in ended.stdout, said
     assert "No space left on device" in said
-    assert "free space there; the same command goes on from what is saved" in said
+    assert "free space there; the same command resumes from what is saved" in said
     assert "Traceback" not in said
     assert "step-000002-" in status.split("first 1")[1]
     assert "second 0" in ended.stdout, said

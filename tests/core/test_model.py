@@ -104,8 +104,8 @@ REFUSED = {
         for cond in CONDS
         for net, lack in (
             ("adapter", "nothing to read"),
-            ("instantid", "nobody to draw"),
-            ("photomaker", "nobody to put into the prompt"),
+            ("instantid", "no identity tokens to read"),
+            ("photomaker", "no identity tokens for the prompt"),
         )
     },
     ("none", "none", "hifi_net"): "nothing to read with fusion=none and cond=none",

@@ -136,11 +136,11 @@ def test_a_student_of_another_base_or_of_other_steps_is_refused(
     tiny_batch: Callable[..., Batch],
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ValueError, match=r"sampler\.steps is 4, and sdxl_lightning_8step_lora"):
+    with pytest.raises(ValueError, match=r"sampler\.steps is 4, but sdxl_lightning_8step_lora"):
         SDXLLightning(WEIGHTS, str(tmp_path), steps=4)
     with pytest.raises(ValueError, match=r"sampler\.steps is 0; it must be 1 or more"):
         SDXLLightning(WEIGHTS, str(tmp_path), steps=0)
-    with pytest.raises(ValueError, match=r"steps is 3; SDXL-Lightning has low-rank .* 8, 4, 2 s"):
+    with pytest.raises(ValueError, match=r"steps is 3; SDXL-Lightning has LoRAs .* 8, 4, 2 s"):
         SDXLLightning(WEIGHTS, str(tmp_path), steps=3)
     nowhere = SDXLLightning(WEIGHTS, str(tmp_path / "none"))
     with pytest.raises(MissingPublished, match=r"missing in sampler\.folder=.*none: all of it"):
@@ -154,7 +154,7 @@ def test_a_student_of_another_base_or_of_other_steps_is_refused(
         for name, v in weights.items()
     }
     for content, reason in (
-        (wrong, rf"\d+ of its {len(added)} layers fit; is it one of another base"),
+        (wrong, rf"\d+ of its {len(added)} layers fit; is it a LoRA of another base"),
         (wide, "."),
         (None, "."),
     ):
@@ -162,6 +162,6 @@ def test_a_student_of_another_base_or_of_other_steps_is_refused(
             file.write_bytes(file.read_bytes()[:-9])
         else:
             save_file(content, file)
-        with pytest.raises(ValueError, match=rf"{FILE} is no LoRA of this base \({reason}"):
+        with pytest.raises(ValueError, match=rf"{FILE} is not a LoRA of this base \({reason}"):
             SDXLLightning(WEIGHTS, str(tmp_path)).sample(model, tiny_batch(), SEEDS)
         assert model.backbone.unet.state_dict().keys() == keys

@@ -49,7 +49,7 @@ def test_a_pack_is_found_wherever_it_lies(tmp_path, caplog) -> None:
     assert find_pack(tmp_path / "models" / "two", None) == nested
     assert not caplog.messages
     assert find_pack(tmp_path, None) == one
-    assert "holds the packs one, two: one is taken; encoder.name chooses" in caplog.text
+    assert "has the packs one, two: one is used; encoder.name chooses" in caplog.text
     with pytest.raises(ValueError, match=r"encoder\.name=six is not in .*packs one, two; choose"):
         find_pack(tmp_path, "six")
 
@@ -73,7 +73,7 @@ def test_a_zip_that_nobody_unpacked_is_unpacked_flat(tmp_path, caplog, folders) 
         pack = find_pack(tmp_path, "antelopev2")
     assert pack == tmp_path / "models" / "antelopev2"
     assert {path.name for path in pack.iterdir()} == {"glintr100.onnx", "scrfd_10g_bnkps.onnx"}
-    assert "antelopev2.zip was unpacked: 2 models lie in " in caplog.text
+    assert "antelopev2.zip was unpacked: 2 models are in " in caplog.text
     caplog.clear()
     for again in (find_pack(tmp_path, None), find_pack(archive, None), find_pack(pack, None)):
         assert again == pack
@@ -103,12 +103,12 @@ def test_a_zip_that_is_no_pack_is_refused(tmp_path) -> None:
     whole = archive.read_bytes()
     for content in (whole[:-30], whole.replace(b"model a", b"model x"), b""):
         archive.write_bytes(content)
-        with pytest.raises(ValueError, match=r"one\.zip \(\d+ bytes\) is no whole zip"):
+        with pytest.raises(ValueError, match=r"one\.zip \(\d+ bytes\) is not a complete zip"):
             find_pack(tmp_path, "one")
     archive.write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 360662982\n")
     with pytest.raises(ValueError, match=r"one\.zip is a Git LFS pointer of 58 bytes, not a pack"):
         find_pack(archive, None)
-    with pytest.raises(ValueError, match=r"holds no \*\.onnx, only readme\.md"):
+    with pytest.raises(ValueError, match=r"has no \*\.onnx, only readme\.md"):
         find_pack(zipped(archive, "readme.md"), None)
     (tmp_path / "one").write_text("a file where the folder should be")
     with pytest.raises(ValueError, match=r"cannot be unpacked into .*one: .*Unpack it yourself"):
@@ -135,7 +135,7 @@ def test_who_lacks_a_pack_is_told_where_they_are_under_which_licence(tmp_path) -
     )
     with pytest.raises(ValueError, match=rf"encoder\.root=.*nowhere is no folder{help_}"):
         find_pack(tmp_path / "nowhere", None)
-    with pytest.raises(ValueError, match=rf"holds no pack: no \*\.onnx{help_}"):
+    with pytest.raises(ValueError, match=rf"has no pack: there is no \*\.onnx{help_}"):
         find_pack(tmp_path, None)
     make_pack(tmp_path / "one", "a.onnx")
     with pytest.raises(ValueError, match=rf"encoder\.name=six is not in .*; choose one{help_}"):
@@ -153,12 +153,12 @@ def test_pointers_and_broken_files_are_told_from_weights(tmp_path) -> None:
         (pack / "det.onnx").write_bytes(content)
         (pack / "rec.onnx").unlink(missing_ok=True)
         size = len(content)
-        with pytest.raises(ValueError, match=rf"det\.onnx \({size} bytes\) is no complete onnx"):
+        with pytest.raises(ValueError, match=rf"det\.onnx \({size} bytes\) is not a complete onnx"):
             load_pack(pack, TASKS, CPU)
     with pytest.raises(ValueError, match=r"providers has NoExecutionProvider.*only offers .*CPU"):
         load_pack(pack, TASKS, ["NoExecutionProvider"])
     for none in ([], "CPUExecutionProvider"):
-        with pytest.raises(ValueError, match=r"is no list of execution providers; give one or mo"):
+        with pytest.raises(ValueError, match=r"is not a list of execution providers; give one"):
             load_pack(pack, TASKS, none)
 
 
@@ -181,7 +181,7 @@ def test_pointers_cut_files_and_missing_models_of_real_packs(tmp_path) -> None:
         load_pack(pack, TASKS, CPU)
     data = (source / "mobilefacenet.onnx").read_bytes()
     (pack / "mobilefacenet.onnx").write_bytes(data[:-10])
-    with pytest.raises(ValueError, match=r"mobilefacenet\.onnx .* is no complete onnx model"):
+    with pytest.raises(ValueError, match=r"mobilefacenet\.onnx .* is not a complete onnx model"):
         load_pack(pack, TASKS, CPU)
 
 
@@ -237,7 +237,7 @@ def test_the_sizes_at_which_faces_are_looked_for_are_settings(clip, caplog) -> N
         assert "det_500m.onnx of the pack lab_mbf runs on CPUExecutionProvider" in caplog.text
         small = read_photo(noted("small face in a full-body photo")).image
         assert len(encoder.find(small)) == 1
-    assert "the look at det_size 640 found 1" in caplog.text
+    assert "the pass at det_size 640 found 1" in caplog.text
     alone = InsightFaceEncoder(
         str(PACKS), clip, "lab_mbf", passes=[{"det_size": 96}], fallback=None
     )

@@ -90,7 +90,7 @@ def test_padding_and_the_fallback_are_looks_of_their_own(make, caplog) -> None:
         torch.testing.assert_close(
             encoder.find(tiny).keypoints[0], expected(40, 30, 640, 640), atol=1e-3, rtol=0
         )
-    assert "no face in 640 x 640 pixels: the look at det_size 640 found 1" in caplog.text
+    assert "no face in 640 x 640 pixels: the pass at det_size 640 found 1" in caplog.text
     assert len(make(passes=[{"det_size": 64}], fallback=None).find(tiny)) == 0
     padded = make(passes=[{"det_size": 640, "padding": 0.5}], fallback=None)
     torch.testing.assert_close(
@@ -218,13 +218,13 @@ def test_missing_and_wrong_files_say_what_to_download(make, files, tmp_path) -> 
     ("settings", "message"),
     [
         ({"passes": []}, r"give at least one pass"),
-        ({"same_face": 0}, r"same_face=0 finds nothing"),
+        ({"same_face": 0}, r"same_face=0 cannot find faces"),
         ({"passes": [{"det_size": 300}]}, r"det_size=300.* must be a multiple of 32"),
-        ({"fallback": {"det_size": 640, "padding": -1}}, r"padding a share from 0 to 2"),
+        ({"fallback": {"det_size": 640, "padding": -1}}, r"padding 0 to 2 times the longer edge"),
         ({"passes": [{"size": 640}]}, r"has \{'size': 640\}; a pass is a det_size and"),
-        ({"passes": [{"det_size": 640.0}]}, r"det_size=640\.0, padding=0\.0 is none"),
-        ({"fallback": {"det_size": "x"}}, r"det_size=x, padding=0\.0 is none"),
-        ({"minimum_score": 2}, r"minimum_score=2 must lie between 0 and 1"),
+        ({"passes": [{"det_size": 640.0}]}, r"A pass cannot have det_size=640\.0, padding=0\.0:"),
+        ({"fallback": {"det_size": "x"}}, r"A pass cannot have det_size=x, padding=0\.0:"),
+        ({"minimum_score": 2}, r"minimum_score=2 must be between 0 and 1"),
     ],
 )
 def test_senseless_passes_are_refused(make, settings, message) -> None:

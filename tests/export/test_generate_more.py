@@ -113,12 +113,18 @@ def test_loras_are_weighed_and_one_that_is_none_is_named(
     assert drawn(f"{lora}:0.5")[1] not in (own, one)
     assert drawn(f"{lora}:1.0", f"{another}:0")[1] == one
     for name, message in (
-        ("wrong", "is no LoRA of this base (0 of its 1 layers fit; is it one of another base?)."),
-        ("nowhere", f"is no LoRA of this base (0 of its {count} layers fit; is it"),
-        ("part", f"is no LoRA of this base ({count} of its {count + count // 2} layers fit; is it"),
-        ("encoder", f"is no LoRA of this base ({count} of its {count + 1} layers fit; is it"),
-        ("wide", "is no LoRA of this base (Error(s) in loading"),
-        ("cut", "is no LoRA of this base ("),
+        (
+            "wrong",
+            "is not a LoRA of this base (0 of its 1 layers fit; is it a LoRA of another base?).",
+        ),
+        ("nowhere", f"is not a LoRA of this base (0 of its {count} layers fit; is it"),
+        (
+            "part",
+            f"is not a LoRA of this base ({count} of its {count + count // 2} layers fit; is it",
+        ),
+        ("encoder", f"is not a LoRA of this base ({count} of its {count + 1} layers fit; is it"),
+        ("wide", "is not a LoRA of this base (Error(s) in loading"),
+        ("cut", "is not a LoRA of this base ("),
         ("none", "is no .safetensors file; give a LoRA of the base."),
     ):
         code, _, said = drawn(f"{files_of[name]}:0.5")

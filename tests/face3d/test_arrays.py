@@ -85,7 +85,7 @@ def test_a_command_in_a_pickle_is_refused_by_name_and_not_executed(
     path = tmp_path / "generic_model.pkl"
     path.write_bytes(raw)
     with pytest.raises(
-        ValueError, match=r"generic_model\.pkl is refused.*wants (posix|nt)\.system"
+        ValueError, match=r"generic_model\.pkl is refused.*needs (posix|nt)\.system"
     ):
         read_arrays(path)
     assert not witness.exists()
@@ -100,7 +100,7 @@ def test_a_command_in_a_pickle_is_refused_by_name_and_not_executed(
 def test_a_command_in_torch_weights_is_refused_and_not_executed(tmp_path: Path) -> None:
     witness, path = tmp_path / "executed", tmp_path / "deca_model.tar"
     torch.save({"E_flame": {"w": torch.zeros(1)}, "more": Evil(f"touch {witness}")}, path)
-    with pytest.raises(ValueError, match=r"as weights alone: it wants posix\.system\. Nothing of"):
+    with pytest.raises(ValueError, match=r"as weights alone: it needs posix\.system\. Nothing of"):
         read_state_dict(path, "face3d.root", part="E_flame")
     assert not witness.exists()
     # The numbers of a tensor inside of an npy are a file of torch's again.
@@ -127,7 +127,7 @@ def test_a_command_in_torch_weights_is_refused_and_not_executed(tmp_path: Path) 
 def test_what_is_refused_is_named(tmp_path: Path, raw: bytes, named: str) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(raw)
-    with pytest.raises(ValueError, match=f"is refused: beside arrays it wants {named}"):
+    with pytest.raises(ValueError, match=f"is refused: beside arrays it needs {named}"):
         read_arrays(path)
 
 
@@ -196,7 +196,7 @@ def test_a_header_that_is_no_python_is_told(tmp_path: Path, header: bytes, suffi
 def test_other_content_is_told(tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(np.eye(2)))
-    with pytest.raises(ValueError, match="holds no arrays by name"):
+    with pytest.raises(ValueError, match="has no arrays by name"):
         read_arrays(path)
     np.save(tmp_path / "plain.npy", np.eye(2))
     with pytest.raises(ValueError, match=r"an array of shape \(2, 2\) of float64"):

@@ -185,7 +185,7 @@ def test_deca_s_numbers_land_where_deca_projects_them(tmp_path: Path) -> None:
 def test_missing_files_are_named_with_their_source_and_licence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"face3d\.root=.*nowhere is no folder"):
         load_flame(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match=r"lacks what has to be brought") as caught:
+    with pytest.raises(ValueError, match=r"is missing files that you have to download") as caught:
         load_deca(str(tmp_path))
     lines = str(caught.value).splitlines()[1:]
     assert [line.split(":")[0].strip() for line in lines] == [
@@ -199,7 +199,7 @@ def test_missing_files_are_named_with_their_source_and_licence(tmp_path: Path) -
     for name in ("deca_model.tar", "generic_model.pkl", "landmark_embedding.npy"):
         (tmp_path / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 9\n")
     (tmp_path / "generic_model.npz").write_bytes(b"of another kind")
-    with pytest.raises(ValueError, match=r"lacks what has to be brought") as caught:
+    with pytest.raises(ValueError, match=r"is missing files that you have to download") as caught:
         load_deca(str(tmp_path))
     first, second = str(caught.value).splitlines()[1:]
     for line, source in ((first, "deca_model.tar: the trained"), (second, "embedding.npy: data/")):

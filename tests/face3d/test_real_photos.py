@@ -141,4 +141,4 @@ def test_the_command_draws_a_sheet(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["faces", str(blank), *given]) == 1
     assert "blank.png shows no face; give another photo" in capsys.readouterr().err
     assert main(["faces", *photos, *given, "--face3d", "flame"]) == 1
-    assert "lacks what has to be brought" in capsys.readouterr().err
+    assert "is missing files that you have to download" in capsys.readouterr().err

@@ -135,10 +135,10 @@ def test_a_fit_knows_nothing_of_its_batch(fitter: TddfaFitter) -> None:
 def test_the_second_look_is_at_the_landmarks_alone(fitter: TddfaFitter) -> None:
     image = torch.rand(1, 3, 96, 96) * 2 - 1
     keypoints = 0.2 + 0.5 * TEMPLATE[None]
-    first = fitter._look(image, around(keypoints))
+    first = fitter._fit_in(image, around(keypoints))
     square = fitter.squares(fitter.face_model.landmarks(first))
     torch.testing.assert_close(
-        fitter.fit(image, keypoints).shape, fitter._look(image, square).shape
+        fitter.fit(image, keypoints).shape, fitter._fit_in(image, square).shape
     )
     with pytest.raises(ValueError, match="square images, not to 96 x 64 pixels"):
         fitter.fit(image[..., :64], keypoints)
@@ -161,7 +161,7 @@ def test_other_files_are_told(tmp_path: Path) -> None:
     ):
         load_bfm(str(tmp_path))
     np.savez(bases, u_base=np.zeros(9), w_shp_base=np.zeros((9, 40)), w_exp_base=np.zeros((9, 10)))
-    with pytest.raises(ValueError, match="has not the coordinates of 68 landmarks"):
+    with pytest.raises(ValueError, match="does not have the coordinates of 68 landmarks"):
         load_bfm(str(tmp_path))
     scales.unlink()
     (tmp_path / "mb05_120x120.pth").unlink()

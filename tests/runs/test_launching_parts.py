@@ -38,7 +38,7 @@ def test_what_the_user_can_mend_has_a_message_and_a_bug_has_none() -> None:
     wrapped.__cause__ = ValueError("refs=9")
     assert message(wrapped) == "refs=9"
     full = OSError(errno.ENOSPC, "No space left on device", "runs")
-    assert "'runs': free space there; the same command goes on" in str(message(full))
+    assert "'runs': free space there; the same command resumes" in str(message(full))
     denied = message(PermissionError(errno.EACCES, "Permission denied", "runs"))
     assert "runs=FOLDER" in str(denied)
     assert message(FileNotFoundError(errno.ENOENT, "No such file", "x")) is not None

@@ -50,9 +50,9 @@ def test_whom_the_file_leaves_out_is_named_with_the_remedy(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("anna: {9: [", "is no YAML"),
-        ("", "holds no lines"),
-        ("- anna", "holds no lines"),
+        ("anna: {9: [", "is not valid YAML"),
+        ("", "has no such lines"),
+        ("- anna", "has no such lines"),
         ("anna: 9", "identity anna: '9'; each line must be"),
         ("anna: {9: 3}", "identity anna: .* each line must be"),
     ],
@@ -64,7 +64,7 @@ def test_a_file_of_another_form_is_refused(chosen_by_hand, text: str, said: str)
 
 def test_a_file_that_was_changed_is_refused_with_its_new_name(tmp_path: Path) -> None:
     file = tmp_path / "manual.yaml"
-    with pytest.raises(ValueError, match=r"manual\.yaml is no file; task=choose drafts one"):
+    with pytest.raises(ValueError, match=r"manual\.yaml is not a file; task=choose drafts one"):
         ManualReference(str(file), "abc")
     file.write_text("anna: {9: [1]}")
     digest = digest_of(file)

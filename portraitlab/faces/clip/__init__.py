@@ -1,1 +1,1 @@
-"""Image encoders whose patch tokens are the local features of real faces."""
+"""Image encoders; their patch tokens are the local features of real faces."""

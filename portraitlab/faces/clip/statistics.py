@@ -1,4 +1,4 @@
-"""The scale of pixels that a published image encoder was trained with."""
+"""Read the pixel normalisation that a published image encoder was trained with."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from torch import Tensor
 
 
 def pixel_statistics(path: Path, setting: str) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [3, 1, 1] of pixels in [0, 1], from a `preprocessor_config.json`.
+    """Read mean and deviation [3, 1, 1] of pixels in [0, 1] from a `preprocessor_config.json`.
 
-    setting: that can name another folder, for errors. Raises ValueError where the file does not
-    tell them of three channels.
+    setting: the setting that names the folder, for errors. Raises ValueError where the file does
+    not have them for three channels.
     """
     try:
-        seen = json.loads(path.read_text(encoding="utf-8"))
-        mean, std = (torch.tensor(seen[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std"))
+        config = json.loads(path.read_text(encoding="utf-8"))
+        mean, std = (
+            torch.tensor(config[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std")
+        )
         if not (std > 0).all():
             raise ValueError("a deviation that is not above 0")
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(
-            f"{path} does not tell image_mean and image_std of three channels: {error!r}. Fetch it "
+            f"{path} has no image_mean and image_std for three channels: {error!r}. Fetch it "
             f"again, or give another {setting}."
         ) from error
     return mean, std

@@ -1,4 +1,4 @@
-"""CLIP's image encoders (Radford et al., ICML 2021), published weights through transformers."""
+"""CLIP's image encoders (Radford et al., ICML 2021) with published weights, by transformers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Tokens = Literal["penultimate", "last", "pooled"]
 
 
 class ClipVision(nn.Module):
-    """Patch tokens of crops by a CLIP ViT; frozen. Its crop size is the weights' own.
+    """A frozen CLIP ViT that gives patch tokens of crops, at the crop size of its weights.
 
-    weights: its files. folder: a folder of the same files; None looks where `hf download` puts
-    them. tokens: `penultimate`, all tokens (class token first) before the last layer; `last`, after
-    it; `pooled`, the class token alone after the final norm (L = 1).
+    weights: its files. folder: a folder with these files; None uses the cache of `hf download`.
+    tokens: `penultimate`, all tokens (class token first) before the last layer; `last`, after it;
+    `pooled`, the class token alone after the final norm (L = 1).
 
     Raises MissingPublished (a ValueError) where files are missing, ValueError where they are
     damaged or of another model.
@@ -46,22 +46,22 @@ class ClipVision(nn.Module):
         mean, std = pixel_statistics(place / "preprocessor_config.json", weights.setting)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        # A published CLIP has a text part beside this one, which is left out.
+        # The published CLIP also has a text encoder, which is not loaded.
         self.net: Any = read_model(CLIPVisionModel, place, dtype=torch.float32)
         self.tokens = tokens
-        if tokens == "penultimate":  # what comes after would be computed for nothing
+        if tokens == "penultimate":  # the last layer would be computed for nothing
             del self.net.encoder.layers[-1]
         vision = self.net.config
         self.crop_size = int(vision.image_size)
         self.local_dim = int(vision.hidden_size)
         patches = (vision.image_size // vision.patch_size) ** 2
         self.local_length = 1 if tokens == "pooled" else patches + 1
-        # The choice of tokens decides the features as much as weights do: caches must know it.
+        # A buffer, so that the fingerprint that keys cached features includes the choice of tokens.
         self.register_buffer("chosen", torch.tensor(get_args(Tokens).index(tokens)))
         self.eval().requires_grad_(False)
 
     def patch_tokens(self, images: Tensor) -> Tensor:
-        """Tokens [B, L, local_dim] of crops [B, 3, crop_size, crop_size] in [-1, 1], RGB."""
+        """Encode crops [B, 3, crop_size, crop_size] in [-1, 1], RGB, as [B, L, local_dim]."""
         pixels = ((images + 1) / 2 - self.mean) / self.std
         output = self.net(pixels)
         pooled = self.tokens == "pooled"

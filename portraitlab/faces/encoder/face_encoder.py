@@ -1,4 +1,4 @@
-"""What every face encoder offers (HiFi-Portrait, Sec. 3.2, pre-processing and face encoder)."""
+"""The interface of face encoders (HiFi-Portrait, Sec. 3.2, pre-processing and face encoder)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from portraitlab.types import FaceGeometry
 
 
 class FaceEncoder(nn.Module, ABC):
-    """Finds faces and describes them by local and global features; never trained.
+    """A frozen model that finds faces and encodes them as local and global features.
 
     Attributes: `local_dim` d1 and `local_length` L of the local features, `global_dim` d2,
-    `image_size` (edge in pixels at which it wants to see photos), `fingerprint` (hash of weights
-    and settings, under which features are cached).
+    `image_size` (edge in pixels of the images it expects), `fingerprint` (hash of weights and
+    settings, the key of cached features).
     """
 
     local_dim: int
@@ -29,42 +29,42 @@ class FaceEncoder(nn.Module, ABC):
 
     @abstractmethod
     def find(self, photo: NDArray[np.uint8]) -> FaceGeometry:
-        """All faces of one photo uint8 [H, W, 3] RGB of any size, best first.
+        """Find all faces of one photo uint8 [H, W, 3] RGB of any size, best first.
 
-        The returned record has one row a face (none where there is no face).
+        The returned record has one row per face; it is empty where there is no face.
         """
 
     @abstractmethod
     def analyse(self, images: Tensor) -> FaceGeometry:
-        """The one face of each image [B, 3, H, W] in [-1, 1]; score 0 where there is none."""
+        """Find the one face of each image [B, 3, H, W] in [-1, 1]; score 0 where there is none."""
 
     def locate(self, images: Tensor, det_size: int | None = None) -> FaceGeometry:
-        """What `analyse` says, of which coefficients may be left out where they cost extra.
+        """Find faces as `analyse` does; coefficients may be left out where they cost extra.
 
-        det_size: of one look instead of several, where the encoder takes several.
+        det_size: makes one pass at this size, in an encoder that makes several.
         """
         return self.analyse(images)
 
     @abstractmethod
     def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
-        """What `analyse` says of images [B, 3, V, V] in which `find` found these faces [B].
+        """Complete the faces [B] that `find` found in images [B, 3, V, V] to `analyse`'s result.
 
-        faces: the best of each image, on any device. Nothing that `find` told is looked for again.
+        faces: the best of each image, on any device. The faces are not detected a second time.
         """
 
     @abstractmethod
     def encode(
         self, images: Tensor, person_mask: Tensor, geometry: FaceGeometry
     ) -> tuple[Tensor, Tensor]:
-        """Features of the aligned faces of images [B, 3, V, V], without their background.
+        """Encode the aligned faces of images [B, 3, V, V], without their background.
 
-        person_mask bool [B, H, W] of any resolution, geometry [B] as `analyse` gives it.
+        person_mask bool [B, H, W] of any resolution, geometry [B] as `analyse` returns it.
         Returns local features [B, L, d1] and global features [B, d2] of unit length.
         """
 
 
 def matted(images: Tensor, person_mask: Tensor) -> Tensor:
-    """Images [B, 3, H, W] in [-1, 1] with mid-grey (0) wherever the person is not.
+    """Set the background of images [B, 3, H, W] in [-1, 1] to mid-grey (0).
 
     person_mask bool [B, H', W'] may have another resolution.
     """
@@ -75,5 +75,5 @@ def matted(images: Tensor, person_mask: Tensor) -> Tensor:
 
 
 def photo_tensor(photo: NDArray[np.uint8]) -> Tensor:
-    """A photo uint8 [H, W, 3] as an image [1, 3, H, W] in [-1, 1]."""
+    """Convert a photo uint8 [H, W, 3] to an image [1, 3, H, W] in [-1, 1]."""
     return torch.tensor(photo).permute(2, 0, 1)[None].float() / 127.5 - 1

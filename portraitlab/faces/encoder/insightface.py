@@ -1,4 +1,4 @@
-"""Real faces: SCRFD finds them, a recogniser of an insightface pack embeds them."""
+"""An encoder of real faces by an insightface pack: SCRFD detects, the pack's recogniser embeds."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from portraitlab.support.hashes import file_digest
 
 
 class InsightFaceEncoder(RealFaceEncoder):
-    """Keypoints and identity embedding by an insightface pack, local features by `clip`.
+    """A face encoder by an insightface pack (keypoints, embedding) and `clip` (local features).
 
-    root and name: see `portraitlab.faces.encoder.packs.find_pack`. clip: a module that sees the
-    local features. providers: onnxruntime's, best first. minimum_score: the detector's threshold.
+    root and name: see `portraitlab.faces.encoder.packs.find_pack`. clip: computes the local
+    features. providers: onnxruntime's, best first. minimum_score: the detector's threshold.
     passes, fallback, same_face: see `portraitlab.faces.encoder.passes.Passes`.
-    face3d: fits a 3DMM to the faces that `analyse` finds; without one they have no coefficients.
+    face3d: fits a 3DMM to the faces that `analyse` finds; with None they have no coefficients.
 
-    Raises ValueError where the pack is missing, damaged or incomplete, and for senseless passes or
-    scores.
+    Raises ValueError where the pack is missing, damaged or incomplete, and for passes or scores
+    out of range.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class InsightFaceEncoder(RealFaceEncoder):
         same_face: float = SAME_FACE,
         face3d: FaceFitter | None = None,
     ) -> None:
-        looks = Passes(passes, fallback, same_face)
+        all_passes = Passes(passes, fallback, same_face)
         check_minimum_score(minimum_score)
         pack = find_pack(None if root is None else Path(root), name)
         models = load_pack(pack, ("detection", "recognition"), providers)
         detector, recogniser = models["detection"], models["recognition"]
         if not detector.use_kps:
             raise ValueError(f"The detector of the pack {pack} gives no keypoints; take SCRFD-KPS.")
-        # Explicit, because insightface would otherwise choose sizes that differ between versions.
+        # The default input size differs between versions of insightface.
         detector.prepare(0, input_size=(640, 640), det_thresh=minimum_score)
         digests = [file_digest(Path(model.model_file)) for model in models.values()]
         super().__init__(
             clip,
-            looks,
+            all_passes,
             int(recogniser.output_shape[-1]),
             made_of=("insightface", str(minimum_score), *digests),
             face3d=face3d,
@@ -80,7 +80,7 @@ class InsightFaceEncoder(RealFaceEncoder):
 
         edge = self._recogniser.input_size[0]
         with warnings.catch_warnings():
-            # insightface calls a method of scikit-image that is going to be renamed.
+            # insightface calls a deprecated method of scikit-image.
             warnings.simplefilter("ignore", FutureWarning)
             crop = face_align.norm_crop(photo[..., ::-1], keypoints, image_size=edge)
         embedding: NDArray[np.float32] = self._recogniser.get_feat(crop)[0]

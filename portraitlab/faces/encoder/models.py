@@ -1,4 +1,4 @@
-"""What encoders ask of the frozen models they are built of."""
+"""Protocols of the frozen models that encoders are built of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portraitlab.types import FaceGeometry
 
 
 class PatchEncoder(Protocol):
-    """An image encoder with patch tokens, such as CLIP's: L tokens of width d1 an image."""
+    """An image encoder with patch tokens, such as CLIP's: L tokens of width d1 per image."""
 
     local_dim: int
     local_length: int
@@ -19,18 +19,18 @@ class PatchEncoder(Protocol):
     frame: Frame
 
     def patch_tokens(self, images: Tensor) -> Tensor:
-        """Tokens [B, L, d1] of aligned crops [B, 3, c, c] in [-1, 1], c = crop_size."""
+        """Encode aligned crops [B, 3, c, c] in [-1, 1], c = crop_size, as tokens [B, L, d1]."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All weights and buffers."""
+        """Return all weights and buffers."""
         ...
 
 
 class Recogniser(Protocol):
-    """A face recogniser on aligned crops of c pixels: embeddings of d2 numbers, unit length.
+    """A face recogniser of aligned crops of c pixels, with unit embeddings of d2 numbers.
 
-    title: how records name it.
+    title: its name in records.
     """
 
     title: str
@@ -39,21 +39,21 @@ class Recogniser(Protocol):
     frame: Frame
 
     def __call__(self, crops: Tensor) -> Tensor:
-        """Embeddings [B, d2] of crops [B, 3, c, c] in [-1, 1]."""
+        """Embed crops [B, 3, c, c] in [-1, 1] as [B, d2]."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All weights and buffers."""
+        """Return all weights and buffers."""
         ...
 
 
 class Regressor(Protocol):
-    """Finds the one face of an image and fits a 3DMM to it (plays DECA and RetinaFace)."""
+    """A model that finds the one face of an image and fits a 3DMM (as DECA and RetinaFace do)."""
 
     def __call__(self, images: Tensor) -> FaceGeometry:
-        """Geometry [B] with coefficients of images [B, 3, 64, 64] in [-1, 1]."""
+        """Return geometry [B] with coefficients for images [B, 3, 64, 64] in [-1, 1]."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All weights and buffers."""
+        """Return all weights and buffers."""
         ...

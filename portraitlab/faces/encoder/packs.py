@@ -1,4 +1,4 @@
-"""Finds and loads packs of onnx face models as insightface lays them out."""
+"""Find and load packs of onnx face models in insightface's layout."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ _AGAIN = f"Download the pack again: {_PACK}"
 
 
 def find_pack(root: Path | None, name: str | None) -> Path:
-    """The folder that holds a pack's onnx files.
+    """Return the folder with a pack's onnx files.
 
-    root: holds `models/<pack>/`, or `<pack>/`, or the onnx files themselves, or is a pack's zip;
-    None is where insightface itself puts packs, ~/.insightface. name: which pack; may be None, and
-    then the first by name is taken and, where there are others, that is logged. A pack in a folder
-    of its own name once more, as the published antelopev2 unpacks, is found too. A `<pack>.zip`
-    that nobody unpacked is unpacked beside it, flat.
+    root: contains `models/<pack>/`, `<pack>/` or the onnx files, or is a pack's zip; None is
+    insightface's own folder, ~/.insightface. name: the pack; None takes the first by name and logs
+    the choice where there are several. Nested folders of the same name are found too
+    (`<pack>/<pack>/`, as the published antelopev2 unpacks). A `<pack>.zip` is unpacked beside
+    itself, without its folders.
 
-    Raises ValueError where there is none, or none of this name, with the packs to choose from and
-    where to get others, and where a zip is broken or cannot be unpacked.
+    Raises ValueError where there is no pack, or none of this name, with the available packs and
+    where to download others, and where a zip is damaged or cannot be unpacked.
     """
     root = Path(_OWN if root is None else root).expanduser()
     if root.suffix == ".zip" and root.is_file():
         return _unpack(root)
     if not root.is_dir():
         raise ValueError(f"encoder.root={root} is no folder. {_REMEDY}")
+    # List the packs in folders, and the zips of others.
     zips: dict[str, Path] = {}
     if any(root.glob("*.onnx")):
         packs = {root.resolve().name: root}
@@ -61,15 +62,16 @@ def find_pack(root: Path | None, name: str | None) -> Path:
         zips = {z.stem: z for z in sorted(place.glob("*.zip")) if z.stem not in packs}
     if not packs and not zips:
         raise ValueError(
-            f"encoder.root={root} holds no pack: no *.onnx in it, in {root}/<pack> "
-            f"or in {root}/models/<pack>, and no zip of one. {_REMEDY}"
+            f"encoder.root={root} has no pack: there is no *.onnx in it, in {root}/<pack> "
+            f"or in {root}/models/<pack>, and no zip of a pack. {_REMEDY}"
         )
+    # Choose one by its name.
     if name is None:
         name = min(packs or zips)
         others = [key for key in (*packs, *zips) if key != name]
         if others:
             _LOG.warning(
-                "encoder.root=%s holds the packs %s: %s is taken; encoder.name chooses another",
+                "encoder.root=%s has the packs %s: %s is used; encoder.name chooses another",
                 root, ", ".join([*packs, *zips]), name,
             )  # fmt: skip
     if name in packs:
@@ -77,13 +79,13 @@ def find_pack(root: Path | None, name: str | None) -> Path:
     if name in zips:
         return _unpack(zips[name])
     raise ValueError(
-        f"encoder.name={name} is not in encoder.root={root}, which holds the packs "
-        f"{', '.join([*packs, *zips])}; choose one of them, or bring it. {_REMEDY}"
+        f"encoder.name={name} is not in encoder.root={root}, which has the packs "
+        f"{', '.join([*packs, *zips])}; choose one of them, or add it. {_REMEDY}"
     )
 
 
 def _unpack(archive: Path) -> Path:
-    """The onnx files of a pack's zip, without the folders in it, in a folder beside the zip."""
+    """Unpack the onnx files of a pack's zip, without the folders in it, into a folder beside it."""
     folder = archive.with_suffix("")
     if any(folder.glob("*.onnx")):
         return folder
@@ -92,17 +94,17 @@ def _unpack(archive: Path) -> Path:
             f"{archive} is a Git LFS pointer of {archive.stat().st_size} bytes, not a pack. "
             f"Fetch it with `git lfs pull`. {_AGAIN}"
         )
-    # Of its own name, because the processes of one training may all come here at once.
+    # A unique name, because all processes of one training may unpack at the same time.
     unfinished = archive.with_name(f"unfinished-{archive.stem}-{uuid.uuid4().hex[:8]}")
     try:
         with zipfile.ZipFile(archive) as packed:
             names = [PurePosixPath(name) for name in packed.namelist()]
-            # macOS adds ._files that are no models.
+            # macOS adds ._files that are not models.
             models = [n for n in names if n.suffix == ".onnx" and not n.name.startswith("._")]
             if not models:
-                held = ", ".join(map(str, names[:5])) or "nothing"
+                content = ", ".join(map(str, names[:5])) or "nothing"
                 raise ValueError(
-                    f"{archive} holds no *.onnx, only {held}; give the zip of an insightface pack."
+                    f"{archive} has no *.onnx, only {content}; give the zip of an insightface pack."
                 )
             unfinished.mkdir()
             for model in models:
@@ -111,31 +113,32 @@ def _unpack(archive: Path) -> Path:
         unfinished.replace(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(
-            f"{archive} ({archive.stat().st_size} bytes) is no whole zip: {error}. {_AGAIN}"
+            f"{archive} ({archive.stat().st_size} bytes) is not a complete zip: {error}. {_AGAIN}"
         ) from error
     except OSError as error:
-        if any(folder.glob("*.onnx")):  # another process was quicker
+        if any(folder.glob("*.onnx")):  # another process finished first
             return folder
         raise ValueError(
             f"{archive} cannot be unpacked into {folder}: {error.strerror}. Unpack it yourself, "
-            "so that the *.onnx files lie in a folder of the pack's name, and give encoder.root."
+            "so that the *.onnx files are in a folder of the pack's name, and give encoder.root."
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    _LOG.info("%s was unpacked: %d models lie in %s", archive, len(models), folder)
+    _LOG.info("%s was unpacked: %d models are in %s", archive, len(models), folder)
     return folder
 
 
 def load_pack(pack: Path, tasks: tuple[str, ...], providers: Sequence[str]) -> dict[str, Any]:
-    """Insightface's models for tasks ("detection", "recognition") of a pack.
+    """Load insightface's models for tasks ("detection", "recognition") of a pack.
 
-    providers: onnxruntime's execution providers, best first; what really runs is logged. Raises
-    ValueError where a file is a Git LFS pointer or damaged, where onnxruntime lacks a provider, or
-    where a task has no model.
+    providers: onnxruntime's execution providers, best first; those in use are logged. Raises
+    ValueError where a file is a Git LFS pointer or damaged, where onnxruntime does not have a
+    provider, or where a task has no model.
     """
     from insightface.model_zoo import model_zoo
 
     wanted = session_providers(providers, "encoder.providers", local_rank())
+    # Check that the files are whole.
     files = sorted(pack.glob("*.onnx"))
     pointers = [file.name for file in files if is_pointer(file)]
     if pointers:
@@ -144,6 +147,7 @@ def load_pack(pack: Path, tasks: tuple[str, ...], providers: Sequence[str]) -> d
             "not weights: the download was not completed. Fetch them with `git lfs pull`. "
             f"{_AGAIN}"
         )
+    # Load the first model of each task.
     models: dict[str, Any] = {}
     for file in files:
         with damage_explained(file, _AGAIN):

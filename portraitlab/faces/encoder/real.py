@@ -1,4 +1,4 @@
-"""What the encoders of real faces share: a detector, a recogniser and an image encoder at work."""
+"""The base class of real-face encoders: a detector, a recogniser and an image encoder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class RealFaceEncoder(FaceEncoder):
-    """Keypoints and identity embedding by models outside of torch, local features by `clip`.
+    """A face encoder whose detector and recogniser run outside torch; local features are `clip`'s.
 
-    made_of: what decides its results beside the other parts, for the fingerprint. face3d: fits a
-    3DMM to the faces that `analyse` finds; without one they have no coefficients.
+    made_of: further settings and hashes that determine its results, for the fingerprint. face3d:
+    fits a 3DMM to the faces that `analyse` finds; with None they have no coefficients.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RealFaceEncoder(FaceEncoder):
         self.local_dim = clip.local_dim
         self.local_length = clip.local_length
         self.global_dim = global_dim
-        # Of a portrait, a wide crop shows about the whole: clip sees no enlarged pixels.
+        # A wide crop covers about the whole portrait, so this size avoids upscaling for clip.
         self.image_size = max(256, 2 * clip.crop_size)
         fitted_by = [] if face3d is None else [face3d.fingerprint]
         self.fingerprint = " ".join(
@@ -58,37 +58,37 @@ class RealFaceEncoder(FaceEncoder):
     def _detect(
         self, photo: NDArray[np.uint8], det_size: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Boxes and keypoints: see `portraitlab.faces.encoder.passes.Detect`."""
+        """Detect boxes and keypoints: see `portraitlab.faces.encoder.passes.Detect`."""
 
     @abstractmethod
     def _embed(
         self, photo: NDArray[np.uint8], keypoints: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Embedding [d2] of a photo's [H, W, 3] face with keypoints [5, 2], as of `_detect`."""
+        """Embed [d2] the face of a photo [H, W, 3] with keypoints [5, 2] as `_detect` returns."""
 
     def find(self, photo: NDArray[np.uint8]) -> FaceGeometry:
-        """All faces, those that fill the frame and small ones alike, highest score first."""
+        """Find all faces, from small ones to those that fill the frame, highest score first."""
         return self._passes.find(photo, self._detect)
 
     def analyse(self, images: Tensor) -> FaceGeometry:
-        """The best face of each image; where there is none, score 0 and the template's points."""
+        """Find the best face of each image; score 0 and the template's keypoints without one."""
         return self.fit(images, self.locate(images))
 
     @torch.no_grad()
     def locate(self, images: Tensor, det_size: int | None = None) -> FaceGeometry:
-        """What `analyse` says, without the 3DMM, or by one look at this det_size."""
-        looks = self._passes if det_size is None else Passes([{"det_size": det_size}], None, 1.0)
+        """Find faces as `analyse` does, without the 3DMM; det_size: by one pass at this size."""
+        passes = self._passes if det_size is None else Passes([{"det_size": det_size}], None, 1.0)
         keypoints = TEMPLATE.repeat(len(images), 1, 1)
         score = torch.zeros(len(images))
         for row, photo in enumerate(_photos(images)):
-            found = looks.find(photo, self._detect)
+            found = passes.find(photo, self._detect)
             if len(found):
                 keypoints[row], score[row] = found.keypoints[0], found.score[0]
         return FaceGeometry(keypoints.to(images.device), score.to(images.device))
 
     @torch.no_grad()
     def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
-        """The same faces with the coefficients of the 3DMM, if there is one."""
+        """Add the coefficients of the 3DMM, if there is one, to faces."""
         keypoints = faces.keypoints.to(images.device)
         fitted = None if self.face3d is None else self.face3d.fit(images, keypoints)
         return FaceGeometry(keypoints, faces.score.to(images.device), fitted)
@@ -97,7 +97,7 @@ class RealFaceEncoder(FaceEncoder):
     def encode(
         self, images: Tensor, person_mask: Tensor, geometry: FaceGeometry
     ) -> tuple[Tensor, Tensor]:
-        """Patch tokens by `clip` and the recogniser's embedding of the matted, aligned face."""
+        """Encode the matted, aligned face: patch tokens of `clip`, the recogniser's embedding."""
         person = matted(images, person_mask)
         local = self.clip.patch_tokens(face_crops(person, geometry.keypoints, self.clip))
         extent = np.array([images.shape[-1], images.shape[-2]], dtype=np.float32)
@@ -110,6 +110,6 @@ class RealFaceEncoder(FaceEncoder):
 
 
 def _photos(images: Tensor) -> list[NDArray[np.uint8]]:
-    """Images [B, 3, H, W] in [-1, 1] as photos uint8 [H, W, 3]."""
+    """Convert images [B, 3, H, W] in [-1, 1] to photos uint8 [H, W, 3]."""
     pixels = (images.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
     return list(pixels.permute(0, 2, 3, 1).cpu().numpy())

@@ -1,4 +1,4 @@
-"""Real faces without non-commercial weights: YuNet finds them, SFace embeds them, both by OpenCV.
+"""An encoder of real faces without non-commercial weights: YuNet and SFace, both by OpenCV.
 
 YuNet: Wu et al., Machine Intelligence Research 2023. SFace: Zhong et al., IEEE TIP 2021.
 """
@@ -40,20 +40,20 @@ _SFACE = PublishedFile(
     licence="Apache-2.0",
     size="39 MB",
 )
-_OVERLAP = 0.3  # above which YuNet's own suppression drops a box; OpenCV's default
-_MOST = 5000  # boxes before that; OpenCV's default
+_OVERLAP = 0.3  # threshold of YuNet's own suppression; OpenCV's default
+_MOST = 5000  # boxes before suppression; OpenCV's default
 
 
 class SFaceEncoder(RealFaceEncoder):
-    """Keypoints by YuNet, identity embedding [128] by SFace, local features by `clip`.
+    """A face encoder by YuNet (keypoints), SFace (embedding [128]) and `clip` (local features).
 
-    detector and recogniser: onnx files of the OpenCV zoo. clip: a module that sees the local
-    features. minimum_score: YuNet's threshold; its scores run higher than SCRFD's. passes,
-    fallback, same_face: see `portraitlab.faces.encoder.passes.Passes`. face3d: fits a 3DMM to the
-    faces that `analyse` finds; without one they have no coefficients.
+    detector and recogniser: onnx files of the OpenCV zoo. clip: computes the local features.
+    minimum_score: YuNet's threshold; its scores are higher than SCRFD's. passes, fallback,
+    same_face: see `portraitlab.faces.encoder.passes.Passes`. face3d: fits a 3DMM to the faces that
+    `analyse` finds; with None they have no coefficients.
 
-    Raises ValueError where a file is missing, damaged or of another model, and for senseless
-    passes or scores.
+    Raises ValueError where a file is missing, damaged or of another model, and for passes or
+    scores out of range.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class SFaceEncoder(RealFaceEncoder):
     ) -> None:
         import cv2
 
-        looks = Passes(passes, fallback, same_face)
+        all_passes = Passes(passes, fallback, same_face)
         check_minimum_score(minimum_score)
         yunet = weights_file(detector, "encoder.detector", _YUNET)
         sface = weights_file(recogniser, "encoder.recogniser", _SFACE)
         blank = np.zeros((112, 112, 3), np.uint8)
-        # OpenCV takes any onnx file for either; only a trial tells.
+        # OpenCV accepts any onnx file for either model; only a trial run finds a wrong one.
         with _explained("encoder.detector", yunet, _YUNET):
             found = cv2.FaceDetectorYN.create(
                 str(yunet), "", (112, 112), minimum_score, _OVERLAP, _MOST
@@ -88,7 +88,7 @@ class SFaceEncoder(RealFaceEncoder):
         digests = (file_digest(yunet), file_digest(sface))
         super().__init__(
             clip,
-            looks,
+            all_passes,
             int(width),
             made_of=("sface", str(minimum_score), *digests),
             face3d=face3d,
@@ -102,15 +102,15 @@ class SFaceEncoder(RealFaceEncoder):
 
         height, width = photo.shape[:2]
         scale = det_size / max(height, width)
-        seen = (max(round(width * scale), 1), max(round(height * scale), 1))
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        bgr = cv2.resize(np.ascontiguousarray(photo[..., ::-1]), seen, interpolation=way)
-        self._detector.setInputSize(seen)
+        resized = (max(round(width * scale), 1), max(round(height * scale), 1))
+        filtering = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        bgr = cv2.resize(np.ascontiguousarray(photo[..., ::-1]), resized, interpolation=filtering)
+        self._detector.setInputSize(resized)
         _, faces = self._detector.detect(bgr)
         if faces is None:
             return np.zeros((0, 5), np.float32), np.zeros((0, 5, 2), np.float32)
         # x, y, width, height, then x and y of five keypoints in the template's order, then score.
-        back = np.array([width / seen[0], height / seen[1]], np.float32)
+        back = np.array([width / resized[0], height / resized[1]], np.float32)
         low, extent = faces[:, :2] * back, faces[:, 2:4] * back
         boxes = np.concatenate([low, low + extent, faces[:, 14:15]], axis=1)
         return boxes, faces[:, 4:14].reshape(-1, 5, 2) * back
@@ -126,7 +126,7 @@ class SFaceEncoder(RealFaceEncoder):
 
 @contextmanager
 def _explained(setting: str, file: Path, published: PublishedFile) -> Iterator[None]:
-    """What OpenCV raises on a damaged file or another model becomes a ValueError."""
+    """Raise a ValueError where OpenCV fails on a damaged file or another model."""
     import cv2
 
     try:

@@ -1,4 +1,4 @@
-"""How large an encoder's features are, also of one whose weights are not here."""
+"""Sizes of an encoder's features, known even without its weights for published models."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PATCHES = {  # L and d1 of the published image encoders, the class token among 
 
 @dataclass(frozen=True)
 class FeatureSizes:
-    """L local features of d1 numbers, and a global one of d2, of one reference.
+    """Sizes of one reference's features: L local ones of width d1, a global one of width d2.
 
-    published: with those of published models, which were not asked.
+    published: True where they are looked up for published models, which are not built.
     """
 
     local_length: int
@@ -33,11 +33,11 @@ class FeatureSizes:
 
 
 def feature_sizes(encoder: DictConfig) -> FeatureSizes:
-    """Those of the encoder that a configuration describes; of published models without weights,
-    also where it names files of others.
+    """Return the feature sizes of the encoder that a configuration describes.
 
-    Models that are shipped, and those of other repositories, are built and asked; raises
-    ValueError as building them does.
+    Published models are looked up without their weights, even where the configuration names files
+    of others. Shipped models, and those of other repositories, are built; raises the ValueErrors
+    of building them.
     """
     if encoder._target_ not in _IDENTITY:
         check_values(encoder)

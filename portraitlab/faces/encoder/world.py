@@ -1,4 +1,4 @@
-"""The miniature world's own encoder: CLIP-like patch tokens, recogniser, 3DMM regressor."""
+"""The miniature world's encoder: CLIP-like patch tokens, recogniser, 3DMM regressor."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SIZE = 64
 
 
 class WorldEncoder(FaceEncoder):
-    """Face encoder of the miniature world (plays CLIP, ArcFace and DECA with RetinaFace).
+    """Face encoder of the miniature world (in place of CLIP, ArcFace and DECA with RetinaFace).
 
-    clip, recogniser and regressor: modules as portraitlab.faces.encoder.models describes them.
-    minimum_score: from which score of the regressor on `find` speaks of a face.
+    clip, recogniser and regressor: see the protocols in portraitlab.faces.encoder.models.
+    minimum_score: the regressor's score from which `find` reports a face.
     """
 
     def __init__(
@@ -49,24 +49,26 @@ class WorldEncoder(FaceEncoder):
 
     @torch.no_grad()
     def find(self, photo: NDArray[np.uint8]) -> FaceGeometry:
-        """At most one face: the regressor knows portraits framed as the world frames them.
+        """Find at most one face: the regressor is trained on the world's framing of portraits.
 
-        A photo that is not square is seen within its square, with its border repeated.
+        A photo that is not square is padded to a square by repeating its border.
         """
         height, width = photo.shape[:2]
         edge = max(height, width)
         left, top = (edge - width) // 2, (edge - height) // 2
-        spare = ((top, edge - height - top), (left, edge - width - left), (0, 0))
+        padding = ((top, edge - height - top), (left, edge - width - left), (0, 0))
         device = next(self.parameters()).device
-        seen = self.analyse(photo_tensor(np.pad(photo, spare, mode="edge")).to(device)).to("cpu")
+        geometry = self.analyse(photo_tensor(np.pad(photo, padding, mode="edge")).to(device)).to(
+            "cpu"
+        )
         offset, extent = torch.tensor([left, top]), torch.tensor([width, height])
-        keypoints = (seen.keypoints * edge - offset) / extent
-        found = FaceGeometry(keypoints=keypoints, score=seen.score)
-        return found[seen.score >= self.minimum_score]
+        keypoints = (geometry.keypoints * edge - offset) / extent
+        found = FaceGeometry(keypoints=keypoints, score=geometry.score)
+        return found[geometry.score >= self.minimum_score]
 
     @torch.no_grad()
     def analyse(self, images: Tensor) -> FaceGeometry:
-        """Keypoints, score and 3DMM coefficients by the world's regressor."""
+        """Predict keypoints, score and 3DMM coefficients by the world's regressor."""
         if images.shape[-1] != _SIZE:
             images = functional.interpolate(
                 images, (_SIZE, _SIZE), mode="bilinear", antialias=True, align_corners=False
@@ -74,14 +76,14 @@ class WorldEncoder(FaceEncoder):
         return self.regressor(images)
 
     def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
-        """As `analyse`: one small net tells points and coefficients, of a whole batch at once."""
+        """Run `analyse`: one small net predicts keypoints and coefficients of a whole batch."""
         return self.analyse(images)
 
     @torch.no_grad()
     def encode(
         self, images: Tensor, person_mask: Tensor, geometry: FaceGeometry
     ) -> tuple[Tensor, Tensor]:
-        """Patch tokens and recogniser embedding of the matted, aligned face."""
+        """Encode the matted, aligned face as patch tokens and the recogniser's embedding."""
         person = matted(images, person_mask)
         local = self.clip.patch_tokens(face_crops(person, geometry.keypoints, self.clip))
         return local, self.recogniser(face_crops(person, geometry.keypoints, self.recogniser))

@@ -1,8 +1,8 @@
-"""Arrays out of published model files, of which nothing is executed.
+"""Read arrays from published model files without executing anything in them.
 
 FLAME, DECA and 3DDFA publish arrays as pickles, and a pickle is a program: it names functions and
-calls them. Here every name is looked up in one table of inert classes of our own, which only keep
-what they are given; a name that the table lacks ends the reading, before anything was called.
+calls them. This reader looks every name up in one table of inert classes, which only store their
+arguments; a name that is not in the table raises an error before anything is called.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _MALFORMED = (
     RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
     SyntaxError, tokenize.TokenError,  # numpy reads a header as Python's text
 )  # fmt: skip
-"""What a file that is cut off or made up raises while it is read."""
+"""Errors that a truncated or forged file raises while it is read."""
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by name: .npz, .npy that holds a dict, or else a pickle of a dict.
+    """Read the arrays of a file by name: .npz, .npy of a dict, or else a pickle of a dict.
 
-    Sparse matrices become dense; chumpy's and torch's become numpy's. What is no array, such as a
-    word on the model's kind, is left out. Raises ValueError where the file is damaged, holds no
-    dict, or names anything but arrays, which are the only things that are read.
+    Sparse matrices become dense; chumpy's and torch's arrays become numpy's. Entries that are not
+    arrays, such as a string with the model's type, are skipped. Raises ValueError where the file
+    is damaged, is not a dict, or names anything but arrays.
     """
     try:
         with path.open("rb") as file:
@@ -47,41 +47,42 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             found = _read_npy(file) if path.suffix == ".npy" else _Reader(file).load()
     except _Refused as refusal:
         raise ValueError(
-            f"{path} is refused: beside arrays it wants {refusal}, which a model has no need of. "
+            f"{path} is refused: beside arrays it needs {refusal}, which no model file should. "
             "Nothing of it was executed. Download the file from its publisher, or save its arrays "
             f"as {path.with_suffix('.npz').name} with numpy.savez."
         ) from refusal
     except (*_MALFORMED, OSError) as error:
         raise ValueError(
             f"{path} ({path.stat().st_size if path.is_file() else 0} bytes) cannot be read as "
-            f"arrays: {unreadable(path, error)}. Download it again (docs/face3d.md says where)."
+            f"arrays: {unreadable(path, error)}. Download it again (see docs/face3d.md)."
         ) from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no arrays by name; download the published file again.")
+        raise ValueError(f"{path} has no arrays by name; download the published file again.")
+    # Keep the entries that are arrays.
     arrays = {str(name): _as_array(value) for name, value in found.items()}
     return {name: array for name, array in arrays.items() if array is not None}
 
 
 class _Refused(pickle.UnpicklingError):
-    """A pickle named something outside the table."""
+    """A pickle names something that is not in the table."""
 
 
 class _Inert:
-    """What a pickle's names stand for: it takes any arguments and does nothing with them.
+    """A stand-in for a name in a pickle, which accepts any arguments and does nothing with them.
 
-    All of them take their state by a method of their own, for where there is none pickle would
-    write attributes into whatever the file points at, our classes included.
+    All stand-ins define `__setstate__`: without it, pickle would write attributes into whatever
+    object the file points at, our classes included.
     """
 
     def __new__(cls, *_: Any) -> _Inert:
         return object.__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
-        """Forget it."""
+        """Ignore the state."""
 
 
 class _Dtype(_Inert):
-    """numpy.dtype of plain numbers, or of objects."""
+    """A stand-in for numpy.dtype, of plain numbers or of objects."""
 
     code: str
     order = "="
@@ -97,14 +98,14 @@ class _Dtype(_Inert):
         self.order = _text(state[1])
 
     def numbers(self) -> np.dtype[Any]:
-        """The type of plain numbers."""
+        """Return numpy's dtype of plain numbers."""
         if self.order not in ("<", ">", "=", "|"):
             raise _Refused(f"numbers of the byte order {self.order!r}")
         return np.dtype(self.order + self.code)
 
 
 class _Array(_Inert):
-    """numpy.ndarray, and numpy's function that makes one empty."""
+    """A stand-in for numpy.ndarray, and for numpy's function that makes an empty one."""
 
     value: NDArray[Any] | None = None
     objects: Any = None
@@ -122,7 +123,7 @@ class _Array(_Inert):
 
 
 class _Buffer(_Inert):
-    """numpy's function that makes an array of bytes, as pickles since Python 3.8 name it."""
+    """A stand-in for numpy's function that makes an array of bytes, in pickles since Python 3.8."""
 
     def __new__(  # type: ignore[misc]
         cls, data: Any = b"", dtype: Any = None, shape: Any = (), order: Any = "C", *_: Any
@@ -133,7 +134,7 @@ class _Buffer(_Inert):
 
 
 class _Sparse(_Inert):
-    """scipy.sparse.csc_matrix."""
+    """A stand-in for scipy.sparse.csc_matrix."""
 
     value: NDArray[Any] | None = None
 
@@ -147,7 +148,7 @@ class _Sparse(_Inert):
 
 
 class _Chumpy(_Inert):
-    """chumpy.Ch, an array that could be differentiated: its content is its `x`."""
+    """A stand-in for chumpy.Ch, a differentiable array: its content is its `x`."""
 
     value: NDArray[Any] | None = None
 
@@ -156,7 +157,7 @@ class _Chumpy(_Inert):
 
 
 class _Storage(_Inert):
-    """The numbers of a torch tensor, themselves a file of torch's."""
+    """A stand-in for the storage of a torch tensor, saved as a torch file of its own."""
 
     flat: torch.Tensor
 
@@ -168,7 +169,7 @@ class _Storage(_Inert):
 
 
 class _Tensor(_Inert):
-    """torch.Tensor, out of its storage, place of the first number, size and strides."""
+    """A stand-in for torch.Tensor, of a storage, offset, size and strides."""
 
     value: NDArray[Any]
 
@@ -176,14 +177,14 @@ class _Tensor(_Inert):
         cls, storage: Any = None, offset: Any = 0, size: Any = (), stride: Any = (), *_: Any
     ) -> _Tensor:
         if not isinstance(storage, _Storage):
-            raise _Refused("a tensor without its numbers")
+            raise _Refused("a tensor without a storage")
         tensor = object.__new__(cls)
         tensor.value = storage.flat.as_strided(size, stride, offset).numpy().copy()
         return tensor
 
 
 class _Rebuilt(_Inert):
-    """Python's function that makes an empty object of a class, which must be one of these."""
+    """A stand-in for Python's function that makes an empty object, here of an inert class only."""
 
     def __new__(cls, kind: Any = None, *_: Any) -> _Inert:  # type: ignore[misc]
         if not (isinstance(kind, type) and issubclass(kind, _Inert)):
@@ -192,7 +193,7 @@ class _Rebuilt(_Inert):
 
 
 class _Encoded(_Inert):
-    """Python 3's way to write bytes in the pickles of Python 2; the bytes themselves."""
+    """A stand-in for `_codecs.encode`, Python 3's notation of bytes in pickles of Python 2."""
 
     def __new__(cls, text: Any = "", encoding: Any = "latin1") -> bytes:  # type: ignore[misc]
         if encoding != "latin1":
@@ -215,7 +216,7 @@ _NAMES: dict[tuple[str, str], type[_Inert]] = {
     ("_codecs", "encode"): _Encoded,
     ("copy_reg", "_reconstructor"): _Rebuilt,
     ("copyreg", "_reconstructor"): _Rebuilt,
-    # What is kept beside arrays, and nobody reads here.
+    # Entries beside the arrays, which are skipped.
     ("numpy.core.multiarray", "scalar"): _Inert,
     ("numpy._core.multiarray", "scalar"): _Inert,
     ("collections", "OrderedDict"): _Inert,
@@ -227,20 +228,20 @@ _NAMES: dict[tuple[str, str], type[_Inert]] = {
 
 
 class _Reader(pickle.Unpickler):
-    """Looks names up in the table, and nowhere else."""
+    """An unpickler that looks names up in the table only."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> type[_Inert]:
-        """Raises _Refused for a name outside the table."""
+        """Look a name up. Raises _Refused for one that is not in the table."""
         if (module, name) not in _NAMES:
             raise _Refused(f"{module}.{name}")
         return _NAMES[module, name]
 
 
 def _read_npy(file: BinaryIO) -> Any:
-    """The one object of an array of objects without dimensions."""
+    """Read the one object of a .npy file with a zero-dimensional array of objects."""
     version = npy.read_magic(file)
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = header(file)

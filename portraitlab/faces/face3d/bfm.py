@@ -12,13 +12,13 @@ from portraitlab.faces.face3d.fitter import five_of
 from portraitlab.faces.face3d.linear import LinearFaceModel
 
 SHAPES, EXPRESSIONS = 40, 10
-"""How many of the model's bases 3DDFA uses."""
+"""Numbers of the model's bases that 3DDFA uses."""
 
 POSE = 12
-"""How many of 3DDFA's 62 numbers are the camera; the others are coefficients."""
+"""Number of 3DDFA's 62 outputs that are the camera; the others are coefficients."""
 
 UNIT = 1e5
-"""Micrometres, which the published numbers are in, of one head unit here."""
+"""Micrometres (the unit of the published numbers) per head unit."""
 
 _RESEARCH = "numbers of the Basel Face Model 2009: research only, with the licence of its authors"
 
@@ -34,10 +34,10 @@ SCALES = BroughtFile(
 
 
 def load_bfm(root: str) -> LinearFaceModel:
-    """The model, from a folder with its bases and with 3DDFA's mean and deviation.
+    """Load the model from a folder with its bases and with 3DDFA's mean and deviation.
 
-    Its coefficients are 3DDFA's 40 of shape and 10 of expression in standard deviations, which is
-    what 3DDFA's network gives. Raises ValueError where a file is missing or another one.
+    Its coefficients are 3DDFA's 40 of shape and 10 of expression in standard deviations, as
+    3DDFA's network predicts them. Raises ValueError where a file is missing or is another one.
     """
     bases, scales = find_files(root, (BASES, SCALES))
     mean, shape, expression = _bases(bases)
@@ -56,13 +56,13 @@ def load_bfm(root: str) -> LinearFaceModel:
 
 
 def coefficient_scales(path: Path) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [50] of the coefficients of shape and then expression."""
+    """Read mean and standard deviation [50] of the shape, then the expression coefficients."""
     mean, deviation = all_scales(path)
     return mean[POSE:], deviation[POSE:]
 
 
 def all_scales(path: Path) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [62] of all that 3DDFA's network gives."""
+    """Read mean and standard deviation [62] of all outputs of 3DDFA's network."""
     mean, deviation = tensors_of(path, ("mean", "std"))
     count = POSE + SHAPES + EXPRESSIONS
     if mean.shape != (count,) or deviation.shape != (count,):
@@ -74,14 +74,16 @@ def all_scales(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def _bases(path: Path) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [204], shape [204, 40] and expression [204, 10] at the 68 landmarks, in micrometres."""
+    """Read mean [204], shape [204, 40] and expression [204, 10] of 68 landmarks, in micrometres."""
     if path.suffix == ".npz":
         mean, shape, expression = tensors_of(path, ("u_base", "w_shp_base", "w_exp_base"))
-    else:  # of the whole face; `keypoints` says which of its rows are the landmarks'
+    else:  # the whole face; `keypoints` are the rows of the landmarks
         *whole, rows = tensors_of(path, ("u", "w_shp", "w_exp", "keypoints"))
         mean, shape, expression = (each[rows.flatten()] for each in whole)
     if mean.numel() != 204 or shape.shape[0] != 204 or expression.shape[0] != 204:
-        raise ValueError(f"{path} has not the coordinates of 68 landmarks; download it again.")
+        raise ValueError(
+            f"{path} does not have the coordinates of 68 landmarks; download it again."
+        )
     if shape.shape[1] < SHAPES or expression.shape[1] < EXPRESSIONS:
         raise ValueError(
             f"{path} has {shape.shape[1]} shapes and {expression.shape[1]} expressions, and "

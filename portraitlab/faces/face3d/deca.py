@@ -1,4 +1,4 @@
-"""DECA's coarse encoder (Feng et al., SIGGRAPH 2021, Sec. 4.1): fits FLAME to a face."""
+"""DECA's coarse encoder (Feng et al., SIGGRAPH 2021, Sec. 4.1), which fits FLAME to a face."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZES = {
     "shape": SHAPES, "albedo": 50, "expression": EXPRESSIONS, "head": 3, "jaw": 3, "camera": 3,
     "light": 27,
 }  # fmt: skip
-"""The 236 numbers that the encoder gives, in their order."""
+"""The encoder's 236 outputs, in their order."""
 
 ENCODER = BroughtFile(
     ("deca_model.tar",),
@@ -34,11 +34,11 @@ ENCODER = BroughtFile(
 )
 
 _AROUND_LANDMARKS = 1.1 * 1.25
-"""How much larger than the landmarks' box the crop is, at test time."""
+"""Size of the crop relative to the landmarks' box, at test time."""
 
 
 class CoarseEncoder(nn.Module):
-    """E_c: a ResNet-50 and two linear layers, images [B, 3, 224, 224] in [0, 1] to [B, 236]."""
+    """E_c, a ResNet-50 with two linear layers: images [B, 3, 224, 224] in [0, 1] to [B, 236]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,13 +52,13 @@ class CoarseEncoder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """The numbers of SIZES, one after another."""
+        """Predict the numbers of SIZES, concatenated."""
         numbers: Tensor = self.layers(self.encoder(images))
         return numbers
 
 
 class DecaFitter(FaceFitter):
-    """Fits FLAME by `network`; what it says of albedo and light is not used."""
+    """A fitter of FLAME by `network`, whose albedo and light are not used."""
 
     title = "DECA"
     crop_size = 224
@@ -70,11 +70,11 @@ class DecaFitter(FaceFitter):
         self.fingerprint = fingerprint
 
     def estimate(self, crops: Tensor) -> FaceCoefficients:
-        """Coefficients of faces in crops [B, 3, 224, 224] in [-1, 1]."""
+        """Estimate the coefficients of faces in crops [B, 3, 224, 224] in [-1, 1]."""
         numbers = self.network((crops + 1) / 2).split(list(SIZES.values()), dim=1)
         found = dict(zip(SIZES, numbers, strict=True))
         angles = rotation_angles(axis_rotations(found["head"]))
-        # Orthographic: s (x + t) in a crop from -1 to 1, y running up (Sec. 3).
+        # Orthographic: s (x + t) in a crop from -1 to 1, y upwards (Sec. 3).
         scale, x, y = found["camera"].unbind(dim=1)
         place = torch.stack([scale / 2, (1 + scale * x) / 2, (1 - scale * y) / 2], dim=1)
         return FaceCoefficients(
@@ -84,18 +84,18 @@ class DecaFitter(FaceFitter):
         )
 
     def squares(self, landmarks: Tensor) -> Tensor:
-        """By the mean of width and height of the landmarks' box."""
+        """Compute squares from the mean of width and height of the landmarks' box."""
         centre, extent = bounds(landmarks)
         return torch.cat([centre, _AROUND_LANDMARKS * extent.mean(dim=1, keepdim=True)], dim=1)
 
 
 def load_deca(root: str) -> DecaFitter:
-    """The fitter, from a folder with DECA's trained model and what FLAME needs.
+    """Load the fitter from a folder with DECA's trained model and FLAME's files.
 
     Raises ValueError where a file is missing, refused, or not the published one.
     """
     paths = find_files(root, (ENCODER, MODEL, EMBEDDING))
-    with torch.device("meta"):  # drawing 25 million initial weights would take seconds
+    with torch.device("meta"):  # initialising 25 million weights would take seconds
         network = CoarseEncoder()
     state = read_state_dict(paths[0], "face3d.root", part="E_flame")
     load_state(network, state, "face3d.root", paths[0], "coarse encoder of DECA")

@@ -1,4 +1,4 @@
-"""Files that users bring: which, where they come from, and under which licence."""
+"""Find the model files that users download, with their sources and licences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from portraitlab.support.weights import is_pointer
 
 @dataclass(frozen=True)
 class BroughtFile:
-    """A file that is not shipped here. names: any of these; the first that is there is taken."""
+    """A file that is not shipped. names: accepted names; the first one found is used."""
 
     names: tuple[str, ...]
     source: str
@@ -25,10 +25,10 @@ class BroughtFile:
 
 
 def find_files(root: str, files: Sequence[BroughtFile]) -> list[Path]:
-    """Where each of the files lies in the folder `root`.
+    """Find each of the files in the folder `root`.
 
-    Raises ValueError with all that are missing, or only Git LFS pointers, where they come from and
-    their licences.
+    Raises ValueError that lists all files that are missing or only Git LFS pointers, with their
+    sources and licences.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
@@ -40,20 +40,20 @@ def find_files(root: str, files: Sequence[BroughtFile]) -> list[Path]:
         if whole:
             found.append(whole[0])
             continue
-        said = "; only a Git LFS pointer is there, fetch it with `git lfs pull`" if there else ""
-        missing.append(f"\n  {' or '.join(file.names)}: {file.source}; {file.licence}{said}")
+        remedy = "; only a Git LFS pointer is there, fetch it with `git lfs pull`" if there else ""
+        missing.append(f"\n  {' or '.join(file.names)}: {file.source}; {file.licence}{remedy}")
     if missing:
         raise ValueError(
-            f"face3d.root={root} lacks what has to be brought (see docs/face3d.md):"
+            f"face3d.root={root} is missing files that you have to download (see docs/face3d.md):"
             + "".join(missing)
         )
     return found
 
 
 def tensors_of(path: Path, names: Sequence[str]) -> list[Tensor]:
-    """Arrays of a file by their names, numbers in single precision and indices as long.
+    """Read arrays of a file by name, floats in single precision and integers as long.
 
-    Raises ValueError where the file cannot be read, or one of them is not in it.
+    Raises ValueError where the file cannot be read or does not have all of them.
     """
     arrays = read_arrays(path)
     missing = [name for name in names if name not in arrays]

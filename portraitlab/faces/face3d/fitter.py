@@ -1,4 +1,4 @@
-"""From photos to the coefficients of a 3D morphable model: one interface for all of them."""
+"""Fit a 3D morphable model to photos: one interface for all models."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ class FaceModel(Protocol):
         ...
 
     def landmarks(self, coefficients: FaceCoefficients) -> Tensor:
-        """68 landmarks [B, 68, 2] in the iBUG order, as fractions of the image."""
+        """Project 68 landmarks [B, 68, 2] in the iBUG order, as fractions of the image."""
         ...
 
     def keypoints(self, coefficients: FaceCoefficients) -> Tensor:
-        """The five keypoints [B, 5, 2] of FaceGeometry, as fractions of the image."""
+        """Project the five keypoints [B, 5, 2] of FaceGeometry, as fractions of the image."""
         ...
 
 
 class FaceFitter(nn.Module, ABC):
-    """A 3D morphable model with the network that fits it to photos; never trained.
+    """A 3D morphable model with the frozen network that fits it to photos.
 
-    Attributes: `title` (how records name it), `face_model`, `crop_size` (edge in pixels of what the
-    network sees), `fingerprint` (of the files it was read from, under which features are cached).
+    Attributes: `title` (its name in records), `face_model`, `crop_size` (edge in pixels of the
+    network's input), `fingerprint` (hash of the files it was loaded from, part of the key of cached
+    features).
     """
 
     title: str
@@ -56,50 +57,50 @@ class FaceFitter(nn.Module, ABC):
 
     @abstractmethod
     def estimate(self, crops: Tensor) -> FaceCoefficients:
-        """Coefficients of faces in crops [B, 3, c, c] in [-1, 1], the pose as fractions of it."""
+        """Estimate coefficients in crops [B, 3, c, c] in [-1, 1], the pose in crop fractions."""
 
     @abstractmethod
     def squares(self, landmarks: Tensor) -> Tensor:
-        """Which part of an image the network wants to see, by 68 landmarks [B, 68, 2].
+        """Compute the square of the image that the network expects from 68 landmarks [B, 68, 2].
 
         Returns [B, 3]: centre (x, y) and edge, in the unit of the landmarks.
         """
 
     @torch.no_grad()
     def fit(self, images: Tensor, keypoints: Tensor) -> FaceCoefficients:
-        """Coefficients [B] of the faces in square images [B, 3, K, K] in [-1, 1].
+        """Fit coefficients [B] to the faces in square images [B, 3, K, K] in [-1, 1].
 
-        keypoints [B, 5, 2]: five points of each face, as fractions. They only say where to look
-        first: the network looks a second time, at what it was trained to see around the landmarks
-        that it found. Raises ValueError where the images are not square.
+        keypoints [B, 5, 2]: five points of each face, as fractions. They only place the first
+        crop; the network then runs again on the crop around the landmarks that it found, as in its
+        training. Raises ValueError where the images are not square.
         """
         height, width = images.shape[-2:]
         if height != width:
             raise ValueError(
-                f"A 3DMM is fitted to square images, not to {height} x {width} pixels; cut the "
-                "face out first (portraitlab/data/portrait.py)."
+                f"A 3DMM is fitted to square images, not to {height} x {width} pixels; crop the "
+                "face first (portraitlab/data/portrait.py)."
             )
-        first = self._look(images, around(keypoints))
-        return self._look(images, self.squares(self.face_model.landmarks(first)))
+        first = self._fit_in(images, around(keypoints))
+        return self._fit_in(images, self.squares(self.face_model.landmarks(first)))
 
-    def _look(self, images: Tensor, squares: Tensor) -> FaceCoefficients:
+    def _fit_in(self, images: Tensor, squares: Tensor) -> FaceCoefficients:
         return placed(self.estimate(crop(images, squares, self.crop_size)), squares)
 
 
 def around(keypoints: Tensor) -> Tensor:
-    """Squares [B, 3] (centre and edge) around faces by their five keypoints [B, 5, 2]."""
+    """Compute squares [B, 3] (centre and edge) around faces from five keypoints [B, 5, 2]."""
     centre = keypoints.mean(dim=1)
     spread = (keypoints - centre[:, None]).square().sum(dim=-1).mean(dim=-1, keepdim=True).sqrt()
     return torch.cat([centre, _EDGE * spread], dim=-1)
 
 
 def crop(images: Tensor, squares: Tensor, size: int) -> Tensor:
-    """Squares [B, 3], as fractions of square images [B, 3, K, K], as crops [B, 3, size, size].
+    """Crop squares [B, 3], as fractions of images [B, 3, K, K], to [B, 3, size, size].
 
-    What lies outside the image is black, as both published networks know it.
+    Pixels outside the image are black, as in the training of both published networks.
     """
-    # Where a crop reduces the photo, it is sampled finely and averaged, against aliasing: as finely
-    # as a square of the whole photo needs, so that no crop depends on the others of its batch.
+    # Against aliasing, sample a finer grid and average it. Its factor is that of a crop of the
+    # whole photo, so that no crop depends on the others of its batch.
     fine = max(1, round(images.shape[-1] / size))
     count = fine * size
     steps = (torch.arange(count, device=images.device, dtype=images.dtype) + 0.5) / count - 0.5
@@ -111,7 +112,7 @@ def crop(images: Tensor, squares: Tensor, size: int) -> Tensor:
 
 
 def placed(found: FaceCoefficients, squares: Tensor) -> FaceCoefficients:
-    """Coefficients found in crops, with the pose as fractions of the whole images."""
+    """Convert the pose of coefficients from fractions of crops to fractions of the images."""
     edge = squares[:, 2:]
     corner = squares[:, :2] - edge / 2
     angles, scale, place = found.pose.split([3, 1, 2], dim=1)
@@ -120,13 +121,13 @@ def placed(found: FaceCoefficients, squares: Tensor) -> FaceCoefficients:
 
 
 def bounds(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre [B, 2] and extent [B, 2] of the upright boxes around points [B, P, 2]."""
+    """Compute centre [B, 2] and extent [B, 2] of the upright boxes around points [B, P, 2]."""
     low, high = landmarks.amin(dim=1), landmarks.amax(dim=1)
     return (low + high) / 2, high - low
 
 
 def five_of(landmarks: Tensor) -> Tensor:
-    """FaceGeometry's five points [B, 5, 2] by 68 landmarks [B, 68, 2] in the iBUG order.
+    """Compute FaceGeometry's keypoints [B, 5, 2] from landmarks [B, 68, 2] in the iBUG order.
 
     An eye is the mean of its six landmarks.
     """

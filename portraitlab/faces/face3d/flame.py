@@ -1,4 +1,4 @@
-"""FLAME (Li et al., SIGGRAPH Asia 2017): a head of blend shapes, skinned over a few joints."""
+"""FLAME (Li et al., SIGGRAPH Asia 2017): a head model of blend shapes, skinned over joints."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from portraitlab.faces.face3d.linear import rotation_matrices
 from portraitlab.types import FaceCoefficients
 
 SHAPES, EXPRESSIONS = 100, 50
-"""How many of the published bases DECA uses, and so do we."""
+"""Numbers of the published bases that DECA, and so this model, uses."""
 
 _FIRST_EXPRESSION = 300
-"""In the published file 300 shapes come first and then the expressions."""
+"""Index of the first expression in the published file, after 300 shapes."""
 
 _JAW = 2
-"""The joint of the jaw, after the root and the neck and before the eyes."""
+"""Index of the jaw's joint, after the root and the neck and before the eyes."""
 
 _MOST_YAW = 39
-"""Degrees of yaw for which a row of the contour's table is published, to either side."""
+"""Largest yaw in degrees, to either side, in the published table of contours."""
 
 _TERMS = "non-commercial research only; register there"
 
@@ -37,25 +37,25 @@ EMBEDDING = BroughtFile(
 
 
 class Flame(nn.Module):
-    """W(T_P(β, θ, ψ), J(β), θ, 𝒲) of FLAME's eqs. 1 to 5, seen at 68 landmarks.
+    """W(T_P(β, θ, ψ), J(β), θ, 𝒲) of FLAME's eqs. 1 to 5, projected at 68 landmarks.
 
-    Expression coefficients are FLAME's, and then the jaw's turn as an axis times an angle, which
-    opens the mouth and so is an expression here. Neck and eyes stay as they are. Head units are
-    metres; the head turns about its root joint, and the pose's x and y are the model's origin.
+    Expression coefficients are FLAME's, then the jaw's rotation as an axis times an angle, since
+    opening the mouth is an expression. Neck and eyes are at rest. Head units are metres; the head
+    rotates about its root joint, and the pose's x and y are the model's origin.
 
     Args:
-        template: T, [V, 3], x to the image's right, y up, z at the viewer.
+        template: T, [V, 3], x to the image's right, y up, z towards the viewer.
         shape_basis: S, [S, V, 3], and expression_basis: E, [E, V, 3].
         pose_basis: P, [9 (J - 1), V, 3], for the entries of the rotations of all joints but the
-            root, less those at rest.
-        joints: 𝒥, [J, V], which gives the joints' places by the vertices'.
-        parents: [J], the joint that each hangs on, before it in order; the root's is not read.
-        skinning: 𝒲, [V, J], the share that each joint has of a vertex.
+            root, minus those at rest.
+        joints: 𝒥, [J, V], regresses the joints' positions from the vertices.
+        parents: [J], parent of each joint, earlier in order; the root's entry is not read.
+        skinning: 𝒲, [V, J], weights of the joints at each vertex.
         faces: [F, 3], vertices of the triangles.
-        static: triangles [51] and barycentric coordinates [51, 3] of the landmarks that stand
-            fast: brows, nose, eyes and mouth.
-        contour: triangles [79, 17] and coordinates [79, 17, 3] of the jaw's outline, as seen at
-            yaws of 0 to 39 and then of -1 to -39 degrees.
+        static: triangles [51] and barycentric coordinates [51, 3] of the fixed landmarks: brows,
+            nose, eyes and mouth.
+        contour: triangles [79, 17] and coordinates [79, 17, 3] of the jaw's outline at yaws of 0
+            to 39 and then of -1 to -39 degrees.
     """
 
     template: Tensor
@@ -84,6 +84,7 @@ class Flame(nn.Module):
     ) -> None:
         super().__init__()
         self.parents = [int(parent) for parent in parents[1:]]
+        # Look up the vertices of the landmarks' triangles.
         buffers = {
             "template": template,
             "shape_basis": shape_basis,
@@ -110,14 +111,14 @@ class Flame(nn.Module):
         return len(self.expression_basis) + 3
 
     def vertices(self, coefficients: FaceCoefficients) -> Tensor:
-        """All vertices [B, V, 3] in metres, with the head turned."""
+        """Compute all vertices [B, V, 3] in metres, with the head rotated."""
         expression, jaw = coefficients.expression.tensor_split([self.expression_size - 3], dim=1)
         batch = len(jaw)
         rotations = torch.eye(3).to(jaw).repeat(batch, len(self.joints), 1, 1)
         rotations[:, 0] = rotation_matrices(coefficients.pose[:, :3])
         rotations[:, _JAW] = axis_rotations(jaw)
-        # Joints follow the face at rest, which here has its expression too, as in the published
-        # code; in the paper they follow the shape alone (eq. 2).
+        # The joints are regressed from the face at rest with its expression, as in the published
+        # code; in the paper from the shape alone (eq. 2).
         rest = (
             self.template
             + torch.einsum("bs,svc->bvc", coefficients.shape, self.shape_basis)
@@ -126,7 +127,7 @@ class Flame(nn.Module):
         joints = self.joints @ rest
         bent = (rotations[:, 1:] - torch.eye(3).to(jaw)).flatten(1)  # eq. 4
         posed = rest + torch.einsum("bp,pvc->bvc", bent, self.pose_basis)  # eq. 3
-        # Where each joint's frame stands and how it is turned, after all those that it hangs on.
+        # Rotation and position of each joint's frame, accumulated from its parents.
         turns, places = [rotations[:, 0]], [joints[:, 0]]
         for joint, parent in enumerate(self.parents, start=1):
             arm = joints[:, joint] - joints[:, parent]
@@ -134,12 +135,12 @@ class Flame(nn.Module):
             places.append(places[parent] + (turns[parent] @ arm[..., None])[..., 0])
         turn, place = torch.stack(turns, dim=1), torch.stack(places, dim=1)
         shift = place - (turn @ joints[..., None])[..., 0]
-        # Linear blend skinning: a vertex's own turn is the mean of its joints' (eq. 1).
+        # Linear blend skinning: a vertex's rotation is the weighted mean of its joints' (eq. 1).
         own_turn = torch.einsum("vj,bjmn->bvmn", self.skinning, turn)
         return (own_turn @ posed[..., None])[..., 0] + self.skinning @ shift
 
     def landmarks(self, coefficients: FaceCoefficients) -> Tensor:
-        """68 landmarks as image fractions [B, 68, 2], the jaw's outline as it is seen."""
+        """Project 68 landmarks as image fractions [B, 68, 2], with the visible jaw outline."""
         vertices = self.vertices(coefficients)
         rows = contour_rows(coefficients.pose)
         chosen = [
@@ -153,19 +154,19 @@ class Flame(nn.Module):
         batch = torch.arange(len(rows), device=rows.device)[:, None, None]
         points = (vertices[batch, corners] * shares[..., None]).sum(dim=2)
         pose = coefficients.pose
-        flat = points[..., :2] * pose.new_tensor([1.0, -1.0])  # image rows run down
+        flat = points[..., :2] * pose.new_tensor([1.0, -1.0])  # y points down in images
         return pose[:, None, 4:6] + pose[:, None, 3:4] * flat
 
     def keypoints(self, coefficients: FaceCoefficients) -> Tensor:
-        """The five keypoints as image fractions [B, 5, 2]."""
+        """Project the five keypoints as image fractions [B, 5, 2]."""
         return five_of(self.landmarks(coefficients))
 
 
 def contour_rows(pose: Tensor) -> Tensor:
-    """Which row [B] of the contour's table shows heads of this pose [B, 6].
+    """Choose the row [B] of the contour's table for heads of this pose [B, 6].
 
-    By the turn about the vertical axis, in whole degrees and not beyond the table: rows 0 to 39
-    are for as many degrees, rows 40 to 78 for -1 to -39.
+    The row depends on the yaw, rounded to whole degrees and clamped to the table: rows 0 to 39 are
+    for 0 to 39 degrees, rows 40 to 78 for -1 to -39.
     """
     rotation = rotation_matrices(pose[:, :3])
     sideways = rotation[:, 0, 0].hypot(rotation[:, 1, 0])
@@ -175,18 +176,19 @@ def contour_rows(pose: Tensor) -> Tensor:
 
 
 def axis_rotations(turns: Tensor) -> Tensor:
-    """Rotations [B, 3, 3] by turns [B, 3], each an axis times an angle in radians (Rodrigues)."""
+    """Convert turns [B, 3], each an axis times an angle in radians, to rotations [B, 3, 3]."""
     x, y, z = turns.unbind(dim=-1)
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-    return torch.linalg.matrix_exp(cross)
+    return torch.linalg.matrix_exp(cross)  # Rodrigues' formula
 
 
 def load_flame(root: str) -> Flame:
-    """FLAME, from a folder with its model and DECA's embedding of the landmarks.
+    """Load FLAME from a folder with its model and DECA's embedding of the landmarks.
 
     Raises ValueError where a file is missing, refused, or not the published one.
     """
+    # Read the model.
     model, embedding = find_files(root, (MODEL, EMBEDDING))
     template, basis, pose_basis, joints, tree, skinning, faces = tensors_of(
         model,
@@ -198,6 +200,7 @@ def load_flame(root: str) -> Flame:
             f"{EXPRESSIONS} expressions after them; take generic_model.pkl of FLAME 2020."
         )
     bases = basis.movedim(-1, 0)
+    # Read the landmarks on its mesh.
     static = tensors_of(embedding, ("static_lmk_faces_idx", "static_lmk_bary_coords"))
     contour = tensors_of(embedding, ("dynamic_lmk_faces_idx", "dynamic_lmk_bary_coords"))
     if static[0].shape != (51,) or contour[0].shape != (2 * _MOST_YAW + 1, 17):
@@ -208,8 +211,8 @@ def load_flame(root: str) -> Flame:
     last = max(int(static[0].max()), int(contour[0].max()))
     if last >= len(faces):
         raise ValueError(
-            f"{embedding} names triangle {last}, and {model} has {len(faces)}: they are not of one "
-            "mesh. Take the published files of both."
+            f"{embedding} names triangle {last}, and {model} has {len(faces)}: they are not of the "
+            "same mesh. Use the published files of both."
         )
     return Flame(
         template=template,

@@ -1,8 +1,8 @@
-"""A linear 3D morphable face model seen at its landmarks, under weak perspective.
+"""A linear 3D morphable face model, projected at its landmarks in weak perspective.
 
-The world's own head, and the Basel Face Model at 68 landmarks, are of this form; it is what
-the landmark generator needs (HiFi-Portrait, Sec. 3.2): the landmarks of one person's shape under
-another's expression and pose.
+The miniature world's head and the Basel Face Model at 68 landmarks have this form. The landmark
+generator (HiFi-Portrait, Sec. 3.2) needs it to project one person's shape with another's
+expression and pose.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from portraitlab.types import FaceCoefficients
 
 
 def rotation_matrices(angles: Tensor) -> Tensor:
-    """[B, 3, 3] for yaw, pitch, roll [B, 3] in radians: roll after pitch after yaw."""
+    """Compute rotations [B, 3, 3] of yaw, pitch, roll [B, 3] in radians, applied in this order."""
     (cy, cp, cr), (sy, sp, sr) = torch.cos(angles).unbind(-1), torch.sin(angles).unbind(-1)
     zero, one = torch.zeros_like(cy), torch.ones_like(cy)
 
@@ -28,7 +28,7 @@ def rotation_matrices(angles: Tensor) -> Tensor:
 
 
 def rotation_angles(rotations: Tensor) -> Tensor:
-    """Yaw, pitch, roll [B, 3] in radians of [B, 3, 3]: rotation_matrices, the other way round."""
+    """Compute yaw, pitch, roll [B, 3] in radians of [B, 3, 3], the inverse of rotation_matrices."""
     yaw = torch.atan2(-rotations[:, 2, 0], rotations[:, 2, 2])
     pitch = torch.asin(rotations[:, 2, 1].clamp(-1, 1))
     roll = torch.atan2(-rotations[:, 0, 1], rotations[:, 1, 1])
@@ -39,11 +39,11 @@ class LinearFaceModel(nn.Module):
     """points = mean + shape · shape_basis + expression · expression_basis, then rotated and placed.
 
     Args:
-        mean: [K, 3] in head units (x to the image's right, y up, z at the viewer).
+        mean: [K, 3] in head units (x to the image's right, y up, z towards the viewer).
         shape_basis: [S, K, 3].
         expression_basis: [E, K, 3].
-        keypoints: which of the K points are the five keypoints.
-        landmarks: how many of the K points, from the first, are the landmarks.
+        keypoints: indices of the five keypoints among the K points.
+        landmarks: number of landmarks, the first of the K points.
     """
 
     mean: Tensor
@@ -76,18 +76,18 @@ class LinearFaceModel(nn.Module):
         return len(self.expression_basis)
 
     def points(self, coefficients: FaceCoefficients) -> Tensor:
-        """All K points as image fractions [B, K, 2]."""
+        """Project all K points as image fractions [B, K, 2]."""
         shaped = torch.einsum("bs,skc->bkc", coefficients.shape, self.shape_basis)
         moved = torch.einsum("be,ekc->bkc", coefficients.expression, self.expression_basis)
         pose = coefficients.pose
         turned = (self.mean + shaped + moved) @ rotation_matrices(pose[:, :3]).mT
-        flat = turned[..., :2] * pose.new_tensor([1.0, -1.0])  # image rows run down
+        flat = turned[..., :2] * pose.new_tensor([1.0, -1.0])  # y points down in images
         return pose[:, None, 4:6] + pose[:, None, 3:4] * flat
 
     def landmarks(self, coefficients: FaceCoefficients) -> Tensor:
-        """Landmarks as image fractions [B, 68, 2]."""
+        """Project the landmarks as image fractions [B, 68, 2]."""
         return self.points(coefficients)[:, : self.landmark_count]
 
     def keypoints(self, coefficients: FaceCoefficients) -> Tensor:
-        """The five keypoints as image fractions [B, 5, 2]."""
+        """Project the five keypoints as image fractions [B, 5, 2]."""
         return self.points(coefficients)[:, self.keypoint_index]

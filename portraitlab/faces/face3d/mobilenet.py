@@ -1,4 +1,4 @@
-"""MobileNet (Howard et al., 2017, Table 1), with the names of 3DDFA's weights."""
+"""MobileNet (Howard et al., 2017, Table 1), with the parameter names of 3DDFA's weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LAYERS = (
 
 
 class SeparableConvolution(nn.Module):
-    """A convolution of each channel by itself, then one across the channels (Sec. 3.1)."""
+    """A depthwise and then a pointwise convolution (Sec. 3.1)."""
 
     def __init__(self, width: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -24,13 +24,16 @@ class SeparableConvolution(nn.Module):
         self.bn_sep = nn.BatchNorm2d(outputs)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps [B, width, H, W] to [B, outputs, H / stride, W / stride]."""
+        """Convolve maps [B, width, H, W] to [B, outputs, H / stride, W / stride]."""
         maps = functional.relu(self.bn_dw(self.conv_dw(maps)))
         return functional.relu(self.bn_sep(self.conv_sep(maps)))
 
 
 class MobileNet(nn.Module):
-    """Images [B, 3, H, W] to [B, outputs]; width: of the first layer, 32 of the whole network."""
+    """A network from images [B, 3, H, W] to [B, outputs].
+
+    width: channels of the first layer, 32 in the full network.
+    """
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class MobileNet(nn.Module):
         self.fc = nn.Linear(before, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Numbers [B, outputs]."""
+        """Compute numbers [B, outputs]."""
         maps = functional.relu(self.bn1(self.conv1(images)))
         for name, _, _ in _LAYERS:
             maps = self.get_submodule(name)(maps)

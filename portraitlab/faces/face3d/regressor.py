@@ -1,4 +1,4 @@
-"""What a judge and a loss ask of a regressor, by an encoder that finds faces in real photos."""
+"""A regressor for the judge and the losses, by an encoder that finds faces in real photos."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from portraitlab.types import FaceGeometry
 
 
 class PhotoRegressor(nn.Module):
-    """Images [B, 3, K, K] in [-1, 1] to FaceGeometry with the coefficients of Exp and Pose.
+    """A model from images [B, 3, K, K] in [-1, 1] to FaceGeometry with coefficients.
 
-    encoder: finds the faces and fits its 3DMM to them.
+    Exp and Pose are measured on its coefficients. encoder: finds the faces and fits its 3DMM.
     """
 
     def __init__(self, encoder: FaceEncoder) -> None:
@@ -20,7 +20,7 @@ class PhotoRegressor(nn.Module):
         self.title = getattr(encoder.face3d, "title", "no 3DMM")
 
     def forward(self, images: Tensor) -> FaceGeometry:
-        """Raises ValueError where the encoder fits no 3DMM."""
+        """Find the face of each image. Raises ValueError where the encoder fits no 3DMM."""
         geometry = self.encoder.analyse(images)
         if geometry.coefficients is None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""3DDFA_V2 (Guo et al., ECCV 2020): fits the Basel Face Model to a face, by a small MobileNet."""
+"""3DDFA_V2 (Guo et al., ECCV 2020): fit the Basel Face Model to a face by a small MobileNet."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ NETWORK = BroughtFile(
 
 
 class TddfaFitter(FaceFitter):
-    """Fits `face_model` by `network`, crops [B, 3, 120, 120] to 62 numbers in deviations.
+    """A fitter of `face_model` by `network`, crops [B, 3, 120, 120] to 62 standardised numbers.
 
-    mean and deviation [62]: of those numbers, of which 12 are the camera.
+    mean and deviation [62]: of these numbers; the first 12 are the camera.
     """
 
     mean: Tensor
@@ -58,26 +58,26 @@ class TddfaFitter(FaceFitter):
         self.fingerprint = fingerprint
 
     def estimate(self, crops: Tensor) -> FaceCoefficients:
-        """Coefficients of faces in crops [B, 3, 120, 120] in [-1, 1]."""
+        """Estimate the coefficients of faces in crops [B, 3, 120, 120] in [-1, 1]."""
         blue_first = crops.flip(1) * (127.5 / 128)  # as OpenCV reads, (pixel - 127.5) / 128
         numbers = self.network(blue_first)
         camera = (self.mean + self.deviation * numbers)[:, :POSE].unflatten(1, (3, 4))
-        coefficients = numbers[:, POSE:]  # still in deviations, which are the model's own units
+        coefficients = numbers[:, POSE:]  # in standard deviations, the model's own unit
         return FaceCoefficients(
             coefficients[:, :SHAPES], coefficients[:, SHAPES:], weak_perspective(camera)
         )
 
     def squares(self, landmarks: Tensor) -> Tensor:
-        """√2 times as wide as the longer side of the landmarks' box."""
+        """Compute squares √2 times as wide as the longer side of the landmarks' box."""
         centre, extent = bounds(landmarks)
         return torch.cat([centre, math.sqrt(2) * extent.amax(dim=1, keepdim=True)], dim=1)
 
 
 def weak_perspective(camera: Tensor) -> Tensor:
-    """Our pose [B, 6], as fractions of the crop, by 3DDFA's affine camera [B, 3, 4].
+    """Convert 3DDFA's affine camera [B, 3, 4] to a pose [B, 6] in fractions of the crop.
 
-    The camera takes micrometres to pixels of the crop, counted from 1 at the left and from the
-    bottom. Its rows are nearly, and not quite, a rotation times a scale: the nearest is taken.
+    The camera maps micrometres to pixels of the crop, counted from 1 at the left and from the
+    bottom. Its rows are only nearly a rotation times a scale: the nearest one is used.
     """
     left, scales, right = torch.linalg.svd(camera[:, :2, :3], full_matrices=False)
     rows = left @ right
@@ -90,13 +90,13 @@ def weak_perspective(camera: Tensor) -> Tensor:
 
 
 def load_tddfa(root: str) -> TddfaFitter:
-    """The fitter, from a folder with 3DDFA's network, its scales and the model's bases.
+    """Load the fitter from a folder with 3DDFA's network, its scales and the model's bases.
 
-    Of two networks the wider is taken. Raises ValueError where a file is missing or another one.
+    Of two networks the wider is used. Raises ValueError where a file is missing or is another one.
     """
     paths = find_files(root, (NETWORK, BASES, SCALES))
     weights = {
-        # It was trained on several GPUs, with a second head of landmarks, which nothing uses.
+        # Drop the prefix of DataParallel, and a second head for landmarks, which is not used.
         name.removeprefix("module.").replace("fc_param.", "fc."): weight
         for name, weight in read_state_dict(paths[0], "face3d.root", part="state_dict").items()
         if "fc_lm." not in name

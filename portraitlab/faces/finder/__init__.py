@@ -1,1 +1,1 @@
-"""What finds the face in a generated picture for the identity loss (E_det of eq. 7)."""
+"""Find the face in a generated image for the identity loss (E_det of eq. 7)."""

@@ -9,10 +9,11 @@ from portraitlab.types import FaceGeometry
 
 
 class EncoderFinder(nn.Module):
-    """Finds faces in generated pictures by the detector of `encoder`, without a gradient.
+    """A finder of faces in generated images by the detector of `encoder`, without a gradient.
 
-    det_size: of the one look at each, in pixels. A portrait's face is large, and an estimate at
-    high noise shows none: looking on, as at photos, would cost most where there is nothing.
+    det_size: edge in pixels of the only detection pass. A portrait's face is large, and an estimate
+    at high noise shows none: further passes, as over photos, would mostly search images without a
+    face.
     """
 
     def __init__(self, encoder: FaceEncoder, det_size: int = 320) -> None:
@@ -21,5 +22,5 @@ class EncoderFinder(nn.Module):
         self.det_size = det_size
 
     def forward(self, images: Tensor) -> FaceGeometry:
-        """The best face of each image [B, 3, H, W] in [-1, 1]; score 0 where there is none."""
+        """Find the best face of each image [B, 3, H, W] in [-1, 1]; score 0 without one."""
         return self.encoder.locate(images.detach(), self.det_size)

@@ -1,1 +1,1 @@
-"""What of a portrait shows the person (HiFi-Portrait, Sec. 3.2, pre-processing)."""
+"""Separate the person of a portrait from the background (HiFi-Portrait, Sec. 3.2)."""

@@ -1,4 +1,4 @@
-"""What every matting offers."""
+"""The interface of mattings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 
 class Matting(ABC):
-    """Tells a person from what is behind.
+    """A model that separates a person from the background.
 
-    fingerprint: hash of weights and settings, under which photos are cached; empty where nothing
-    is told apart.
+    fingerprint: hash of weights and settings, part of the key of cached photos; empty without
+    matting.
     """
 
     fingerprint: str
 
     @abstractmethod
     def person(self, portrait: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Mask [H, W] of a portrait uint8 [H, W, 3] RGB: True where it shows the person."""
+        """Compute the mask [H, W] of a portrait uint8 [H, W, 3] RGB: True where the person is."""

@@ -9,10 +9,10 @@ from portraitlab.faces.matting.base import Matting
 
 
 class NoMatting(Matting):
-    """Takes all for the person; a photo may still bring its own transparency."""
+    """A matting that keeps all pixels; a photo's own transparency is still used."""
 
     fingerprint = ""
 
     def person(self, portrait: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """True everywhere, [H, W]."""
+        """Return a mask [H, W] that is True everywhere."""
         return np.ones(portrait.shape[:2], bool)

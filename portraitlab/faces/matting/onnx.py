@@ -1,4 +1,4 @@
-"""Matting or portrait segmentation by an onnx file of the user's (plays PP-Matting, Sec. 3.2)."""
+"""Matting or segmentation by the user's onnx file (in place of PP-Matting, Sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _PPHUMANSEG = PublishedFile(
 
 
 class OnnxMatting(Matting):
-    """A net from a square RGB picture to the share of the person in each of its pixels.
+    """A network from a square RGB image to the person's share of each pixel.
 
-    weights: the onnx file, with one picture [1, 3, size, size] as its only input. mean and std: of
-    pixels in [0, 1], taken off before. output: which output is the matte; None, the first. channel:
-    which of its channels is the person. threshold: from which share on a pixel is the person's.
-    providers: onnxruntime's, best first; what really runs is logged.
+    weights: the onnx file, with one image [1, 3, size, size] as its only input. mean and std: of
+    pixels in [0, 1], which are normalised by them. output: name of the matte's output; None for the
+    first. channel: the matte's channel for the person. threshold: share from which a pixel counts
+    as the person. providers: onnxruntime's, best first; those in use are logged.
 
-    Raises ValueError where the file is missing, damaged, or of other inputs and outputs.
+    Raises ValueError where the file is missing, damaged, or has other inputs and outputs.
     """
 
     def __init__(
@@ -57,30 +57,34 @@ class OnnxMatting(Matting):
     ) -> None:
         import onnxruntime
 
+        # Load the network.
         path = weights_file(weights, "matting.weights", _MODNET, _PPHUMANSEG)
         wanted = session_providers(providers, "matting.providers", local_rank())
         with damage_explained(path, "Download it again."):
             self._session: Any = onnxruntime.InferenceSession(str(path), providers=wanted)
         ran = ", ".join(self._session.get_providers())
         _LOG.info("matting: %s runs on %s", path.name, ran)
+        # Check its inputs and outputs.
         inputs = self._session.get_inputs()
         outputs = [each.name for each in self._session.get_outputs()]
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[1] not in (3, "3"):
-            told = ", ".join(f"{each.name} {each.shape}" for each in inputs)
+            found = ", ".join(f"{each.name} {each.shape}" for each in inputs)
             raise ValueError(
-                f"matting.weights={weights} takes {told}; a net on one picture [1, 3, H, W] is "
-                "needed, such as MODNet."
+                f"matting.weights={weights} has the inputs {found}; a network with one image "
+                "[1, 3, H, W] is needed, such as MODNet."
             )
         fixed = [edge for edge in inputs[0].shape[2:] if isinstance(edge, int) and edge != size]
         if fixed:
             raise ValueError(
-                f"matting.weights={weights} takes pictures {inputs[0].shape}; "
+                f"matting.weights={weights} takes images {inputs[0].shape}; "
                 f"give matting.size={fixed[0]} instead of {size}."
             )
         if output is not None and output not in outputs:
             raise ValueError(
-                f"matting.output={output} is none of {weights}; it has {', '.join(outputs)}."
+                f"matting.output={output} is not an output of {weights}, which has "
+                f"{', '.join(outputs)}."
             )
+        # Keep the settings, and hash all that determines a mask.
         self._input, self._output = inputs[0].name, output or outputs[0]
         self.size, self.channel, self.threshold = size, channel, threshold
         self._mean, self._std = (np.array(each, np.float32)[:, None, None] for each in (mean, std))
@@ -88,24 +92,26 @@ class OnnxMatting(Matting):
         self.fingerprint = f"onnx {settings} {file_digest(path)}"
 
     def person(self, portrait: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Mask [H, W] of a portrait uint8 [H, W, 3] RGB; the net's matte, made as large again."""
+        """Compute the mask [H, W] of a portrait uint8 [H, W, 3] RGB from the resized matte."""
+        # Predict the matte of the resized portrait.
         height, width = portrait.shape[:2]
-        seen = Image.fromarray(portrait).resize((self.size, self.size), Image.Resampling.BILINEAR)
-        pixels = np.asarray(seen, np.float32).transpose(2, 0, 1) / 255
+        square = Image.fromarray(portrait).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(square, np.float32).transpose(2, 0, 1) / 255
         (matte,) = self._session.run(
             [self._output], {self._input: ((pixels - self._mean) / self._std)[None]}
         )
         if matte.ndim != 4 or not -matte.shape[1] <= self.channel < matte.shape[1]:
             raise ValueError(
-                f"matting.channel={self.channel} is none of the output {self._output} "
+                f"matting.channel={self.channel} is not a channel of the output {self._output} "
                 f"{list(matte.shape)}; [1, channels, H, W] is needed. Choose another "
                 "matting.output or matting.channel."
             )
+        # Resize it to the portrait.
         share = matte[0, self.channel].astype(np.float32)
         if share.min() < -0.01 or share.max() > 1.01:
             raise ValueError(
                 f"The output {self._output} has values from {share.min():.3g} to "
-                f"{share.max():.3g}, and a matte has 0 to 1. Choose another "
+                f"{share.max():.3g}, and a matte has values from 0 to 1. Choose another "
                 "matting.output, or weights that end in a sigmoid or softmax."
             )
         enlarged = Image.fromarray(share).resize((width, height), Image.Resampling.BILINEAR)

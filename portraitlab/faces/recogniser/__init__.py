@@ -1,1 +1,1 @@
-"""Face recognisers in torch for real photos: differentiable, for identity loss and judge."""
+"""Differentiable face recognisers of real photos, in torch, for the identity loss and the judge."""

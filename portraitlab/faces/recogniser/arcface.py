@@ -32,11 +32,11 @@ _UNIT = re.compile(r"layer([1-4])\.(\d+)\.")
 
 
 class ArcFace(nn.Module):
-    """Crops [B, 3, 112, 112] in [-1, 1], RGB, to unit embeddings; frozen, differentiable in them.
+    """A frozen recogniser: crops [B, 3, 112, 112] in [-1, 1], RGB, to unit embeddings.
 
-    weights: a state dict (.pt, .pth or .safetensors) of insightface's arcface_torch iresnets or of
-    foamliu/MobileFaceNet; which of them, its depth and the width of its embedding, is told from its
-    names and shapes. title: how records name it.
+    It is differentiable in the crops. weights: a state dict (.pt, .pth or .safetensors) of
+    insightface's arcface_torch iresnets or of foamliu/MobileFaceNet; the architecture, its depth
+    and the width of its embedding are inferred from names and shapes. title: its name in records.
 
     Raises ValueError where the file is missing, damaged or of another model.
     """
@@ -58,9 +58,9 @@ class ArcFace(nn.Module):
             self.net = IResNet(depths, self.global_dim)
         else:
             raise ValueError(
-                f"{_SETTING}={path} is of no architecture known here: it has {len(state)} tensors, "
-                f"first {', '.join(sorted(state)[:3])}. Known are insightface's iresnets "
-                "(arcface_torch) and foamliu/MobileFaceNet, as plain state dicts."
+                f"{_SETTING}={path} is of an unknown architecture: it has {len(state)} tensors, "
+                f"first {', '.join(sorted(state)[:3])}. Give a plain state dict of insightface's "
+                "iresnets (arcface_torch) or of foamliu/MobileFaceNet."
             )
         kind = type(self.net).__name__
         load_state(self.net, state, _SETTING, path, kind)
@@ -71,5 +71,5 @@ class ArcFace(nn.Module):
         return super().train(False)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Unit embeddings [B, global_dim]."""
+        """Embed crops as unit vectors [B, global_dim]."""
         return functional.normalize(self.net(crops), dim=-1)

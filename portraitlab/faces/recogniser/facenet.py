@@ -30,10 +30,10 @@ _SETTING = "(judge.)recogniser.weights"
 
 
 class FaceNet(nn.Module):
-    """Crops [B, 3, 160, 160] in [-1, 1], RGB, to unit embeddings [B, 512]; frozen.
+    """A frozen recogniser: crops [B, 3, 160, 160] in [-1, 1], RGB, to unit embeddings [B, 512].
 
     weights: a state dict as facenet-pytorch publishes it; its head over training identities
-    (`logits`) is left out. title: how records name it.
+    (`logits`) is not loaded. title: its name in records.
 
     Raises ValueError where the file is missing, damaged or of another model.
     """
@@ -59,6 +59,6 @@ class FaceNet(nn.Module):
         return super().train(False)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Unit embeddings [B, 512]."""
-        # The published weights saw (pixel - 127.5) / 128.
+        """Embed crops as unit vectors [B, 512]."""
+        # The published weights were trained on (pixel - 127.5) / 128.
         return functional.normalize(self.net(crops * (127.5 / 128)), dim=-1)

@@ -1,4 +1,4 @@
-"""Inception-ResNet-v1 (Szegedy et al., AAAI 2017, Fig. 10 to 14) as FaceNet's weights have it.
+"""Inception-ResNet-v1 (Szegedy et al., AAAI 2017, Fig. 10 to 14) for FaceNet's weights.
 
 Names of weights, and sizes where they differ from the paper, are those of facenet-pytorch.
 """
@@ -27,7 +27,7 @@ class _Convolution(nn.Module):
 
 
 class _Block(nn.Module):
-    """Branches side by side, mixed, scaled and added to what they saw."""
+    """Parallel branches, mixed, scaled and added to their input."""
 
     def __init__(
         self, channels: int, branches: Iterable[nn.Module], inner: int, scale: float, last: bool
@@ -40,13 +40,13 @@ class _Block(nn.Module):
         self.conv2d = nn.Conv2d(inner, channels, 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        seen = [getattr(self, f"branch{number}")(maps) for number in range(self.branches)]
-        mixed: Tensor = maps + self.scale * self.conv2d(torch.cat(seen, dim=1))
+        outputs = [getattr(self, f"branch{number}")(maps) for number in range(self.branches)]
+        mixed: Tensor = maps + self.scale * self.conv2d(torch.cat(outputs, dim=1))
         return mixed if self.last else mixed.relu()
 
 
 class _Reduction(nn.Module):
-    """Strided branches and a maximum side by side; half the size, all channels kept."""
+    """Parallel strided branches and max pooling: half the size, all channels concatenated."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class _Reduction(nn.Module):
         self.branches = len(branches)
 
     def forward(self, maps: Tensor) -> Tensor:
-        seen = [getattr(self, f"branch{number}")(maps) for number in range(self.branches)]
-        return torch.cat([*seen, functional.max_pool2d(maps, 3, 2)], dim=1)
+        outputs = [getattr(self, f"branch{number}")(maps) for number in range(self.branches)]
+        return torch.cat([*outputs, functional.max_pool2d(maps, 3, 2)], dim=1)
 
 
 def _block35() -> nn.Module:
@@ -73,7 +73,7 @@ def _block35() -> nn.Module:
 
 
 def _crossed(channels: int, width: int, length: int, scale: float, last: bool = False) -> nn.Module:
-    """A point-wise branch beside a row and a column filter of `length` (blocks 17 and 8)."""
+    """Build a pointwise branch beside a row and a column filter of `length` (blocks 17 and 8)."""
     half = length // 2
     branches = (
         _Convolution(channels, width, 1),
@@ -87,16 +87,18 @@ def _crossed(channels: int, width: int, length: int, scale: float, last: bool = 
 
 
 class InceptionResnetV1(nn.Module):
-    """Crops [B, 3, 160, 160], standardised, to embeddings [B, 512], not normalised."""
+    """A network from standardised crops [B, 3, 160, 160] to embeddings [B, 512], not normalised."""
 
     def __init__(self) -> None:
         super().__init__()
+        # Stem, from 160 to 17 pixels.
         self.conv2d_1a = _Convolution(3, 32, 3, stride=2)
         self.conv2d_2a = _Convolution(32, 32, 3)
         self.conv2d_2b = _Convolution(32, 64, 3, padding=1)
         self.conv2d_3b = _Convolution(64, 80, 1)
         self.conv2d_4a = _Convolution(80, 192, 3)
         self.conv2d_4b = _Convolution(192, 256, 3, stride=2)
+        # Residual blocks at 17, 8 and 3 pixels.
         self.repeat_1 = nn.Sequential(*(_block35() for _ in range(5)))
         self.mixed_6a = _Reduction(
             _Convolution(256, 384, 3, stride=2),
@@ -118,11 +120,12 @@ class InceptionResnetV1(nn.Module):
         )
         self.repeat_3 = nn.Sequential(*(_crossed(1792, 192, 3, scale=0.2) for _ in range(5)))
         self.block8 = _crossed(1792, 192, 3, scale=1.0, last=True)
+        # Embedding.
         self.last_linear = nn.Linear(1792, 512, bias=False)
         self.last_bn = nn.BatchNorm1d(512, eps=1e-3)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Embeddings [B, 512]."""
+        """Embed crops as [B, 512]."""
         maps = self.conv2d_2b(self.conv2d_2a(self.conv2d_1a(crops)))
         maps = self.conv2d_3b(functional.max_pool2d(maps, 3, 2))
         maps = self.repeat_1(self.conv2d_4b(self.conv2d_4a(maps)))

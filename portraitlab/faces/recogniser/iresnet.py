@@ -13,7 +13,7 @@ _WIDTHS = (64, 128, 256, 512)
 
 
 class _Unit(nn.Module):
-    """An improved residual unit: normalised first, activated once, strided in its second half."""
+    """An improved residual unit: normalised first, activated once, strided in its second layer."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _Unit(nn.Module):
 
 
 class IResNet(nn.Module):
-    """Crops [B, 3, 112, 112] in [-1, 1] to embeddings [B, features], not normalised.
+    """A network: crops [B, 3, 112, 112] in [-1, 1] to embeddings [B, features], not normalised.
 
     depths: residual units at 56, 28, 14 and 7 pixels; (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 14, 3) and
     (3, 13, 30, 3) are the published iresnet18, 34, 50 and 100. features: width of the embedding.
@@ -57,7 +57,7 @@ class IResNet(nn.Module):
         self.features = nn.BatchNorm1d(features)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Embeddings [B, features]."""
+        """Embed crops as [B, features]."""
         maps = self.prelu(self.bn1(self.conv1(crops)))
         for number in range(1, 5):
             maps = getattr(self, f"layer{number}")(maps)

@@ -22,7 +22,7 @@ def _activated(
 
 
 class _Bottleneck(nn.Module):
-    """Inverted residual: widen, filter each channel, narrow without activation."""
+    """An inverted residual: expansion, depthwise convolution, linear projection."""
 
     def __init__(self, channels: int, width: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -54,7 +54,10 @@ class _Separable(nn.Module):
 
 
 class _GlobalDepthwise(nn.Module):
-    """A weight for each of the 7 x 7 places instead of their mean (Sec. 3.1)."""
+    """A global depthwise convolution, which weighs the 7 x 7 cells instead of averaging them.
+
+    Sec. 3.1 of the paper.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -67,7 +70,7 @@ class _GlobalDepthwise(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """Crops [B, 3, 112, 112] in [-1, 1] to embeddings [B, features], not normalised."""
+    """A network: crops [B, 3, 112, 112] in [-1, 1] to embeddings [B, features], not normalised."""
 
     def __init__(self, features: int = 128) -> None:
         super().__init__()
@@ -86,7 +89,7 @@ class MobileFaceNet(nn.Module):
         self.bn = nn.BatchNorm2d(features)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Embeddings [B, features]."""
+        """Embed crops as [B, features]."""
         maps = self.conv2(self.features(self.dw_conv(self.conv1(crops))))
         embeddings: Tensor = self.bn(self.conv3(self.gdconv(maps))).flatten(1)
         return embeddings

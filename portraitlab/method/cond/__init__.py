@@ -1,1 +1,1 @@
-"""What control image steers the layout."""
+"""Draw the control image that steers the layout."""

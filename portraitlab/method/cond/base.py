@@ -1,4 +1,4 @@
-"""What every cond gives: a control image that tells the net where the face goes."""
+"""The base class of conditions: the control image that shows the net the face's position."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from portraitlab.types import FaceGeometry
 
 
 class Cond(nn.Module):
-    """Draws the control image of each sample.
+    """A drawing of the control image of each sample.
 
-    draws: False where there is no control image, so that the net builds no path for one.
+    draws: False where there is no control image, so that the net builds no path for it.
     """
 
     draws: bool = True
@@ -18,9 +18,9 @@ class Cond(nn.Module):
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int
     ) -> Tensor | None:
-        """Control images [B, 3, size, size] in [-1, 1], -1 the background; None with cond=none.
+        """Draw control images [B, 3, size, size] in [-1, 1] on -1; None with cond=none.
 
-        shape_geometry: of the reference whose face shape is drawn. target_geometry: of the image
-        whose expression and pose are drawn.
+        shape_geometry: geometry of the reference whose face shape is drawn. target_geometry:
+        geometry of the image whose expression and pose are drawn.
         """
         raise NotImplementedError

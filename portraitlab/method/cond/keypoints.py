@@ -1,4 +1,4 @@
-"""The target's five keypoints as coloured limbs and dots, as InstantID draws them."""
+"""Draw the target's five keypoints as coloured limbs and dots, as InstantID does."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _LIMBS = tuple(
 )
 _DOTS = tuple(Stroke(((point, point),), colour, 0.06) for point, colour in enumerate(_COLOURS))
 STROKES = _LIMBS + _DOTS
-"""Limbs from the nose to the other four at 60 % of their colour, then the dots. They are drawn
-some three times thicker than InstantID's at 1024 px, or 64 px would leave nothing of them."""
+"""Limbs from the nose to the other four at 60 % of their colour, then the dots. They are about
+three times thicker than InstantID's at 1024 px, to be visible at 64 px."""
 
 
 class KeypointCond(Cond):
-    """Draws the target's eyes, nose tip and mouth corners (Wang et al., InstantID, 2024)."""
+    """Draw the target's eyes, nose tip and mouth corners (Wang et al., InstantID, 2024)."""
 
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int
     ) -> Tensor:
-        """Control images [B, 3, size, size] in [-1, 1]; the reference's shape is unused."""
+        """Draw control images [B, 3, size, size] in [-1, 1]; the reference's shape is unused."""
         return draw(target_geometry.keypoints, STROKES, size)

@@ -1,4 +1,4 @@
-"""The landmark generator: one person's shape under another's expression (HiFi-Portrait, 3.2)."""
+"""The landmark generator: one face's shape with another's expression (HiFi-Portrait, Sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STROKES = (
     polyline(48, 60, (1.0, 0.0, 0.2), _WIDTH, closed=True),  # outer lips
     polyline(60, 68, (1.0, 0.0, 1.0), _WIDTH, closed=True),  # inner lips
 )
-"""The 68 landmarks of the iBUG order as lines, one colour a feature."""
+"""The 68 landmarks in the iBUG order as lines, one colour per facial feature."""
 
 
 class LandmarkCond(Cond):
-    """Draws 68 landmarks of the reference's shape with the target's expression and pose."""
+    """Draw 68 landmarks of the reference's shape with the target's expression and pose."""
 
     def __init__(self, face_model: FaceModel) -> None:
         super().__init__()
@@ -36,14 +36,14 @@ class LandmarkCond(Cond):
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int
     ) -> Tensor:
-        """Control images [B, 3, size, size] in [-1, 1].
+        """Draw control images [B, 3, size, size] in [-1, 1].
 
-        Raises ValueError where no 3D morphable model has seen the photos, or another one than this.
+        Raises ValueError where the photos have no 3DMM coefficients, or those of another model.
         """
         shape, target = shape_geometry.coefficients, target_geometry.coefficients
         if shape is None or target is None:
             raise ValueError(
-                "cond=landmarks needs 3D face coefficients, and this encoder gives none; "
+                "cond=landmarks needs 3DMM coefficients, and this encoder gives none; "
                 "choose face3d=bfm or face3d=flame with encoder=insightface, or encoder=world, "
                 "or else cond=keypoints or cond=landmarks5."
             )
@@ -52,8 +52,8 @@ class LandmarkCond(Cond):
         if found != needed:
             raise ValueError(
                 f"The encoder gives {found[0]} coefficients of shape and {found[1]} of expression, "
-                f"and the 3DMM of cond=landmarks has {needed[0]} and {needed[1]}: they are not of "
-                "one model. Choose face3d=none with encoder=world, and another face3d with "
+                f"and the 3DMM of cond=landmarks has {needed[0]} and {needed[1]}: they belong to "
+                "different models. Choose face3d=none with encoder=world, and another face3d with "
                 "encoder=insightface."
             )
         mixed = FaceCoefficients(shape.shape, target.expression, target.pose)

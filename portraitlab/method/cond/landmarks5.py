@@ -1,4 +1,4 @@
-"""The target's five keypoints as dots."""
+"""Draw the target's five keypoints as dots."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ STROKES = tuple(Stroke(((point, point),), (1.0, 1.0, 1.0), 0.05) for point in ra
 
 
 class FiveLandmarkCond(Cond):
-    """Draws five white dots at the target's eyes, nose tip and mouth corners."""
+    """Draw five white dots at the target's eyes, nose tip and mouth corners."""
 
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int
     ) -> Tensor:
-        """Control images [B, 3, size, size] in [-1, 1]; the reference's shape is unused."""
+        """Draw control images [B, 3, size, size] in [-1, 1]; the reference's shape is unused."""
         return draw(target_geometry.keypoints, STROKES, size)

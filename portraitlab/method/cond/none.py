@@ -1,4 +1,4 @@
-"""No control image: expression and pose are the prompt's and chance's."""
+"""No control image: expression and pose follow from the prompt and the noise."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from portraitlab.types import FaceGeometry
 
 
 class NoCond(Cond):
-    """Draws nothing."""
+    """A condition without a control image."""
 
     draws = False
 
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int
     ) -> None:
-        """None."""
+        """Return None."""
         return None

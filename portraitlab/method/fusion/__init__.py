@@ -1,1 +1,1 @@
-"""How the features of several references become identity tokens."""
+"""Fuse the features of several references into identity tokens."""

@@ -1,4 +1,4 @@
-"""What every fusion shares: linear maps to one width, and the flattening of references."""
+"""The base class of fusions, the projection of embeddings, and the flattening of references."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from torch.utils.checkpoint import checkpoint
 
 from portraitlab.types import FaceFeatures, IdentityTokens
 
-_anew = partial(checkpoint, use_reentrant=False)
-"""Calls a layer and forgets what it computes, until a gradient is asked for."""
+_recomputed = partial(checkpoint, use_reentrant=False)
+"""Call a layer without keeping its activations, which the backward pass recomputes."""
 
 
 class GlobalProjection(nn.Linear):
-    """Linear map of unit-length embeddings [..., d2] to [..., d] (phi_1 of Sec. 3.2).
+    """A linear map of unit-length embeddings [..., d2] to [..., d] (phi_1 of Sec. 3.2).
 
-    A unit vector's entries shrink with its width; scaling them to unit variance first gives the
-    global token the same size as the local ones whatever the recogniser.
+    Embeddings are scaled to unit variance first, since a unit vector's entries shrink with its
+    width. So the global token has the magnitude of the local ones for any recogniser.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Scale to unit variance, then map."""
+        """Scale embeddings to unit variance, then map them."""
         return super().forward(input * self.in_features**0.5)
 
 
 class Fusion(nn.Module):
-    """Turns the features of N references into T identity tokens each.
+    """A model from the features of N references to T identity tokens each.
 
-    gives_tokens: False where there are none, so that the net reads the prompt instead. What has
-    layers calls each by `through`, which is all that gradient checkpointing asks of it.
+    gives_tokens: False where there are no tokens, so that the net reads the prompt instead. A
+    fusion with layers calls each by `through`, so that gradient checkpointing applies to it.
     """
 
     gives_tokens: bool = True
     _checkpoint: Callable[..., Any] | None = None
 
     def forward(self, features: FaceFeatures) -> IdentityTokens | None:
-        """Identity tokens [B, N·T, d], masked where their reference is; None with fusion=none."""
+        """Fuse references to tokens [B, N·T, d], masked as their reference; None: fusion=none."""
         raise NotImplementedError
 
     def through(self, layer: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-        """What a layer makes of its inputs; with gradient checkpointing only these are kept."""
+        """Apply a layer; with gradient checkpointing only its inputs are kept."""
         if self._checkpoint is None or not torch.is_grad_enabled():
             return layer(*inputs)
         output: Tensor = self._checkpoint(layer, *inputs)
         return output
 
     def enable_gradient_checkpointing(self, checkpoint: Callable[..., Any] | None = None) -> None:
-        """As diffusers' models have it; see PortraitModel."""
-        self._checkpoint = checkpoint or _anew
+        """Enable gradient checkpointing, under the name of diffusers; see PortraitModel."""
+        self._checkpoint = checkpoint or _recomputed
 
 
 def flatten_references(tokens: Tensor, mask: Tensor) -> IdentityTokens:
-    """Set the tokens of all references side by side: F'_face of Sec. 3.2.
+    """Concatenate the tokens of all references: F'_face of Sec. 3.2.
 
-    tokens [B, N, T, d], mask [B, N]. Tokens of masked references become zero, so that not even
-    what a linear layer's bias made of them is left.
+    tokens [B, N, T, d], mask [B, N]. Tokens of masked references are set to zero, which also
+    removes the biases of linear layers from them.
     """
     tokens = tokens.masked_fill(~mask[..., None, None], 0.0)
     return IdentityTokens(tokens.flatten(1, 2), mask.repeat_interleave(tokens.shape[2], dim=1))

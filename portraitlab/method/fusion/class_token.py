@@ -1,4 +1,4 @@
-"""Each reference's picture as one token: the image encoder's own summary of it."""
+"""One token per reference: the image encoder's class token."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 
 
 class ClassTokenFusion(Fusion):
-    """Maps the image encoder's class token of each reference to width d; T = 1.
+    """Map the image encoder's class token of each reference to width d; T = 1.
 
     The image embedding of PhotoMaker (Li et al., 2024, Sec. 3.2): CLIP's, projected to the width of
-    text. The class token is the first of the local features; the others, and the recogniser's
-    embedding, are unused.
+    text features. The class token is the first of the local features; the others, and the
+    recogniser's embedding, are unused.
     """
 
     def __init__(self, local_dim: int, global_dim: int, dim: int) -> None:
@@ -21,5 +21,5 @@ class ClassTokenFusion(Fusion):
         self.projection = nn.Linear(local_dim, dim)
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, N, d]."""
+        """Compute identity tokens [B, N, d]."""
         return flatten_references(self.projection(features.local_[:, :, :1]), features.mask)

@@ -1,4 +1,4 @@
-"""Global and local features side by side (HiFi-Portrait, Table 2)."""
+"""Concatenation of global and local features (HiFi-Portrait, Table 2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 
 
 class ConcatFusion(Fusion):
-    """Maps both features to width d and concatenates them; T = 1 + L (eq. 3 without a decoder)."""
+    """Map both features to width d and concatenate them; T = 1 + L (eq. 3 without a decoder)."""
 
     def __init__(self, local_dim: int, global_dim: int, dim: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class ConcatFusion(Fusion):
         self.local_projection = nn.Linear(local_dim, dim)
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, N·(1 + L), d], each reference's global token first."""
+        """Compute identity tokens [B, N·(1 + L), d], each reference's global token first."""
         global_tokens = self.global_projection(features.global_)[:, :, None]
         local_tokens = self.local_projection(features.local_)
         tokens = torch.cat([global_tokens, local_tokens], dim=2)

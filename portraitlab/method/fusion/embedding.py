@@ -1,4 +1,4 @@
-"""Each reference's face embedding as a few tokens (Ye et al., IP-Adapter-FaceID, 2023)."""
+"""A few tokens per reference from its face embedding (Ye et al., IP-Adapter-FaceID, 2023)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 
 
 class EmbeddingFusion(Fusion):
-    """Maps each reference's embedding to T tokens of width d; local features are unused.
+    """Map each reference's embedding to T tokens of width d; local features are unused.
 
-    Two layers, the first twice as wide as the embedding, then a norm a token, as IP-Adapter-FaceID
-    projects the embedding of a recogniser in place of CLIP's. Tokens of several references stand
-    side by side, as in its version for portraits.
+    Two layers, the first twice as wide as the embedding, then a norm per token, as in the
+    projection of IP-Adapter-FaceID, which replaces CLIP's embedding by a recogniser's. Tokens of
+    several references are concatenated, as in its version for portraits.
 
-    Raises ValueError where there is to be no token.
+    Raises ValueError for fewer than one token.
     """
 
     def __init__(self, local_dim: int, global_dim: int, dim: int, tokens: int = 4) -> None:
@@ -31,5 +31,5 @@ class EmbeddingFusion(Fusion):
         )
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, N·T, d]."""
+        """Compute identity tokens [B, N·T, d]."""
         return flatten_references(self.projection(features.global_), features.mask)

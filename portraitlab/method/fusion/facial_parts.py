@@ -1,4 +1,4 @@
-"""Tokens of a face's parts beside those of its embedding (Huang et al., ConsistentID, 2024)."""
+"""Tokens of facial parts and of the face embedding (Huang et al., ConsistentID, 2024)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from portraitlab.method.fusion.embedding import EmbeddingFusion
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 _RADIUS = 0.13
-"""How far from a part's points its cells reach, as a fraction of the aligned crop."""
+"""Largest distance of a part's cells from its points, as a fraction of the aligned crop."""
 
 
 class FacialPartsFusion(Fusion):
-    """One token for each of eyes, nose, mouth, ears and the whole face, and T for the embedding.
+    """A token for each of eyes, nose, mouth, ears and the whole face, and T for the embedding.
 
-    The crop that the patch tokens are of is aligned, so a part lies in the same cells of every
-    face; its token attends to them and to nothing else, from a query that is learnt in place of
-    the words with which ConsistentID describes the part to its facial encoder. T of the whole is
-    tokens + 5.
+    The patch tokens are those of an aligned crop, so a part is in the same cells of every face. Its
+    token attends to these cells only, from a learnt query, where ConsistentID describes the part to
+    its facial encoder in words. T of the fusion is tokens + 5.
 
-    Raises ValueError where dim does not divide into heads, and for patch tokens that are no class
-    token and a square of cells.
+    Raises ValueError where dim does not divide into heads, and where the patch tokens are not a
+    class token and a square of cells.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class FacialPartsFusion(Fusion):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, N·(tokens + 5), d], each reference's embedding first."""
+        """Compute identity tokens [B, N·(tokens + 5), d], each reference's embedding first."""
         mask = features.mask
         parts = self.through(self._parts, features.local_[mask][:, 1:])
         spread = parts.new_zeros(*mask.shape, *parts.shape[1:])
@@ -56,7 +55,7 @@ class FacialPartsFusion(Fusion):
         return flatten_references(torch.cat([whole, spread], dim=2), mask)
 
     def _parts(self, cells: Tensor) -> Tensor:
-        """Tokens [R, 5, d] of the parts of R faces, by their cells' features [R, L - 1, d1]."""
+        """Compute tokens [R, 5, d] of the parts of R faces from cell features [R, L - 1, d1]."""
         patches = self.local_projection(cells)
         elsewhere = ~cells_of_parts(patches.shape[1]).to(patches.device)
         queries = self.queries.expand(len(patches), -1, -1)
@@ -69,16 +68,16 @@ class FacialPartsFusion(Fusion):
 
 
 def cells_of_parts(cells: int) -> Tensor:
-    """bool [5, cells]: which cells of an aligned crop, row by row, show each part.
+    """Find the cells of an aligned crop, row by row, that show each part: bool [5, cells].
 
-    A part has the cells whose centres lie near one of its points, and the nearest one to each.
-    Raises ValueError where the cells are no square.
+    A part has the cells whose centres are near one of its points, and the nearest cell of each
+    point. Raises ValueError where the cells do not form a square.
     """
     edge = isqrt(cells)
     if edge**2 != cells:
         raise ValueError(
-            f"The encoder gives {cells} patch tokens beside its class token, and parts of a face "
-            "are found in a square of them; choose fusion=concat or another encoder."
+            f"The encoder gives {cells} patch tokens beside its class token, and facial parts need "
+            "a square of them; choose fusion=concat or another encoder."
         )
     centres = (torch.arange(edge) + 0.5) / edge
     rows, columns = torch.meshgrid(centres, centres, indexing="ij")
@@ -93,9 +92,9 @@ def cells_of_parts(cells: int) -> Tensor:
 
 
 def _points() -> dict[str, Tensor]:
-    """Points [P, 2] of each part in the aligned crop, none for the whole face."""
+    """Return points [P, 2] of each part in the aligned crop, none for the whole face."""
     eyes, nose, mouth = TEMPLATE[:2], TEMPLATE[2:3], TEMPLATE[3:]
-    # Ears are beyond the eyes by half of what lies between these.
+    # Ears are beyond the eyes by half of the distance between the eyes.
     ears = eyes + 0.5 * (eyes - eyes.flip(0))
     return {
         "eyes": eyes,

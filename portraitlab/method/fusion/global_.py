@@ -1,4 +1,4 @@
-"""Global features alone: one token a reference (HiFi-Portrait, Table 2)."""
+"""Global features alone: one token per reference (HiFi-Portrait, Table 2)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 
 
 class GlobalFusion(Fusion):
-    """Maps each reference's embedding to width d; T = 1. Local features are unused."""
+    """Map each reference's embedding to width d; T = 1. Local features are unused."""
 
     def __init__(self, local_dim: int, global_dim: int, dim: int) -> None:
         super().__init__()
         self.global_projection = GlobalProjection(global_dim, dim)
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, N, d]."""
+        """Compute identity tokens [B, N, d]."""
         tokens = self.global_projection(features.global_)[:, :, None]
         return flatten_references(tokens, features.mask)

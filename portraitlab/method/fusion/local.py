@@ -9,12 +9,12 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 
 
 class LocalFusion(Fusion):
-    """Maps the L patch tokens of each reference to width d; T = L. Global features are unused."""
+    """Map the L patch tokens of each reference to width d; T = L. Global features are unused."""
 
     def __init__(self, local_dim: int, global_dim: int, dim: int) -> None:
         super().__init__()
         self.local_projection = nn.Linear(local_dim, dim)
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, N·L, d]."""
+        """Compute identity tokens [B, N·L, d]."""
         return flatten_references(self.local_projection(features.local_), features.mask)

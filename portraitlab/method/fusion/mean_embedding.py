@@ -1,4 +1,4 @@
-"""One face for all references: the mean of their embeddings (Wang et al., InstantID, 2024)."""
+"""Tokens of the mean embedding of all references (Wang et al., InstantID, 2024)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 
 
 class MeanEmbeddingFusion(Fusion):
-    """Averages the embeddings of the references that are there, and maps the mean to T tokens.
+    """Average the embeddings of the unmasked references, and map the mean to T tokens.
 
-    InstantID knows one embedding a person; with several references HiFi-Portrait (Sec. 2.3, 4.2)
-    gives it all four. The mean is brought back to unit length, as embeddings have. Local features
-    are unused.
+    InstantID has one embedding per person; HiFi-Portrait (Sec. 2.3, 4.2) gives it all four
+    references. The mean is normalised to unit length. Local features are unused.
     """
 
     def __init__(self, local_dim: int, global_dim: int, dim: int, tokens: int = 16) -> None:
@@ -24,7 +23,7 @@ class MeanEmbeddingFusion(Fusion):
         self.embedding = EmbeddingFusion(local_dim, global_dim, dim, tokens)
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, T, d], of all references together."""
+        """Compute identity tokens [B, T, d] of all references together."""
         there = features.global_ * features.mask[..., None]
         mean = functional.normalize(there.sum(dim=1, keepdim=True), dim=-1)
         known = features.mask.any(dim=1, keepdim=True)

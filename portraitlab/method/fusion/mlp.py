@@ -1,4 +1,4 @@
-"""Global and local features side by side, each token through a perceptron of its own."""
+"""Concatenation of global and local features after a perceptron per token."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 
 
 class MLPFusion(Fusion):
-    """ConcatFusion with two layers and a norm where it has one linear layer; T = 1 + L.
+    """ConcatFusion with two layers and a norm in place of its linear layer; T = 1 + L.
 
-    In no table of HiFi-Portrait: between its concatenation, which is linear, and its face refiner,
-    it tells what the refiner's attention is worth from what its nonlinear layers are. The layers
-    are those with which IP-Adapter-FaceID projects a face embedding (Ye et al., 2023), with the
-    feed-forward width of the refiner's decoder, 4 d.
+    It is not in HiFi-Portrait's tables. Between the paper's linear concatenation and its face
+    refiner, it separates the effect of the refiner's attention from that of its nonlinear layers.
+    The layers are those of IP-Adapter-FaceID's projection (Ye et al., 2023), with the feed-forward
+    width of the refiner's decoder, 4 d.
     """
 
     def __init__(self, local_dim: int, global_dim: int, dim: int) -> None:
@@ -24,7 +24,7 @@ class MLPFusion(Fusion):
         self.local_projection = _perceptron(nn.Linear(local_dim, 4 * dim), dim)
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, N·(1 + L), d], each reference's global token first."""
+        """Compute identity tokens [B, N·(1 + L), d], each reference's global token first."""
         global_tokens = self.through(self.global_projection, features.global_)[:, :, None]
         local_tokens = self.through(self.local_projection, features.local_)
         tokens = torch.cat([global_tokens, local_tokens], dim=2)

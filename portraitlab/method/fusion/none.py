@@ -1,4 +1,4 @@
-"""No identity tokens: the net reads the prompt where it would read the face."""
+"""No identity tokens: the net reads the prompt instead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from portraitlab.types import FaceFeatures
 
 
 class NoFusion(Fusion):
-    """Gives no tokens and trains nothing."""
+    """A fusion without tokens and parameters."""
 
     gives_tokens = False
 
@@ -15,5 +15,5 @@ class NoFusion(Fusion):
         super().__init__()
 
     def forward(self, features: FaceFeatures) -> None:
-        """None."""
+        """Return None."""
         return None

@@ -1,4 +1,4 @@
-"""The face refiner: learnable tokens read the face's details (HiFi-Portrait, Sec. 3.2)."""
+"""The face refiner: learnable tokens attend to a face's details (HiFi-Portrait, Sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 class FaceRefiner(Fusion):
     """A transformer decoder with the global token and learnable tokens as queries (eqs. 2-4).
 
-    T = 1 + learnable_tokens. Each reference is refined by itself with the same learnable tokens,
-    so the order of references decides only the order of tokens, and a masked reference can reach
-    no other. The decoder is Vaswani et al.'s (2017), as the paper cites it, with a feed-forward
-    width of 4 d and without dropout, neither of which the paper states.
+    T = 1 + learnable_tokens. Each reference is refined separately with the same learnable tokens,
+    so a permutation of references only permutes tokens, and a masked reference does not influence
+    others. The decoder is Vaswani et al.'s (2017), as the paper cites it, with a feed-forward
+    width of 4 d and without dropout; the paper states neither.
 
     Raises ValueError where dim does not divide into heads.
     """
@@ -42,9 +42,9 @@ class FaceRefiner(Fusion):
         self.decoder = nn.TransformerDecoder(layer, layers)
 
     def forward(self, features: FaceFeatures) -> IdentityTokens:
-        """Identity tokens [B, N·(1 + learnable_tokens), d]."""
+        """Compute identity tokens [B, N·(1 + learnable_tokens), d]."""
         mask = features.mask
-        # Every reference that is there, of whatever sample, is one more sequence of its own.
+        # Each unmasked reference of any sample is one sequence.
         global_token = self.global_projection(features.global_[mask])[:, None]
         local_tokens = self.local_projection(features.local_[mask])
         learnable = self.learnable.expand(len(global_token), -1, -1)

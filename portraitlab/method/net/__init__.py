@@ -1,1 +1,1 @@
-"""How identity tokens and control image enter the frozen backbone."""
+"""Inject identity tokens and control images into the frozen backbone."""

@@ -19,14 +19,14 @@ from portraitlab.types import Condition, Injection
 class Adapter(Net):
     """IP-Adapter's decoupled cross-attention (Ye et al., 2023) with a mask over references.
 
-    Sets processors into the backbone's cross-attentions that read identity tokens through keys and
-    values of their own, and leave the backbone as it was where no tokens are injected. Keys and
-    values start as copies of the text's, as in IP-Adapter. scale: weight of what they add.
-    noise_gate: power of the NoiseGate by which that is multiplied; 0 is without. controlnet: reads
-    the control image where there is one, and is not trained (FrozenControl).
+    Sets processors in the backbone's cross-attentions that read identity tokens through their own
+    keys and values; the backbone is unchanged where no tokens are injected. Keys and values start
+    as copies of the text's, as in IP-Adapter. scale: weight of the added attention. noise_gate:
+    power of the NoiseGate that multiplies it; 0 disables the gate. controlnet: reads the control
+    image where there is one, and is frozen (FrozenControl).
 
-    Raises ValueError without identity, for a negative noise_gate, and with control where there is
-    no controlnet.
+    Raises ValueError without identity, for a negative noise_gate, and with control but without a
+    controlnet.
     """
 
     def __init__(
@@ -45,13 +45,14 @@ class Adapter(Net):
             )
         self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = FrozenControl("adapter", backbone, control, controlnet)
+        # Add keys and values for identity tokens to every cross-attention.
         self.keys = nn.ModuleList()
         self.values = nn.ModuleList()
         processors = backbone.unet.attn_processors
         for name in processors:
             if name.endswith("attn2.processor"):
                 attention = backbone.unet.get_submodule(name.removesuffix(".processor"))
-                # What is trained is so in single precision, whatever the backbone's.
+                # Trained weights are in single precision, whatever the backbone's.
                 key = deepcopy(attention.to_k).float().requires_grad_(True)
                 value = deepcopy(attention.to_v).float().requires_grad_(True)
                 self.keys.append(key)
@@ -60,6 +61,6 @@ class Adapter(Net):
         backbone.unet.set_attn_processor(processors)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """Identity tokens for the adapted cross-attentions, and residuals of what is drawn."""
+        """Inject identity tokens in the cross-attentions, and residuals of the control image."""
         drawn = self.frozen_control(noisy, timesteps, condition)
         return replace(drawn, attention=condition.tokens, gate=self.gate(timesteps))

@@ -1,8 +1,8 @@
 """Attention processors for diffusers' UNet blocks that read masked identity tokens.
 
-What they read arrives under the two names of cross_attention_kwargs that diffusers hands to every
-attention and drops silently where a processor does not ask for them (self-attention): an injection
-under one (Backbone.predict), a mask under the other.
+They are given an Injection (Backbone.predict) or a mask under two names of cross_attention_kwargs.
+diffusers passes both to every attention and drops them silently where a processor does not have
+such a parameter (self-attention).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from portraitlab.types import IdentityTokens, Injection
 
 
 class MaskedCrossAttention(AttnProcessor2_0):
-    """diffusers' attention over identity tokens of which some are masked (eq. 5).
+    """diffusers' attention over partly masked identity tokens (eq. 5).
 
-    Needed because ControlNetModel passes no mask for its cross-attention.
+    ControlNetModel passes no mask to its cross-attention.
     """
 
     def __call__(
@@ -29,7 +29,7 @@ class MaskedCrossAttention(AttnProcessor2_0):
         temb: Tensor | None = None,
         ip_adapter_masks: Tensor | None = None,
     ) -> Tensor:
-        """ip_adapter_masks [B, N·T], True where encoder_hidden_states may be read."""
+        """Attend where ip_adapter_masks [B, N·T] is True among encoder_hidden_states."""
         if ip_adapter_masks is not None:
             attention_mask = ip_adapter_masks[:, None].repeat_interleave(attn.heads, dim=0)
         return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
@@ -38,9 +38,9 @@ class MaskedCrossAttention(AttnProcessor2_0):
 class DecoupledCrossAttention:
     """IP-Adapter's decoupled cross-attention: text and identity tokens, each with its own keys.
 
-    Ye et al. (2023), eq. 5: softmax(Q K^T) V + scale · softmax(Q K'^T) V', the scale times the
-    injection's gate. to_key and to_value map identity tokens to K' and V'. They belong to the net
-    that made this processor; the backbone only reads them.
+    Ye et al. (2023), eq. 5: softmax(Q K^T) V + scale · softmax(Q K'^T) V', with the scale
+    multiplied by the injection's gate. to_key and to_value map identity tokens to K' and V'; they
+    are parameters of the net that makes this processor, not of the backbone.
     """
 
     def __init__(self, to_key: nn.Linear, to_value: nn.Linear, scale: float) -> None:
@@ -57,7 +57,7 @@ class DecoupledCrossAttention:
         temb: Tensor | None = None,
         ip_hidden_states: Injection | None = None,
     ) -> Tensor:
-        """hidden_states [B, h·w, C], text [B, K, dt], and what injects identity tokens."""
+        """Attend from hidden_states [B, h·w, C] to text [B, K, dt] and injected tokens."""
         assert attention_mask is None, "the backbone masks no text"
         query = attn.to_q(hidden_states)
         text = encoder_hidden_states
@@ -74,9 +74,9 @@ class DecoupledCrossAttention:
 def attended(
     query: Tensor, key: Tensor, value: Tensor, heads: int, mask: Tensor | None = None
 ) -> Tensor:
-    """softmax(Q K^T) V by heads: [B, Q, C] of query [B, Q, C], key and value [B, K, C].
+    """Compute softmax(Q K^T) V by heads: [B, Q, C] of query [B, Q, C], key and value [B, K, C].
 
-    mask bool [B, K]: False where nobody may look; None lets all look everywhere.
+    mask bool [B, K]: False where a key is masked for all queries; None masks nothing.
     """
 
     def split(features: Tensor) -> Tensor:
@@ -90,5 +90,5 @@ def attended(
 
 
 def gated(added: Tensor, gate: Tensor | None) -> Tensor:
-    """What is added to an attention [B, ...], times an injection's gate [B]; None is 1."""
+    """Multiply an attention's addition [B, ...] by an injection's gate [B]; None is 1."""
     return added if gate is None else gate.view(-1, *[1] * (added.ndim - 1)) * added

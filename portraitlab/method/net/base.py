@@ -1,4 +1,4 @@
-"""What every net gives: the injection into the frozen backbone."""
+"""The base class of nets, which compute the injection into the frozen backbone."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
 class Net(nn.Module):
     """The trained path into the backbone.
 
-    control and identity: whether it reads a control image and identity tokens; pixels: whether it
-    reads the control image itself and not its latents; latents: whether it reads the references'
-    own. What a net does not read is neither computed nor trained
-    (PortraitModel) nor gathered (PhotoSet). A net built for them that is given a condition with
-    none of them injects nothing: that is the backbone alone, for guidance. What a net holds that
-    is not trained requires no gradient, and is not saved with a run.
+    control and identity: True where it reads a control image and identity tokens; pixels: True
+    where it reads the control image's pixels instead of its latents; latents: True where it reads
+    the references' latents. Inputs that a net does not read are neither computed nor trained
+    (PortraitModel) nor gathered (PhotoSet). Given a condition without any of its inputs, a net
+    injects nothing, so that guidance has the backbone alone. A net's frozen parameters require no
+    gradient and are not saved with a run.
 
-    stock_part: the name of the part that diffusers' own ControlNetModel can hold, which `stock`
-    gives and `load_stock` takes; None where there is none.
+    stock_part: name of the submodule that converts to diffusers' own ControlNetModel by `stock`
+    and back by `load_stock`; None where there is none.
     """
 
     stock_part: str | None = None
@@ -34,27 +34,27 @@ class Net(nn.Module):
         self.pixels = pixels
 
     def read(self, references: FaceFeatures) -> ReferenceMaps:
-        """What it makes of the references' latents, the same at every noise level.
+        """Encode the references' latents, once for all noise levels.
 
-        Asked once a drawing, of nets with `latents` alone, which must say it.
+        Only called for nets with `latents`, which must implement it.
         """
         raise NotImplementedError
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """Injection for noisy latents [B, c, h, w] at timesteps [B]."""
+        """Compute the injection for noisy latents [B, c, h, w] at timesteps [B]."""
         raise NotImplementedError
 
     def stock(self) -> ControlNetModel:
-        """The stock part as diffusers' own class has it, with the same weights.
+        """Convert the stock part to diffusers' own class, with the same weights.
 
-        Asked of nets with a `stock_part` alone, which must say it, as of load_stock.
+        Only called for nets with a `stock_part`, which must implement it and load_stock.
         """
         raise NotImplementedError
 
     def load_stock(self, stock: ControlNetModel) -> None:
-        """Take the weights of what `stock` gave. Raises ValueError where it is of another form."""
+        """Load the weights of a result of `stock`. Raises ValueError for another architecture."""
         raise NotImplementedError
 
     def starting_at_zero(self) -> list[nn.Parameter]:
-        """Trained parameters that start at zero, which may have a learning rate of their own."""
+        """Return trained parameters that start at zero; they may have their own learning rate."""
         return []

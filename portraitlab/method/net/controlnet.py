@@ -1,4 +1,4 @@
-"""ControlNet as published: a trained copy of the UNet's encoder that reads a control image."""
+"""The original ControlNet: a trained copy of the UNet's encoder that reads a control image."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from portraitlab.method.net.stock import load_alike
 from portraitlab.types import Condition, Injection
 
 _STAGES = (16, 32, 96, 256)
-"""Channels of the control image's way in, as published."""
+"""Channels of the control image's embedding, as published."""
 
 
 class ControlNet(Net):
-    """Zhang et al. (2023): who is drawn is left to the prompt.
+    """ControlNet of Zhang et al. (2023), without identity tokens.
 
-    The control image enters as pixels, through a few convolutions of its own. FPGA compares its
-    reparameterised net with this one (Sec. 3.3 and Table 5). start: a published one, trained with
-    the backbone's UNet, to go on from; None starts from a copy of the UNet's encoder.
+    The control image enters as pixels through a few convolutions. FPGA compares its reparameterised
+    net with this one (Sec. 3.3 and Table 5). start: a published ControlNet, trained with the
+    backbone's UNet, to train further; None starts from a copy of the UNet's encoder.
 
     Raises ValueError without a control image.
     """
@@ -41,8 +41,8 @@ class ControlNet(Net):
                 "net=controlnet has nothing to read with cond=none; choose a cond, or net=none for "
                 "the backbone alone."
             )
-        # Each stage of its way in halves the image, three of them for the published eight pixels a
-        # cell of the latents.
+        # Each stage of the embedding halves the image: three for the published eight pixels per
+        # latent cell.
         halvings = (backbone.image_size // backbone.latent_size).bit_length() - 1
         stages = _STAGES[: halvings + 1]
         self.controlnet = (
@@ -52,7 +52,7 @@ class ControlNet(Net):
         )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """Residuals for the UNet's skip connections and middle."""
+        """Compute residuals for the UNet's skip connections and middle."""
         if condition.drawing is None:
             return Injection()
         down, mid = self.controlnet(
@@ -66,16 +66,16 @@ class ControlNet(Net):
         return Injection(down=tuple(down), mid=mid)
 
     def stock(self) -> ControlNetModel:
-        """The net itself; the control image it reads is in [0, 1]."""
+        """Return the net itself; it reads the control image in [0, 1]."""
         return self.controlnet
 
     def load_stock(self, stock: ControlNetModel) -> None:
-        """Take its weights. Raises ValueError where they are of another form."""
+        """Load its weights. Raises ValueError for another architecture."""
         load_alike(self.controlnet, stock.state_dict())
 
     def starting_at_zero(self) -> list[nn.Parameter]:
-        """The convolutions on the way out, and the last of the control image's way in."""
+        """Return the output convolutions, and the last one of the control image's embedding."""
         net = self.controlnet
-        ways = [*net.controlnet_down_blocks, net.controlnet_mid_block]
-        ways.append(net.controlnet_cond_embedding.conv_out)
-        return [parameter for way in ways for parameter in way.parameters()]
+        modules = [*net.controlnet_down_blocks, net.controlnet_mid_block]
+        modules.append(net.controlnet_cond_embedding.conv_out)
+        return [parameter for module in modules for parameter in module.parameters()]

@@ -1,4 +1,4 @@
-"""FlashFace: references as feature maps that the UNet's decoder reads (Zhang et al., 2024)."""
+"""FlashFace: the UNet's decoder attends to the references' feature maps (Zhang et al., 2024)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from portraitlab.types import Condition, FaceFeatures, IdentityTokens, Injection
 class FlashFace(Net):
     """A reference net beside the UNet, and reference attention in its middle and decoder.
 
-    A block of the decoder reads the maps of the block of the encoder that it mirrors, which has
-    its resolution and width; the middle reads the middle's. Identity tokens are not read, whatever
-    fusion is chosen beside it. noise_gate: power of the NoiseGate by which what is read is
-    multiplied; 0 is without. controlnet: reads the control image where there is one, and is not
-    trained (FrozenControl).
+    A decoder block reads the maps of the encoder block that it mirrors, which has its resolution
+    and width; the middle block reads the middle's. Identity tokens are not read, whatever the
+    fusion. noise_gate: power of the NoiseGate that multiplies the added attention; 0 disables the
+    gate. controlnet: reads the control image where there is one, and is frozen (FrozenControl).
 
-    Raises ValueError for a negative noise_gate, and with control where there is no controlnet.
+    Raises ValueError for a negative noise_gate, and with control but without a controlnet.
     """
 
     def __init__(
@@ -39,8 +38,9 @@ class FlashFace(Net):
         super().__init__(control, identity=False, latents=True)
         self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = FrozenControl("flashface", backbone, control, controlnet)
-        # Copied before the UNet's middle gets attention that its copy is to be without.
+        # Copy the encoder before reference attention is added to the UNet's middle.
         self.reference_net = ReferenceNet(backbone)
+        # Add reference attention to the self-attentions of middle and decoder.
         self.attentions = nn.ModuleList()
         self.maps: list[int] = []
         unet = backbone.unet
@@ -57,28 +57,28 @@ class FlashFace(Net):
         unet.set_attn_processor(processors)
 
     def read(self, references: FaceFeatures) -> ReferenceMaps:
-        """The maps that each reference attention reads, masked where their reference is."""
+        """Compute the maps that each reference attention reads, masked as their reference."""
         assert references.latents is not None, "a PhotoSet gathers what the net reads"
         mask = references.mask
-        # Every reference that is there, of whatever sample, is one more photo of its own.
+        # Each unmasked reference of any sample is one photo of a batch.
         maps = self.reference_net(references.latents[mask])
         layers = [self._spread(each, mask) for each in maps]
         return ReferenceMaps(tuple(layers[place] for place in self.maps))
 
     @staticmethod
     def _spread(maps: Tensor, mask: Tensor) -> IdentityTokens:
-        """Maps [R, T, C] of the references that are there, in their places of mask [B, N]."""
+        """Scatter maps [R, T, C] of the unmasked references to their places in mask [B, N]."""
         spread = maps.new_zeros(*mask.shape, *maps.shape[1:])
         spread[mask] = maps
         return flatten_references(spread, mask)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """The references' maps, the same at every noise level, and residuals of what is drawn."""
+        """Inject the references' maps, and residuals of the control image."""
         drawn = self.frozen_control(noisy, timesteps, condition)
         return replace(drawn, attention=condition.references, gate=self.gate(timesteps))
 
     def starting_at_zero(self) -> list[nn.Parameter]:
-        """The ways out of the reference attentions."""
+        """Return the output projections of the reference attentions."""
         return [
             parameter for name, parameter in self.attentions.named_parameters() if ".out." in name
         ]

@@ -1,4 +1,4 @@
-"""A control image for nets that have no path of their own for one (HiFi-Portrait, Sec. 4.2)."""
+"""A frozen ControlNet for nets without a path for the control image (HiFi-Portrait, Sec. 4.2)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from portraitlab.types import Condition, Injection
 
 
 class FrozenControl(nn.Module):
-    """A published ControlNet beside a method that injects identity in another way.
+    """A frozen ControlNet beside a method that injects identity in another way.
 
-    For a fair comparison the paper gives landmark images through a ControlNet to all methods that
-    lack them. It is not trained: it reads the control image and the prompt, as the foundation's
-    learnt to where there are no identity tokens. Without control there is none, and nothing is
-    injected. net: name of the net that it is a part of.
+    For a fair comparison the paper adds landmark images by a ControlNet to all methods without
+    them. It reads the control image and the prompt, as the miniature's ControlNet was pretrained
+    to without identity tokens. Without control it injects nothing. net: name of the net that it is
+    a part of, for errors.
 
-    Raises ValueError where there is a control image and no ControlNet that reads it.
+    Raises ValueError where there is a control image but no ControlNet.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class FrozenControl(nn.Module):
                 f"net={net} has no path for a control image, and net.controlnet is null; give one "
                 "that was trained with the backbone, or choose cond=none or net=hifi_net."
             )
-        # As the foundation's was trained (portraitlab/pretraining/controlnet.py).
+        # The settings that it was pretrained with (portraitlab/pretraining/controlnet.py).
         self.reader = (
             HiFiNet(
                 backbone,
@@ -46,11 +46,11 @@ class FrozenControl(nn.Module):
             if control
             else None
         )
-        # Frozen, so it is in the backbone's precision.
+        # Frozen weights are in the backbone's precision.
         products_in(self.requires_grad_(False), backbone.precision)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """Residuals for noisy latents [B, c, h, w] at timesteps [B]."""
+        """Compute residuals for noisy latents [B, c, h, w] at timesteps [B]."""
         if self.reader is None:
             return Injection()
         return self.reader(noisy, timesteps, replace(condition, tokens=None))

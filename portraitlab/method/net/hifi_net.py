@@ -19,23 +19,23 @@ from portraitlab.types import Condition, Injection
 class HiFiNet(Net):
     """A trained copy of the UNet's encoder whose outputs are added to the frozen UNet.
 
-    Differs from ControlNet (Zhang et al., 2023) in two ways. The control image enters as latents
-    z_lmk, less those of an empty drawing: the latents of black are far from zero everywhere, and
-    would drown what is drawn. And cross-attention reads the identity tokens of all references
-    instead of the prompt; with fusion=none it reads the prompt. The zero convolutions on the way
-    out make it change nothing before the first step.
+    It differs from ControlNet (Zhang et al., 2023) in two ways. The control image enters as latents
+    z_lmk, minus those of an empty drawing, since the latents of black are far from zero everywhere
+    and would dominate the drawing's. And cross-attention reads the identity tokens of all
+    references instead of the prompt; with fusion=none it reads the prompt. Zero convolutions at the
+    outputs make it change nothing before the first step.
 
-    reads_noise: True adds z_lmk, through a convolution that starts at zero, to what the copy makes
-    of the noisy latents, as ControlNet does. False puts z_lmk in their place, so that the queries
-    of cross-attention come from it alone, as eq. 5 writes them; without a control image the noisy
-    latents are all there is, and are read whatever this says. noise_gate: power of the NoiseGate
-    by which all residuals are multiplied; 0 is without.
+    reads_noise: True adds z_lmk, through a convolution that starts at zero, to the copy's features
+    of the noisy latents, as ControlNet does. False reads z_lmk in place of the noisy latents, so
+    that the queries of cross-attention depend on z_lmk alone, as in eq. 5; without a control image
+    the noisy latents are read in either case. noise_gate: power of the NoiseGate that multiplies
+    all residuals; 0 disables the gate.
 
-    start: a ControlNet trained with this UNet, of which the trained net is a copy instead of one of
-    the UNet's encoder. It may attend at more places, and it changes something from the first step.
+    start: a ControlNet trained with this UNet, which is copied instead of the UNet's encoder. It
+    may have cross-attention at more resolutions, and changes the output from the first step.
 
-    Raises ValueError where neither control nor identity is given, since nothing would steer, for a
-    negative noise_gate, and for a start whose residuals do not fit the UNet.
+    Raises ValueError where neither control nor identity is given, for a negative noise_gate, and
+    for a start whose residuals do not fit the UNet.
     """
 
     empty_drawing: Tensor
@@ -61,13 +61,14 @@ class HiFiNet(Net):
             check_fit(start, backbone, "net.start", remedy)
         self.reads_noise = reads_noise
         self.gate = NoiseGate(backbone, noise_gate)
+        # Encode an empty drawing.
         size = backbone.image_size
         black = -torch.ones(1, 3, size, size, device=backbone.latent_scale.device)
         with torch.no_grad():
             empty = backbone.encode(black) if control else None
-        # Not saved with a run: it follows from the backbone.
+        # Not saved with a run, since it follows from the backbone.
         self.register_buffer("empty_drawing", empty, persistent=False)
-        # The pixel path that diffusers builds is replaced at once, so it is built small.
+        # Copy the encoder, and replace diffusers' embedding of pixels, which is built small.
         self.controlnet = (
             ControlNetModel.from_unet(backbone.unet, conditioning_embedding_out_channels=(1, 1))
             if start is None
@@ -78,7 +79,7 @@ class HiFiNet(Net):
             if control and reads_noise
             else nn.Identity()
         )
-        # The backbone's own attention, whichever it is, wherever no identity tokens are read.
+        # Keep the backbone's attention processor where no identity tokens are read.
         own = next(iter(backbone.unet.attn_processors.values()))
         self.controlnet.set_attn_processor(
             {
@@ -90,17 +91,18 @@ class HiFiNet(Net):
         )
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """Residuals for the UNet's skip connections and middle."""
+        """Compute residuals for the UNet's skip connections and middle."""
         tokens, control = condition.tokens, condition.drawing
         if tokens is None and control is None:
             return Injection()
+        # Choose the inputs: the control image in place of the noisy latents, or beside them.
         drawn = None if control is None else control - self.empty_drawing
         read, beside = noisy, noisy.new_zeros(())
         if self.control and self.reads_noise:
-            # The path beside the noisy latents, which is there only where they are read.
             beside = torch.zeros_like(noisy)
         if drawn is not None:
             read, beside = (noisy, drawn) if self.reads_noise else (drawn, beside)
+        # Compute and gate the residuals.
         down, mid = self.controlnet(
             read,
             timesteps,
@@ -114,28 +116,28 @@ class HiFiNet(Net):
         return Injection(down=tuple(gate * residual for residual in down), mid=gate * mid)
 
     def stock(self) -> ControlNetModel:
-        """The same net as diffusers' own class has it; the weights are shared where they can be.
+        """Convert the net to diffusers' own class; weights are shared where possible.
 
-        It reads the noisy latents, the identity tokens of the references that are there for the
-        prompt's, and z_lmk less the empty drawing's latents for the control image. A noise gate
-        is its conditioning_scale. Without a control image, what it is given for one says nothing.
+        The result reads the noisy latents, the tokens of the unmasked references in place of the
+        prompt's features, and z_lmk minus the empty drawing's latents as the control image. A noise
+        gate is its conditioning_scale. For a net without control it ignores the control image.
         """
-        return as_stock(self.controlnet, self._way_in())
+        return as_stock(self.controlnet, self._input_convolution())
 
     def load_stock(self, stock: ControlNetModel) -> None:
-        """Take the weights of what `stock` gave. Raises ValueError for another form."""
-        load_from_stock(self.controlnet, self._way_in(), stock)
+        """Load the weights of a result of `stock`. Raises ValueError for another architecture."""
+        load_from_stock(self.controlnet, self._input_convolution(), stock)
 
-    def _way_in(self) -> str | None:
-        """The one convolution that the control image enters by; None where there is none."""
+    def _input_convolution(self) -> str | None:
+        """Return the name of the control image's input convolution; None where there is none."""
         if not self.control:
             return None
         return "controlnet_cond_embedding" if self.reads_noise else "conv_in"
 
     def starting_at_zero(self) -> list[nn.Parameter]:
-        """The convolutions on the way out and, where there is one, on the way in.
+        """Return the output convolutions and, where there is one, the input convolution.
 
-        They start at zero, those on the way out where the net is a copy of the UNet's encoder.
+        The output convolutions start at zero only where the net is a copy of the UNet's encoder.
         """
         net = self.controlnet
         modules = [*net.controlnet_down_blocks, net.controlnet_mid_block]

@@ -1,4 +1,4 @@
-"""InstantID: a net that says where the face is, and an adapter that says whose (Wang et al.)."""
+"""InstantID: IdentityNet for the face's layout, an adapter for its identity (Wang et al., 2024)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class InstantID(Net):
     """IdentityNet and the decoupled cross-attention beside it (Wang et al., InstantID, 2024).
 
     IdentityNet is a ControlNet that reads the five keypoints and, in place of the prompt, the
-    identity tokens, which makes it what HiFi-Net is built after; the tokens that its adapter reads
-    in the UNet are the same. reads_noise and start: of IdentityNet, see HiFiNet. scale: weight of
-    what the adapter adds. noise_gate: of both.
+    identity tokens; HiFi-Net is modelled on it. The adapter reads the same tokens in the UNet.
+    reads_noise and start: of IdentityNet, see HiFiNet. scale: weight of the adapter's attention.
+    noise_gate: power of the NoiseGate of both.
 
     Raises ValueError without identity.
     """
@@ -40,27 +40,27 @@ class InstantID(Net):
         super().__init__(control, identity)
         if not identity:
             raise ValueError(
-                "net=instantid has nobody to draw with fusion=none; choose a fusion or "
+                "net=instantid has no identity tokens to read with fusion=none; choose a fusion or "
                 "net=hifi_net."
             )
         self.identity_net = HiFiNet(backbone, control, True, reads_noise, noise_gate, start)
-        # The control image is IdentityNet's.
+        # IdentityNet alone reads the control image.
         self.adapter = Adapter(backbone, False, True, scale, noise_gate)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """IdentityNet's residuals, and identity tokens for the adapted cross-attentions."""
-        placed = self.identity_net(noisy, timesteps, condition)
-        told = self.adapter(noisy, timesteps, condition)
-        return replace(placed, attention=told.attention, gate=told.gate)
+        """Inject IdentityNet's residuals, and identity tokens for the adapted cross-attentions."""
+        residuals = self.identity_net(noisy, timesteps, condition)
+        adapter = self.adapter(noisy, timesteps, condition)
+        return replace(residuals, attention=adapter.attention, gate=adapter.gate)
 
     def stock(self) -> ControlNetModel:
-        """IdentityNet, see HiFiNet."""
+        """Convert IdentityNet, see HiFiNet."""
         return self.identity_net.stock()
 
     def load_stock(self, stock: ControlNetModel) -> None:
-        """Take IdentityNet's weights, see HiFiNet."""
+        """Load IdentityNet's weights, see HiFiNet."""
         self.identity_net.load_stock(stock)
 
     def starting_at_zero(self) -> list[nn.Parameter]:
-        """IdentityNet's convolutions on the way out and in."""
+        """Return IdentityNet's output and input convolutions."""
         return self.identity_net.starting_at_zero()

@@ -1,4 +1,4 @@
-"""Low-rank weights beside a frozen attention's own (Hu et al., LoRA, ICLR 2022)."""
+"""Low-rank updates of a frozen attention's weights (Hu et al., LoRA, ICLR 2022)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portraitlab.types import IdentityTokens, Injection
 
 
 class LowRankLinear(nn.Module):
-    """The change B A of a linear map's weights, of rank `rank`; B starts at zero.
+    """The update B A of a linear map's weights, of rank `rank`; B starts at zero.
 
     Raises ValueError for a rank below 1.
     """
@@ -28,12 +28,12 @@ class LowRankLinear(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, features: Tensor) -> Tensor:
-        """What is added to the linear map of features [..., in]: [..., out]."""
+        """Compute the addition [..., out] to the linear map of features [..., in]."""
         return self.up(self.down(features))
 
 
 class LowRankWeights(nn.Module):
-    """Changes of the four linear maps of one attention."""
+    """Low-rank updates of the four linear maps of one attention."""
 
     def __init__(self, attention: Attention, rank: int) -> None:
         super().__init__()
@@ -44,11 +44,11 @@ class LowRankWeights(nn.Module):
 
 
 class LowRankAttention:
-    """Attention with changed weights, whose text has identity tokens among it.
+    """Attention with updated weights over text and identity tokens.
 
-    Where no identity tokens are injected it is the attention's own, `own`, to the bit; the
-    injection's gate weighs how far it goes from there. weights belong to the net that made this
-    processor; the backbone only reads them.
+    Where no identity tokens are injected the result is that of the original processor, `own`, to
+    the bit; the injection's gate weighs the difference from it. weights are parameters of the net
+    that makes this processor, not of the backbone.
     """
 
     def __init__(self, own: Any, weights: LowRankWeights) -> None:
@@ -64,11 +64,15 @@ class LowRankAttention:
         temb: Tensor | None = None,
         ip_hidden_states: Injection | None = None,
     ) -> Tensor:
-        """hidden_states [B, h·w, C], text [B, K, dt] (none in self-attention), the injection."""
+        """Attend from hidden_states [B, h·w, C] to text [B, K, dt] and injected tokens.
+
+        In self-attention there is no text, and hidden_states attend to themselves.
+        """
         own = self.own(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         if ip_hidden_states is None:
             return own
         assert attention_mask is None, "the backbone masks no text"
+        # Append the identity tokens to the text.
         read, mask = hidden_states, None
         if encoder_hidden_states is not None:
             tokens = ip_hidden_states.attention
@@ -76,6 +80,7 @@ class LowRankAttention:
             read = torch.cat([encoder_hidden_states, tokens.tokens], dim=1)
             text = encoder_hidden_states.shape[1]
             mask = functional.pad(tokens.mask, (text, 0), value=True)
+        # Attend with the updated weights.
         out = attended(
             attn.to_q(hidden_states) + self.weights.query(hidden_states),
             attn.to_k(read) + self.weights.key(read),

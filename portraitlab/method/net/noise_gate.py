@@ -1,4 +1,4 @@
-"""How much of what a net adds is let through at a noise level."""
+"""Weigh a net's injection by the noise level."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from portraitlab.diffusion.backbone import Backbone
 
 
 class NoiseGate(nn.Module):
-    """The noise's share of a noisy latent's variance, to a power; power 0 lets everything through.
+    """A weight: the noise's share of a noisy latent's variance, to a power; with power 0 it is 1.
 
-    Where little noise is left there is little to correct, and what is learnt at high noise does
-    harm.
+    At low noise little is left to correct, and what a net learns at high noise does harm.
 
     Raises ValueError for a negative power.
     """
@@ -23,10 +22,10 @@ class NoiseGate(nn.Module):
         if power < 0:
             raise ValueError(f"net.noise_gate is {power}; it must be 0 or more (0: none).")
         self.power = power
-        # Not saved with a run: it follows from the backbone.
+        # Not saved with a run, since it follows from the backbone.
         noise_share = 1 - backbone.scheduler.alphas_cumprod
         self.register_buffer("noise_share", noise_share, persistent=False)
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        """Weights [B] in [0, 1] at timesteps [B]."""
+        """Compute weights [B] in [0, 1] at timesteps [B]."""
         return self.noise_share[timesteps] ** self.power

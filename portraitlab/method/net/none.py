@@ -10,11 +10,11 @@ from portraitlab.types import Condition, Injection
 
 
 class NoNet(Net):
-    """Injects nothing and reads nothing, whatever fusion and cond are chosen beside it."""
+    """A net that reads and injects nothing, whatever fusion and cond."""
 
     def __init__(self, backbone: Backbone, control: bool, identity: bool) -> None:
         super().__init__(control=False, identity=False)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """Nothing."""
+        """Return an empty injection."""
         return Injection()

@@ -1,4 +1,4 @@
-"""PhotoMaker: stacked identity embeddings among the words of the prompt (Li et al., 2024)."""
+"""PhotoMaker: stacked identity embeddings among the prompt's features (Li et al., 2024)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from portraitlab.types import Condition, IdentityTokens, Injection
 
 
 class PhotoMaker(Net):
-    """Image embeddings become words, which the UNet's own cross-attention reads with the prompt's.
+    """A net that appends image embeddings to the prompt's features in the UNet's cross-attention.
 
-    Each reference's token is fused with the text embedding of the class word, the last one of
+    Each reference's token is fused with the text embedding of the class word, the last word of
     class_prompt; the fused tokens of all references are the stacked ID embedding (Sec. 3.2). All
-    attentions of the UNet get low-rank weights of `rank`, which act only where a stacked embedding
-    is read: without one the UNet is the backbone's to the bit. noise_gate: power of the NoiseGate
-    that weighs what words and weights change; 0 is without. controlnet: reads the control image
-    where there is one, and is not trained (FrozenControl).
+    attentions of the UNet have low-rank updates of `rank`, which are used only with a stacked
+    embedding: without one the output is the backbone's to the bit. noise_gate: power of the
+    NoiseGate that weighs the change by both; 0 disables the gate. controlnet: reads the control
+    image where there is one, and is frozen (FrozenControl).
 
     Raises ValueError without identity, for a rank below 1 or a negative noise_gate, and with
-    control where there is no controlnet.
+    control but without a controlnet.
     """
 
     class_word: Tensor
@@ -45,13 +45,14 @@ class PhotoMaker(Net):
         super().__init__(control, identity)
         if not identity:
             raise ValueError(
-                "net=photomaker has nobody to put into the prompt with fusion=none; choose a "
+                "net=photomaker has no identity tokens for the prompt with fusion=none; choose a "
                 "fusion or net=none."
             )
         self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = FrozenControl("photomaker", backbone, control, controlnet)
-        # Not saved with a run: it follows from the backbone.
+        # Not saved with a run, since it follows from the backbone.
         self.register_buffer("class_word", _last_word(backbone, class_prompt), persistent=False)
+        # Layers that fuse a token with the class word.
         dim = backbone.text_dim
         self.join = nn.Sequential(
             nn.LayerNorm(2 * dim), nn.Linear(2 * dim, dim), nn.GELU(), nn.Linear(dim, dim)
@@ -60,6 +61,7 @@ class PhotoMaker(Net):
             nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)
         )
         self.norm = nn.LayerNorm(dim)
+        # Low-rank updates of all attentions.
         self.low_rank = nn.ModuleList()
         processors = backbone.unet.attn_processors
         for name, own in processors.items():
@@ -70,25 +72,25 @@ class PhotoMaker(Net):
         backbone.unet.set_attn_processor(processors)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """The stacked ID embedding, and the residuals of what is drawn."""
+        """Inject the stacked ID embedding, and residuals of the control image."""
         drawn = self.frozen_control(noisy, timesteps, condition)
         tokens = condition.tokens
         stacked = None if tokens is None else self.stacked(tokens)
         return replace(drawn, attention=stacked, gate=self.gate(timesteps))
 
     def stacked(self, tokens: IdentityTokens) -> IdentityTokens:
-        """The stacked ID embedding [B, N·T, d] of image embeddings [B, N·T, d]."""
+        """Compute the stacked ID embedding [B, N·T, d] of image embeddings [B, N·T, d]."""
         word = self.class_word.expand_as(tokens.tokens)
         fused = word + self.join(torch.cat([word, tokens.tokens], dim=-1))
         return IdentityTokens(self.norm(fused + self.refine(fused)), tokens.mask)
 
     def starting_at_zero(self) -> list[nn.Parameter]:
-        """The way out of all low-rank weights."""
+        """Return the output matrices of all low-rank updates."""
         return [parameter for name, parameter in self.low_rank.named_parameters() if ".up." in name]
 
 
 def _last_word(backbone: Backbone, prompt: str) -> Tensor:
-    """The text embedding [d] of a prompt's last word, where it stands in the prompt."""
+    """Encode a prompt's last word as a text embedding [d], at its position in the prompt."""
     without = prompt.rpartition(" ")[0]
     whole, shorter = backbone.tokenizer([prompt, without])
     place = int((whole != shorter).nonzero()[0])

@@ -18,12 +18,12 @@ from portraitlab.types import Injection, ReferenceMaps
 
 
 class ReferenceNet(ModelMixin):
-    """A trained copy of the UNet's encoder that turns photos into feature maps.
+    """A trained copy of the UNet's encoder that encodes photos as feature maps.
 
-    FlashFace's face reference net, which is a copy of the whole UNet; a decoder's maps would cost
-    as much again. It reads clean latents at noise level 0 under the empty prompt, so its maps are
-    the same at every noise level of what is drawn. Where that prompt is all zeros, what reads it is
-    frozen but for the one bias that says something.
+    FlashFace's face reference net is a copy of the whole UNet; the decoder's maps would double the
+    cost. It reads clean latents at noise level 0 with the empty prompt, so its maps are the same at
+    every noise level of the target. Where the empty prompt is all zeros, its text attention is
+    frozen except for the output bias, the only parameter with an effect.
     """
 
     _supports_gradient_checkpointing = True  # that of the UNet's blocks
@@ -38,17 +38,17 @@ class ReferenceNet(ModelMixin):
         self.time_embedding = deepcopy(unet.time_embedding)
         self.down_blocks = deepcopy(unet.down_blocks)
         self.mid_block = deepcopy(unet.mid_block)
-        # What is trained is so in single precision, whatever the backbone's.
+        # Trained weights are in single precision, whatever the backbone's.
         self.float().requires_grad_(True)
         if backbone.empty_prompt_is_zero:
             self._freeze_text_attention()
-        # Not saved with a run: it follows from the backbone.
+        # Not saved with a run, since it follows from the backbone.
         self.register_buffer("empty_text", backbone.encode_text([""]).words, persistent=False)
 
     def forward(self, latents: Tensor) -> list[Tensor]:
-        """Maps [R, h'·w', C] of R photos' latents [R, c, h, w].
+        """Encode R photos' latents [R, c, h, w] as maps [R, h'·w', C].
 
-        One for each block of the encoder, as it is before it shrinks, then the middle's.
+        Returns a map of each encoder block, before downsampling, then the middle's.
         """
         level = torch.zeros(len(latents), device=latents.device)
         time = self.time_embedding(self.time_proj(level).to(latents.dtype))
@@ -65,7 +65,7 @@ class ReferenceNet(ModelMixin):
         return [each.flatten(2).transpose(1, 2) for each in maps]
 
     def _freeze_text_attention(self) -> None:
-        """Keys and values of zeros are zero, so that only the bias of the way out is left of it."""
+        """Freeze text attention except its output bias: keys and values of zeros are zero."""
         for block in self.modules():
             if isinstance(block, BasicTransformerBlock):
                 block.norm2.requires_grad_(False)
@@ -74,10 +74,10 @@ class ReferenceNet(ModelMixin):
 
 
 class ReferenceAttention(nn.Module):
-    """Attention over the picture's own features and those of the references, side by side.
+    """Attention over the image's own features and those of the references, concatenated.
 
-    Added to a self-attention, whose weights it starts from, but for its way out, which starts at
-    zero: it changes nothing before the first step.
+    It is added to a self-attention and starts from its weights, except for the output projection,
+    which starts at zero: it changes nothing before the first step.
     """
 
     def __init__(self, attention: Attention) -> None:
@@ -93,9 +93,9 @@ class ReferenceAttention(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, features: Tensor, maps: Tensor, mask: Tensor) -> Tensor:
-        """What is added [B, h·w, C] to features of that shape.
+        """Compute the addition [B, h·w, C] to features of that shape.
 
-        maps [B, N·T, C] and mask [B, N·T] (False: a masked reference's): of the references.
+        maps [B, N·T, C] of the references; mask [B, N·T], False for those of masked references.
         """
         context = torch.cat([features, self.norm(maps)], dim=1)
         known = functional.pad(mask, (features.shape[1], 0), value=True)
@@ -104,10 +104,10 @@ class ReferenceAttention(nn.Module):
 
 
 class WithReferences:
-    """A self-attention, `own`, and the reference attention beside it.
+    """A self-attention, `own`, and the reference attention added to it.
 
-    place: which layer of the injected maps is its own. Where none are injected it is the
-    attention's own to the bit. added belongs to the net that made this processor.
+    place: index of its layer of the injected maps. Without injected maps the result is that of
+    `own` to the bit. added is a module of the net that makes this processor.
     """
 
     def __init__(self, own: Any, added: ReferenceAttention, place: int) -> None:
@@ -124,7 +124,7 @@ class WithReferences:
         temb: Tensor | None = None,
         ip_hidden_states: Injection | None = None,
     ) -> Tensor:
-        """hidden_states [B, h·w, C], and what injects the references' maps."""
+        """Attend from hidden_states [B, h·w, C] to themselves and to injected maps."""
         out = self.own(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
         if ip_hidden_states is None:
             return out

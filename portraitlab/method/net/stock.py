@@ -1,4 +1,4 @@
-"""Our nets in the form of diffusers' own ControlNetModel, which any program of its kind loads."""
+"""Convert nets to diffusers' own ControlNetModel, which other programs can load, and back."""
 
 from __future__ import annotations
 
@@ -14,45 +14,49 @@ _CONTROL = "controlnet_cond_embedding"
 _FORM = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim")
 
 
-def as_stock(controlnet: ControlNetModel, way_in: str | None) -> ControlNetModel:
-    """A ControlNet whose control image enters as latents, with the control path diffusers has.
+def as_stock(controlnet: ControlNetModel, input_convolution: str | None) -> ControlNetModel:
+    """Convert a ControlNet whose control image enters as latents to diffusers' own control path.
 
-    way_in: the name of the one convolution by which it enters, `conv_in` where it stands in the
-    noisy latents' place; None where none enters. diffusers has two convolutions with a SiLU
-    between them, and the noisy latents always enter by conv_in. Two are as good as one, since
-    SiLU(a) - SiLU(-a) = a: the first gives the latents and their negatives, the second weighs both.
-    Where the noisy latents are not read, conv_in's weights are zero.
+    input_convolution: name of the convolution that reads the control image, `conv_in` where it
+    replaces the noisy latents; None without a control image. diffusers has two convolutions with a
+    SiLU between them, and its conv_in always reads the noisy latents. Two convolutions can express
+    one, since SiLU(a) - SiLU(-a) = a: the first gives the latents and their negatives, the second
+    weighs both. Where the noisy latents are not read, conv_in's weights are zero.
     """
+    # Take the weights of the input convolution.
     state = dict(controlnet.state_dict())
     like = state["conv_in.weight"]
     channels = like.shape[1]
     weight, bias = torch.zeros_like(like), torch.zeros_like(state["conv_in.bias"])
-    if way_in is not None:
-        weight, bias = state.pop(f"{way_in}.weight"), state.pop(f"{way_in}.bias")
+    if input_convolution is not None:
+        weight = state.pop(f"{input_convolution}.weight")
+        bias = state.pop(f"{input_convolution}.bias")
     state.setdefault("conv_in.weight", torch.zeros_like(weight))
     state.setdefault("conv_in.bias", torch.zeros_like(bias))
+    # Express it by two convolutions.
     both = like.new_zeros(2 * channels, channels, 3, 3)
     both[:, :, 1, 1] = torch.cat([torch.eye(channels), -torch.eye(channels)]).to(like)
     state[f"{_CONTROL}.conv_in.weight"] = both
     state[f"{_CONTROL}.conv_in.bias"] = like.new_zeros(2 * channels)
     state[f"{_CONTROL}.conv_out.weight"] = torch.cat([weight, -weight], dim=1)
     state[f"{_CONTROL}.conv_out.bias"] = bias
+    # Build diffusers' ControlNet with these weights.
     form = {
         "conditioning_channels": channels,
         "conditioning_embedding_out_channels": (2 * channels,),
     }
-    # Among diffusers' own entries is a list of settings whose values it would not read.
+    # Entries with an underscore are diffusers' own; one would make it ignore settings.
     settings = {name: value for name, value in controlnet.config.items() if name[0] != "_"}
-    with torch.device("meta"):  # its weights are about to be replaced
+    with torch.device("meta"):  # its weights are replaced
         stock = ControlNetModel(**settings | form)
     stock.load_state_dict(state, assign=True)
     return stock.eval()
 
 
 def load_from_stock(
-    controlnet: ControlNetModel, way_in: str | None, stock: ControlNetModel
+    controlnet: ControlNetModel, input_convolution: str | None, stock: ControlNetModel
 ) -> None:
-    """The way back of as_stock. Raises ValueError where the stock one is of another form."""
+    """Load the weights of a result of as_stock. Raises ValueError for another architecture."""
     state = dict(stock.state_dict())
     control = {name: state.pop(name) for name in list(state) if name.startswith(_CONTROL)}
     channels = controlnet.conv_in.in_channels
@@ -63,9 +67,9 @@ def load_from_stock(
             f"channels through {weight.shape[1]}, and the net one of {channels} through "
             f"{2 * channels}; give one that `portraitlab export` wrote for this net."
         )
-    if way_in is not None:
-        state[f"{way_in}.weight"] = weight[:, :channels]
-        state[f"{way_in}.bias"] = control[f"{_CONTROL}.conv_out.bias"]
+    if input_convolution is not None:
+        state[f"{input_convolution}.weight"] = weight[:, :channels]
+        state[f"{input_convolution}.bias"] = control[f"{_CONTROL}.conv_out.bias"]
     load_alike(controlnet, state)
 
 
@@ -76,16 +80,16 @@ def load_alike(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
     if wrong:
         raise ValueError(
-            f"This ControlNet is of another form than the net ({len(wrong)} differences, first "
+            f"This ControlNet does not match the net ({len(wrong)} differences, first "
             f"{wrong[0]}); give one that `portraitlab export` wrote for this net."
         )
     model.load_state_dict(state)
 
 
 def check_fit(controlnet: ControlNetModel, backbone: Backbone, name: str, remedy: str) -> None:
-    """ValueError where a ControlNet's residuals do not fit the backbone's UNet.
+    """Check that a ControlNet's residuals fit the backbone's UNet. Raises ValueError.
 
-    name: what the user gave it as. remedy: what can be done beside giving one that fits.
+    name: the user's name for it, for errors. remedy: an alternative to another ControlNet.
     """
     for setting in _FORM:
         given, needed = controlnet.config[setting], backbone.unet.config[setting]
@@ -97,5 +101,5 @@ def check_fit(controlnet: ControlNetModel, backbone: Backbone, name: str, remedy
 
 
 def _plain(value: object) -> object:
-    """As config.json holds lists for what a call holds tuples."""
+    """Convert a list, as config.json has them, to the tuple that a call has."""
     return tuple(value) if isinstance(value, list) else value

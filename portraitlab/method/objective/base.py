@@ -1,4 +1,4 @@
-"""What a term of the objective sees: one noising of one batch, and the model's answer."""
+"""The base class of the objective's terms, and their input: one denoising of a batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from portraitlab.types import Batch
 
 @dataclass(frozen=True)
 class Denoising:
-    """A batch noised to timesteps [B] and what the model made of it.
+    """A batch noised to timesteps [B], with the model's prediction.
 
-    all_timesteps: [B · processes], of the whole batch that the processes of a training share.
-    noise, noisy and prediction are [B, c, h, w]. progress: the share of the training that is done,
-    in [0, 1]. step: number of optimiser steps done. split: which samples of the whole these are.
+    all_timesteps: [B · processes], of the whole batch over all processes. noise, noisy and
+    prediction are [B, c, h, w]. progress: completed fraction of the training, in [0, 1]. step:
+    number of optimiser steps done. split: this process's samples of the whole batch.
     """
 
     backbone: Backbone
@@ -32,15 +32,15 @@ class Denoising:
 
     @property
     def timesteps(self) -> Tensor:
-        """The noise levels [B] of these samples."""
+        """Noise levels [B] of these samples."""
         return self.split.own(self.all_timesteps)
 
 
 class Term(nn.Module):
-    """One named loss; weight is its share in the sum.
+    """One named loss; weight is its factor in the sum.
 
-    Its mean over the processes of a training is to be the loss of the whole batch, since that is
-    how their gradients are joined. In a step, it acts in all of them or in none.
+    Its mean over the processes of a training must be the loss of the whole batch, since their
+    gradients are averaged. In a step, it must act in all processes or in none.
     """
 
     def __init__(self, weight: float) -> None:
@@ -48,5 +48,5 @@ class Term(nn.Module):
         self.weight = weight
 
     def forward(self, denoising: Denoising) -> Tensor | None:
-        """The unweighted loss, a scalar; None in a step in which the term does not act."""
+        """Compute the unweighted loss, a scalar; None in a step in which the term does not act."""
         raise NotImplementedError

@@ -12,18 +12,18 @@ from portraitlab.method.objective.base import Denoising, Term
 
 
 class IdentityLoss(Term):
-    """E_det(x) · (1 - cos(F_id, E_id(x))) for x the image that the prediction implies.
+    """E_det(x) · (1 - cos(F_id, E_id(x))) for the image x that the prediction implies.
 
-    recogniser: E_id, a module that embeds the crops it asks for, differentiable in them.
-    regressor: E_det, images [B, 3, H, W] to FaceGeometry; a score above threshold is a face, whose
-    keypoints align the crop. Both are frozen. weight: alpha of eq. 8.
+    recogniser: E_id, embeds crops of its own alignment, differentiable in them. regressor: E_det,
+    images [B, 3, H, W] to FaceGeometry; a score above threshold is a face, whose keypoints align
+    the crop. Both are frozen. weight: alpha of eq. 8.
 
-    Decoding and two more networks cost as much as the noise loss, so the term can be limited: to
-    the training after start_fraction, to each every-th step, to timesteps between timestep_min and
-    timestep_max, and to `samples` samples of a step's whole batch (None: all). The defaults limit
-    nothing.
+    The decoder and two networks cost as much as the noise loss, so the term can be limited: to the
+    training after start_fraction, to every `every`-th step, to timesteps from timestep_min to
+    timestep_max, and to `samples` samples of a step's whole batch (None: all). The defaults set no
+    limit.
 
-    Raises ValueError for limits that would leave no sample ever.
+    Raises ValueError for limits that never leave a sample.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class IdentityLoss(Term):
         timestep_min: int = 0,
         timestep_max: int = 1000,
     ) -> None:
+        # Check that the limits leave samples.
         super().__init__(weight)
         if every < 1 or (samples is not None and samples < 1) or timestep_min > timestep_max:
             raise ValueError(
@@ -46,6 +47,7 @@ class IdentityLoss(Term):
                 "be 1 or more, and timestep_min at most timestep_max. To leave it out choose "
                 "objective=noise."
             )
+        # Keep the frozen networks and the limits.
         self.recogniser = recogniser
         self.regressor = regressor
         self.threshold = threshold
@@ -62,10 +64,11 @@ class IdentityLoss(Term):
         return super().train(False)
 
     def forward(self, denoising: Denoising) -> Tensor | None:
-        """Mean of eq. 7 over the samples it looks at; None in a step without any.
+        """Average eq. 7 over the samples within the limits; None in a step without any.
 
-        A process's share of the whole batch's mean, times the number of processes.
+        Returns a process's share of the whole batch's mean, times the number of processes.
         """
+        # Choose the samples.
         if denoising.progress < self.start_fraction or denoising.step % self.every:
             return None
         whole = denoising.all_timesteps
@@ -76,6 +79,7 @@ class IdentityLoss(Term):
         chosen = denoising.split.places(of_whole)
         if not len(chosen):
             return denoising.prediction.new_zeros(())
+        # Decode their clean estimates.
         timesteps = denoising.timesteps
         clean = denoising.backbone.clean_estimate(
             denoising.noisy[chosen], denoising.prediction[chosen], timesteps[chosen]
@@ -85,9 +89,9 @@ class IdentityLoss(Term):
         return share * self.loss(images, denoising.batch.identity[chosen])
 
     def loss(self, images: Tensor, identity: Tensor) -> Tensor:
-        """Eq. 7 for images [B, 3, H, W] in [-1, 1] and unit embeddings [B, d2'], averaged over B.
+        """Average eq. 7 over images [B, 3, H, W] in [-1, 1] with unit embeddings [B, d2'].
 
-        Images without a face count 0 and have no gradient.
+        Images without a face contribute 0 and have no gradient.
         """
         with torch.no_grad():
             geometry = self.regressor(images.detach())

@@ -8,10 +8,10 @@ from portraitlab.method.objective.base import Denoising, Term
 
 
 class NoiseLoss(Term):
-    """Mean squared error of the predicted noise, or of the velocity where the UNet predicts that.
+    """Mean squared error of the predicted noise, or velocity where the UNet predicts that.
 
-    background_weight: how much an error beside the person counts against one on it; 1 is eq. 6.
-    The mean square is what the papers' implementations minimise where eq. 6 writes a norm.
+    background_weight: weight of errors on the background relative to the person; 1 is eq. 6. The
+    papers' implementations minimise the mean square where eq. 6 has a norm.
     """
 
     def __init__(self, weight: float = 1.0, background_weight: float = 1.0) -> None:
@@ -24,9 +24,9 @@ class NoiseLoss(Term):
         self.background_weight = background_weight
 
     def forward(self, denoising: Denoising) -> Tensor:
-        """The loss over all samples.
+        """Compute the loss over all samples.
 
-        A process's share of the whole batch's, times the number of processes.
+        Returns a process's share of the whole batch's loss, times the number of processes.
         """
         target = denoising.backbone.training_target(
             denoising.batch.latents, denoising.noise, denoising.timesteps

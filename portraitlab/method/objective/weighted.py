@@ -1,4 +1,4 @@
-"""The training objective: noise a batch, ask the model, add up the terms (HiFi-Portrait, eq. 8)."""
+"""The training objective: noise a batch, predict, and sum the terms (HiFi-Portrait, eq. 8)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from portraitlab.types import Batch
 
 
 def draw_timesteps(count: int, levels: int, power: float, generator: torch.Generator) -> Tensor:
-    """Timesteps [count] in [0, levels), drawn as levels · u^power with u uniform, on the CPU."""
+    """Sample timesteps [count] in [0, levels) as levels · u^power with u uniform, on the CPU."""
     uniform = torch.rand(count, generator=generator)
     return (levels * uniform**power).long().clamp(max=levels - 1)
 
 
 class Objective(nn.Module):
-    """Weighted sum of named terms over one noising of a batch.
+    """A weighted sum of named terms over one noising of a batch.
 
-    timestep_power: timesteps are drawn as T · u^power with u uniform; 1 is the papers' uniform,
-    less than 1 favours high noise, where layout and identity are decided.
+    timestep_power: timesteps are sampled as T · u^power with u uniform; 1 is the papers' uniform
+    distribution, less than 1 favours high noise, where layout and identity are determined.
     """
 
     def __init__(self, terms: Mapping[str, Term], timestep_power: float = 1.0) -> None:
@@ -47,12 +47,13 @@ class Objective(nn.Module):
         step: int = 0,
         split: Split = ALONE,
     ) -> dict[str, Tensor]:
-        """ "loss", the sum to minimise, and each term that acted, unweighted.
+        """Compute "loss", the sum to minimise, and each term that acted, unweighted.
 
-        generator: on the CPU, so that every device sees the same noise, and alike in all processes
-        that share a batch. progress: the share of the training that is done, in [0, 1]. step:
-        number of optimiser steps done. split: which samples of a whole batch these are.
+        generator: on the CPU, so that the noise is the same on every device, and in the same state
+        in all processes that share a batch. progress: completed fraction of the training, in
+        [0, 1]. step: number of optimiser steps done. split: this process's samples of the batch.
         """
+        # Sample timesteps and noise of the whole batch, and take this process's.
         latents, backbone = batch.latents, model.backbone
         whole = len(latents) * split.processes
         all_timesteps = draw_timesteps(
@@ -60,11 +61,13 @@ class Objective(nn.Module):
         ).to(latents.device)
         all_noise = torch.randn(whole, *latents.shape[1:], generator=generator)
         timesteps, noise = split.own(all_timesteps), split.own(all_noise).to(latents)
+        # Predict from the noised latents.
         noisy = backbone.add_noise(latents, noise, timesteps)
         prediction = model(batch, noisy, timesteps)
         denoising = Denoising(
             backbone, batch, all_timesteps, noise, noisy, prediction, progress, step, split
         )
+        # Sum the terms that act in this step.
         losses = {name: term(denoising) for name, term in self.terms.items()}
         losses = {name: loss for name, loss in losses.items() if loss is not None}
         total = sum(

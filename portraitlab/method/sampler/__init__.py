@@ -1,1 +1,1 @@
-"""How images are drawn from noise."""
+"""Sample images from noise."""

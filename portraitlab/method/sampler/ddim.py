@@ -1,4 +1,4 @@
-"""DDIM with classifier-free guidance, every image from a seed of its own."""
+"""DDIM with classifier-free guidance and a seed per image."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ class DDIM:
     """Song et al.'s sampler (ICLR 2021) with Ho and Salimans' guidance (2022).
 
     steps: noise levels, spaced so that the first is pure noise (Lin et al., WACV 2024). guidance:
-    how far to go from the unconditional prediction to the conditional one and beyond; 1 is without
-    guidance and half the price. guidance_drops: what the unconditional prediction goes without.
-    "everything": prompt, identity and control image, that is the backbone alone under the empty
-    prompt; for an adapter this is what IP-Adapter's zeroed tokens give. "prompt": the prompt
-    alone. eta: 0 is deterministic, 1 adds the noise of DDPM. negative_prompt: what the
-    unconditional prediction reads for the empty prompt.
+    guidance scale; 1 is without guidance, at half the cost. guidance_drops: conditions that the
+    unconditional prediction does not get. "everything": prompt, identity and control image, so that
+    it is the backbone's with the empty prompt; for an adapter this equals IP-Adapter's zeroed
+    tokens. "prompt": the prompt alone. eta: 0 is deterministic, 1 adds the noise of DDPM.
+    negative_prompt: the unconditional prediction's prompt, in place of the empty one.
 
     Raises ValueError for numbers out of range.
     """
@@ -43,7 +42,7 @@ class DDIM:
     ) -> None:
         if steps < 1:
             raise ValueError(f"sampler.steps is {steps}; it must be 1 or more.")
-        if not 0 <= guidance < math.inf:  # not a number either, which draws black
+        if not 0 <= guidance < math.inf:  # also False for NaN, which would draw black images
             raise ValueError(f"sampler.guidance is {guidance}; it must be 0 or more (1: none).")
         if not 0 <= eta <= 1:
             raise ValueError(f"sampler.eta is {eta}; it must be between 0 and 1.")
@@ -58,16 +57,16 @@ class DDIM:
         self.negative_prompt = negative_prompt
 
     def ready(self, backbone: Backbone) -> AbstractContextManager[None]:
-        """In it the backbone has what this sampler needs of it beside itself: here nothing."""
+        """Return a context in which the backbone has this sampler's weights: none for DDIM."""
         return nullcontext()
 
     @torch.no_grad()
     def sample(self, model: PortraitModel, batch: Batch, seeds: Sequence[int]) -> Tensor:
-        """Images [B, 3, H, W] in [-1, 1] for a batch's conditions.
+        """Sample images [B, 3, H, W] in [-1, 1] for a batch's conditions.
 
-        Of batch.latents only the shape is read. All noise of image i comes from seeds[i], on the
-        CPU, so that an image depends neither on its neighbours in the batch nor on the device,
-        but for rounding, and rows of a table start from the same noise.
+        Only the shape of batch.latents is read. All noise of image i is drawn from seeds[i] on the
+        CPU. So, up to rounding, an image depends neither on the others of its batch nor on the
+        device, and rows of a table start from the same noise.
         """
         assert len(seeds) == len(batch), "one seed for each image"
         backbone = model.backbone
@@ -78,11 +77,12 @@ class DDIM:
             noise = [torch.randn(shape, generator=generator) for generator in generators]
             return torch.stack(noise).to(batch.latents)
 
-        # A copy of the schedule: stepping changes its state, and two samplers may share a backbone.
+        # Copy the scheduler: stepping changes its state, and two samplers may share a backbone.
         scheduler = DDIMScheduler.from_config(
             backbone.scheduler.config, timestep_spacing="trailing", clip_sample=False
         )
         scheduler.set_timesteps(self.steps)
+        # Compute the conditions once for all steps.
         with backbone.computing():
             condition = model.condition(batch)
         unconditional = self.unconditional(model, condition)
@@ -91,6 +91,7 @@ class DDIM:
             with backbone.computing():
                 return model.predict(latents, timesteps, condition).to(latents.dtype)
 
+        # Denoise step by step.
         latents = draw_noise() * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:
             timesteps = timestep.expand(len(batch)).to(latents.device)
@@ -108,7 +109,7 @@ class DDIM:
         return backbone.decode(latents).clamp(-1, 1)
 
     def unconditional(self, model: PortraitModel, condition: Condition) -> Condition:
-        """The condition without what guidance drops."""
+        """Return the condition without the parts that guidance drops."""
         empty = model.backbone.encode_text([self.negative_prompt]).expand(len(condition.text))
         if self.guidance_drops == "prompt":
             return replace(condition, text=empty)

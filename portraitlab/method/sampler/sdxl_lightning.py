@@ -1,4 +1,4 @@
-"""DDIM with SDXL-Lightning's low-rank weights: a student of SDXL that draws in few steps."""
+"""DDIM with SDXL-Lightning's LoRAs: a student of SDXL that samples in few steps."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from portraitlab.support.hub import Repository, find_published
 from portraitlab.types import Batch
 
 _PUBLISHED = (8, 4, 2)
-"""Steps for which there are low-rank weights; a student of one step is published whole."""
+"""Steps with a published LoRA; the student of one step is published as a full model."""
 
 
 class SDXLLightning(DDIM):
     """HiFi-Portrait's "DDIM sampler with 8-steps SDXL-Lightning" (Sec. 4.1; Lin et al., 2024).
 
-    weights: one LoRA of the backbone's UNet, which has `<steps>step` in its file's name, as the
-    published ones have. folder: that has it; None looks where `hf download` puts it. guidance: a
-    student has it built in, so that 1, which is without, is what it was made for. All else as for
-    DDIM.
+    weights: one LoRA of the backbone's UNet, with `<steps>step` in its file's name, as the
+    published ones have. folder: the folder with it; None uses the cache of `hf download`. guidance:
+    a student is distilled with guidance, so its own is 1, without guidance. All else as for DDIM.
 
-    Raises ValueError for numbers out of range, and where the file is of another number of steps.
+    Raises ValueError for numbers out of range, and for a file of another number of steps.
     """
 
     def __init__(
@@ -41,30 +40,30 @@ class SDXLLightning(DDIM):
         super().__init__(steps=steps, guidance=guidance, **settings)
         if steps not in _PUBLISHED:
             raise ValueError(
-                f"sampler.steps is {steps}; SDXL-Lightning has low-rank weights for "
+                f"sampler.steps is {steps}; SDXL-Lightning has LoRAs for "
                 f"{', '.join(map(str, _PUBLISHED))} steps."
             )
         (self.name,) = weights.files
         if f"_{steps}step_" not in self.name:
             raise ValueError(
-                f"sampler.steps is {steps}, and {self.name} was distilled to others; a student "
-                "draws in the steps of its name."
+                f"sampler.steps is {steps}, but {self.name} was distilled for another number; give "
+                "the file of the same number of steps."
             )
         self.weights = weights
         self.folder = folder
 
     @contextmanager
     def ready(self, backbone: Backbone) -> Iterator[None]:
-        """In it the UNet has the student's weights; drawing often, one enters it once.
+        """Add the student's weights to the UNet in a context; enter it once for many batches.
 
-        Raises ValueError where they are none or of another base, and, as MissingPublished, where
-        they are missing.
+        Raises ValueError where the file is not a LoRA of this base, and MissingPublished where it
+        is missing.
         """
         (place,) = find_published([(self.weights, self.folder)])
         with lora_of(backbone.unet, place / self.name):
             yield
 
     def sample(self, model: PortraitModel, batch: Batch, seeds: Sequence[int]) -> Tensor:
-        """As DDIM's. Raises ValueError as `ready` does."""
+        """Sample as DDIM does. Raises the errors of `ready`."""
         with self.ready(model.backbone):
             return super().sample(model, batch, seeds)

@@ -1,1 +1,1 @@
-"""Which reference's 3D shape draws the landmarks (HiFi-Portrait, Sec. 3.3, Table 5)."""
+"""Choose the reference whose 3D shape draws the landmarks (HiFi-Portrait, Sec. 3.3, Table 5)."""

@@ -1,4 +1,4 @@
-"""The reference whose head is turned most as the target's (HiFi-Portrait, Table 5, row "angle")."""
+"""Choose the reference whose head pose is nearest (HiFi-Portrait, Table 5, row "angle")."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from portraitlab.method.select.selection import Selection, highest
 from portraitlab.types import Candidates, FaceGeometry
 
 _NOSE = 0.5
-"""How far the nose's tip stands before eyes and mouth, in distances between the eyes."""
+"""Depth of the nose tip in front of eyes and mouth, in distances between the eyes."""
 
 
 class ClosestAngle(Selection):
-    """Takes the reference with the highest S_a (eq. 9)."""
+    """Choose the reference with the highest S_a (eq. 9)."""
 
     def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
-        """Index [B] in 0..N-1."""
+        """Return indices [B] in 0..N-1."""
         return highest(angle_of(candidates), candidates.mask)
 
 
 def angle_of(candidates: Candidates) -> Tensor:
-    """S_a [B, N] of references and their targets."""
+    """Compute S_a [B, N] of references and their targets."""
     own, aim = head_rotation(candidates.references), head_rotation(candidates.target)
     return angle_score(own, aim[:, None])
 
 
 def angle_score(own: Tensor, aim: Tensor) -> Tensor:
-    """S_a [...] in [0, 1] of two heads' rotations [..., 3, 3]: 1 - t / (π/2), at least 0.
+    """Compute S_a [...] in [0, 1] of two heads' rotations [..., 3, 3]: 1 - t / (π/2), at least 0.
 
-    t is the angle of the one rotation that takes a head to the other, from its trace; so yaw, pitch
-    and roll count as what they are together. From a right angle on, where the halves of a face that
-    are seen share nothing, the score is 0. The paper names S_a, and gives no formula.
+    t is the angle of the rotation from one head to the other, from its trace, which combines yaw,
+    pitch and roll. From a right angle on, where two views share no part of the face, the score is
+    0. The paper names S_a without a formula.
     """
     trace = (own * aim).sum(dim=(-2, -1))
     turn = torch.acos(((trace - 1) / 2).clamp(-1, 1))
@@ -43,9 +43,9 @@ def angle_score(own: Tensor, aim: Tensor) -> Tensor:
 
 
 def head_rotation(geometry: FaceGeometry) -> Tensor:
-    """Rotation [..., 3, 3] of each head, by the 3DMM or else by the five keypoints.
+    """Return the rotation [..., 3, 3] of each head, by the 3DMM or else by the five keypoints.
 
-    Only rotations that were found in the same way can be compared.
+    Rotations of the 3DMM and of the keypoints cannot be compared with each other.
     """
     if geometry.coefficients is not None:
         return rotation_matrices(geometry.coefficients.pose[..., :3])
@@ -53,11 +53,12 @@ def head_rotation(geometry: FaceGeometry) -> Tensor:
 
 
 def rotation_of_keypoints(keypoints: Tensor) -> Tensor:
-    """Rotation [..., 3, 3] of faces with keypoints [..., 5, 2], as fractions of square images.
+    """Estimate rotations [..., 3, 3] from keypoints [..., 5, 2] in fractions of square images.
 
-    The least-squares affine map from five points in space (ArcFace's template, its nose raised) to
-    the image, and the pair of orthonormal rows nearest to it: weak perspective, as DeMenthon and
-    Davis begin (IJCV 1995). Nothing is known of the person, so a long nose is taken for a turn.
+    Fits the least-squares affine map from five points in space (ArcFace's template with a raised
+    nose) to the image, and takes the nearest pair of orthonormal rows: weak perspective, the first
+    step of DeMenthon and Davis (IJCV 1995). The points are the same for all people, so a long nose
+    is mistaken for a rotation.
     """
     raised = torch.zeros(len(TEMPLATE), 1)
     raised[2] = _NOSE * (TEMPLATE[1] - TEMPLATE[0]).norm()

@@ -1,4 +1,4 @@
-"""The reference that somebody chose (HiFi-Portrait, Table 5, row "manual")."""
+"""Choose references by a hand-written file (HiFi-Portrait, Table 5, row "manual")."""
 
 from __future__ import annotations
 
@@ -16,32 +16,35 @@ from portraitlab.types import Candidates
 
 
 class ManualReference(Selection):
-    """Takes the photo that a file names first of those that are among the references.
+    """Choose the first photo in a file's list that is among the references.
 
     file: YAML of lines `identity: {target's photo: [photos, best first]}`, as task=choose drafts
-    one; a list, so that one file serves every number of references. digest: of the file, as
-    digest_of gives it: it names the scoring by what was chosen, and a changed file is another.
+    it; a list, so that one file covers every number of references. digest: the file's digest_of. It
+    is part of the scoring's key, so that a changed file is another scoring.
 
-    Raises ValueError where there is no such file, or another one, or not of this form.
+    Raises ValueError where the file is missing, has another digest or is not of this form.
     """
 
     def __init__(self, file: str, digest: str) -> None:
         self.file = Path(file).expanduser()
         if not self.file.is_file():
             raise ValueError(
-                f"select.file={file} is no file; task=choose drafts one, and draws what to choose "
-                "from"
+                f"select.file={file} is not a file; task=choose drafts one and shows the photos to "
+                "choose from"
             )
         found = digest_of(self.file)
         if digest != found:
             raise ValueError(
                 f"select.digest={digest}, but {file} has {found}; give select.digest={found} to "
-                "score by what it says now"
+                "score by its present content"
             )
         self.ranked = read_choices(self.file)
 
     def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
-        """Index [B] in 0..N-1. Raises ValueError where the file names none of the references."""
+        """Return indices [B] in 0..N-1.
+
+        Raises ValueError where the file names none of a sample's references.
+        """
         people = zip(
             candidates.identities,
             candidates.target_photos,
@@ -59,24 +62,27 @@ class ManualReference(Selection):
         raise ValueError(
             f"{self.file} names no reference for the target {target} of identity {identity}; its "
             f"references are {', '.join(there)}: add a line `{identity}: {{{target}: "
-            f"[{', '.join(there)}]}}`, best first (task=choose draws them)"
+            f"[{', '.join(there)}]}}`, best first (task=choose shows them)"
         )
 
 
 def digest_of(file: Path) -> str:
-    """`sha256:` and the first twelve digits: enough to tell files apart, and never a number."""
+    """Return `sha256:` and the first twelve digits, which YAML never reads as a number."""
     return f"sha256:{file_digest(file)[:12]}"
 
 
 def read_choices(path: Path) -> dict[str, dict[str, list[str]]]:
-    """Photos, best first, by identity and target's photo. Raises ValueError for another form."""
+    """Read photos, best first, by identity and target's photo.
+
+    Raises ValueError where the file is not of this form.
+    """
     try:
-        # The base loader takes every name for text, and 007 for no number.
+        # The base loader reads every name as text, even 007.
         content: Any = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML ({error}); mend it there") from error
+        raise ValueError(f"{path} is not valid YAML ({error}); correct it there") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no lines; {_FORM}")
+        raise ValueError(f"{path} has no such lines; {_FORM}")
     for identity, targets in content.items():
         lists = targets.values() if isinstance(targets, dict) else [None]
         if not all(isinstance(photos, list) for photos in lists):

@@ -1,4 +1,4 @@
-"""The reference of the best face quality (HiFi-Portrait, Table 5, row "quality")."""
+"""Choose the reference of the best face quality (HiFi-Portrait, Table 5, row "quality")."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portraitlab.types import Candidates
 
 
 class BestQuality(Selection):
-    """Takes the reference with the highest S_q (eq. 9).
+    """Choose the reference with the highest S_q (eq. 9).
 
     quality: the model that scores the references.
     """
@@ -19,12 +19,12 @@ class BestQuality(Selection):
         self.quality = quality
 
     def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
-        """Index [B] in 0..N-1. Raises ValueError where the references have no score."""
+        """Return indices [B] in 0..N-1. Raises ValueError where the references have no score."""
         return highest(quality_of(candidates), candidates.mask)
 
 
 def quality_of(candidates: Candidates) -> Tensor:
-    """S_q [B, N]. Raises ValueError where nothing scored the references."""
+    """Return S_q [B, N]. Raises ValueError where the references have no score."""
     if candidates.quality is None:
         raise ValueError(
             "the references have no face quality; give the selection a model that scores them "

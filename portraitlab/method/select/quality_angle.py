@@ -1,4 +1,4 @@
-"""Face quality and head angle together (HiFi-Portrait, eq. 9; Table 5, row "quality & angle")."""
+"""Choose by face quality and head angle (HiFi-Portrait, eq. 9; Table 5, row "quality & angle")."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portraitlab.types import Candidates
 
 
 class QualityAndAngle(Selection):
-    """Takes the reference with the highest S = S_q + angle_weight · S_a (eq. 9).
+    """Choose the reference with the highest S = S_q + angle_weight · S_a (eq. 9).
 
     quality: the model that scores the references. angle_weight: λ.
     """
@@ -22,6 +22,6 @@ class QualityAndAngle(Selection):
         self.angle_weight = angle_weight
 
     def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
-        """Index [B] in 0..N-1. Raises ValueError where the references have no score."""
+        """Return indices [B] in 0..N-1. Raises ValueError where the references have no score."""
         score = quality_of(candidates) + self.angle_weight * angle_of(candidates)
         return highest(score, candidates.mask)

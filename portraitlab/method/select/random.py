@@ -1,4 +1,4 @@
-"""Any reference, drawn by chance (HiFi-Portrait, Table 5, row "random"; Sec. 3.3 in training)."""
+"""Choose a reference at random (HiFi-Portrait, Table 5, row "random"; Sec. 3.3 in training)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from portraitlab.types import Candidates
 
 
 class RandomReference(Selection):
-    """Draws one of the references that are there, all with equal chance."""
+    """Choose one of the unmasked references uniformly at random."""
 
     def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
-        """Index [B] in 0..N-1, never a masked reference's."""
+        """Return indices [B] in 0..N-1, never of a masked reference."""
         mask = candidates.mask
         return torch.rand(mask.shape, generator=generator).masked_fill(~mask, -1).argmax(dim=1)

@@ -1,4 +1,4 @@
-"""The target's own shape in the landmarks (HiFi-Portrait, Table 5, row "target")."""
+"""Use the target's own shape in the landmarks (HiFi-Portrait, Table 5, row "target")."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from portraitlab.types import Candidates
 
 
 class TargetShape(Selection):
-    """Takes shape, expression and pose from the target, as methods without a 3DMM must."""
+    """Choose the target's own shape, as methods without a 3DMM do."""
 
     def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
-        """TARGET [B] for every sample."""
+        """Return TARGET [B] for every sample."""
         return torch.full((len(candidates.mask),), TARGET, dtype=torch.long)
