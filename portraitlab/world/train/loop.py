@@ -18,6 +18,7 @@ from portraitlab.precision import quick_attention
 from portraitlab.world.foundation import entry
 
 Model = TypeVar("Model", bound=nn.Module)
+_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Budget:
     workers: int = 2
     from_shipped: bool = False
     compiled: bool = False
+
+
+def step_of(generator: torch.Generator, budget: Budget) -> int:
+    """The number of the step that a loss's generator was made for."""
+    return generator.initial_seed() - budget.seed * _SEED_STRIDE
 
 
 def budget_arguments(description: str, minutes: float) -> Budget:
@@ -126,7 +132,7 @@ def train(
     history: dict[str, float] = {}
     last = saved = time.monotonic()
     while spent < total:
-        generator = torch.Generator().manual_seed(budget.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(budget.seed * _SEED_STRIDE + step)
         rate = (
             learning_rate
             * min(1.0, (step - cold + 1) / warmup)

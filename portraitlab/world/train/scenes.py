@@ -1,0 +1,119 @@
+"""Scenes of the larger canvas to train on, rendered ahead in chunks and soon dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from portraitlab.types import TensorRecord
+from portraitlab.world.identity import make_identity
+from portraitlab.world.pool import rendering_pool
+from portraitlab.world.render import Photo, render_scene
+from portraitlab.world.settings import make_settings
+from portraitlab.world.splits import IDENTITIES
+
+SIZE, MOST_PEOPLE = 128, 4
+FRAMING_ODDS = {"half": 0.4, "full": 0.25, "group": 0.35}
+CHUNK, WINDOW = 256, 8
+"""Scenes of a chunk, and how many chunks are in use at a time."""
+Prepared = TypeVar("Prepared", bound=TensorRecord)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """S scenes as they are rendered.
+
+    images [S, 128, 128, 3] uint8. person_masks and face_masks [S, 128, 128] bool: where people are,
+    and where their faces are. keypoints [S, 4, 5, 2]: of each person's face, zeros beyond the last.
+    people [S]: how many there are.
+    """
+
+    images: NDArray[np.uint8]
+    person_masks: NDArray[np.bool_]
+    face_masks: NDArray[np.bool_]
+    keypoints: NDArray[np.float32]
+    people: NDArray[np.int64]
+    captions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def render_numbered(split: str, number: int) -> Photo:
+    """Render one scene of a split; framing, people and photo follow from its number alone."""
+    rng = np.random.default_rng([7301, number])
+    framing = str(rng.choice(list(FRAMING_ODDS), p=list(FRAMING_ODDS.values())))
+    count = int(rng.integers(2, MOST_PEOPLE + 1)) if framing == "group" else 1
+    people = [int(seed) for seed in rng.choice(IDENTITIES[split], count, replace=False)]
+    low, high = {"half": (0.19, 0.25), "full": (0.085, 0.115), "group": (0.11, 0.19)}[framing]
+    cast = []
+    for place, seed in enumerate(people):
+        scale = rng.uniform(low, high)
+        x = (place + 0.5) / count + rng.uniform(-0.06, 0.06)
+        y = float(rng.uniform(1.2, 2.0) * scale)
+        placed = replace(make_settings(seed, number), scale=float(scale), x=float(x), y=y)
+        cast.append((make_identity(seed), placed))
+    return render_scene(cast, SIZE)
+
+
+def render_scenes(split: str, first: int, count: int) -> Scenes:
+    """Render scenes first, first + 1, … of a split."""
+    shots = [render_numbered(split, first + i) for i in range(count)]
+    keypoints = np.zeros((count, MOST_PEOPLE, 5, 2), np.float32)
+    for row, shot in zip(keypoints, shots, strict=True):
+        row[: len(shot.faces)] = [face.keypoints for face in shot.faces]
+    return Scenes(
+        images=np.stack([shot.image for shot in shots]),
+        person_masks=np.stack([shot.person_mask for shot in shots]),
+        face_masks=np.stack([np.any([f.face_mask for f in shot.faces], 0) for shot in shots]),
+        keypoints=keypoints,
+        people=np.array([len(shot.faces) for shot in shots]),
+        captions=[shot.caption for shot in shots],
+    )
+
+
+class SceneStream(Generic[Prepared]):
+    """The scenes that are in use at each step of a training: the last WINDOW chunks.
+
+    A process of its own renders the next chunk meanwhile. Which scenes a step sees follows from
+    its number, so a resumed training sees the same; it first renders a window again.
+
+    Args:
+        prepare: makes of a chunk's scenes what the training reads, once a chunk.
+        steps: how many steps lie between one chunk and the next.
+        chunk: scenes of a chunk.
+    """
+
+    def __init__(
+        self, split: str, prepare: Callable[[Scenes], Prepared], steps: int, chunk: int = CHUNK
+    ) -> None:
+        self.split, self.prepare, self.steps, self.chunk = split, prepare, steps, chunk
+        self.pool = rendering_pool(1)
+        self.rendered: dict[int, Future[Scenes]] = {}
+        self.prepared: dict[int, Prepared] = {}
+        self.window: tuple[int, Prepared] | None = None
+
+    def at(self, step: int) -> Prepared:
+        """What is in use at a step."""
+        newest = step // self.steps
+        if self.window is None or self.window[0] != newest:
+            wanted = range(max(0, newest - WINDOW + 1), newest + 1)
+            for number in (*wanted, newest + 1):
+                if number not in self.rendered and number not in self.prepared:
+                    task = (self.split, number * self.chunk, self.chunk)
+                    self.rendered[number] = self.pool.submit(render_scenes, *task)
+            fresh = {n: self.prepare(self.rendered.pop(n).result()) for n in wanted
+                     if n not in self.prepared}  # fmt: skip
+            self.prepared = {n: v for n, v in self.prepared.items() if n in wanted} | fresh
+            chunks = list(self.prepared.values())
+            self.window = newest, type(chunks[0]).cat(chunks)
+        return self.window[1]
+
+    def close(self) -> None:
+        """End the process that renders."""
+        self.pool.shutdown(cancel_futures=True)
