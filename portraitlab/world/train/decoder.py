@@ -157,7 +157,7 @@ def main() -> None:
     def watch(model: UnshuffledAutoencoder) -> str:
         return str(round_trips(model, check, budget))
 
-    stream = SceneStream("foundation", DecodedScenes.of, STEPS)
+    stream = SceneStream("foundation", DecodedScenes.of, STEPS, budget.device)
     lesson = Lesson(portraits, varied, stream, budget)
     trained = train("decoder", model, lesson, budget, 1e-3, average=0.998, watch=watch)
     stream.close()

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from portraitlab.types import TensorRecord
 from portraitlab.world.identity import make_identity
@@ -42,6 +44,10 @@ class Scenes:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def pixels(self) -> Tensor:
+        """[S, 3, 128, 128] in [-1, 1]."""
+        return torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def render_numbered(split: str, number: int) -> Photo:
@@ -86,13 +92,20 @@ class SceneStream(Generic[Prepared]):
     Args:
         prepare: makes of a chunk's scenes what the training reads, once a chunk.
         steps: how many steps lie between one chunk and the next.
+        device: of the training, under whose autocast nothing is prepared.
         chunk: scenes of a chunk.
     """
 
     def __init__(
-        self, split: str, prepare: Callable[[Scenes], Prepared], steps: int, chunk: int = CHUNK
+        self,
+        split: str,
+        prepare: Callable[[Scenes], Prepared],
+        steps: int,
+        device: str = "cpu",
+        chunk: int = CHUNK,
     ) -> None:
         self.split, self.prepare, self.steps, self.chunk = split, prepare, steps, chunk
+        self.device_type = torch.device(device).type
         self.pool = rendering_pool(1)
         self.rendered: dict[int, Future[Scenes]] = {}
         self.prepared: dict[int, Prepared] = {}
@@ -102,17 +115,22 @@ class SceneStream(Generic[Prepared]):
         """What is in use at a step."""
         newest = step // self.steps
         if self.window is None or self.window[0] != newest:
-            wanted = range(max(0, newest - WINDOW + 1), newest + 1)
-            for number in (*wanted, newest + 1):
-                if number not in self.rendered and number not in self.prepared:
-                    task = (self.split, number * self.chunk, self.chunk)
-                    self.rendered[number] = self.pool.submit(render_scenes, *task)
-            fresh = {n: self.prepare(self.rendered.pop(n).result()) for n in wanted
-                     if n not in self.prepared}  # fmt: skip
-            self.prepared = {n: v for n, v in self.prepared.items() if n in wanted} | fresh
-            chunks = list(self.prepared.values())
-            self.window = newest, type(chunks[0]).cat(chunks)
+            with torch.autocast(self.device_type, enabled=False):
+                self.window = newest, self._window(newest)
         return self.window[1]
+
+    def _window(self, newest: int) -> Prepared:
+        wanted = range(max(0, newest - WINDOW + 1), newest + 1)
+        for number in (*wanted, newest + 1):
+            if number not in self.rendered and number not in self.prepared:
+                task = (self.split, number * self.chunk, self.chunk)
+                self.rendered[number] = self.pool.submit(render_scenes, *task)
+        for number in wanted:
+            if number not in self.prepared:
+                self.prepared[number] = self.prepare(self.rendered.pop(number).result())
+        self.prepared = {number: self.prepared[number] for number in wanted}
+        chunks = list(self.prepared.values())
+        return type(chunks[0]).cat(chunks)
 
     def close(self) -> None:
         """End the process that renders."""
