@@ -48,10 +48,11 @@ class TrainingPhotos:
     def __add__(self, other: TrainingPhotos) -> TrainingPhotos:
         """Both sets of photos, of the same people or of others."""
         return TrainingPhotos(
-            *(
-                np.concatenate([getattr(self, name), getattr(other, name)])
-                for name in ("images", "person_masks", "truth", "keypoints", "identities")
-            ),
+            images=np.concatenate([self.images, other.images]),
+            person_masks=np.concatenate([self.person_masks, other.person_masks]),
+            truth=np.concatenate([self.truth, other.truth]),
+            keypoints=np.concatenate([self.keypoints, other.keypoints]),
+            identities=np.concatenate([self.identities, other.identities]),
             captions=self.captions + other.captions,
             descriptions=self.descriptions + other.descriptions,
         )
