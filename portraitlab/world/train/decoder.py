@@ -155,7 +155,7 @@ def main() -> None:
     model = freeze_encoder(load_autoencoder())
 
     def watch(model: UnshuffledAutoencoder) -> str:
-        return str(round_trips(model, check, budget))
+        return str(round_trips(model, check, budget, count=100))
 
     stream = SceneStream("foundation", DecodedScenes.of, STEPS, budget.device)
     lesson = Lesson(portraits, varied, stream, budget)

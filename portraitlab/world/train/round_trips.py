@@ -16,7 +16,8 @@ from portraitlab.alignment import align
 from portraitlab.world.foundation import load_autoencoder, load_recogniser
 from portraitlab.world.identity import make_identity
 from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
-from portraitlab.world.render import Photo, render_photo, render_scene
+from portraitlab.world.photo import Photo
+from portraitlab.world.render import render_photo, render_scene
 from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES
 

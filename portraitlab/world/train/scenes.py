@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from portraitlab.types import TensorRecord
-from portraitlab.world.identity import make_identity
+from portraitlab.world.canvas import render_canvas
+from portraitlab.world.photo import Photo
 from portraitlab.world.pool import rendering_pool
-from portraitlab.world.render import Photo, render_scene
-from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES
 
 SIZE, MOST_PEOPLE = 128, 4
@@ -55,16 +54,8 @@ def render_numbered(split: str, number: int) -> Photo:
     rng = np.random.default_rng([7301, number])
     framing = str(rng.choice(list(FRAMING_ODDS), p=list(FRAMING_ODDS.values())))
     count = int(rng.integers(2, MOST_PEOPLE + 1)) if framing == "group" else 1
-    people = [int(seed) for seed in rng.choice(IDENTITIES[split], count, replace=False)]
-    low, high = {"half": (0.19, 0.25), "full": (0.085, 0.115), "group": (0.11, 0.19)}[framing]
-    cast = []
-    for place, seed in enumerate(people):
-        scale = rng.uniform(low, high)
-        x = (place + 0.5) / count + rng.uniform(-0.06, 0.06)
-        y = float(rng.uniform(1.2, 2.0) * scale)
-        placed = replace(make_settings(seed, number), scale=float(scale), x=float(x), y=y)
-        cast.append((make_identity(seed), placed))
-    return render_scene(cast, SIZE)
+    people = rng.choice(IDENTITIES[split], count, replace=False)
+    return render_canvas([int(seed) for seed in people], number, framing, SIZE)
 
 
 def render_scenes(split: str, first: int, count: int) -> Scenes:
@@ -72,15 +63,19 @@ def render_scenes(split: str, first: int, count: int) -> Scenes:
     shots = [render_numbered(split, first + i) for i in range(count)]
     keypoints = np.zeros((count, MOST_PEOPLE, 5, 2), np.float32)
     for row, shot in zip(keypoints, shots, strict=True):
-        row[: len(shot.faces)] = [face.keypoints for face in shot.faces]
+        row[: len(shot.people)] = [person.face.keypoints for person in shot.people]
     return Scenes(
         images=np.stack([shot.image for shot in shots]),
         person_masks=np.stack([shot.person_mask for shot in shots]),
-        face_masks=np.stack([np.any([f.face_mask for f in shot.faces], 0) for shot in shots]),
+        face_masks=np.stack([_faces(shot) for shot in shots]),
         keypoints=keypoints,
-        people=np.array([len(shot.faces) for shot in shots]),
+        people=np.array([len(shot.people) for shot in shots]),
         captions=[shot.caption for shot in shots],
     )
+
+
+def _faces(photo: Photo) -> NDArray[np.bool_]:
+    return np.any([person.face.face_mask for person in photo.people], 0)
 
 
 class SceneStream(Generic[Prepared]):
