@@ -15,11 +15,13 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("recognisers --which recogniser", 33),
     ("recognisers --which judge", 35),
     ("autoencoder", 67),
+    ("decoder", 60),
     ("clip", 37),
     ("regressor", 52),
     ("quality", 8),
     ("text_to_image", 332),
     ("controlnet", 220),
+    ("canvas", 480),
 )
 """Modules and their minutes, in the order in which they need each other."""
 

@@ -1,0 +1,113 @@
+"""The larger canvas's text-to-image model: how it grows, and what it is trained on."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from portraitlab.world.foundation import entry, load_clip, load_weights
+from portraitlab.world.models.text_to_image import (
+    PROMPT_LENGTH,
+    CanvasTextToImage,
+    TextToImage,
+    grow_canvas,
+)
+from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
+from portraitlab.world.train import canvas
+from portraitlab.world.train.canvas import (
+    BACKGROUND_WEIGHT,
+    FACE_WEIGHT,
+    LatentScenes,
+    Lesson,
+    canvas_backbone,
+    cell_weights,
+    measure,
+    prepare,
+)
+from portraitlab.world.train.loop import Budget
+from portraitlab.world.train.scenes import SceneStream, render_scenes
+
+
+@pytest.fixture(scope="module")
+def portrait() -> TextToImage:
+    model = TextToImage(entry("text_to_image")["config"])
+    load_weights("text_to_image", model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def stream(portrait: TextToImage) -> Iterator[SceneStream[LatentScenes]]:
+    made = partial(prepare, canvas_backbone(grow_canvas(portrait), "cpu"), load_clip())
+    stream = SceneStream("foundation_check", made, steps=100, chunk=4)
+    yield stream
+    stream.close()
+
+
+def test_a_grown_model_draws_as_the_portraits_do(portrait: TextToImage) -> None:
+    grown = grow_canvas(portrait)
+    captions = ["a photo of a person in a red dress, a blue plain background, soft light"]
+    noisy, levels = torch.randn(1, 4, 16, 16), torch.tensor([700])
+    with torch.no_grad():
+        old = portrait(noisy, levels, WordTokenizer(PROMPT_LENGTH)(captions))
+        new = grown(noisy, levels, WordTokenizer(PROMPT_LENGTH, CANVAS_VOCABULARY)(captions))
+    torch.testing.assert_close(old, new)
+    assert grown.unet.config.sample_size == 32
+
+
+def test_captions_of_scenes_are_words_that_the_model_knows_and_fit() -> None:
+    tokenizer = WordTokenizer(PROMPT_LENGTH, CANVAS_VOCABULARY)
+    captions = render_scenes("foundation_check", 0, 24).captions
+    assert not any(tokenizer.cut(caption) for caption in captions)
+    assert not (tokenizer(captions) == 2).any()  # unknown
+    assert any("group of" in caption for caption in captions)
+
+
+def test_an_error_counts_by_what_a_cell_shows() -> None:
+    scenes = render_scenes("foundation_check", 0, 6)
+    weights = cell_weights(scenes, 32)
+    assert weights.shape == (6, 1, 32, 32)
+    assert weights.min() == pytest.approx(BACKGROUND_WEIGHT)
+    assert weights.max() == pytest.approx(FACE_WEIGHT, abs=0.5)
+    of_faces = torch.from_numpy(scenes.face_masks).unfold(1, 4, 4).unfold(2, 4, 4).flatten(3).all(3)
+    torch.testing.assert_close(
+        weights[:, 0][of_faces], torch.full((int(of_faces.sum()),), FACE_WEIGHT)
+    )
+
+
+def test_it_learns_from_texts_and_from_images(
+    portrait: TextToImage, stream: SceneStream[LatentScenes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canvas, "BATCH", 2)
+    torch.manual_seed(0)
+    model = grow_canvas(portrait)
+    lesson = Lesson(canvas_backbone(model, "cpu"), stream, Budget(1, Path(), Path()))
+    model.requires_grad_(True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-4)
+    for kind, share in (("by_text", 0.0), ("by_image", 1.0)):
+        monkeypatch.setattr(canvas, "IMAGE_PROMPTS", share)
+        losses = []
+        for _ in range(4):
+            loss = lesson(model, torch.Generator().manual_seed(0))[kind]
+            optimiser.zero_grad()
+            loss.backward()
+            losses.append(float(loss.detach()))
+            read = model.image_prompt.image_embeds.weight.grad
+            assert (read is not None and bool(read.any())) == (kind == "by_image")
+            optimiser.step()
+        assert losses[-1] < losses[0]
+
+
+def test_it_is_measured_by_texts_and_by_images(
+    portrait: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canvas, "SHOWN", 10)
+    monkeypatch.setattr(canvas, "sample", partial(canvas.sample, steps=2))
+    check = render_scenes("foundation_check", 0, 20)
+    model: CanvasTextToImage = grow_canvas(portrait).eval()
+    figures = measure(model, check, load_clip(), Budget(1, tmp_path, tmp_path))
+    assert figures["fid_of_round_trips"] < figures["fid"]
+    assert -1 <= figures["image_followed"] <= 1
+    assert (tmp_path / "canvas.png").is_file()
+    assert (tmp_path / "canvas_by_image.png").is_file()
