@@ -30,7 +30,7 @@ from portraitlab.world.train.all import STAGES
 from portraitlab.world.train.samples import sample
 
 NOT_SHIPPED = {"decoder", "canvas"}
-"""Stages without a file of their own: the decoder is part of the autoencoder's, the others' are to come."""
+"""Stages without a file of their own: the decoder's is the autoencoder's, others are to come."""
 HELD_OUT = IDENTITIES["foundation_check"][1000:1040]
 
 

@@ -159,7 +159,7 @@ def main() -> None:
 
     stream = SceneStream("foundation", DecodedScenes.of, STEPS, budget.device)
     lesson = Lesson(portraits, varied, stream, budget)
-    trained = train("decoder", model, lesson, budget, 1e-3, average=0.998, watch=watch)
+    trained = train("decoder", model, lesson, budget, 5e-4, average=0.998, watch=watch)
     stream.close()
     # The whole autoencoder's record stays, with what was measured now, and the decoder's beside.
     record = entry("autoencoder")["training"] | round_trips(trained.model, check, budget)
