@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from diffusers import ControlNetModel
@@ -20,7 +21,7 @@ class InstantID(Net):
     IdentityNet is a ControlNet that reads the five keypoints and, in place of the prompt, the
     identity tokens, which makes it what HiFi-Net is built after; the tokens that its adapter reads
     in the UNet are the same. reads_noise and start: of IdentityNet, see HiFiNet. scale: weight of
-    what the adapter adds. noise_gate: of both.
+    what the adapter adds; adapter_start: its start, see Adapter. noise_gate: of both.
 
     Raises ValueError without identity.
     """
@@ -36,6 +37,7 @@ class InstantID(Net):
         reads_noise: bool = True,
         noise_gate: float = 0.0,
         start: ControlNetModel | None = None,
+        adapter_start: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(control, identity)
         if not identity:
@@ -45,7 +47,7 @@ class InstantID(Net):
             )
         self.identity_net = HiFiNet(backbone, control, True, reads_noise, noise_gate, start)
         # The control image is IdentityNet's.
-        self.adapter = Adapter(backbone, False, True, scale, noise_gate)
+        self.adapter = Adapter(backbone, False, True, scale, noise_gate, start=adapter_start)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """IdentityNet's residuals, and identity tokens for the adapted cross-attentions."""

@@ -25,6 +25,8 @@ SINCE_IN: dict[str, dict[str, Any]] = {
         "matting": {"_target_": "portraitlab.matting.none.NoMatting"},
         "minimum_side": 32,
     },
+    "portraitlab.net.adapter.Adapter": {"start": None},
+    "portraitlab.net.instantid.InstantID": {"adapter_start": None},
 }
 # What of the data only scoring reads: the same training is scored under all of it.
 ONLY_SCORED = tuple(

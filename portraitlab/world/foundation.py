@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from portraitlab.face3d.linear import LinearFaceModel
 from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
@@ -52,8 +52,8 @@ def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
     return listing[name]
 
 
-def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
-    """Read a model's weights, checked against their checksum, and freeze it."""
+def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """Read a model's weights by name, in single precision, checked against their checksum."""
     described = entry(name, folder)
     path = folder / described["file"]
     remedy = f"Install the package again, or run `{described['training']['command']}`"
@@ -65,11 +65,15 @@ def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
             f"{path} has sha256 {found[:12]}…, but foundation.json names "
             f"{described['sha256'][:12]}…. {remedy}"
         )
-    tensors = {
+    return {
         key: value.float() if value.is_floating_point() else value
         for key, value in load_file(path).items()
     }
-    model.load_state_dict(tensors)
+
+
+def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
+    """Load a model's weights, checked against their checksum, and freeze it."""
+    model.load_state_dict(read_weights(name, folder))
     model.eval().requires_grad_(False)
 
 
@@ -143,6 +147,11 @@ def load_controlnet(folder: Path = WEIGHTS) -> ControlNetModel:
     model = make_controlnet(entry("controlnet", folder)["config"])
     load_weights("controlnet", model, folder)
     return model
+
+
+def load_attention_start(folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """The keys and values from which net=adapter starts, by its names for them."""
+    return read_weights("attention_start", folder)
 
 
 def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:

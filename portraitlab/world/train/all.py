@@ -20,7 +20,8 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("regressor", 52),
     ("quality", 8),
     ("text_to_image", 332),
-    ("controlnet", 220),
+    ("starts --which branch", 220),
+    ("starts --which attention", 220),
     ("canvas", 480),
 )
 """Modules and their minutes, in the order in which they need each other."""
