@@ -15,7 +15,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("recognisers --which recogniser", 33),
     ("recognisers --which judge", 35),
     ("autoencoder", 67),
-    ("decoder", 60),
+    ("decoder", 40),
     ("clip", 37),
     ("regressor", 52),
     ("quality", 8),
