@@ -28,6 +28,7 @@ from portraitlab.world.train.canvas import (
 )
 from portraitlab.world.train.loop import Budget
 from portraitlab.world.train.scenes import SceneStream, render_scenes
+from portraitlab.world.train.window import Window
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,10 @@ def portrait() -> TextToImage:
 
 
 @pytest.fixture(scope="module")
-def stream(portrait: TextToImage) -> Iterator[SceneStream[LatentScenes]]:
+def window(portrait: TextToImage) -> Iterator[Window[LatentScenes]]:
     made = partial(prepare, canvas_backbone(grow_canvas(portrait), "cpu"), load_clip())
-    stream = SceneStream("foundation_check", made, steps=100, chunk=4)
-    yield stream
+    stream = SceneStream("foundation_check", made, size=4)
+    yield Window(stream, length=1, steps=100)
     stream.close()
 
 
@@ -77,12 +78,12 @@ def test_an_error_counts_by_what_a_cell_shows() -> None:
 
 
 def test_it_learns_from_texts_and_from_images(
-    portrait: TextToImage, stream: SceneStream[LatentScenes], monkeypatch: pytest.MonkeyPatch
+    portrait: TextToImage, window: Window[LatentScenes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(canvas, "BATCH", 2)
     torch.manual_seed(0)
     model = grow_canvas(portrait)
-    lesson = Lesson(canvas_backbone(model, "cpu"), stream, Budget(1, Path(), Path()))
+    lesson = Lesson(canvas_backbone(model, "cpu"), window, Budget(1, Path(), Path()))
     model.requires_grad_(True)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-4)
     for kind, share in (("by_text", 0.0), ("by_image", 1.0)):

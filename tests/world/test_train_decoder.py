@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from portraitlab.world.foundation import load_autoencoder
-from portraitlab.world.train import decoder, scenes
+from portraitlab.world.train import decoder
 from portraitlab.world.train.autoencoder import PERSON_WEIGHT
 from portraitlab.world.train.decoder import (
     SMALL_FACE_WEIGHT,
@@ -20,12 +20,13 @@ from portraitlab.world.train.loop import Budget
 from portraitlab.world.train.photos import load_photos
 from portraitlab.world.train.round_trips import face_round_trips
 from portraitlab.world.train.scenes import SceneStream, render_scenes
+from portraitlab.world.train.window import Window
 
 
 @pytest.fixture(scope="module")
-def stream() -> Iterator[SceneStream[DecodedScenes]]:
-    made = SceneStream("foundation_check", DecodedScenes.of, steps=2, chunk=3)
-    yield made
+def window() -> Iterator[Window[DecodedScenes]]:
+    made = SceneStream("foundation_check", DecodedScenes.of, size=3)
+    yield Window(made, length=2, steps=2)
     made.close()
 
 
@@ -43,33 +44,32 @@ def test_scenes_follow_from_their_numbers() -> None:
         assert (keypoints.any((1, 2)) == (np.arange(4) < people)).all()
 
 
-def test_a_stream_gives_each_step_the_same_scenes_whenever_it_begins(
-    stream: SceneStream[DecodedScenes], monkeypatch: pytest.MonkeyPatch
+def test_a_window_gives_each_step_the_same_scenes_whenever_it_begins(
+    window: Window[DecodedScenes],
 ) -> None:
-    monkeypatch.setattr(scenes, "WINDOW", 2)
-    first = stream.at(0)
+    first = window.at(0)
     assert len(first) == 3
-    assert stream.at(1) is first
+    assert window.at(1) is first
     with torch.autocast("cpu", torch.bfloat16):  # as in a training
-        later = stream.at(5)  # chunks 1 and 2
+        later = window.at(5)  # chunks 1 and 2
     assert len(later) == 6
     expected = render_scenes("foundation_check", 3, 6)
     assert torch.equal(later.images.permute(0, 2, 3, 1), torch.from_numpy(expected.images))
-    assert set(stream.prepared) == {1, 2}  # what is no longer used is dropped
+    assert set(window.chunks) == {1, 2}  # what is no longer used is dropped
 
 
-def test_errors_on_small_faces_count_most(stream: SceneStream[DecodedScenes]) -> None:
-    counted = stream.at(0).weight.float().unique().tolist()
+def test_errors_on_small_faces_count_most(window: Window[DecodedScenes]) -> None:
+    counted = window.at(0).weight.float().unique().tolist()
     assert counted == [1.0, PERSON_WEIGHT, SMALL_FACE_WEIGHT]
 
 
 def test_only_the_decoder_learns_and_latents_stay_as_they_are(
-    stream: SceneStream[DecodedScenes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    window: Window[DecodedScenes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoder, "PORTRAITS", 4)
     monkeypatch.setattr(decoder, "SCENES", 2)
     photos = load_photos("foundation_check", identities=3, photos=2, cache=tmp_path, workers=1)
-    lesson = Lesson(photos, photos, stream, Budget(1, tmp_path, tmp_path, seed=1))
+    lesson = Lesson(photos, photos, window, Budget(1, tmp_path, tmp_path, seed=1))
     before, model = load_autoencoder(), freeze_encoder(load_autoencoder())
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     losses = []

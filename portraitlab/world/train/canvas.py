@@ -36,8 +36,9 @@ from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
 from portraitlab.world.train.frechet import frechet, statistics
 from portraitlab.world.train.loop import Budget, budget_arguments, step_of, train
 from portraitlab.world.train.samples import beside, sample, save_sheet
-from portraitlab.world.train.scenes import Scenes, SceneStream, render_scenes
+from portraitlab.world.train.scenes import CHUNKS, Scenes, SceneStream, render_scenes
 from portraitlab.world.train.ship import begin, ship
+from portraitlab.world.train.window import Window
 
 BATCH = 16
 STEPS = 128
@@ -106,16 +107,14 @@ def canvas_backbone(model: TextToImage, device: str) -> Backbone:
 class Lesson:
     """What a step teaches: the velocity of scenes' latents, from their texts or themselves."""
 
-    def __init__(
-        self, backbone: Backbone, stream: SceneStream[LatentScenes], budget: Budget
-    ) -> None:
-        self.backbone, self.stream, self.budget = backbone, stream, budget
+    def __init__(self, backbone: Backbone, scenes: Window[LatentScenes], budget: Budget) -> None:
+        self.backbone, self.scenes, self.budget = backbone, scenes, budget
         self.empty = backbone.tokenizer([""])
 
     def __call__(self, model: CanvasTextToImage, generator: torch.Generator) -> dict[str, Tensor]:
         """The term of one batch, named by what was read."""
         backbone, device = self.backbone, self.budget.device
-        scenes = self.stream.at(step_of(generator, self.budget))
+        scenes = self.scenes.at(step_of(generator, self.budget))
         chosen = scenes[torch.randint(len(scenes), (BATCH,), generator=generator)].to(device)
         clean = chosen.latents.float()
         noise = torch.randn(clean.shape, generator=generator).to(device)
@@ -149,9 +148,8 @@ def main() -> None:
         save_sheet(beside(drawn, check.pixels()[:8], 8), budget.work / "canvas.png", 8)
         return f"sheet in {budget.work / 'canvas.png'}"
 
-    made = partial(prepare, backbone, clip)
-    stream = SceneStream("foundation", made, STEPS, budget.device)
-    lesson = Lesson(backbone, stream, budget)
+    stream = SceneStream("foundation", partial(prepare, backbone, clip))
+    lesson = Lesson(backbone, Window(stream, CHUNKS, STEPS, budget.device), budget)
     trained = train("canvas", model, lesson, budget, 4e-4, average=AVERAGE, watch=watch)
     stream.close()
     record = trained.record | measure(trained.model, check, clip, budget)

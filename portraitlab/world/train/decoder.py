@@ -32,8 +32,9 @@ from portraitlab.world.train.autoencoder import (
 from portraitlab.world.train.loop import Budget, budget_arguments, step_of, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos
 from portraitlab.world.train.round_trips import face_round_trips
-from portraitlab.world.train.scenes import Scenes, SceneStream
+from portraitlab.world.train.scenes import CHUNKS, Scenes, SceneStream
 from portraitlab.world.train.ship import ship
+from portraitlab.world.train.window import Window
 
 PORTRAITS, SCENES = 32, 8
 """Images of a step: portraits in one step, scenes of four times their size in the next."""
@@ -86,10 +87,10 @@ class Lesson:
         self,
         portraits: TrainingPhotos,
         varied: TrainingPhotos,
-        stream: SceneStream[DecodedScenes],
+        scenes: Window[DecodedScenes],
         budget: Budget,
     ) -> None:
-        self.photos, self.stream, self.budget = (portraits, varied), stream, budget
+        self.photos, self.scenes, self.budget = (portraits, varied), scenes, budget
         self.recogniser = load_recogniser("recogniser").to(budget.device)
 
     def __call__(
@@ -98,7 +99,7 @@ class Lesson:
         """The terms of one batch."""
         step = step_of(generator, self.budget)
         if step % 2:
-            return self._scenes(model, self.stream.at(step), generator)
+            return self._scenes(model, self.scenes.at(step), generator)
         return self._portraits(model, self.photos[step // 2 % 2], generator)
 
     def _portraits(
@@ -157,8 +158,8 @@ def main() -> None:
     def watch(model: UnshuffledAutoencoder) -> str:
         return str(round_trips(model, check, budget, count=100))
 
-    stream = SceneStream("foundation", DecodedScenes.of, STEPS, budget.device)
-    lesson = Lesson(portraits, varied, stream, budget)
+    stream = SceneStream("foundation", DecodedScenes.of)
+    lesson = Lesson(portraits, varied, Window(stream, CHUNKS, STEPS, budget.device), budget)
     trained = train("decoder", model, lesson, budget, 5e-4, average=0.998, watch=watch)
     stream.close()
     # The whole autoencoder's record stays, with what was measured now, and the decoder's beside.

@@ -1,28 +1,27 @@
-"""Scenes of the larger canvas to train on, rendered ahead in chunks and soon dropped."""
+"""Scenes of the larger canvas to train on, rendered ahead in chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from portraitlab.types import TensorRecord
 from portraitlab.world.canvas import render_canvas
 from portraitlab.world.photo import Photo
 from portraitlab.world.pool import rendering_pool
 from portraitlab.world.splits import IDENTITIES
+from portraitlab.world.train.window import Chunk
 
 SIZE, MOST_PEOPLE = 128, 4
 FRAMING_ODDS = {"half": 0.4, "full": 0.25, "group": 0.35}
-CHUNK, WINDOW = 256, 8
+CHUNK, CHUNKS = 256, 8
 """Scenes of a chunk, and how many chunks are in use at a time."""
-Prepared = TypeVar("Prepared", bound=TensorRecord)
 
 
 @dataclass(frozen=True)
@@ -78,54 +77,24 @@ def _faces(photo: Photo) -> NDArray[np.bool_]:
     return np.any([person.face.face_mask for person in photo.people], 0)
 
 
-class SceneStream(Generic[Prepared]):
-    """The scenes that are in use at each step of a training: the last WINDOW chunks.
+class SceneStream(Generic[Chunk]):
+    """Makes chunks of scenes for a Window; a process of its own renders the next one meanwhile.
 
-    A process of its own renders the next chunk meanwhile. Which scenes a step sees follows from
-    its number, so a resumed training sees the same; it first renders a window again.
-
-    Args:
-        prepare: makes of a chunk's scenes what the training reads, once a chunk.
-        steps: how many steps lie between one chunk and the next.
-        device: of the training, under whose autocast nothing is prepared.
-        chunk: scenes of a chunk.
+    prepare: makes of a chunk's scenes what the training reads. size: scenes of a chunk.
     """
 
-    def __init__(
-        self,
-        split: str,
-        prepare: Callable[[Scenes], Prepared],
-        steps: int,
-        device: str = "cpu",
-        chunk: int = CHUNK,
-    ) -> None:
-        self.split, self.prepare, self.steps, self.chunk = split, prepare, steps, chunk
-        self.device_type = torch.device(device).type
+    def __init__(self, split: str, prepare: Callable[[Scenes], Chunk], size: int = CHUNK) -> None:
+        self.split, self.prepare, self.size = split, prepare, size
         self.pool = rendering_pool(1)
         self.rendered: dict[int, Future[Scenes]] = {}
-        self.prepared: dict[int, Prepared] = {}
-        self.window: tuple[int, Prepared] | None = None
 
-    def at(self, step: int) -> Prepared:
-        """What is in use at a step."""
-        newest = step // self.steps
-        if self.window is None or self.window[0] != newest:
-            with torch.autocast(self.device_type, enabled=False):
-                self.window = newest, self._window(newest)
-        return self.window[1]
-
-    def _window(self, newest: int) -> Prepared:
-        wanted = range(max(0, newest - WINDOW + 1), newest + 1)
-        for number in (*wanted, newest + 1):
-            if number not in self.rendered and number not in self.prepared:
-                task = (self.split, number * self.chunk, self.chunk)
-                self.rendered[number] = self.pool.submit(render_scenes, *task)
-        for number in wanted:
-            if number not in self.prepared:
-                self.prepared[number] = self.prepare(self.rendered.pop(number).result())
-        self.prepared = {number: self.prepared[number] for number in wanted}
-        chunks = list(self.prepared.values())
-        return type(chunks[0]).cat(chunks)
+    def __call__(self, number: int) -> Chunk:
+        """Chunk `number`."""
+        for wanted in (number, number + 1):
+            if wanted not in self.rendered:
+                task = (self.split, wanted * self.size, self.size)
+                self.rendered[wanted] = self.pool.submit(render_scenes, *task)
+        return self.prepare(self.rendered.pop(number).result())
 
     def close(self) -> None:
         """End the process that renders."""
