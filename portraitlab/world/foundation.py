@@ -173,3 +173,19 @@ def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:
         latent_scale=described["latent_scale"],
         latent_shift=described["latent_shift"],
     )
+
+
+def load_student(folder: Path = WEIGHTS) -> Backbone:
+    """The backbone whose UNet draws in four steps of DDIM without guidance."""
+    from portraitlab.world.models.student import add_low_rank
+
+    backbone = load_backbone(folder)
+    add_low_rank(backbone.unet, entry("student", folder)["config"])
+    weights = read_weights("student", folder)
+    backbone.unet.load_state_dict(
+        {name.removeprefix("unet."): value for name, value in weights.items()}, strict=False
+    )
+    backbone.unet.fuse_lora()
+    backbone.unet.unload_lora()
+    backbone.unet.requires_grad_(False)
+    return backbone

@@ -29,7 +29,7 @@ from portraitlab.world.splits import IDENTITIES
 from portraitlab.world.train.all import STAGES
 from portraitlab.world.train.samples import sample
 
-NOT_SHIPPED = {"decoder", "starts --which attention", "canvas"}
+NOT_SHIPPED = {"decoder", "starts --which attention", "student", "canvas"}
 """Stages without a file of their own: the decoder's is the autoencoder's, others are to come."""
 HELD_OUT = IDENTITIES["foundation_check"][1000:1040]
 

@@ -22,6 +22,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("text_to_image", 332),
     ("starts --which branch", 220),
     ("starts --which attention", 220),
+    ("student", 120),
     ("canvas", 480),
 )
 """Modules and their minutes, in the order in which they need each other."""
