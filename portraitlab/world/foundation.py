@@ -16,13 +16,15 @@ from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
+    from diffusers.models.embeddings import ImageProjection
 
-    from portraitlab.backbone.diffusion import Backbone
+    from portraitlab.backbone.diffusion import Backbone, Tokenizer
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.clip import ClipEncoder
     from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
+    from portraitlab.world.models.text_to_image import TextToImage
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
@@ -155,20 +157,45 @@ def load_attention_start(folder: Path = WEIGHTS) -> dict[str, Tensor]:
 
 
 def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:
-    """Autoencoder, text encoder, UNet and noise schedule."""
-    folder = Path(folder)
-    from portraitlab.backbone.diffusion import Backbone
-    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, TextToImage, make_scheduler
+    """Autoencoder, text encoder, UNet and noise schedule of portraits."""
+    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, TextToImage
     from portraitlab.world.tokenizer import WordTokenizer
 
-    described = entry("text_to_image", folder)
-    model = TextToImage(described["config"])
-    load_weights("text_to_image", model, folder)
+    folder = Path(folder)
+    model = TextToImage(entry("text_to_image", folder)["config"])
+    return _backbone("text_to_image", model, WordTokenizer(PROMPT_LENGTH), folder)
+
+
+def load_canvas_backbone(folder: Path | str = WEIGHTS) -> Backbone:
+    """The same of the larger canvas, 128 px: half bodies, full bodies and groups."""
+    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, CanvasTextToImage
+    from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
+
+    folder = Path(folder)
+    model = CanvasTextToImage(entry("canvas", folder)["config"])
+    return _backbone("canvas", model, WordTokenizer(PROMPT_LENGTH, CANVAS_VOCABULARY), folder)
+
+
+def load_image_prompt(folder: Path = WEIGHTS) -> ImageProjection:
+    """CLIP's image embeddings [B, 96] to words [B, 4, 128] that the canvas's UNet reads."""
+    from portraitlab.world.models.text_to_image import CanvasTextToImage
+
+    model = CanvasTextToImage(entry("canvas", folder)["config"])
+    load_weights("canvas", model, folder)
+    return model.image_prompt
+
+
+def _backbone(name: str, model: TextToImage, tokenizer: Tokenizer, folder: Path) -> Backbone:
+    from portraitlab.backbone.diffusion import Backbone
+    from portraitlab.world.models.text_to_image import make_scheduler
+
+    load_weights(name, model, folder)
+    described = entry(name, folder)
     return Backbone(
         unet=model.unet,
         autoencoder=load_autoencoder(folder),
         text_encoder=model.text_encoder,
-        tokenizer=WordTokenizer(PROMPT_LENGTH),
+        tokenizer=tokenizer,
         scheduler=make_scheduler(),
         latent_scale=described["latent_scale"],
         latent_shift=described["latent_shift"],

@@ -7,15 +7,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from portraitlab.world.foundation import entry, load_clip, load_weights
+from portraitlab.types import Injection, TextFeatures
+from portraitlab.world import foundation
+from portraitlab.world.foundation import (
+    entry,
+    load_canvas_backbone,
+    load_clip,
+    load_image_prompt,
+    load_weights,
+)
 from portraitlab.world.models.text_to_image import (
+    CANVAS_CONFIG,
     PROMPT_LENGTH,
     CanvasTextToImage,
     TextToImage,
     grow_canvas,
 )
 from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
-from portraitlab.world.train import canvas
+from portraitlab.world.train import canvas, ship
 from portraitlab.world.train.canvas import (
     BACKGROUND_WEIGHT,
     FACE_WEIGHT,
@@ -112,3 +121,26 @@ def test_it_is_measured_by_texts_and_by_images(
     assert -1 <= figures["image_followed"] <= 1
     assert (tmp_path / "canvas.png").is_file()
     assert (tmp_path / "canvas_by_image.png").is_file()
+
+
+def test_what_is_shipped_reads_texts_and_images(
+    portrait: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = grow_canvas(portrait).half().float().eval()
+    for name in ("foundation.json", "autoencoder.safetensors"):
+        (tmp_path / name).write_bytes((foundation.WEIGHTS / name).read_bytes())
+    monkeypatch.setattr(ship, "WEIGHTS", tmp_path)
+    scales = {"latent_scale": [1.0] * 4, "latent_shift": [0.0] * 4}
+    ship.ship("canvas", model, CANVAS_CONFIG, {"minutes": 1.0}, script="canvas", **scales)
+    assert (tmp_path / "canvas.safetensors").stat().st_size < 15e6
+    backbone = load_canvas_backbone(tmp_path)
+    assert backbone.latent_size == 32
+    assert backbone.image_size == 128
+    noisy, level = torch.randn(1, 4, 32, 32), torch.tensor([500])
+    captions, image = ["a photo of a group of two full body"], torch.randn(1, 96)
+    read = backbone.encode_text(captions), TextFeatures(load_image_prompt(tmp_path)(image))
+    by_text, by_image = (backbone.predict(noisy, level, text, Injection()) for text in read)
+    with torch.no_grad():
+        torch.testing.assert_close(by_text, model(noisy, level, backbone.tokenizer(captions)))
+        torch.testing.assert_close(by_image, model(noisy, level, images=image))
