@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,12 +85,25 @@ def load_face_model() -> LinearFaceModel:
     )
 
 
-def load_regressor(folder: Path = WEIGHTS) -> FaceRegressor:
-    """Photo to shape, expression, pose and face score (plays DECA and RetinaFace)."""
-    from portraitlab.world.models.regressor import FaceRegressor
+def _check_name(kind: str, name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        raise ValueError(f"the world has no {kind} {name!r}; choose {' or '.join(names)}")
 
-    model = FaceRegressor(load_face_model(), entry("regressor", folder)["config"])
-    load_weights("regressor", model, folder)
+
+def load_regressor(name: str = "regressor", folder: Path = WEIGHTS) -> FaceRegressor:
+    """Photo to shape, expression, pose and face score (plays DECA and RetinaFace).
+
+    name: `regressor` conditions and trains, `judge_regressor` only scores.
+
+    Raises:
+        ValueError: any other name.
+    """
+    from portraitlab.world.models.regressor import FRAMINGS, FaceRegressor
+
+    _check_name("regressor", name, FRAMINGS)
+    config = entry(name, folder)["config"]
+    model = FaceRegressor(load_face_model(), config, framing=FRAMINGS[name])
+    load_weights(name, model, folder)
     return model
 
 
@@ -102,8 +116,7 @@ def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
     from portraitlab.world.models.recognisers import ConvNextRecogniser, ResidualRecogniser
 
     classes = {"recogniser": ResidualRecogniser, "judge": ConvNextRecogniser}
-    if name not in classes:
-        raise ValueError(f"the world has no recogniser {name!r}; choose {' or '.join(classes)}")
+    _check_name("recogniser", name, classes)
     model = classes[name](entry(name, folder)["config"])
     load_weights(name, model, folder)
     return model
@@ -118,12 +131,19 @@ def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
     return model
 
 
-def load_clip(folder: Path = WEIGHTS) -> ClipEncoder:
-    """The CLIP-like pair of image and text encoders."""
+def load_clip(name: str = "clip", folder: Path = WEIGHTS) -> ClipEncoder:
+    """The CLIP-like pair of image and text encoders.
+
+    name: `clip` conditions and trains, `judge_clip` only scores.
+
+    Raises:
+        ValueError: any other name.
+    """
     from portraitlab.world.models.clip import ClipEncoder
 
-    model = ClipEncoder(entry("clip", folder)["config"])
-    load_weights("clip", model, folder)
+    _check_name("CLIP", name, ("clip", "judge_clip"))
+    model = ClipEncoder(entry(name, folder)["config"])
+    load_weights(name, model, folder)
     return model
 
 

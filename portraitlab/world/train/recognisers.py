@@ -5,8 +5,6 @@ python -m portraitlab.world.train.recognisers --which judge --minutes 35
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,7 +21,7 @@ from portraitlab.world.models.recognisers import (
     ResidualRecogniser,
 )
 from portraitlab.world.splits import LOOK_ALIKES
-from portraitlab.world.train.loop import budget_arguments, train
+from portraitlab.world.train.loop import budget_arguments, take_which, train
 from portraitlab.world.train.photos import TrainingPhotos, flawed, load_photos
 from portraitlab.world.train.ship import begin, ship
 
@@ -76,11 +74,7 @@ def augmented_crops(photos: TrainingPhotos, index: Tensor, generator: torch.Gene
 
 def main() -> None:
     """Run the command."""
-    position = sys.argv.index("--which") if "--which" in sys.argv else -1
-    which = sys.argv[position + 1] if 0 < position < len(sys.argv) - 1 else ""
-    if which not in ("recogniser", "judge"):
-        raise SystemExit(f"--which {which or '(missing)'}: choose recogniser or judge")
-    del sys.argv[position : position + 2]
+    which = take_which(("recogniser", "judge"))
     budget = budget_arguments(__doc__.splitlines()[0], minutes=35)
     photos = load_photos(which, 5000, 8, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
