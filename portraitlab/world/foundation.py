@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from portraitlab.backbone.diffusion import Backbone
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.clip import ClipEncoder
+    from portraitlab.world.models.detector import FaceDetector
+    from portraitlab.world.models.dino import SelfSupervisedEncoder
     from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
@@ -108,17 +110,35 @@ def load_regressor(name: str = "regressor", folder: Path = WEIGHTS) -> FaceRegre
 
 
 def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
-    """`recogniser` conditions and drives the identity loss; `judge` only scores.
+    """`recogniser` conditions and drives the identity loss; `judge` and `second_judge` only score.
 
     Raises:
         ValueError: any other name.
     """
-    from portraitlab.world.models.recognisers import ConvNextRecogniser, ResidualRecogniser
+    from portraitlab.world.models.recognisers import ARCHITECTURES
 
-    classes = {"recogniser": ResidualRecogniser, "judge": ConvNextRecogniser}
-    _check_name("recogniser", name, classes)
-    model = classes[name](entry(name, folder)["config"])
+    _check_name("recogniser", name, ARCHITECTURES)
+    architecture, _ = ARCHITECTURES[name]
+    model = architecture(entry(name, folder)["config"])
     load_weights(name, model, folder)
+    return model
+
+
+def load_detector(folder: Path = WEIGHTS) -> FaceDetector:
+    """Picture to all its faces, with a box, a score and five points each (plays RetinaFace)."""
+    from portraitlab.world.models.detector import FaceDetector
+
+    model = FaceDetector(entry("detector", folder)["config"])
+    load_weights("detector", model, folder)
+    return model
+
+
+def load_dino(folder: Path = WEIGHTS) -> SelfSupervisedEncoder:
+    """The self-supervised image encoder (plays DINO)."""
+    from portraitlab.world.models.dino import SelfSupervisedEncoder
+
+    model = SelfSupervisedEncoder(entry("dino", folder)["config"])
+    load_weights("dino", model, folder)
     return model
 
 
