@@ -1,12 +1,10 @@
 """Everything of a person that is drawn: head, hair, ears, neck, clothes, limbs, glasses.
 
-Each part is a grid of vertices with a texture, in head units around the head's centre, before the
-head's or the body's rotation.
+Vertices are in head units around the head's centre, before the head's or the body's rotation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy as np
 from portraitlab.world.appearance import worn_style
 from portraitlab.world.identity import Identity
 from portraitlab.world.landmarks import landmark_model
+from portraitlab.world.limbs import limb_parts
 from portraitlab.world.mesh import (
     COLUMNS,
     HALF_DEPTH,
@@ -23,80 +22,52 @@ from portraitlab.world.mesh import (
     head_model,
     smoothstep,
 )
+from portraitlab.world.parts import (
+    CLOTHES,
+    GLASSES,
+    HAIR,
+    HEAD,
+    SKIN,
+    Part,
+    flat,
+    grid,
+    opaque,
+    turn,
+)
 from portraitlab.world.raster import grid_normals
 from portraitlab.world.settings import COLOURS, PhotoSettings
 from portraitlab.world.texture import HEIGHT, WIDTH, head_texture, noise, texel_chart
 
-HEAD, HAIR, SKIN, CLOTHES, GLASSES = 1, 2, 3, 4, 5
-"""Labels of the parts in the renderer's label image; 0 is the background."""
-
-LIMBS_FROM = 2.4
-"""Head units below the head's centre that the frame has to show before limbs are drawn."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """vertices [rows * columns, 3]; texture [h, w, 4] RGB and coverage, stretched over the grid."""
-
-    vertices: Array
-    rows: int
-    columns: int
-    texture: Array
-    label: int
-    turns_with_head: bool
-    two_sided: bool = False
-    gloss: float = 0.0
+SLEEVES = np.s_[14:50, 2:26]
+"""The part of the clothes' texture, from beside the back, that sleeves and skirts are made of."""
 
 
 def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
     """All parts of one person as the photo's settings dress them."""
     head = head_model().vertices(identity.shape, settings.expression)
     broad = 1 + 0.07 * float(identity.shape[0])
-    parts = [
-        Part(
-            head, ROWS, COLUMNS, _opaque(head_texture(identity, settings)), HEAD, True, gloss=0.10
-        ),
+    clothes = _clothes_texture(identity, settings)
+    return [
+        Part(head, ROWS, COLUMNS, opaque(head_texture(identity, settings)), HEAD, True, gloss=0.10),
         *_ears(identity, broad),
         *_hair(identity, head, broad, worn_style(identity, settings)),
         *_glasses(identity, settings),
         *_cover(identity, settings, head),
         _neck(identity),
-        _torso(identity, settings),
+        _torso(identity, clothes),
+        *limb_parts(identity, settings, clothes[SLEEVES].copy()),
     ]
-    if settings.y + LIMBS_FROM * settings.scale < 1:
-        parts += _limbs(identity, settings)
-    return parts
-
-
-def _opaque(rgb: Array) -> Array:
-    return np.concatenate([rgb, np.ones((*rgb.shape[:2], 1), np.float32)], -1)
-
-
-def _flat(colour: Array) -> Array:
-    return _opaque(np.broadcast_to(np.asarray(colour, np.float32), (2, 2, 3)))
-
-
-def _grid(x: Array, y: Array, z: Array) -> Array:
-    stacked = np.stack(np.broadcast_arrays(x, y, z), -1)
-    return np.ascontiguousarray(stacked.reshape(-1, 3), dtype=np.float32)
-
-
-@lru_cache(maxsize=4)
-def _turn(rows: int, columns: int, low: float, high: float) -> tuple[Array, Array]:
-    """t in [0, 1] down the rows and an azimuth from low to high along the columns."""
-    t, phi = np.meshgrid(np.linspace(0, 1, rows), np.linspace(low, high, columns), indexing="ij")
-    return t.astype(np.float32), phi.astype(np.float32)
 
 
 def _ears(identity: Identity, broad: float) -> list[Part]:
-    t, phi = _turn(8, 11, -np.pi, np.pi)
+    t, phi = turn(8, 11, -np.pi, np.pi)
     theta = (0.5 - t) * np.pi
     parts = []
     for side in (-1, 1):
         x = side * HALF_WIDTH * broad * 1.0 + 0.075 * np.cos(theta) * np.sin(phi)
         z = -0.06 + 0.10 * np.cos(theta) * np.cos(phi)
-        vertices = _grid(x, 0.02 + 0.17 * np.sin(theta), z)
-        parts.append(Part(vertices, 8, 11, _flat(identity.skin * 0.93), SKIN, True))
+        vertices = grid(x, 0.02 + 0.17 * np.sin(theta), z)
+        parts.append(Part(vertices, 8, 11, flat(identity.skin * 0.93), SKIN, True))
     return parts
 
 
@@ -155,7 +126,7 @@ def _hair(identity: Identity, head: Array, broad: float, style: str) -> list[Par
     parts = [Part(shell, ROWS, COLUMNS, hair, HAIR, True, gloss=0.12)]
     if style in HAIR_LENGTH:
         rows, columns = 14, 33
-        t, phi = _turn(rows, columns, 1.12, 2 * np.pi - 1.12)
+        t, phi = turn(rows, columns, 1.12, 2 * np.pi - 1.12)
         y = 0.62 + t * (HAIR_LENGTH[style] - 0.62)
         wide = 0.80 + 0.24 * smoothstep(t / 0.35) + 0.05 * t
         if style == "wavy":
@@ -165,7 +136,7 @@ def _hair(identity: Identity, head: Array, broad: float, style: str) -> list[Par
         texture = hair[:, ::2].copy()
         texture[..., 3] = 1
         parts.append(
-            Part(_grid(x, y, z), rows, columns, texture, HAIR, True, two_sided=True, gloss=0.10)
+            Part(grid(x, y, z), rows, columns, texture, HAIR, True, two_sided=True, gloss=0.10)
         )
     return parts
 
@@ -177,27 +148,27 @@ def _glasses(identity: Identity, settings: PhotoSettings) -> list[Part]:
     power = 0.45 if settings.glasses == "square" else 1.0
     # the lenses of sunglasses are as dark as their frame
     inner = 0.0 if settings.glasses == "sunglasses" else 0.150
-    t, phi = _turn(2, 25, -np.pi, np.pi)
+    t, phi = turn(2, 25, -np.pi, np.pi)
     parts = []
-    frame = _flat(np.array([0.07, 0.06, 0.07]))
+    frame = flat(np.array([0.07, 0.06, 0.07]))
     for eye, side in zip(eyes, (-1, 1), strict=True):
         radius = inner + (0.184 - inner) * t
         x = eye[0] + radius * 1.12 * np.sign(np.sin(phi)) * np.abs(np.sin(phi)) ** power
         y = eye[1] - 0.01 + radius * 0.92 * np.sign(np.cos(phi)) * np.abs(np.cos(phi)) ** power
         parts.append(
-            Part(_grid(x, y, eye[2] + 0.13 + 0 * x), 2, 25, frame, GLASSES, True, two_sided=True)
+            Part(grid(x, y, eye[2] + 0.13 + 0 * x), 2, 25, frame, GLASSES, True, two_sided=True)
         )
         edge = abs(eye[0]) + 0.19
         ends = np.array([[side * edge, eye[2] + 0.12], [side * HALF_WIDTH * 1.06, -0.05]])
         x = np.stack([ends[:, 0], ends[:, 0]])
         z = np.stack([ends[:, 1], ends[:, 1]])
         y = eye[1] + np.array([[0.03, 0.03], [0.0, 0.0]])
-        parts.append(Part(_grid(x, y, z), 2, 2, frame, GLASSES, True, two_sided=True))
+        parts.append(Part(grid(x, y, z), 2, 2, frame, GLASSES, True, two_sided=True))
     x = np.array([[eyes[0, 0] + 0.15, eyes[1, 0] - 0.15]] * 2)
     y = eyes[:, 1].mean() + np.array([[0.035, 0.035], [0.005, 0.005]])
     parts.append(
         Part(
-            _grid(x, y, eyes[:, 2].mean() + 0.15 + 0 * x),
+            grid(x, y, eyes[:, 2].mean() + 0.15 + 0 * x),
             2,
             2,
             frame,
@@ -243,15 +214,15 @@ def _cover(identity: Identity, settings: PhotoSettings, head: Array) -> list[Par
 
 
 def _neck(identity: Identity) -> Part:
-    t, phi = _turn(8, 17, -np.pi, np.pi)
+    t, phi = turn(8, 17, -np.pi, np.pi)
     radius = 0.37 + 0.09 * smoothstep((t - 0.6) / 0.4)
-    vertices = _grid(radius * np.sin(phi), -0.45 - 1.0 * t, -0.10 + radius * np.cos(phi))
-    return Part(vertices, 8, 17, _flat(identity.skin * 0.90), SKIN, False)
+    vertices = grid(radius * np.sin(phi), -0.45 - 1.0 * t, -0.10 + radius * np.cos(phi))
+    return Part(vertices, 8, 17, flat(identity.skin * 0.90), SKIN, False)
 
 
-def _torso(identity: Identity, settings: PhotoSettings) -> Part:
+def _torso(identity: Identity, clothes: Array) -> Part:
     rows, columns = 22, 33
-    t, phi = _turn(rows, columns, -np.pi, np.pi)
+    t, phi = turn(rows, columns, -np.pi, np.pi)
     y = -1.06 - 3.7 * t**1.25
     build = 1 + 0.05 * float(identity.shape[2])
     wide = (
@@ -263,12 +234,12 @@ def _torso(identity: Identity, settings: PhotoSettings) -> Part:
         * build
     )
     deep = np.interp(y, [-4.8, -2.1, -1.4, -1.06], [0.6, 0.66, 0.52, 0.38])
-    vertices = _grid(wide * np.sin(phi), y, -0.12 + deep * np.cos(phi))
-    return Part(vertices, rows, columns, _clothes_texture(identity, settings), CLOTHES, False)
+    vertices = grid(wide * np.sin(phi), y, -0.12 + deep * np.cos(phi))
+    return Part(vertices, rows, columns, clothes, CLOTHES, False)
 
 
 def _clothes_texture(identity: Identity, settings: PhotoSettings) -> Array:
-    t, phi = _turn(56, 97, -np.pi, np.pi)
+    t, phi = turn(56, 97, -np.pi, np.pi)
     colour = np.array(COLOURS[settings.clothes_colour], np.float32) / 255
     second = colour * 0.45 if colour.mean() > 0.45 else colour * 0.4 + 0.55
     image = np.empty((*t.shape, 3), np.float32)
@@ -294,24 +265,4 @@ def _clothes_texture(identity: Identity, settings: PhotoSettings) -> Array:
     else:
         bare = t < 0.085 + 0.045 * np.cos(phi)
     image[bare] = identity.skin * 0.95
-    return _opaque(image)
-
-
-def _limbs(identity: Identity, settings: PhotoSettings) -> list[Part]:
-    """Arms, hands and legs, drawn only where the frame is wide enough to show them."""
-    t, phi = _turn(10, 13, -np.pi, np.pi)
-    clothes = _flat(np.array(COLOURS[settings.clothes_colour]) / 255 * 0.9)
-    trousers = _flat(np.array([0.20, 0.22, 0.30]))
-    parts = []
-    for side in (-1, 1):
-        for top, length, radius, lean, texture, label in (
-            ((side * 1.40, -1.75), 3.0, 0.27, 0.12, clothes, CLOTHES),
-            ((side * 1.74, -4.72), 0.55, 0.17, 0.0, _flat(identity.skin * 0.93), SKIN),
-            ((side * 0.54, -4.4), 6.2, 0.46, 0.03, trousers, CLOTHES),
-            ((side * 0.70, -10.5), 0.5, 0.30, 0.0, _flat(np.array([0.12, 0.1, 0.1])), CLOTHES),
-        ):
-            thin = radius * (1 - 0.35 * t) * np.sqrt(np.clip(1 - (2 * t - 1) ** 10, 0.02, 1))
-            x = top[0] + side * lean * length * t + thin * np.sin(phi)
-            vertices = _grid(x, top[1] - length * t, -0.12 + thin * np.cos(phi))
-            parts.append(Part(vertices, 10, 13, texture, label, False))
-    return parts
+    return opaque(image)

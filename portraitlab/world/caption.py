@@ -8,6 +8,8 @@ learn from both, while prompts in training and scoring portraits are captions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from portraitlab.world.appearance import wears_makeup, worn_beard, worn_style
 from portraitlab.world.identity import SKIN_TONES, Identity
 from portraitlab.world.mesh import EXPRESSION_NAMES, SHAPE_NAMES
@@ -38,17 +40,53 @@ COVER_WORDS = {
 }
 
 
+FRAMING_WORDS = {"portrait": "", "varied": "", "half": ", half body", "full": ", full body"}
+COUNTS = {2: "two", 3: "three", 4: "four"}
+PLACES = {
+    2: ("on the left", "on the right"),
+    3: ("on the left", "in the middle", "on the right"),
+    4: ("far left", "left", "right", "far right"),
+}
+"""Words for the people of a group, from the image's left to its right."""
+
+
 def caption(settings: PhotoSettings) -> str:
-    """Style, clothes, glasses, background and light, and what is before the face."""
+    """Style, clothes, glasses, framing, background and light, and what is before the face."""
+    cover = "" if settings.cover == "none" else f", {COVER_WORDS[settings.cover]}"
+    framing = FRAMING_WORDS[settings.framing]
+    return f"a {_style(settings)} of {_clothed(settings)}{framing}, {_around(settings)}{cover}"
+
+
+def group_caption(people: Sequence[PhotoSettings]) -> str:
+    """Style, number of people, framing, clothes and glasses from left to right, background, light.
+
+    people: two to four, who share style, framing, background and light.
+    """
+    scene, count = people[0], len(people)
+    in_order = sorted(people, key=lambda settings: settings.x)
+    worn = ", ".join(
+        f"{place} {_clothed(settings)}"
+        for place, settings in zip(PLACES[count], in_order, strict=True)
+    )
+    group = f"a group of {COUNTS[count]}{FRAMING_WORDS[scene.framing]}"
+    return f"a {_style(scene)} of {group}, {worn}, {_around(scene)}"
+
+
+def _style(settings: PhotoSettings) -> str:
+    return f"blurred {settings.style}" if settings.blur else settings.style
+
+
+def _clothed(settings: PhotoSettings) -> str:
     worn = f"{settings.clothes_colour} {settings.clothes}"
     if settings.clothes_pattern != "plain":
         worn = f"{settings.clothes_colour} {settings.clothes_pattern} {settings.clothes}"
     shades = "sunglasses" if settings.glasses == "sunglasses" else f"{settings.glasses} glasses"
-    glasses = "" if settings.glasses == "none" else f" and {shades}"
-    cover = "" if settings.cover == "none" else f", {COVER_WORDS[settings.cover]}"
-    style = f"blurred {settings.style}" if settings.blur else settings.style
+    return f"a person in a {worn}" + ("" if settings.glasses == "none" else f" and {shades}")
+
+
+def _around(settings: PhotoSettings) -> str:
     behind = f"a {settings.background_colour} {settings.background} background"
-    return f"a {style} of a person in a {worn}{glasses}, {behind}, {settings.light} light{cover}"
+    return f"{behind}, {settings.light} light"
 
 
 def description(identity: Identity, settings: PhotoSettings) -> str:

@@ -1,21 +1,23 @@
-"""Photos of the world: one face, a group at given places, a small face on a body, several views."""
+"""Photos of the world: portraits, scenes of several people, several views of one moment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from portraitlab.world.background import apply_style, draw_background
-from portraitlab.world.body import HEAD, person_parts
-from portraitlab.world.caption import caption, description
+from portraitlab.world.body import person_parts
+from portraitlab.world.camera import rotation
+from portraitlab.world.caption import caption, description, group_caption
 from portraitlab.world.identity import Identity, make_identity
-from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
 from portraitlab.world.mesh import Array
+from portraitlab.world.parts import PARTS
+from portraitlab.world.people import BEHIND, person, regions
+from portraitlab.world.photo import Photo
 from portraitlab.world.raster import draw_triangles, grid_normals, grid_triangles
 from portraitlab.world.settings import PhotoSettings, make_settings
 
@@ -29,97 +31,6 @@ LIGHTS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
     "dim": ((0.17, 0.18, 0.22), (0.22, 0.23, 0.27)),
 }
 """RGB of the directional and of the ambient light of each kind."""
-
-
-@dataclass(frozen=True)
-class Face:
-    """One face of a photo; points are image fractions.
-
-    landmarks [68, 2], landmarks72 [72, 2], keypoints [5, 2], shape [18], expression [8], pose [6]
-    (the true coefficients), identity: the seed, face_mask [H, W] bool.
-    """
-
-    identity: int
-    landmarks: Array
-    landmarks72: Array
-    keypoints: Array
-    shape: Array
-    expression: Array
-    pose: Array
-    face_mask: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Photo:
-    """image [H, W, 3] uint8 RGB; person_mask [H, W]: everything that is not background.
-
-    flaws: what makes it a poor reference (blurred, dim light, mask …).
-    """
-
-    image: NDArray[np.uint8]
-    person_mask: NDArray[np.bool_]
-    faces: tuple[Face, ...]
-    caption: str
-    description: str
-    flaws: tuple[str, ...]
-
-    @property
-    def face(self) -> Face:
-        """The first (for portraits the only) face."""
-        return self.faces[0]
-
-    @property
-    def landmarks(self) -> Array:
-        """68 points [68, 2]."""
-        return self.face.landmarks
-
-    @property
-    def landmarks72(self) -> Array:
-        """72 points [72, 2]."""
-        return self.face.landmarks72
-
-    @property
-    def keypoints(self) -> Array:
-        """Eyes, nose tip, mouth corners [5, 2]."""
-        return self.face.keypoints
-
-    @property
-    def face_mask(self) -> NDArray[np.bool_]:
-        """Where the face is [H, W]."""
-        return self.face.face_mask
-
-    @property
-    def shape(self) -> Array:
-        """True shape coefficients [18]."""
-        return self.face.shape
-
-    @property
-    def expression(self) -> Array:
-        """True expression coefficients [8]."""
-        return self.face.expression
-
-    @property
-    def pose(self) -> Array:
-        """True pose [6]."""
-        return self.face.pose
-
-
-def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """[3, 3]: roll after pitch after yaw; positive yaw turns to the image's right."""
-    cy, cp, cr = np.cos([yaw, pitch, roll])
-    sy, sp, sr = np.sin([yaw, pitch, roll])
-    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return (tilt @ nod @ turn).astype(np.float32)
-
-
-def project(points: Array, pose: Array) -> Array:
-    """Weak perspective: head units [K, 3] to image fractions [K, 2]."""
-    turned = points @ rotation(*pose[:3]).T
-    return np.stack(
-        [pose[4] + pose[3] * turned[:, 0], pose[5] - pose[3] * turned[:, 1]], -1
-    ).astype(np.float32)
 
 
 def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 64) -> Photo:
@@ -151,15 +62,19 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
     if scene.blur:
         image = _blurred(image, scene.blur)
     cover = _reduced((labels > 0).astype(np.float32)[..., None])[..., 0]
-    heads = labels[::SUPERSAMPLING, ::SUPERSAMPLING]
+    person_mask = cover > 0.5
+    dressed = [settings for _, settings in people]
     return Photo(
         image=np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8),
-        person_mask=cover > 0.5,
-        faces=tuple(_face(*person, heads, order) for order, person in enumerate(people)),
-        caption=caption(scene),
-        description=description(first_identity, scene),
-        flaws=scene.flaws,
-    )  # fmt: skip
+        person_mask=person_mask,
+        people=tuple(
+            person(*people[order], order, labels, depth, region)
+            for order, region in enumerate(regions(labels, person_mask, len(people)))
+        ),
+        caption=group_caption(dressed) if len(people) > 1 else caption(scene),
+        description=group_caption(dressed) if len(people) > 1 else description(*people[0]),
+        flaws=tuple(dict.fromkeys(flaw for each in dressed for flaw in each.flaws)),
+    )
 
 
 def _reduced(fine: Array) -> Array:
@@ -229,32 +144,12 @@ def _draw_person(
         points = np.empty_like(turned)
         points[:, 0] = (settings.x + settings.scale * turned[:, 0]) * fine
         points[:, 1] = (settings.y - settings.scale * turned[:, 1]) * fine
-        points[:, 2] = settings.scale * turned[:, 2] + 100.0 * order
+        points[:, 2] = settings.scale * turned[:, 2] + BEHIND * order
         triangles, uv = _topology(part.rows, part.columns, *part.texture.shape[:2])
         light[9] = part.gloss
-        label = 16 * order + part.label
+        label = PARTS * order + part.label
         surface = (points, normals, uv, triangles, part.texture)
         draw_triangles(*surface, light, label, part.two_sided, colours, depth, labels)
-
-
-def _face(
-    identity: Identity, settings: PhotoSettings, labels: NDArray[np.int32], order: int
-) -> Face:
-    points = project(landmark_model().points(identity.shape, settings.expression), settings.pose)
-    size = labels.shape[0]
-    outline = np.concatenate([points[:17], points[[71, 70]]]) * size - 0.5
-    area = Image.new("1", (size, size))
-    ImageDraw.Draw(area).polygon([(float(x), float(y)) for x, y in outline], fill=1)
-    return Face(
-        identity=identity.seed,
-        landmarks=points[:68],
-        landmarks72=points,
-        keypoints=points[list(KEYPOINTS_FROM_72)],
-        shape=identity.shape,
-        expression=settings.expression,
-        pose=settings.pose,
-        face_mask=np.asarray(area) & (labels == 16 * order + HEAD),
-    )
 
 
 def render_photo(
@@ -266,46 +161,6 @@ def render_photo(
     """
     settings = make_settings(identity_seed, photo_seed, framing)
     return render_scene([(make_identity(identity_seed), settings)], size)
-
-
-def render_group(
-    identity_seeds: Sequence[int],
-    photo_seed: int,
-    places: Sequence[tuple[float, float, float]],
-    size: int = 64,
-) -> Photo:
-    """Several people in one photo; places: x, y and scale (image fractions) of each head.
-
-    Raises:
-        ValueError: when there are not as many places as identities.
-    """
-    if len(identity_seeds) != len(places):
-        raise ValueError(
-            f"{len(identity_seeds)} identities but {len(places)} places; give one place a person"
-        )
-    people = [
-        (make_identity(seed), replace(make_settings(seed, photo_seed), x=x, y=y, scale=scale))
-        for seed, (x, y, scale) in zip(identity_seeds, places, strict=True)
-    ]
-    return render_scene(people, size)
-
-
-def render_body(
-    identity_seed: int, photo_seed: int, framing: str = "half", size: int = 128
-) -> Photo:
-    """A half or full body with a small face (FPGA's tables 1 and 2).
-
-    Raises:
-        ValueError: framing is neither "half" nor "full".
-    """
-    frames = {"half": (0.125, 0.22), "full": (0.072, 0.11)}
-    if framing not in frames:
-        raise ValueError(f"framing={framing!r} is unknown; choose half or full")
-    scale, y = frames[framing]
-    settings = make_settings(identity_seed, photo_seed)
-    return render_scene(
-        [(make_identity(identity_seed), replace(settings, scale=scale, x=0.5, y=y))], size
-    )
 
 
 def render_views(

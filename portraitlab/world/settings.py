@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from portraitlab.world.mesh import EXPRESSION_NAMES, Array
+from portraitlab.world.stance import ARMS, SOLE, Stance, draw_stance
 
 EXPRESSION_SIZE = len(EXPRESSION_NAMES)
 POSE_SIZE = 6
@@ -31,7 +32,7 @@ BACKGROUNDS = ("plain", "gradient", "striped", "bokeh", "sky", "room")
 STYLES = ("photo", "black and white photo", "vintage photo", "painting")
 LIGHTS = ("soft", "warm", "cold", "hard", "harsh", "dim")
 GLASSES = ("none", "round", "square", "sunglasses")
-FRAMINGS = ("portrait", "varied")
+FRAMINGS = ("portrait", "varied", "half", "full")
 COVERS = ("none", "mask", "scarf", "hand")
 """What may be before a face: a mask over mouth and nose, a scarf up to the lips, a hand."""
 SHAVES = ("usual", "stubble", "clean")
@@ -50,7 +51,8 @@ class PhotoSettings:
     units; blur: standard deviation in image fractions, 0 for a sharp photo; shave: what is left of
     the usual beard; other_haircut: whether the person wears the less usual haircut; makeup: a
     person who wears it in a share of photos above this number wears it here; body_turn: the
-    camera's yaw in radians.
+    camera's yaw in radians; framing: see make_settings; stance: how arms and legs are held, None
+    for portraits.
     """
 
     seed: int
@@ -81,6 +83,8 @@ class PhotoSettings:
     makeup: float
     makeup_colour: str
     body_turn: float = 0.0
+    framing: str = "portrait"
+    stance: Stance | None = None
 
     @property
     def flaws(self) -> tuple[str, ...]:
@@ -96,7 +100,8 @@ class PhotoSettings:
     @property
     def body_yaw(self) -> float:
         """The shoulders follow the head a third of the way; a camera's turn moves both alike."""
-        return (self.yaw - self.body_turn) / 3 + self.body_turn
+        own = self.stance.body_turn if self.stance else 0.0
+        return (self.yaw - self.body_turn) / 3 + self.body_turn + own
 
     @property
     def pose(self) -> Array:
@@ -104,21 +109,20 @@ class PhotoSettings:
         return np.array([self.yaw, self.pitch, self.roll, self.scale, self.x, self.y], np.float32)
 
 
-def make_settings(
-    identity_seed: int, photo_seed: int, framing: str = "portrait"
-) -> PhotoSettings:
+def make_settings(identity_seed: int, photo_seed: int, framing: str = "portrait") -> PhotoSettings:
     """Draw the settings of one photo; the same arguments are the same photo everywhere.
 
-    framing: "portrait", where all heads are about as large and in the same place, or "varied",
-    with heads from .25 to .50 of the width, as FaceSnap's templates have them.
+    framing: "portrait", where all heads are about as large and in the same place; "varied", with
+    heads from .25 to .50 of the width, as FaceSnap's templates have them; "half" or "full", a body
+    with a head unit near .22 or .095 of the width (FPGA's tables 1 and 2).
 
     Raises:
         ValueError: another framing.
     """
     if framing not in FRAMINGS:
         raise ValueError(f"framing={framing!r} is unknown; choose {' or '.join(FRAMINGS)}")
-    key = [7102, identity_seed, photo_seed] + ([1] if framing == "varied" else [])
-    rng = np.random.default_rng(key)
+    number = FRAMINGS.index(framing)
+    rng = np.random.default_rng([7102, identity_seed, photo_seed] + ([number] if number else []))
     light = str(rng.choice(LIGHTS, p=[0.36, 0.18, 0.18, 0.16, 0.06, 0.06]))
     side = rng.uniform(0.9, 1.4) * rng.choice([-1, 1])
     colours = list(COLOURS)
@@ -151,6 +155,8 @@ def make_settings(
         makeup=float(rng.random()),
         makeup_colour=str(rng.choice(list(MAKEUPS))),
     )
+    if framing in ("half", "full"):
+        return _with_body(settings, framing, rng)
     return settings if framing == "portrait" else _placed_anywhere(settings, rng)
 
 
@@ -163,6 +169,23 @@ def _placed_anywhere(settings: PhotoSettings, rng: np.random.Generator) -> Photo
         scale=float(scale),
         x=float(0.5 + rng.uniform(-aside, aside)),
         y=float(rng.uniform(max(0.30, 1.0 * scale), 0.52)),
+    )
+
+
+def _with_body(settings: PhotoSettings, framing: str, rng: np.random.Generator) -> PhotoSettings:
+    """Draw the size and place of a body and how it stands; the hands are the body's own."""
+    scale = rng.uniform(0.20, 0.24) if framing == "half" else rng.uniform(0.090, 0.097)
+    highest = 1.2 * scale + 0.005
+    lowest = highest + 0.10 if framing == "half" else 0.99 + SOLE * scale
+    return replace(
+        settings,
+        framing=framing,
+        stance=draw_stance(rng, (ARMS, ARMS)),
+        scale=float(scale),
+        x=float(0.5 + rng.normal(0, 0.03)),
+        y=float(rng.uniform(highest, lowest)),
+        cover="none" if settings.cover == "hand" else settings.cover,
+        blur=settings.blur * float(scale) / settings.scale,
     )
 
 

@@ -30,19 +30,28 @@ def _words(text: str) -> list[str]:
 
 
 VOCABULARY: tuple[str, ...] = tuple(dict.fromkeys(w for phrase in _PHRASES for w in _words(phrase)))
+CANVAS_VOCABULARY: tuple[str, ...] = tuple(
+    dict.fromkeys(
+        [
+            *VOCABULARY,
+            *_words("half full body group two three four on the left in middle far right"),
+        ]
+    )
+)
+"""VOCABULARY, then the words for bodies and groups: a text encoder of the former grows by rows."""
 
 
 class WordTokenizer:
     """Callable: texts -> token numbers [B, length], padded; words beyond the length are cut."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, vocabulary: Sequence[str] = VOCABULARY) -> None:
         self.length = length
-        self._index = {word: number for number, word in enumerate(VOCABULARY, start=END + 1)}
+        self._index = {word: number for number, word in enumerate(vocabulary, start=END + 1)}
 
     @property
     def size(self) -> int:
         """Number of different tokens."""
-        return len(VOCABULARY) + END + 1
+        return len(self._index) + END + 1
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Token numbers [B, length] of texts."""

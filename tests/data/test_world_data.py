@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from portraitlab.data.portrait import FRAME_CENTRE, FRAME_SPREAD
+from portraitlab.world.camera import project
 from portraitlab.world.identity import make_identity
 from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
-from portraitlab.world.render import project, render_photo
+from portraitlab.world.render import render_photo
 from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES
 

@@ -49,16 +49,12 @@ class TrainingPhotos:
 
     def __add__(self, other: TrainingPhotos) -> TrainingPhotos:
         """Both sets of photos, of the same people or of others."""
-
-        def joined(name: str) -> NDArray[Any]:
-            return np.concatenate([getattr(self, name), getattr(other, name)])
-
         return TrainingPhotos(
-            images=joined("images"),
-            person_masks=joined("person_masks"),
-            truth=joined("truth"),
-            keypoints=joined("keypoints"),
-            identities=joined("identities"),
+            images=np.concatenate([self.images, other.images]),
+            person_masks=np.concatenate([self.person_masks, other.person_masks]),
+            truth=np.concatenate([self.truth, other.truth]),
+            keypoints=np.concatenate([self.keypoints, other.keypoints]),
+            identities=np.concatenate([self.identities, other.identities]),
             captions=self.captions + other.captions,
             descriptions=self.descriptions + other.descriptions,
         )

@@ -1,0 +1,104 @@
+"""The larger canvas: half bodies, full bodies and groups, as pure functions of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from portraitlab.world.identity import Identity, make_identity
+from portraitlab.world.photo import Photo
+from portraitlab.world.render import render_scene
+from portraitlab.world.settings import PhotoSettings, make_settings
+from portraitlab.world.stance import ARMS, QUIET_ARMS, SOLE, draw_stance
+
+CANVAS_FRAMINGS = ("half", "full", "group")
+GROUP_SCALES = {
+    "half": {2: (0.155, 0.185), 3: (0.122, 0.140), 4: (0.100, 0.112)},
+    "full": {2: (0.087, 0.093), 3: (0.085, 0.091), 4: (0.078, 0.086)},
+}
+"""Least and greatest image fraction of a head unit, by the bodies' framing and their number."""
+Scene = list[tuple[Identity, PhotoSettings]]
+
+
+def make_canvas(identity_seeds: Sequence[int], photo_seed: int, framing: str) -> Scene:
+    """Draw identities and settings of one photo, each person before the one that precedes them.
+
+    framing: "half" or "full", one body; or "group", two to four half or full bodies at drawn
+    places, whose bodies may overlap, under one light and style.
+
+    Raises:
+        ValueError: another framing, or a number of people that does not fit it.
+    """
+    if framing not in CANVAS_FRAMINGS:
+        raise ValueError(f"framing={framing!r} is unknown; choose {', '.join(CANVAS_FRAMINGS)}")
+    least, most = (2, 4) if framing == "group" else (1, 1)
+    if not least <= len(identity_seeds) <= most:
+        raise ValueError(
+            f"framing={framing!r} takes {least if least == most else f'{least} to {most}'} "
+            f"identities; got {len(identity_seeds)}"
+        )
+    if framing == "group":
+        return _group(identity_seeds, photo_seed)
+    (seed,) = identity_seeds
+    return [(make_identity(seed), make_settings(seed, photo_seed, framing))]
+
+
+def _group(identity_seeds: Sequence[int], photo_seed: int) -> Scene:
+    """Draw a group's places, then dress each person as for a photo of their own."""
+    rng = np.random.default_rng([7110, photo_seed, *identity_seeds])
+    count = len(identity_seeds)
+    framing = "half" if rng.random() < 0.65 else "full"
+    low, high = GROUP_SCALES[framing][count]
+    common = rng.uniform(low, high)
+    # Full bodies stand on one ground, the heads of half bodies are about as high.
+    if framing == "full":
+        lowest, anchor, unevenly = 0.97 + SOLE * common, SOLE, 0.08
+    else:
+        lowest, anchor, unevenly = 0.55, 0.0, 0.35
+    height = rng.uniform(1.3 * common + 0.01, lowest)
+
+    # Places from left to right, dealt out to people; the outer arms may reach out.
+    spread = rng.uniform(0.85, 1.0) if count < 4 else 1.0
+    places = rng.permutation(count)
+    scene: list[tuple[Identity, PhotoSettings]] = []
+    first = make_settings(identity_seeds[0], photo_seed, framing)
+    for seed, place in zip(identity_seeds, places, strict=True):
+        own = make_settings(seed, photo_seed, framing)
+        scale = common * rng.uniform(0.96, 1.04)
+        settings = replace(
+            own,
+            scale=float(scale),
+            x=float(0.5 + spread * ((place + 0.5) / count - 0.5) + rng.normal(0, 0.12) * common),
+            y=float(height + anchor * (scale - common) + rng.uniform(-1, 1) * unevenly * common),
+            stance=draw_stance(
+                rng,
+                (
+                    ARMS if place == 0 else QUIET_ARMS,
+                    ARMS if place == count - 1 else QUIET_ARMS,
+                ),
+            ),
+            cover="none",
+            light=first.light,
+            light_azimuth=first.light_azimuth,
+            light_elevation=first.light_elevation,
+            background=first.background,
+            background_colour=first.background_colour,
+            style=first.style,
+            exposure=first.exposure,
+            blur=first.blur * common / first.scale,
+        )
+        scene.append((make_identity(seed), settings))
+    return scene
+
+
+def render_canvas(
+    identity_seeds: Sequence[int], photo_seed: int, framing: str, size: int = 128
+) -> Photo:
+    """Render a half body, a full body or a group; the same arguments give the same pixels.
+
+    Raises:
+        ValueError: see make_canvas.
+    """
+    return render_scene(make_canvas(identity_seeds, photo_seed, framing), size)
