@@ -1,6 +1,5 @@
 """The loop that trains the foundation: how it goes on, and from what."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,19 +58,6 @@ def test_a_model_that_is_not_shipped_cannot_be_gone_on_from(budget: Budget) -> N
     with pytest.raises(MissingWeights, match="has no model 'jury'; it has autoencoder, clip"):
         train("jury", nn.Linear(4, 1), loss, replace(budget, from_shipped=True), 1e-2)
     assert not list(budget.work.glob("*.pt"))
-
-
-def test_own_time_does_not_pass_while_others_work(budget: Budget) -> None:
-    def waiting(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-        time.sleep(0.05)
-        return loss(model, generator)
-
-    own = replace(budget, minutes=SECOND / 20, own_time=True, work=budget.work / "own")
-    by_clock = train("judge", nn.Linear(4, 1), waiting, budget, 1e-2).record["steps"]
-    by_own_time = train("judge", nn.Linear(4, 1), waiting, own, 1e-2).record["steps"]
-    assert by_own_time > 1.5 * by_clock
-    with pytest.raises(ValueError, match="the device is cuda"):
-        train("judge", nn.Linear(4, 1), loss, replace(own, device="cuda"), 1e-2)
 
 
 def test_which_model_is_trained_is_taken_off_the_command_line(monkeypatch) -> None:

@@ -109,12 +109,8 @@ def main() -> None:
     framings = {"portrait": 6, "varied": 3}
     photos = load_framings("foundation", 7000, framings, budget.cache, budget.workers)
     canvases = load_canvases("foundation", 3000, budget.cache, budget.workers)
-    checks = {
-        f"_{kind}": crowd
-        for kind, crowd in load_canvases("foundation_check", 400, budget.cache, budget.workers)
-        .by_kind()
-        .items()
-    }
+    held_out = load_canvases("foundation_check", 400, budget.cache, budget.workers)
+    checks = {f"_{kind}": crowd for kind, crowd in held_out.by_kind().items()}
     for ending, check in load_checks(framings, budget.cache, budget.workers).items():
         shown = portraits(check, torch.arange(0, len(check), 12))
         checks[ending or "_portrait"] = tiled(shown, 1, SIZE)
@@ -132,11 +128,11 @@ def main() -> None:
         return losses(detector, crowd, budget.device)
 
     def measure(detector: FaceDetector) -> dict[str, float]:
-        figures = {}
-        for ending, check in checks.items():
-            for name, figure in accuracy(detector, check).items():
-                figures[f"{name}{ending}"] = figure
-        return figures
+        return {
+            f"{name}{ending}": figure
+            for ending, check in checks.items()
+            for name, figure in accuracy(detector, check).items()
+        }
 
     def watch(detector: FaceDetector) -> str:
         return str(measure(detector))

@@ -144,16 +144,14 @@ def main() -> None:
         return {"distillation": model.loss(wide, narrow)}
 
     def measure(model: SelfDistillation) -> dict[str, float]:
-        return {
-            f"{name}{ending}": figure
-            for ending, check in checks.items()
-            for name, figure in retrieval(
-                model.teacher.encoder, check, ending.removeprefix("_") or "portrait"
-            ).items()
-        }
+        figures: dict[str, float] = {}
+        for framing, (ending, check) in zip(framings, checks.items(), strict=True):
+            found = retrieval(model.teacher.encoder, check, framing)
+            figures |= {f"{name}{ending}": figure for name, figure in found.items()}
+        return figures
 
     def watch(model: SelfDistillation) -> str:
-        return str(measure(model))
+        return str(retrieval(model.teacher.encoder, checks[""], "portrait"))
 
     untrained = SelfDistillation(begin("dino", SelfSupervisedEncoder(), budget))
     trained = train("dino", untrained, loss, budget, 5e-4, weight_decay=0.04, watch=watch)

@@ -38,8 +38,6 @@ class Budget:
     from_shipped: where no saved work is found, go on from the weights in the package, whose steps
     and minutes count; what they were trained with beside (heads, optimiser) begins anew.
     compiled: compile the model first, which takes minutes and pays in a training of hours.
-    own_time: count the minutes that the CPU spends on this training, and not the clock's, so that
-    it takes as many steps where other work shares the cores.
     """
 
     minutes: float
@@ -51,7 +49,6 @@ class Budget:
     workers: int = 2
     from_shipped: bool = False
     compiled: bool = False
-    own_time: bool = False
 
 
 def take_which(choices: Sequence[str]) -> str:
@@ -86,9 +83,6 @@ def budget_arguments(description: str, minutes: float, seed: int = 0) -> Budget:
         help="where there is no saved work, go on from the weights in the package",
     )
     parser.add_argument("--compile", action="store_true", help="compile the model first")
-    parser.add_argument(
-        "--own-time", action="store_true", help="count the CPU's minutes, not the clock's"
-    )
     given = parser.parse_args()
     return Budget(
         given.minutes,
@@ -100,7 +94,6 @@ def budget_arguments(description: str, minutes: float, seed: int = 0) -> Budget:
         given.workers,
         given.from_shipped,
         given.compile,
-        given.own_time,
     )
 
 
@@ -121,13 +114,7 @@ def train(
         loss: takes the model and a CPU generator, gives named terms; their sum is minimised.
         average: decay of an exponential moving average of the weights, 0 for none.
         watch: called at every saving with the weights that would be returned; its line is printed.
-
-    Raises:
-        ValueError: the loss is not finite, or own time is asked for on a GPU, which has none.
     """
-    if budget.own_time and budget.device != "cpu":
-        raise ValueError(f"--own-time counts a CPU's minutes; the device is {budget.device}")
-    clock = time.thread_time if budget.own_time else time.monotonic
     budget.work.mkdir(parents=True, exist_ok=True)
     path = budget.work / f"{name}.state.pt"
     device = torch.device(budget.device)
@@ -152,7 +139,7 @@ def train(
         step, spent, cold = shipped["steps"], shipped["minutes"] * 60, shipped["steps"]
     total = budget.minutes * 60
     history: dict[str, float] = {}
-    last = saved = clock()
+    last = saved = time.monotonic()
     while spent < total:
         generator = torch.Generator().manual_seed(budget.seed * 1_000_003 + step)
         rate = (
@@ -181,7 +168,7 @@ def train(
         if step % 50 == 0:
             for key, term in terms.items():
                 history[key] = 0.8 * history.get(key, term.item()) + 0.2 * term.item()
-        now = clock()
+        now = time.monotonic()
         spent, last = spent + now - last, now
         if now - saved > 120 or spent >= total:
             state = {
@@ -196,7 +183,7 @@ def train(
             seen = watch(averaged.eval()) if watch else ""
             model.train()
             print(f"{name}: step {step}, {spent / 60:.1f} min, {terms_now} {seen}", flush=True)
-            last = saved = clock()
+            last = saved = time.monotonic()
     averaged.to("cpu").eval().requires_grad_(False)
     minutes = round(spent / 60, 1)
     return Trained(
