@@ -90,7 +90,8 @@ def _hair_texture(identity: Identity, style: str) -> Array:
     """Colour and coverage of the scalp's hair over the head's grid [HEIGHT, WIDTH, 4]."""
     rng = np.random.default_rng([7104, identity.seed])
     chart = texel_chart()
-    around = np.abs(chart.phi)
+    phi = chart.phi[0]
+    around = np.abs(phi)
     top = 0.36 if style == "fringe" else identity.hairline
     edge = np.interp(
         around,
@@ -98,19 +99,17 @@ def _hair_texture(identity: Identity, style: str) -> Array:
         [top, top + 0.02, min(top, 0.46), 0.20, 0.02, -0.05, -0.5, -0.58],
     )
     # hair falls lower on the side that it is parted to
-    edge = edge - 0.09 * identity.parting * np.sin(chart.phi) * (around < 1.3)
+    edge = edge - 0.09 * identity.parting * np.sin(phi) * (around < 1.3)
     jagged = 0.05 if style in ("fringe", "curly", "wavy") else 0.025
-    edge = edge + jagged * noise(rng, 2, 60, (HEIGHT, WIDTH))
-    cover = chart.y0 > edge
+    cover = chart.y0 > edge + jagged * noise(rng, 2, 60, (HEIGHT, WIDTH))
     if style == "bald":
         cover &= (chart.y0 < 0.38) & (around > 1.15)
-    strands = (
-        noise(rng, 6, 80, (HEIGHT, WIDTH))
-        if style != "curly"
-        else noise(rng, 40, 50, (HEIGHT, WIDTH))
-    )
-    colour = identity.hair * (1 + 0.13 * strands[..., None])
-    return np.concatenate([np.clip(colour, 0, 1), cover[..., None]], -1).astype(np.float32)
+    grain = (6, 80) if style != "curly" else (40, 50)
+    strands = noise(rng, *grain, (HEIGHT, WIDTH))
+    texture = np.empty((HEIGHT, WIDTH, 4), np.float32)
+    texture[..., :3] = np.clip(identity.hair * (1 + 0.13 * strands[..., None]), 0, 1)
+    texture[..., 3] = cover
+    return texture
 
 
 @lru_cache(maxsize=256)
