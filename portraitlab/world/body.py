@@ -252,17 +252,18 @@ def _clothes_texture(identity: Identity, settings: PhotoSettings) -> Array:
     colour = np.array(COLOURS[settings.clothes_colour], np.float32) / 255
     second = colour * 0.45 if colour.mean() > 0.45 else colour * 0.4 + 0.55
     white = np.full(3, 0.92, np.float32)
-    dyes = [colour, second, second * 0.8, white, colour * 0.6, identity.skin * 0.95]
+    bare = identity.skin * 0.95
+    dyes: list[Array] = [colour, second, second * 0.8, white, colour * 0.6, bare]
     return opaque(np.stack(dyes)[_clothes_pattern(settings.clothes, settings.clothes_pattern)])
 
 
 COLOUR, SECOND, BUTTONS, INSIDE, LAPEL, BARE = range(6)
-"""What a texel of clothes shows."""
+"""Numbers of the dyes that texels of clothes have."""
 
 
 @lru_cache(maxsize=32)
 def _clothes_pattern(clothes: str, pattern: str) -> NDArray[np.uint8]:
-    """What each texel shows [56, 97]."""
+    """Number of each texel's dye [56, 97]."""
     t, phi = turn(56, 97, -np.pi, np.pi)
     shown = np.full(t.shape, COLOUR, np.uint8)
     if pattern == "striped":

@@ -117,7 +117,7 @@ def pick(
 ) -> str:
     """Draw one of the options as rng.choice does, with the same numbers in less time."""
     if odds is None:
-        return options[rng.integers(len(options))]
+        return options[int(rng.integers(len(options)))]
     return options[int(_cumulated(odds).searchsorted(rng.random(), side="right"))]
 
 
