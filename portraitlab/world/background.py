@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from portraitlab.world.mesh import Array
 from portraitlab.world.settings import COLOURS, PhotoSettings
 
+FIELD_OF_VIEW = 1.0
+"""Radians of the far surroundings that a frame shows from side to side."""
+
 
 def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> Array:
-    """The empty scene [size, size, 3] in [0, 1]."""
-    rng = np.random.default_rng([7106, identity_seed, settings.seed])
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    """The empty scene [size, size, 3] in [0, 1].
+
+    It is a panorama, whose x counts frames to the right of the first camera's: a camera that has
+    moved around the person sees another part of it.
+    """
+    seeds = [7106, identity_seed, settings.seed]
+    rng = np.random.default_rng(seeds)
+    place = np.arange(size).astype(np.float32) / size
+    y, x = place[:, None], place[None]
+    if settings.camera_yaw:
+        x = x + settings.camera_yaw / FIELD_OF_VIEW
     colour = np.array(COLOURS[settings.background_colour], np.float32) / 255
     pale = colour * 0.5 + 0.48
     image = np.empty((size, size, 3), np.float32)
-    image[:] = colour * 0.85 + 0.08
     kind = settings.background
+    if kind in ("plain", "striped"):
+        image[:] = colour * 0.85 + 0.08
     if kind == "gradient":
         image[:] = colour * (1 - y[..., None]) + (colour * 0.35) * y[..., None]
     elif kind == "striped":
-        image[(np.sin((x + rng.uniform(0, 1)) * 38) > 0)] = pale
+        image[:, np.sin((x[0] + rng.uniform(0, 1)) * 38) > 0] = pale
     elif kind == "bokeh":
         image[:] = colour * 0.45
-        for _ in range(9):
-            radius = rng.uniform(0.05, 0.13)
-            spot = np.hypot(x - rng.uniform(0, 1), y - rng.uniform(0, 1)) < radius
-            image[spot] = image[spot] * 0.45 + pale * 0.55
+        for radius, across, down in _spots(seeds, x):
+            rows = slice(*np.searchsorted(y[:, 0], (down - radius, down + radius + 1 / size)))
+            columns = slice(*np.searchsorted(x[0], (across - radius, across + radius + 1 / size)))
+            spot = np.hypot(x[:, columns] - across, y[rows] - down) < radius
+            around = image[rows, columns]
+            around[spot] = around[spot] * 0.45 + pale * 0.55
     elif kind == "sky":
         image[:] = (
             np.array([0.50, 0.70, 0.92]) * (1 - y[..., None])
@@ -40,8 +56,23 @@ def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> A
         image[window] = (0.80, 0.89, 0.96)
         cross = window & ((np.abs(x - left - 0.165) < 0.012) | (np.abs(y - 0.29) < 0.012))
         image[cross] = (0.45, 0.34, 0.27)
-        image[y > 0.8] = colour * 0.6
+        image[y[:, 0] > 0.8] = colour * 0.6
     return image
+
+
+def _spots(seeds: list[int], x: Array) -> Iterator[tuple[float, float, float]]:
+    """Radius, x and y of the lights in sight; x [1, size]: places in the panorama.
+
+    Lights of other frames than the first camera's do not reach into it.
+    """
+    for frame in sorted(range(int(x.min()) - 2, int(x.max()) + 2), key=abs):
+        rng = np.random.default_rng(seeds + ([7111, frame % 1000] if frame else []))
+        margin = 0.13 if frame else 0.0
+        for _ in range(9):
+            radius = rng.uniform(0.05, 0.13)
+            across, down = frame + rng.uniform(margin, 1 - margin), rng.uniform(0, 1)
+            if x.min() - radius < across < x.max() + radius:
+                yield radius, across, down
 
 
 def apply_style(image: Array, style: str) -> Array:

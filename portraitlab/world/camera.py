@@ -9,12 +9,28 @@ from portraitlab.world.mesh import Array
 
 def rotation(yaw: float, pitch: float, roll: float) -> Array:
     """[3, 3]: roll after pitch after yaw; positive yaw turns to the image's right."""
+    return _rotation(yaw, pitch, roll).astype(np.float32)
+
+
+def turned_pose(
+    yaw: float, pitch: float, roll: float, camera_yaw: float
+) -> tuple[float, float, float]:
+    """Yaw, pitch and roll of a head for a camera that has moved around it."""
+    seen = _rotation(camera_yaw, 0.0, 0.0) @ _rotation(yaw, pitch, roll)
+    return (
+        float(np.arctan2(-seen[2, 0], seen[2, 2])),
+        float(np.arcsin(np.clip(seen[2, 1], -1, 1))),
+        float(np.arctan2(-seen[0, 1], seen[1, 1])),
+    )
+
+
+def _rotation(yaw: float, pitch: float, roll: float) -> Array:
     cy, cp, cr = np.cos([yaw, pitch, roll])
     sy, sp, sr = np.sin([yaw, pitch, roll])
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return (tilt @ nod @ turn).astype(np.float32)
+    return tilt @ nod @ turn
 
 
 def project(points: Array, pose: Array) -> Array:

@@ -79,6 +79,7 @@ def _group(identity_seeds: Sequence[int], photo_seed: int) -> Scene:
                     ARMS if place == count - 1 else QUIET_ARMS,
                 ),
             ),
+            body_turn=float(rng.uniform(-0.35, 0.35)),
             cover="none",
             light=first.light,
             light_azimuth=first.light_azimuth,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from portraitlab.backbone.diffusion import Backbone, Tokenizer
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.clip import ClipEncoder
+    from portraitlab.world.models.detector import FaceDetector
+    from portraitlab.world.models.dino import SelfSupervisedEncoder
     from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
@@ -90,28 +93,58 @@ def load_face_model() -> LinearFaceModel:
     )
 
 
-def load_regressor(folder: Path = WEIGHTS) -> FaceRegressor:
-    """Photo to shape, expression, pose and face score (plays DECA and RetinaFace)."""
-    from portraitlab.world.models.regressor import FaceRegressor
-
-    model = FaceRegressor(load_face_model(), entry("regressor", folder)["config"])
-    load_weights("regressor", model, folder)
-    return model
+def _check_name(kind: str, name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        raise ValueError(f"the world has no {kind} {name!r}; choose {' or '.join(names)}")
 
 
-def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
-    """`recogniser` conditions and drives the identity loss; `judge` only scores.
+def load_regressor(name: str = "regressor", folder: Path = WEIGHTS) -> FaceRegressor:
+    """Photo to shape, expression, pose and face score (plays DECA and RetinaFace).
+
+    name: `regressor` conditions and trains, `judge_regressor` only scores.
 
     Raises:
         ValueError: any other name.
     """
-    from portraitlab.world.models.recognisers import ConvNextRecogniser, ResidualRecogniser
+    from portraitlab.world.models.regressor import FRAMINGS, FaceRegressor
 
-    classes = {"recogniser": ResidualRecogniser, "judge": ConvNextRecogniser}
-    if name not in classes:
-        raise ValueError(f"the world has no recogniser {name!r}; choose {' or '.join(classes)}")
-    model = classes[name](entry(name, folder)["config"])
+    _check_name("regressor", name, FRAMINGS)
+    config = entry(name, folder)["config"]
+    model = FaceRegressor(load_face_model(), config, framing=FRAMINGS[name])
     load_weights(name, model, folder)
+    return model
+
+
+def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
+    """`recogniser` conditions and drives the identity loss; `judge` and `second_judge` only score.
+
+    Raises:
+        ValueError: any other name.
+    """
+    from portraitlab.world.models.recognisers import ARCHITECTURES
+
+    _check_name("recogniser", name, ARCHITECTURES)
+    architecture, _ = ARCHITECTURES[name]
+    model = architecture(entry(name, folder)["config"])
+    load_weights(name, model, folder)
+    return model
+
+
+def load_detector(folder: Path = WEIGHTS) -> FaceDetector:
+    """Picture to all its faces, with a box, a score and five points each (plays RetinaFace)."""
+    from portraitlab.world.models.detector import FaceDetector
+
+    model = FaceDetector(entry("detector", folder)["config"])
+    load_weights("detector", model, folder)
+    return model
+
+
+def load_dino(folder: Path = WEIGHTS) -> SelfSupervisedEncoder:
+    """The self-supervised image encoder (plays DINO)."""
+    from portraitlab.world.models.dino import SelfSupervisedEncoder
+
+    model = SelfSupervisedEncoder(entry("dino", folder)["config"])
+    load_weights("dino", model, folder)
     return model
 
 
@@ -124,12 +157,19 @@ def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
     return model
 
 
-def load_clip(folder: Path = WEIGHTS) -> ClipEncoder:
-    """The CLIP-like pair of image and text encoders."""
+def load_clip(name: str = "clip", folder: Path = WEIGHTS) -> ClipEncoder:
+    """The CLIP-like pair of image and text encoders.
+
+    name: `clip` conditions and trains, `judge_clip` only scores.
+
+    Raises:
+        ValueError: any other name.
+    """
     from portraitlab.world.models.clip import ClipEncoder
 
-    model = ClipEncoder(entry("clip", folder)["config"])
-    load_weights("clip", model, folder)
+    _check_name("CLIP", name, ("clip", "judge_clip"))
+    model = ClipEncoder(entry(name, folder)["config"])
+    load_weights(name, model, folder)
     return model
 
 

@@ -12,7 +12,7 @@ front-plane coordinates (x0, y0) of the undeformed skull, in which features are 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,17 +47,17 @@ class Chart:
     phi: Array
     theta: Array
 
-    @property
+    @cached_property
     def x0(self) -> Array:
         """Front-plane x: to the image's right."""
         return (HALF_WIDTH * np.cos(self.theta) * np.sin(self.phi)).astype(np.float32)
 
-    @property
+    @cached_property
     def y0(self) -> Array:
         """Front-plane y: up."""
         return (HALF_HEIGHT * np.sin(self.theta)).astype(np.float32)
 
-    @property
+    @cached_property
     def front(self) -> Array:
         """1 on the face, 0 on the back of the head, smooth between."""
         return smoothstep((np.cos(self.phi) * np.cos(self.theta) - 0.05) / 0.35)

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from portraitlab.world.mesh import Array
 
+FAR = np.float32(-1e9)
+"""Depth of the background."""
+
 
 @dataclass(frozen=True)
 class Face:
@@ -46,11 +49,28 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Light:
+    """The light of a photo, as it multiplies colours of surfaces, before the photo's style.
+
+    direction [3]: unit vector to the directional light, in the camera's frame (x to the image's
+    right, y up, z at the viewer). directional and ambient [3]: RGB. brightest [3]: unit vector to
+    where ambient light is brightest; a surface facing away has half of it.
+    """
+
+    direction: Array
+    directional: Array
+    ambient: Array
+    brightest: Array
+
+
+@dataclass(frozen=True)
 class Photo:
     """image [H, W, 3] uint8 RGB; person_mask [H, W]: everything that is not background.
 
     people: in the order in which they were given. flaws: what makes it a poor reference (blurred,
-    dim light, mask …).
+    dim light, mask …). depth [2H, 2W]: how far before its head's centre the nearest surface lies,
+    in image fractions, 100 more for each person drawn before; FAR for the background.
+    camera_yaw: see PhotoSettings.
     """
 
     image: NDArray[np.uint8]
@@ -59,6 +79,9 @@ class Photo:
     caption: str
     description: str
     flaws: tuple[str, ...]
+    depth: Array
+    light: Light
+    camera_yaw: float
 
     @property
     def face(self) -> Face:

@@ -26,7 +26,8 @@ def draw_triangles(
 
     points [V, 3]: pixel x, y (down) and depth (nearer is greater). normals [V, 3]: unit length, y
     up. uv [V, 2]: texel row and column. texture [h, w, 4]: RGB and coverage; texels under 0.5
-    coverage are holes. light [10]: direction (3), its RGB (3), ambient RGB (3), gloss.
+    coverage are holes. light [13]: direction (3), its RGB (3), ambient RGB (3), gloss, and the
+    direction of the brightest ambient light (3).
     """
     height, width = depth.shape
     rows, columns = texture.shape[0], texture.shape[1]
@@ -81,7 +82,7 @@ def draw_triangles(
                     0.0, (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
                 )
                 gloss = light[9] * half**24
-                shade = 0.75 + 0.25 * nz
+                shade = 0.75 + 0.25 * (nx * light[10] + ny * light[11] + nz * light[12])
                 for k in range(3):
                     albedo = w00 * texture[r0, c0, k] + w01 * texture[r0, c1, k]
                     albedo += w10 * texture[r1, c0, k] + w11 * texture[r1, c1, k]

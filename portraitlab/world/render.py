@@ -1,4 +1,4 @@
-"""Photos of the world: portraits, scenes of several people, several views of one moment."""
+"""Photos of the world: portraits, and scenes of people with given settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from portraitlab.world.identity import Identity, make_identity
 from portraitlab.world.mesh import Array
 from portraitlab.world.parts import PARTS
 from portraitlab.world.people import BEHIND, person, regions
-from portraitlab.world.photo import Photo
+from portraitlab.world.photo import FAR, Light, Photo
+from portraitlab.world.pixels import block_means, covered, placed
 from portraitlab.world.raster import draw_triangles, grid_normals, grid_triangles
 from portraitlab.world.settings import PhotoSettings, make_settings
 
@@ -52,17 +53,16 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
     fine = size * SUPERSAMPLING
     first_identity, scene = people[0]
     colours = np.ascontiguousarray(draw_background(scene, first_identity.seed, fine), np.float32)
-    depth = np.full((fine, fine), -1e9, np.float32)
+    depth = np.full((fine, fine), FAR, np.float32)
     labels = np.zeros((fine, fine), np.int32)
     light = _light(scene)
     for order, (identity, settings) in enumerate(people):
         _draw_person(identity, settings, order, light, colours, depth, labels)
-    image = _reduced(colours)
+    image = block_means(colours, SUPERSAMPLING)
     image = apply_style(np.clip(image * scene.exposure, 0, 1), scene.style)
     if scene.blur:
         image = _blurred(image, scene.blur)
-    cover = _reduced((labels > 0).astype(np.float32)[..., None])[..., 0]
-    person_mask = cover > 0.5
+    person_mask = covered(labels, SUPERSAMPLING)
     dressed = [settings for _, settings in people]
     return Photo(
         image=np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8),
@@ -74,14 +74,14 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
         caption=group_caption(dressed) if len(people) > 1 else caption(scene),
         description=group_caption(dressed) if len(people) > 1 else description(*people[0]),
         flaws=tuple(dict.fromkeys(flaw for each in dressed for flaw in each.flaws)),
+        depth=depth,
+        light=replace(
+            light,
+            directional=light.directional * scene.exposure,
+            ambient=light.ambient * scene.exposure,
+        ),
+        camera_yaw=scene.camera_yaw,
     )
-
-
-def _reduced(fine: Array) -> Array:
-    """Mean over blocks of SUPERSAMPLING pixels a side."""
-    size, channels = fine.shape[0] // SUPERSAMPLING, fine.shape[2]
-    blocks = fine.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, channels)
-    return blocks.mean((1, 3), dtype=np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -98,15 +98,20 @@ def _blurred(image: Array, deviation: float) -> Array:
     return np.einsum("ij,jkc,lk->ilc", weights, image, weights, optimize=True).astype(np.float32)
 
 
-def _light(scene: PhotoSettings) -> Array:
-    azimuth, elevation = scene.light_azimuth, scene.light_elevation
+def _light(scene: PhotoSettings) -> Light:
+    azimuth, elevation, around = scene.light_azimuth, scene.light_elevation, scene.camera_yaw
     direction = (
         np.sin(azimuth) * np.cos(elevation),
         np.sin(elevation),
         np.cos(azimuth) * np.cos(elevation),
     )
     directional, ambient = LIGHTS[scene.light]
-    return np.array([*direction, *directional, *ambient, 0.0], np.float32)
+    return Light(
+        direction=np.array(direction, np.float32),
+        directional=np.array(directional, np.float32),
+        ambient=np.array(ambient, np.float32),
+        brightest=np.array([np.sin(around), 0.0, np.cos(around)], np.float32),
+    )
 
 
 _TRIANGLES: dict[tuple[int, int], NDArray[np.int32]] = {}
@@ -130,26 +135,26 @@ def _draw_person(
     identity: Identity,
     settings: PhotoSettings,
     order: int,
-    light: Array,
+    light: Light,
     colours: Array,
     depth: Array,
     labels: NDArray[np.int32],
 ) -> None:
     fine = depth.shape[0]
+    where = np.array([settings.x, settings.y, settings.scale, fine, BEHIND * order], np.float32)
     head_turn = rotation(settings.yaw, settings.pitch, settings.roll)
     body_turn = rotation(settings.body_yaw, 0.0, 0.0)
+    lit = np.concatenate([light.direction, light.directional, light.ambient, [0], light.brightest])
+    lit = lit.astype(np.float32)
     for part in person_parts(identity, settings):
         turned = part.vertices @ (head_turn if part.turns_with_head else body_turn).T
         normals = grid_normals(turned, part.rows, part.columns)
-        points = np.empty_like(turned)
-        points[:, 0] = (settings.x + settings.scale * turned[:, 0]) * fine
-        points[:, 1] = (settings.y - settings.scale * turned[:, 1]) * fine
-        points[:, 2] = settings.scale * turned[:, 2] + BEHIND * order
+        points = placed(turned, *where)
         triangles, uv = _topology(part.rows, part.columns, *part.texture.shape[:2])
-        light[9] = part.gloss
+        lit[9] = part.gloss
         label = PARTS * order + part.label
         surface = (points, normals, uv, triangles, part.texture)
-        draw_triangles(*surface, light, label, part.two_sided, colours, depth, labels)
+        draw_triangles(*surface, lit, label, part.two_sided, colours, depth, labels)
 
 
 def render_photo(
@@ -161,22 +166,3 @@ def render_photo(
     """
     settings = make_settings(identity_seed, photo_seed, framing)
     return render_scene([(make_identity(identity_seed), settings)], size)
-
-
-def render_views(
-    identity_seed: int, photo_seed: int, yaws: Sequence[float], size: int = 64
-) -> list[Photo]:
-    """One moment seen from cameras at the given yaws (radians) around the person (IC-Portrait)."""
-    identity, settings = make_identity(identity_seed), make_settings(identity_seed, photo_seed)
-    return [
-        render_scene(
-            [
-                (
-                    identity,
-                    replace(settings, yaw=settings.yaw + yaw, body_turn=settings.body_turn + yaw),
-                )
-            ],
-            size,
-        )
-        for yaw in yaws
-    ]

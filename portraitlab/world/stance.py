@@ -37,11 +37,10 @@ class Limb:
 
 @dataclass(frozen=True)
 class Stance:
-    """arms and legs of the image's left and right; body_turn: radians of the shoulders' own yaw."""
+    """Arms and legs, those on the image's left first."""
 
     arms: tuple[Limb, Limb]
     legs: tuple[Limb, Limb]
-    body_turn: float
 
 
 def _direction(side: int, outward: float, forward: float) -> Array:
@@ -93,7 +92,7 @@ def draw_stance(rng: np.random.Generator, kinds: tuple[tuple[str, ...], tuple[st
         )
         for side in (-1, 1)
     )
-    return Stance((arms[0], arms[1]), (legs[0], legs[1]), float(rng.uniform(-0.35, 0.35)))
+    return Stance((arms[0], arms[1]), (legs[0], legs[1]))
 
 
 HANGING = Stance(
@@ -105,7 +104,6 @@ HANGING = Stance(
         _limb(HIP, -1, (THIGH, SHIN), (2, 0), (2, 0)),
         _limb(HIP, 1, (THIGH, SHIN), (2, 0), (2, 0)),
     ),
-    body_turn=0.0,
 )
 """The joints of a portrait, few of which are in its frame."""
 

@@ -29,7 +29,7 @@ from portraitlab.world.mesh import (
     surface_points,
 )
 from portraitlab.world.pool import rendering_pool
-from portraitlab.world.render import render_photo, render_scene, render_views
+from portraitlab.world.render import render_photo, render_scene
 from portraitlab.world.settings import COVERS, make_settings
 from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
 
@@ -231,14 +231,6 @@ def test_each_basis_vector_moves_the_drawing() -> None:
     for basis in (head.shape_basis, head.expression_basis):
         assert (np.abs(basis).max((1, 2)) > 0.01).all()
     np.testing.assert_allclose(head.vertices(zero_shape, zero_expression), head.mean, atol=1e-6)
-
-
-def test_views_turn_the_camera_and_nothing_else() -> None:
-    left, middle, right = render_views(5, 2, [-0.4, 0.0, 0.4])
-    assert left.pose[0] < middle.pose[0] < right.pose[0]
-    np.testing.assert_array_equal(left.expression, right.expression)
-    np.testing.assert_array_equal(middle.image, render_photo(5, 2).image)
-    assert left.caption == right.caption
 
 
 def test_bad_scenes_are_refused() -> None:

@@ -11,8 +11,6 @@ landmarks first.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -36,7 +34,7 @@ from portraitlab.world.foundation import (
 from portraitlab.world.models.controlnet import CONFIG
 from portraitlab.world.train.encoded_photos import DRAWN, EncodedPhotos, draw
 from portraitlab.world.train.faces import embed_faces
-from portraitlab.world.train.loop import Budget, budget_arguments, train
+from portraitlab.world.train.loop import Budget, budget_arguments, take_which, train
 from portraitlab.world.train.photos import TrainingPhotos, load_photos, load_traits
 from portraitlab.world.train.samples import beside, sample, save_sheet
 from portraitlab.world.train.ship import ship
@@ -126,9 +124,7 @@ class Lesson:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--which", choices=WAYS, required=True)
-    chosen, sys.argv[1:] = parser.parse_known_args()
+    which = take_which(tuple(WAYS))
     budget = budget_arguments(__doc__.splitlines()[0], minutes=220)
     people, shots = 7000, 6
     photos = load_photos("foundation", people, shots, budget.cache, budget.workers)
@@ -136,12 +132,12 @@ def main() -> None:
     torch.manual_seed(budget.seed)
     backbone = load_backbone().to(budget.device)
     lesson = Lesson(backbone, photos, traits, budget.device)
-    if chosen.which == Branch.name:
+    if which == Branch.name:
         model: WayIn = Branch(backbone, budget.from_shipped)
     else:
         # All its weights read tokens, and what made those is not in the package.
         budget = replace(budget, from_shipped=False)
-        model = WAYS[chosen.which](backbone)
+        model = WAYS[which](backbone)
     with cast_once(backbone.unet, "bf16-mixed" if budget.half else "32-true"):
         trained = train(model.weights, model, lesson, budget, 8e-4, average=AVERAGE)
     record = trained.record | measure(trained.model, backbone.to("cpu"), budget)
