@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from portraitlab.world.foundation import (
     load_image_prompt,
     load_weights,
 )
+from portraitlab.world.models.detector import FaceDetector
 from portraitlab.world.models.text_to_image import (
     CANVAS_CONFIG,
     PROMPT_LENGTH,
@@ -32,6 +34,7 @@ from portraitlab.world.train.canvas import (
     Lesson,
     canvas_backbone,
     cell_weights,
+    counted_right,
     measure,
     prepare,
 )
@@ -116,7 +119,8 @@ def test_it_is_measured_by_texts_and_by_images(
     monkeypatch.setattr(canvas, "sample", partial(canvas.sample, steps=2))
     check = render_scenes("foundation_check", 0, 20)
     model: CanvasTextToImage = grow_canvas(portrait).eval()
-    figures = measure(model, check, load_clip(), Budget(1, tmp_path, tmp_path))
+    figures = measure(model, check, load_clip(), None, Budget(1, tmp_path, tmp_path))
+    assert "people_counted" not in figures
     assert figures["fid_of_round_trips"] < figures["fid"]
     assert -1 <= figures["image_followed"] <= 1
     assert (tmp_path / "canvas.png").is_file()
@@ -144,3 +148,10 @@ def test_what_is_shipped_reads_texts_and_images(
     with torch.no_grad():
         torch.testing.assert_close(by_text, model(noisy, level, backbone.tokenizer(captions)))
         torch.testing.assert_close(by_image, model(noisy, level, images=image))
+
+
+def test_people_are_counted_by_their_faces() -> None:
+    detector = FaceDetector().eval()  # untrained, it finds nobody
+    images = render_scenes("foundation_check", 0, 3).pixels()
+    assert counted_right(detector, images, np.array([0, 0, 0])) == 1
+    assert counted_right(detector, images, np.array([0, 2, 1])) == pytest.approx(0.333)

@@ -11,19 +11,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.types import TensorRecord, TextFeatures
 from portraitlab.world.foundation import (
+    MissingWeights,
     entry,
     load_autoencoder,
     load_clip,
+    load_detector,
     load_weights,
 )
 from portraitlab.world.models.clip import ClipEncoder
+from portraitlab.world.models.detector import FaceDetector
 from portraitlab.world.models.text_to_image import (
     CANVAS_CONFIG,
     PROMPT_LENGTH,
@@ -152,21 +157,41 @@ def main() -> None:
     lesson = Lesson(backbone, Window(stream, CHUNKS, STEPS, budget.device), budget)
     trained = train("canvas", model, lesson, budget, 4e-4, average=AVERAGE, watch=watch)
     stream.close()
-    record = trained.record | measure(trained.model, check, clip, budget)
+    record = trained.record | measure(trained.model, check, clip, shipped_detector(), budget)
     scales = {name: entry("text_to_image")[name] for name in ("latent_scale", "latent_shift")}
     ship("canvas", trained.model, CANVAS_CONFIG, record, script="canvas", **scales)
 
 
+def shipped_detector() -> FaceDetector | None:
+    """The detector that counts people; None, with a line printed, where none is in the package."""
+    try:
+        return load_detector()
+    except MissingWeights as missing:
+        print(f"people are not counted: {missing}", flush=True)
+        return None
+
+
+def counted_right(detector: FaceDetector, images: Tensor, people: NDArray[np.int64]) -> float:
+    """The share of images [B, 3, H, W] in which as many faces are found as there are people [B]."""
+    found = [len(faces) for part in images.split(25) for faces in detector.find(part)]
+    return round(float((np.array(found) == people).mean()), 3)
+
+
 @torch.no_grad()
 def measure(
-    model: CanvasTextToImage, check: Scenes, clip: ClipEncoder, budget: Budget
+    model: CanvasTextToImage,
+    check: Scenes,
+    clip: ClipEncoder,
+    detector: FaceDetector | None,
+    budget: Budget,
 ) -> dict[str, float]:
     """Fréchet distances to held-out scenes, of samples and of the autoencoder's round trips.
 
     Samples are drawn from the captions of the first half of `check` and, by_image, from CLIP's
     view of those scenes; distances are to its second half. image_followed: CLIP's mean cosine
     between what is drawn from an image and that image; image_followed_by_chance: and the image
-    after it.
+    after it. people_counted: the share of samples from captions with as many faces as the caption
+    says, and of renders, where there is a detector.
     """
     backbone = canvas_backbone(model, budget.device)
     scenes = check.pixels().to(budget.device)
@@ -184,7 +209,7 @@ def measure(
     trips = torch.cat([backbone.decode(backbone.encode(p)).clamp(-1, 1) for p in renders.split(25)])
     real = statistics(clip, others)
     asked, followed = clip.image_embedding(renders), clip.image_embedding(by_image)
-    return {
+    figures = {
         "fid": frechet(real, statistics(clip, by_text)),
         "fid_by_image": frechet(real, statistics(clip, by_image)),
         "fid_of_round_trips": frechet(real, statistics(clip, trips)),
@@ -192,6 +217,12 @@ def measure(
         "image_followed": round(float((asked * followed).sum(-1).mean()), 3),
         "image_followed_by_chance": round(float((asked.roll(1, 0) * followed).sum(-1).mean()), 3),
     }
+    if detector is not None:
+        detector.to(budget.device)
+        people = check.people[: len(renders)]
+        figures["people_counted"] = counted_right(detector, by_text, people)
+        figures["people_counted_of_renders"] = counted_right(detector, renders, people)
+    return figures
 
 
 if __name__ == "__main__":
