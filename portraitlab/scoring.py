@@ -243,7 +243,7 @@ def _estimates(
     names: Sequence[str],
     judge: Judge,
 ) -> dict[str, Any]:
-    """Plain figures; by_identity is by the identities' names, by_judge by the recognisers'."""
+    """Plain figures; by_identity is by the identities' names, by_judge names recognisers."""
     estimates: dict[str, Any] = {}
     for name, metric in metrics.items():
         metric.reset()
@@ -263,10 +263,10 @@ def _estimates(
                 names[number]: _number(value) for number, value in estimate.by_identity.items()
             }
         if estimate.by_judge is not None:
-            estimates[name]["by_judge"] = {
-                title: _number(value)
+            estimates[name]["by_judge"] = [
+                {"recogniser": title, "value": _number(value)}
                 for title, value in zip(judge.recognisers, estimate.by_judge, strict=True)
-            }
+            ]
     return estimates
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from portraitlab.pictures import save
 from portraitlab.runs.files import write_text
-from portraitlab.tables.curve import short_curve
 from portraitlab.runs.key import PROTOCOL
+from portraitlab.tables.curve import short_curve
 from portraitlab.tables.paper_table import EXPERIMENTS, PaperTable
 from portraitlab.tables.results import Result, result_path, write_result
 from portraitlab.tables.shown import keep_pictures
