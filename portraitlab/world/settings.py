@@ -104,7 +104,9 @@ class PhotoSettings:
         return np.array([self.yaw, self.pitch, self.roll, self.scale, self.x, self.y], np.float32)
 
 
-def make_settings(identity_seed: int, photo_seed: int, framing: str = "portrait") -> PhotoSettings:
+def make_settings(
+    identity_seed: int, photo_seed: int, framing: str = "portrait"
+) -> PhotoSettings:
     """Draw the settings of one photo; the same arguments are the same photo everywhere.
 
     framing: "portrait", where all heads are about as large and in the same place, or "varied",
