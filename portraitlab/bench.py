@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from safetensors.torch import save_file
 
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.scoring import ScoringSet
+from portraitlab.data.scoring import RealPhotos, ScoringSet
 from portraitlab.data.source import PhotoSource
 from portraitlab.fingerprint import file_digest
 from portraitlab.judge import Judge
@@ -29,11 +29,11 @@ from portraitlab.parts import (
 from portraitlab.pictures import save, save_each, sheet
 from portraitlab.processes import local_rank
 from portraitlab.runs.files import write_json
-from portraitlab.runs.key import plain
+from portraitlab.runs.key import PROTOCOL, plain
 from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
 from portraitlab.sampler.ddim import DDIM
-from portraitlab.scoring import draw, measure, show_samples
+from portraitlab.scoring import SHOWN, backbone_alone, draw, measure, show_samples
 from portraitlab.tables.scores import record_table
 
 
@@ -41,8 +41,8 @@ from portraitlab.tables.scores import record_table
 class Bench:
     """The parts, the held-out photos, and what scores them.
 
-    judge: on the CPU until it looks, since a training would have no use for it; None where nothing
-    is measured.
+    real: what FID compares with; empty where nothing is measured. judge: on the CPU until it looks,
+    since a training would have no use for it; None where nothing is measured.
     """
 
     config: DictConfig
@@ -50,6 +50,7 @@ class Bench:
     data: PhotoSource
     photos: PhotoSet
     scoring: ScoringSet
+    real: RealPhotos
     sampler: DDIM
     judge: Judge | None
     metrics: Mapping[str, PortraitMetric]
@@ -75,7 +76,8 @@ class Bench:
         photos = _as_read(data.score_photos(parts.frozen), parts)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
-        return cls(config, parts, data, photos, scoring, sampler, judge, metrics)
+        real = data.real_photos(parts.frozen, scoring) if judged else RealPhotos(photos.store, ())
+        return cls(config, parts, data, photos, scoring, real, sampler, judge, metrics)
 
     def train_photos(self) -> PhotoSet:
         """The photos to train on, with all that the net reads of them."""
@@ -101,15 +103,24 @@ class Bench:
         model, device = self.parts.model.to(self.parts.device), self.parts.device
         size = self.config.scale.score_batch_size
         portraits = draw(model, self.sampler, self.scoring, size, device)
-        figures = measure(portraits, self.photos, model, self.judge, self.metrics, size, device)
+        count = max((metric.alone for metric in self.metrics.values()), default=0)
+        alone = None
+        if count:
+            bare = backbone_alone(model)
+            alone = draw(bare, self.sampler, self.scoring, size, device, count)
+        figures = measure(
+            portraits, self.photos, self.real, model, self.judge, self.metrics, size, device, alone
+        )
         folder = run.record_folder
-        shown = show_samples(portraits, self.photos, model)
+        # The grid carries people into strangers' poses, also where their own targets are scored.
+        posed = self.scoring.in_strangers_poses(SHOWN)
+        shown = show_samples(draw(model, self.sampler, posed, size, device), self.photos, model)
         save(sheet(shown), folder / "grid.png")
         save_each(shown, folder / "samples")
         choices = {str(name): choice for name, choice in self.config.choices.items()}
         record = {"key": run.key, "scoring": run.scoring, **choices}
         record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
-        record |= {"seed": self.config.seed}
+        record |= {"seed": self.config.seed, "protocol": PROTOCOL}
         record |= {"steps": self.config.budget.steps, **figures}
         record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
         run.describe_scoring(plain(self.config))
