@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from portraitlab.parts import (
     warn_of_miniature,
 )
 from portraitlab.pictures import save, save_each, sheet
+from portraitlab.precision import frozen_precision
 from portraitlab.processes import local_rank
 from portraitlab.runs.files import write_json
 from portraitlab.runs.key import plain
@@ -100,7 +102,10 @@ class Bench:
         assert self.judge is not None, "built to draw only"
         model, device = self.parts.model.to(self.parts.device), self.parts.device
         size = self.config.scale.score_batch_size
-        portraits = draw(model, self.sampler, self.scoring, size, device)
+        asked, cache = self.config.precision, Path(self.config.cache)
+        portraits = draw(
+            model, self.sampler, self.scoring, size, device, precision=asked, cache=cache
+        )
         figures = measure(portraits, self.photos, model, self.judge, self.metrics, size, device)
         folder = run.record_folder
         shown = show_samples(portraits, self.photos, model)
@@ -109,7 +114,7 @@ class Bench:
         choices = {str(name): choice for name, choice in self.config.choices.items()}
         record = {"key": run.key, "scoring": run.scoring, **choices}
         record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
-        record |= {"seed": self.config.seed}
+        record |= {"seed": self.config.seed, "precision": frozen_precision(asked, device)}
         record |= {"steps": self.config.budget.steps, **figures}
         record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
         run.describe_scoring(plain(self.config))
