@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.backbone.diffusion import Backbone
 from portraitlab.data.features import Frozen
+from portraitlab.data.scoring import MOST_REFERENCES
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.encoder.sizes import FeatureSizes
 from portraitlab.model import PortraitModel
@@ -101,8 +102,8 @@ def build_model(
 
 def check_numbers(config: DictConfig) -> None:
     """ValueError where a number that a user sweeps is none, or out of range."""
-    _check_whole("refs", config.refs, 1, 6)
-    _check_whole("score_refs", config.score_refs, 1, 6)
+    _check_whole("refs", config.refs, 1, MOST_REFERENCES)
+    _check_whole("score_refs", config.score_refs, 1, MOST_REFERENCES)
     _check_whole("seed", config.seed, 0, 2**32 - 1)
     _check_whole("batch_size", config.batch_size, 1, 2**16)
     _check_whole("budget.steps", config.budget.steps, 1, 2**31)

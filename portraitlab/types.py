@@ -246,7 +246,8 @@ class View(TensorRecord):
     identity [B, e]: the judging recogniser's unit embedding of the aligned face. face [B, e']: the
     CLIP pair's unit embedding of the aligned face. picture [B, e']: that of the whole image.
     features [B, f]: of the whole image, by which FID compares. expression [B, E]: coefficients.
-    pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool.
+    pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool. further [B, J, e'']: unit
+    embeddings by J further recognisers, each filled up with zeros to the longest.
     """
 
     identity: Tensor
@@ -256,6 +257,19 @@ class View(TensorRecord):
     expression: Tensor
     pose: Tensor
     has_face: Tensor
+    further: Tensor
+
+
+@dataclass(frozen=True)
+class Population:
+    """M real photos as a set, which all samples are measured against alike.
+
+    features [M, f]: of the whole photos, by which FID compares. deviation [E]: of each expression
+    coefficient over the photos.
+    """
+
+    features: Tensor
+    deviation: Tensor
 
 
 @dataclass(frozen=True)
@@ -264,11 +278,17 @@ class Judged(TensorRecord):
 
     generated, target: views [B]. references: views [B, R] of up to R real photos of the same
     identity, neither conditioned on nor the target; has_face is False where there is none.
-    text [B, e']: the prompt's unit embedding by the CLIP pair. identity [B] long: one number each.
+    conditioned: views [B, N] of what was conditioned on. text [B, e']: the prompt's unit embedding
+    by the CLIP pair. identity [B] long: one number each. alone [B, e']: the unit embedding of what
+    the backbone draws without a net, from the same prompt and noise; NaN where it was not drawn.
+    population: real photos of none of these, the same for all.
     """
 
     generated: View
     target: View
     references: View
+    conditioned: View
     text: Tensor
     identity: Tensor
+    alone: Tensor
+    population: Population

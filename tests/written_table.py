@@ -13,6 +13,7 @@ from PIL import Image
 
 from portraitlab.pictures import save
 from portraitlab.runs.files import write_text
+from portraitlab.runs.key import PROTOCOL
 from portraitlab.tables.curve import short_curve
 from portraitlab.tables.paper_table import EXPERIMENTS, PaperTable
 from portraitlab.tables.results import Result, result_path, write_result
@@ -80,6 +81,7 @@ def _content(table: PaperTable, row: str, place: int, seed: int) -> dict[str, An
         "metrics": metrics,
         "bounds": {},
         "settings": {},
+        "protocol": PROTOCOL,
         "trained_by": origin,
         "origin": origin,
         "curve": short_curve(_log(place, rng)),

@@ -17,7 +17,7 @@ from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.layout import caption_shard, photo_shard, taken_settings, trained_with
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
-from portraitlab.data.scoring import TargetsOf
+from portraitlab.data.scoring import Judges, TargetsOf
 from portraitlab.data.shards import FORMAT, Shards, read_shard
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.split import check_share, held_out
@@ -192,11 +192,12 @@ class PreparedData(PhotoSource):
         minimum_side: int = 32,
         matting: Matting | None = None,
         targets: int = 1,
-        judges: int = 4,
+        judges: Judges = 4,
         noise_seeds: int = 1,
         targets_of: TargetsOf = "own",
+        real_photos: int = 1000,
     ) -> None:
-        super().__init__(targets, judges, noise_seeds, targets_of)
+        super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
         check_share(test_share)
         self.minimum_side = minimum_side
         self.matting = matting or NoMatting()

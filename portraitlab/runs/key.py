@@ -34,11 +34,16 @@ ONLY_SCORED = tuple(
     f"data.{name}"
     for name in (
         *("score_identities", "score_photos", "split", "targets", "targets_of", "judges"),
-        "noise_seeds",
+        *("noise_seeds", "real_photos"),
     )
 )
+PROTOCOL = 2
+"""Edition of how portraits are scored, in the hash of every scoring; to be raised whenever the same
+settings come to mean other figures. Records of the first edition have none."""
 # What decides, beside the weights, which figures come out.
-SCORING = ("data", "score_refs", "select", "sampler", "metrics", "judge", "precision")
+SCORING = (
+    *("protocol", "data", "score_refs", "select", "sampler", "metrics", "judge", "precision"),
+)
 # Where things are made, and how many processes or which hardware make them, changes no figure.
 PLACES = ("cache", "workers", "providers")
 
@@ -82,8 +87,11 @@ def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
 def _content(
     config: Mapping[str, Any], paths: tuple[str, ...], without: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    content = {}
+    content: dict[str, Any] = {}
     for path in paths:
+        if path == "protocol":
+            content[path] = PROTOCOL
+            continue
         if path in SINCE and config.get(path, SINCE[path]) == SINCE[path]:
             continue
         value: Any = config

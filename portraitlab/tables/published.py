@@ -42,7 +42,8 @@ def published_table(folder: Path) -> str:
             printed = [f"{paper[key]:g}" if key in paper else "" for key in first["metrics"]]
             lines.append(["*the paper, full size*", *printed])
     for bound, metrics in first["bounds"].items():
-        lines.append([f"*{bound}*", *map(figure, metrics.values())])
+        cells = [figure(metrics[key]) if key in metrics else "" for key in first["metrics"]]
+        lines.append([f"*{bound}*", *cells])
     return Table(["", *headings([first])], lines).markdown()
 
 

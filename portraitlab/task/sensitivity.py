@@ -71,7 +71,8 @@ class Sensitivity:
             with fault.planted(model):
                 portraits = drawn(change=change)
         figures = measure(
-            portraits, bench.photos, model, bench.judge, bench.metrics, size, parts.device
+            *(portraits, bench.photos, bench.real, model, bench.judge, bench.metrics, size),
+            parts.device,
         )
         metrics: dict[str, Any] = figures["metrics"]
         return metrics

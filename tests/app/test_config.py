@@ -35,7 +35,7 @@ NEEDS = {
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
     *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
-    *("scale", "budget", "launcher", "debug", "table"),
+    *("scale", "budget", "launcher", "debug", "table", "regressor", "further_judges"),
 }
 
 
@@ -59,7 +59,7 @@ UNTRAINED = re.compile(
     r"(scale|budget|choices|clip|face3d|finder|matting|sampler|metrics|judge|select|logger|task)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
-    r"data\.(judges|noise_seeds)$|"
+    r"data\.(judges|noise_seeds|real_photos)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)|"
     r"(.+\.)?providers$"
 )

@@ -14,12 +14,15 @@ from offline import records, values
 from omegaconf import OmegaConf
 from PIL import Image
 
+from portraitlab.runs.key import PROTOCOL
 from portraitlab.training.losses import read_losses
 
 pytestmark = pytest.mark.slow
 
 METRICS = ["sim_f", "clip_f", "exp", "pose", "fid", "clip_t"]
+METRICS += ["copy_paste", "rank1", "intrusion", "spread"]
 BOUNDS = ["another identity", "real other photo", "autoencoder round trip"]
+BOUNDS += ["regressor against truth"]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,8 @@ def test_the_record_holds_every_figure_and_how_it_was_taken(folder: Path) -> Non
         assert metric["method"]
         assert metric["without_a_face"]
     assert record["metrics"]["sim_f"]["samples"] == 3
+    assert (record["protocol"], record["real_photos"]) == (PROTOCOL, 8)
+    assert list(record["bounds"]["regressor against truth"]) == ["exp", "pose"]
     copies = record["bounds"]["real other photo"]["sim_f"]["value"]
     strangers = record["bounds"]["another identity"]["sim_f"]["value"]
     assert copies > strangers + 0.2
