@@ -54,7 +54,8 @@ def frozen_precision(asked: str, device: torch.device) -> str:
     On the world's photos bfloat16 judges 1.7 times and encodes and decodes 1.4 and 1.6 times as
     fast on one core. Embeddings keep a cosine of .9999 with those of single precision; the judge's
     cosine of a round trip with its photo goes from .9602 to .9600, and keypoints, .62 px from the
-    truth either way, move by .02 px.
+    truth either way, move by .02 px. It draws 1.5 times as fast: from the same noise pictures with
+    a judge's cosine of .9995, keypoints .04 px apart, and the same CLIP-T (.782).
     """
     if asked == "quickest":
         return _quickest_on_cpu() if device.type == "cpu" else "32-true"
