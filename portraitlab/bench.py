@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from portraitlab.data.source import PhotoSource
 from portraitlab.fingerprint import file_digest
 from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
+from portraitlab.model import PortraitModel
 from portraitlab.parts import (
     Parts,
     build_beside,
@@ -27,13 +29,21 @@ from portraitlab.parts import (
     warn_of_miniature,
 )
 from portraitlab.pictures import save, save_each, sheet
+from portraitlab.precision import frozen_precision
 from portraitlab.processes import local_rank
 from portraitlab.runs.files import write_json
 from portraitlab.runs.key import PROTOCOL, plain
 from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
 from portraitlab.sampler.ddim import DDIM
-from portraitlab.scoring import SHOWN, backbone_alone, draw, measure, show_samples
+from portraitlab.scoring import (
+    SHOWN,
+    Portraits,
+    backbone_alone,
+    draw,
+    measure,
+    show_samples,
+)
 from portraitlab.tables.scores import record_table
 
 
@@ -102,25 +112,30 @@ class Bench:
         assert self.judge is not None, "built to draw only"
         model, device = self.parts.model.to(self.parts.device), self.parts.device
         size = self.config.scale.score_batch_size
-        portraits = draw(model, self.sampler, self.scoring, size, device)
+        asked, cache = self.config.precision, Path(self.config.cache)
+
+        def drawn(of: PortraitModel, scoring: ScoringSet, count: int | None = None) -> Portraits:
+            return draw(
+                of, self.sampler, scoring, size, device, count, precision=asked, cache=cache
+            )
+
+        portraits = drawn(model, self.scoring)
         count = max((metric.alone for metric in self.metrics.values()), default=0)
-        alone = None
-        if count:
-            bare = backbone_alone(model)
-            alone = draw(bare, self.sampler, self.scoring, size, device, count)
+        alone = drawn(backbone_alone(model), self.scoring, count) if count else None
         figures = measure(
             portraits, self.photos, self.real, model, self.judge, self.metrics, size, device, alone
         )
         folder = run.record_folder
         # The grid carries people into strangers' poses, also where their own targets are scored.
         posed = self.scoring.in_strangers_poses(SHOWN)
-        shown = show_samples(draw(model, self.sampler, posed, size, device), self.photos, model)
+        shown = show_samples(drawn(model, posed), self.photos, model)
         save(sheet(shown), folder / "grid.png")
         save_each(shown, folder / "samples")
         choices = {str(name): choice for name, choice in self.config.choices.items()}
         record = {"key": run.key, "scoring": run.scoring, **choices}
         record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
-        record |= {"seed": self.config.seed, "protocol": PROTOCOL}
+        record |= {"seed": self.config.seed, "precision": frozen_precision(asked, device)}
+        record |= {"protocol": PROTOCOL}
         record |= {"steps": self.config.budget.steps, **figures}
         record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
         run.describe_scoring(plain(self.config))

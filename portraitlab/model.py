@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from portraitlab.backbone.diffusion import Backbone
+from portraitlab.backbone.precisions import without_autocast
 from portraitlab.cond.base import Cond
 from portraitlab.fusion.base import Fusion
 from portraitlab.net.base import Net
@@ -38,7 +39,8 @@ class PortraitModel(nn.Module):
         """The control image [B, 3, H, W] in [-1, 1] that the net is given, None if none is."""
         if not self.net.control:
             return None
-        with torch.no_grad():
+        # Lines are drawn where the geometry says, which bfloat16 would round to half a pixel.
+        with torch.no_grad(), without_autocast(target_geometry.keypoints.device):
             return self.cond(shape_geometry, target_geometry, self.backbone.image_size)
 
     @property

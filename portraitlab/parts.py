@@ -17,6 +17,7 @@ from portraitlab.data.scoring import MOST_REFERENCES
 from portraitlab.encoder.face_encoder import FaceEncoder
 from portraitlab.encoder.sizes import FeatureSizes
 from portraitlab.model import PortraitModel
+from portraitlab.precision import frozen_precision
 from portraitlab.published import Repository, describes_repository, find_published, folder_setting
 
 _LOG = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
     """
     check_numbers(config)
     check_taken(config)
+    frozen_precision(config.precision, device)  # for what it raises
     frozen = build_frozen(config, device)
     model = build_model(config, frozen.backbone, frozen.encoder).to(device)
     return Parts(frozen, model, device)
@@ -51,7 +53,7 @@ def build_frozen(config: DictConfig, device: torch.device) -> Frozen:
     encoder = instantiate(config.encoder).to(device)
     recogniser = instantiate(config.recogniser).to(device)
     backbone: Backbone = instantiate(config.backbone).to(device)
-    return Frozen(encoder, backbone, recogniser, device=str(device))
+    return Frozen(encoder, backbone, recogniser, str(device), config.precision)
 
 
 def build_beside(node: DictConfig, config: DictConfig, encoder: FaceEncoder) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,17 @@ from portraitlab.cond.none import NoCond
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.scoring import RealPhotos, Sample, ScoringSet
+from portraitlab.fingerprint import tensors_digest
 from portraitlab.fusion.none import NoFusion
 from portraitlab.judge import Judge
 from portraitlab.metrics.metric import PortraitMetric
 from portraitlab.model import PortraitModel
 from portraitlab.net.none import NoNet
 from portraitlab.pictures import Shown
+from portraitlab.precision import computing_in, frozen_precision
 from portraitlab.sampler.ddim import DDIM
+from portraitlab.side_by_side import side_by_side
+from portraitlab.tensor_cache import cached_tensors
 from portraitlab.types import Batch, Judged, View
 
 SHOWN = 6
@@ -50,28 +55,41 @@ def draw(
     device: torch.device,
     count: int | None = None,
     change: Change | None = None,
+    *,
+    precision: str,
+    cache: Path | None = None,
 ) -> Portraits:
     """Draw the first `count` samples of a scoring set, or all, each from its own noise seed.
 
-    change: what is planted in every batch, to see whether the figures notice.
+    change: what is planted in every batch, to see whether the figures notice. precision: see
+    frozen_precision. cache: folder for the latents of control images, which other runs need too.
     """
     from rich.progress import track
 
     model.eval()
     count = len(scoring) if count is None else min(count, len(scoring))
     rounds = math.ceil(count / batch_size)
-    images: list[Tensor] = []
-    batches: list[Batch] = []
-    parts = islice(scoring.batches(batch_size), rounds)
-    with sampler.ready(model.backbone):
-        for batch, samples in track(parts, "Drawing portraits", total=rounds):
-            left = count - sum(len(done) for done in batches)
+
+    def parts() -> Iterator[tuple[Batch, list[int]]]:
+        left = count
+        for batch, samples in islice(scoring.batches(batch_size), rounds):
             batch, samples = batch[:left], samples[:left]
+            left -= len(samples)
             if change is not None:
-                batch = change(batch, samples)
-            seeds = [sample.seed for sample in samples]
-            images.append(sampler.sample(model, batch.to(device), seeds).cpu())
-            batches.append(batch)
+                with computing_in(precision, device):
+                    batch = change(batch, samples)
+            yield batch, [sample.seed for sample in samples]
+
+    def drawn(part: tuple[Batch, list[int]]) -> tuple[Tensor, Batch]:
+        batch, seeds = part
+        given = batch.to(device)
+        if cache is not None:
+            given = replace(given, drawing=_drawing(model, given, cache / "drawings", precision))
+        return sampler.sample(model, given, seeds).cpu(), batch
+
+    with sampler.ready(model.backbone):
+        done = side_by_side(drawn, parts(), device, precision)
+        images, batches = zip(*track(done, "Drawing portraits", total=rounds), strict=True)
     return Portraits(torch.cat(images), Batch.cat(batches), scoring.samples[:count])
 
 
@@ -83,6 +101,21 @@ def backbone_alone(model: PortraitModel) -> PortraitModel:
         NoCond(),
         NoNet(model.backbone, control=False, identity=False),
     )
+
+
+def _drawing(model: PortraitModel, batch: Batch, folder: Path, precision: str) -> Tensor | None:
+    """The control images of a batch as the net reads them, their latents by way of the cache."""
+    image = model.control_image(batch.shape_geometry, batch.target_geometry)
+    if image is None or model.net.pixels:
+        return image
+    backbone = model.backbone
+    about = [backbone.fingerprint, frozen_precision(precision, image.device)]
+    found = cached_tensors(
+        folder,
+        ["drawing", tensors_digest(image), *about],
+        lambda: {"latents": backbone.encode(image).float().cpu()},
+    )
+    return found["latents"].to(image.device)
 
 
 def measure(
@@ -134,7 +167,13 @@ def measure(
         for name, judged in _stand_ins(truth, portraits, photos, seen, names).items()
     }
     decoded = judge.view(
-        model.backbone.decode(part.to(device)) for part in portraits.batch.latents.split(batch_size)
+        side_by_side(
+            lambda part: model.backbone.decode(part.to(device)).float(),
+            portraits.batch.latents.split(batch_size),
+            device,
+            judge.precision,
+        ),
+        again=True,
     )
     bounds["autoencoder round trip"] = estimates(replace(truth, generated=decoded))
     regressed = {name: metric for name, metric in metrics.items() if metric.by_regressor}
@@ -161,7 +200,7 @@ class _Seen:
         )
         rows = sorted({row for own in named for row in own if row is not None})
         self.place = {row: number for number, row in enumerate(rows)}
-        self.view = judge.view(_in_parts(photos.store, rows, judge.batch_size))
+        self.view = judge.view(_in_parts(photos.store, rows, judge.batch_size), again=True)
 
     def of(self, rows: Sequence[int]) -> View:
         """Views [B] of photos [B]."""

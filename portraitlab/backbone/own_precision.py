@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+
+from portraitlab.backbone.precisions import without_autocast
 
 
 class OwnPrecision(nn.Module):
@@ -26,7 +27,7 @@ class OwnPrecision(nn.Module):
 
         One by one: sixteen of 1024 px at once take 40 GiB, and one keeps a GPU busy.
         """
-        with _without_autocast(images.device):
+        with without_autocast(images.device):
             modes = [
                 self.autoencoder.encode(one.to(self.autoencoder.dtype)).latent_dist.mode()
                 for one in images.split(1)
@@ -36,11 +37,6 @@ class OwnPrecision(nn.Module):
 
     def decode(self, latents: Tensor) -> Any:
         """`.sample` [B, 3, H, W] of latents [B, c, h, w]."""
-        with _without_autocast(latents.device):
+        with without_autocast(latents.device):
             sample = self.autoencoder.decode(latents.to(self.autoencoder.dtype)).sample
         return SimpleNamespace(sample=sample.float())
-
-
-def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    # On the meta device, where only sizes are asked for, there is none.
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

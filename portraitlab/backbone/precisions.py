@@ -1,7 +1,8 @@
-"""The precisions that frozen backbones compute in."""
+"""The precisions that frozen models compute in."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -30,3 +31,9 @@ def products_in(model: nn.Module, precision: torch.dtype) -> Any:
         elif isinstance(part, nn.GroupNorm | nn.LayerNorm):
             part.float()
     return model
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute inside in the precision of weights and inputs, whatever is around it."""
+    # On the meta device, where only sizes are asked for, there is none.
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from portraitlab.alignment import TEMPLATE, face_crops
+from portraitlab.backbone.precisions import without_autocast
 from portraitlab.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.encoder.models import PatchEncoder
 from portraitlab.encoder.passes import Passes
@@ -90,7 +91,8 @@ class RealFaceEncoder(FaceEncoder):
     def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
         """The same faces with the coefficients of the 3DMM, if there is one."""
         keypoints = faces.keypoints.to(images.device)
-        fitted = None if self.face3d is None else self.face3d.fit(images, keypoints)
+        with without_autocast(images.device):  # bfloat16 would move points
+            fitted = None if self.face3d is None else self.face3d.fit(images, keypoints)
         return FaceGeometry(keypoints, faces.score.to(images.device), fitted)
 
     @torch.no_grad()

@@ -25,6 +25,8 @@ class WorldEncoder(FaceEncoder):
     minimum_score: from which score of the regressor on `find` speaks of a face.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         clip: PatchEncoder,

@@ -72,4 +72,4 @@ class ArcFace(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Unit embeddings [B, global_dim]."""
-        return functional.normalize(self.net(crops), dim=-1)
+        return functional.normalize(self.net(crops).float(), dim=-1)

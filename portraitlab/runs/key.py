@@ -15,10 +15,13 @@ TRAINING = (
     *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
-    "ema_decay",
+    *("ema_decay", "precision"),
 )
 # What came after trainings were named, with what held before, under which the old names go on.
-SINCE = {"order": "shuffled", "ema_decay": None, "judge.fid_features": None}
+SINCE = {
+    **{"order": "shuffled", "ema_decay": None, "judge.fid_features": None},
+    **{"precision": "32-true", "judge.precision": "32-true"},
+}
 # The same of single components, by what they build.
 SINCE_IN: dict[str, dict[str, Any]] = {
     "portraitlab.data.prepared.PreparedData": {
@@ -40,7 +43,9 @@ PROTOCOL = 2
 """Edition of how portraits are scored, in the hash of every scoring; to be raised whenever the same
 settings come to mean other figures. Records of the first edition have none."""
 # What decides, beside the weights, which figures come out.
-SCORING = ("protocol", "data", "score_refs", "select", "sampler", "metrics", "judge")
+SCORING = (
+    *("protocol", "data", "score_refs", "select", "sampler", "metrics", "judge", "precision"),
+)
 # Where things are made, and how many processes or which hardware make them, changes no figure.
 PLACES = ("cache", "workers", "providers")
 

@@ -17,7 +17,7 @@ from portraitlab.launching.trainer import time_limit
 from portraitlab.loggers import WandbMirror
 from portraitlab.module import PortraitModule
 from portraitlab.parts import Parts, build_beside
-from portraitlab.precision import cast_once, precision_of, quick_attention
+from portraitlab.precision import cast_once, precision_of
 from portraitlab.processes import environment
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
@@ -91,13 +91,13 @@ def fit(
 
         def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
             device = parts.device
-            with trainer.precision_plugin.forward_context(), quick_attention(device):
+            with trainer.precision_plugin.forward_context():
                 return parts.model.drawing(shape.to(device), target.to(device))
 
         resumes = checkpoints.resumes
         trainer.fit(
             module,
-            PortraitData(batches, encode, prod(parts.model.drawing_shape)),
+            PortraitData(batches, encode, prod(parts.model.drawing_shape), parts.device),
             ckpt_path=None if resumes is None else str(resumes),
             weights_only=True,
         )

@@ -68,7 +68,8 @@ class Recogniser(nn.Module):
         """Unit embeddings [B, 128]."""
         if crops.shape[-1] != self.trunk_size:
             crops = functional.interpolate(crops, size=self.trunk_size, mode="bilinear")
-        return functional.normalize(self.head(self.trunk(crops).last_hidden_state), dim=-1)
+        # The length in single precision: a cosine is to be one, also of bfloat16 products.
+        return functional.normalize(self.head(self.trunk(crops).last_hidden_state).float(), dim=-1)
 
 
 class ResidualRecogniser(Recogniser):

@@ -61,7 +61,7 @@ class FaceRegressor(nn.Module):
             images = functional.interpolate(images, size, mode="bilinear", antialias=True)
         fine = functional.interpolate(images, scale_factor=1.5, mode="bilinear")
         features = functional.adaptive_avg_pool2d(self.trunk(fine).last_hidden_state, 4)
-        shape, expression, pose, score = self.head(features).split(self.sizes, 1)
+        shape, expression, pose, score = self.head(features).float().split(self.sizes, 1)
         pose = self.pose_mean + self.pose_scale * pose
         return FaceCoefficients(shape, expression, pose), score[:, 0]
 
