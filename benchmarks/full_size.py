@@ -39,11 +39,11 @@ from torch.nn import functional
 from training_step import main_job
 
 from portraitlab.deploy.cost import Sizes
-from portraitlab.diffusion.precision import quick_attention
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.weighted import Objective
 from portraitlab.method.sampler.ddim import DDIM
 from portraitlab.runs.origin import commit
+from portraitlab.support.precision import quick_attention
 from portraitlab.training.build import build_model
 from portraitlab.training.module import step_generator
 from portraitlab.types import Batch, FaceFeatures, FaceGeometry

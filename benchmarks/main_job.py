@@ -30,8 +30,9 @@ from training_step import CPU, main_job, ready_batches
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.diffusion.precision import cast_once, precision_of, quick_attention
+from portraitlab.diffusion.precisions import cast_once
 from portraitlab.runs.run import Run
+from portraitlab.support.precision import precision_of, quick_attention
 from portraitlab.training.build import Parts, build_parts
 from portraitlab.training.fitting import fit
 from portraitlab.training.module import PortraitModule, step_generator

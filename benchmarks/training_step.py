@@ -19,13 +19,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from records import write
+from torch import Tensor
 
 from portraitlab.data.ahead import EncodedAhead
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.diffusion.precision import cast_once, precision_of, quick_attention
+from portraitlab.diffusion.precisions import cast_once
+from portraitlab.support.precision import precision_of, quick_attention
 from portraitlab.training.build import Parts, build_parts
 from portraitlab.training.module import step_generator
-from portraitlab.types import Batch
+from portraitlab.types import Batch, FaceGeometry
 
 ROUNDS, STEPS = 5, 8
 CPU = torch.device("cpu")
@@ -53,9 +55,13 @@ def main_job(*overrides: str) -> DictConfig:
 def ready_batches(config: DictConfig, parts: Parts, batches: TrainingBatches) -> list[Batch]:
     """All batches of a training, with the control latents that it encodes beforehand."""
     precision = precision_of(config.trainer)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
-    with cast_once(parts.model, precision), autocast, quick_attention(CPU):
-        ahead = EncodedAhead(batches, parts.model.drawing)
+
+    def drawing(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            return parts.model.drawing(shape, target)
+
+    with cast_once(parts.model, precision):
+        ahead = EncodedAhead(batches, drawing)
         return [ahead[step] for step in range(len(batches))]
 
 

@@ -48,7 +48,8 @@ def floors(package: Path = PACKAGE) -> list[str]:
     for floor, other, _ in imports(package):
         below[floor].add(other)
     try:
-        order = list(TopologicalSorter(below).static_order())
+        # Sorted, since the order of a set is another in every process.
+        order = list(TopologicalSorter({k: sorted(v) for k, v in below.items()}).static_order())
     except CycleError as error:
         arrows = [
             f"{file} imports {other}"

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 
 class LocalLauncher(Launcher):
-    """Runs a sweep's jobs on this machine, `jobs` side by side, each in a process of its own."""
+    """Runs a sweep's jobs on this machine, `jobs` side by side, each in a process of its own.
 
-    def __init__(self, jobs: int) -> None:
+    jobs: None is one on each core of a CPU.
+    """
+
+    def __init__(self, jobs: int | None) -> None:
         self.jobs = jobs
 
     def setup(

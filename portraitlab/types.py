@@ -245,7 +245,8 @@ class View(TensorRecord):
     CLIP pair's unit embedding of the aligned face. picture [B, e']: that of the whole image.
     features [B, f]: the whole image's features for FID. expression [B, E]: coefficients.
     pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool: where it is False, only picture and
-    features are meaningful.
+    features are meaningful. further [B, J, e'']: unit embeddings by J further recognisers, each
+    padded with zeros to the longest.
     """
 
     identity: Tensor
@@ -255,6 +256,19 @@ class View(TensorRecord):
     expression: Tensor
     pose: Tensor
     has_face: Tensor
+    further: Tensor
+
+
+@dataclass(frozen=True)
+class Population:
+    """M real photos as a set, which all samples are measured against alike.
+
+    features [M, f]: of the whole photos, by which FID compares. deviation [E]: of each expression
+    coefficient over the photos.
+    """
+
+    features: Tensor
+    deviation: Tensor
 
 
 @dataclass(frozen=True)
@@ -263,12 +277,17 @@ class Judged(TensorRecord):
 
     generated, target: views [B]. references: views [B, R] of up to R real photos of the same
     identity, neither conditioned on nor the target; has_face is False where there are fewer.
-    text [B, e']: the prompt's unit embedding by the CLIP pair. identity [B] long: a number for each
-    person.
+    conditioned: views [B, N] of the references conditioned on. text [B, e']: the prompt's unit
+    embedding by the CLIP pair. identity [B] long: a number for each person. alone [B, e']: the unit
+    embedding of the backbone's image without a net, from the same prompt and noise; NaN where it
+    was not drawn. population: real photos of other people, the same for all rows.
     """
 
     generated: View
     target: View
     references: View
+    conditioned: View
     text: Tensor
     identity: Tensor
+    alone: Tensor
+    population: Population

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from portraitlab.runs.key import PROTOCOL
 from portraitlab.scoring.pictures import save
 from portraitlab.support.files import write_text
 from portraitlab.support.paths import EXPERIMENTS
@@ -81,6 +82,7 @@ def _content(table: PaperTable, row: str, place: int, seed: int) -> dict[str, An
         "metrics": metrics,
         "bounds": {},
         "settings": {},
+        "protocol": PROTOCOL,
         "trained_by": origin,
         "origin": origin,
         "curve": short_curve(_log(place, rng)),

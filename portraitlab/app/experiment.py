@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,18 +16,27 @@ from safetensors.torch import save_file
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.testset import ScoringSet
+from portraitlab.data.testset import RealPhotos, ScoringSet
+from portraitlab.method.model import PortraitModel
 from portraitlab.method.sampler.ddim import DDIM
-from portraitlab.runs.key import plain
+from portraitlab.runs.key import PROTOCOL, plain
 from portraitlab.runs.origin import origin
 from portraitlab.runs.records import record_table
 from portraitlab.runs.run import Run
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.metrics.metric import PortraitMetric
 from portraitlab.scoring.pictures import save, save_each, sheet
-from portraitlab.scoring.score import draw, measure, show_samples
+from portraitlab.scoring.score import (
+    SHOWN,
+    Portraits,
+    backbone_alone,
+    draw,
+    measure,
+    show_samples,
+)
 from portraitlab.support.files import write_json
 from portraitlab.support.hashes import file_digest
+from portraitlab.support.precision import frozen_precision
 from portraitlab.support.processes import local_rank
 from portraitlab.training.build import (
     Parts,
@@ -41,8 +51,8 @@ from portraitlab.training.build import (
 class Bench:
     """The parts, the held-out photos, and what scores them.
 
-    judge: on the CPU until it looks, since a training would have no use for it; None where nothing
-    is measured.
+    real: what FID compares with; empty where nothing is measured. judge: on the CPU until it looks,
+    since a training would have no use for it; None where nothing is measured.
     """
 
     config: DictConfig
@@ -50,6 +60,7 @@ class Bench:
     data: PhotoSource
     photos: PhotoSet
     scoring: ScoringSet
+    real: RealPhotos
     sampler: DDIM
     judge: Judge | None
     metrics: Mapping[str, PortraitMetric]
@@ -75,7 +86,8 @@ class Bench:
         photos = _as_read(data.score_photos(parts.frozen), parts)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
-        return cls(config, parts, data, photos, scoring, sampler, judge, metrics)
+        real = data.real_photos(parts.frozen, scoring) if judged else RealPhotos(photos.store, ())
+        return cls(config, parts, data, photos, scoring, real, sampler, judge, metrics)
 
     def train_photos(self) -> PhotoSet:
         """The photos to train on, with all that the net reads of them."""
@@ -100,16 +112,30 @@ class Bench:
         assert self.judge is not None, "built to draw only"
         model, device = self.parts.model.to(self.parts.device), self.parts.device
         size = self.config.scale.score_batch_size
-        portraits = draw(model, self.sampler, self.scoring, size, device)
-        figures = measure(portraits, self.photos, model, self.judge, self.metrics, size, device)
+        asked, cache = self.config.precision, Path(self.config.cache)
+
+        def drawn(of: PortraitModel, scoring: ScoringSet, count: int | None = None) -> Portraits:
+            return draw(
+                of, self.sampler, scoring, size, device, count, precision=asked, cache=cache
+            )
+
+        portraits = drawn(model, self.scoring)
+        count = max((metric.alone for metric in self.metrics.values()), default=0)
+        alone = drawn(backbone_alone(model), self.scoring, count) if count else None
+        figures = measure(
+            portraits, self.photos, self.real, model, self.judge, self.metrics, size, device, alone
+        )
         folder = run.record_folder
-        shown = show_samples(portraits, self.photos, model)
+        # The grid carries people into strangers' poses, also where their own targets are scored.
+        posed = self.scoring.in_strangers_poses(SHOWN)
+        shown = show_samples(drawn(model, posed), self.photos, model)
         save(sheet(shown), folder / "grid.png")
         save_each(shown, folder / "samples")
         choices = {str(name): choice for name, choice in self.config.choices.items()}
         record = {"key": run.key, "scoring": run.scoring, **choices}
         record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
-        record |= {"seed": self.config.seed}
+        record |= {"seed": self.config.seed, "precision": frozen_precision(asked, device)}
+        record |= {"protocol": PROTOCOL}
         record |= {"steps": self.config.budget.steps, **figures}
         record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
         run.describe_scoring(plain(self.config))

@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from portraitlab.data.batches import TrainingBatches
+from portraitlab.support.side_by_side import side_by_side
 from portraitlab.types import Batch, FaceGeometry
 
 Encode = Callable[[FaceGeometry, FaceGeometry], Tensor | None]
 """Takes geometries of shape and target [B] to control images as the net reads them; None: none."""
 
 _AT_ONCE = 16
+_CPU = torch.device("cpu")
 _MEMORY = 2**28  # bytes of control images that are held
 
 
@@ -26,7 +28,7 @@ class EncodedAhead(Dataset[Batch]):
     Which photos meet in which step is known beforehand, so the control images of all steps, or of
     as many as fit in `memory` bytes, are encoded before the first of them: in larger batches than
     a step's, and once where a pair comes back. numbers: of one control image as the net reads it;
-    None: as many as a photo's latents.
+    None: as many as a photo's latents. device: of the model that encodes.
     """
 
     def __init__(
@@ -35,9 +37,11 @@ class EncodedAhead(Dataset[Batch]):
         encode: Encode,
         numbers: int | None = None,
         memory: int = _MEMORY,
+        device: torch.device = _CPU,
     ) -> None:
         self.batches = batches
         self.encode = encode
+        self.device = device
         latents = batches.photos.features.latents[[0]]
         one = (latents.numel() if numbers is None else numbers) * latents.element_size()
         self.most = max(1, memory // one)
@@ -81,10 +85,15 @@ class EncodedAhead(Dataset[Batch]):
         # training, which has fewer pairs left, is to go on with the same numbers.
         padded = pairs[torch.arange(-(-len(pairs) // _AT_ONCE) * _AT_ONCE) % len(pairs)]
         parts = padded.split(_AT_ONCE)
-        pieces = []
-        for part in track(parts, description="Encoding control images", disable=not show):
+
+        def encoded(part: Tensor) -> Tensor | None:
             drawn = self.encode(geometry[part[:, 0]], geometry[part[:, 1]])
-            if drawn is None:
+            return None if drawn is None else drawn.float().cpu()
+
+        pieces = []
+        done = side_by_side(encoded, parts, self.device)
+        for piece in track(done, "Encoding control images", total=len(parts), disable=not show):
+            if piece is None:
                 return None
-            pieces.append(drawn.cpu())
+            pieces.append(piece)
         return torch.cat(pieces)[: len(pairs)]

@@ -7,14 +7,11 @@ features, identity embeddings and geometry are all read from here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.progress import track
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from portraitlab.data.rows import Rows
@@ -23,8 +20,10 @@ from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.alignment import face_crops
 from portraitlab.faces.encoder.face_encoder import FaceEncoder, matted
 from portraitlab.faces.encoder.models import Recogniser
-from portraitlab.support.hashes import content_key, weights_fingerprint
-from portraitlab.support.lock import locked
+from portraitlab.support.hashes import weights_fingerprint
+from portraitlab.support.precision import frozen_precision
+from portraitlab.support.side_by_side import side_by_side
+from portraitlab.support.tensor_cache import cached_tensors
 from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
 
 _BATCH = 64
@@ -34,13 +33,15 @@ _BATCH = 64
 class Frozen:
     """The frozen models that look at photos, all already on `device`.
 
-    recogniser: the one of the identity loss (E_id of eq. 7).
+    recogniser: the one of the identity loss (E_id of eq. 7). precision: that FeatureStore computes
+    in, see portraitlab.support.precision.frozen_precision.
     """
 
     encoder: FaceEncoder
     backbone: Backbone
     recogniser: Recogniser
     device: str = "cpu"
+    precision: str = "32-true"
 
 
 @dataclass(frozen=True)
@@ -90,36 +91,40 @@ class FeatureStore:
         """The features of a store: from the cache, or computed in batches and then cached.
 
         Three files, one each for encoder, backbone and recogniser, so that changing one of them
-        repeats only its own work. Raises ValueError where a cached file was damaged.
+        repeats only its own work; another precision repeats all. Raises ValueError where a cached
+        file was damaged.
         """
         folder = cache / "features"
         encoder, backbone = frozen.encoder.fingerprint, frozen.backbone.fingerprint
         recogniser = weights_fingerprint(frozen.recogniser)
-        faces = _cached(
+        about = [store.key, frozen_precision(frozen.precision, torch.device(frozen.device))]
+        faces = cached_tensors(
             folder,
-            ["faces", store.key, encoder],
+            ["faces", *about, encoder],
             lambda: _in_batches(
                 len(store),
                 "Encoding faces",
                 lambda rows: _describe_faces(store, rows, frozen),
+                frozen,
             ),
         )
         geometry = geometry_of(faces)
         captions = sorted(set(store.caption))
-        pictures = _cached(
+        pictures = cached_tensors(
             folder,
-            ["pictures", store.key, backbone],
+            ["pictures", *about, backbone],
             lambda: _describe_pictures(store, ["", *captions], frozen),
         )
-        identity = _cached(
+        identity = cached_tensors(
             folder,
-            ["identity", store.key, encoder, recogniser],
+            ["identity", *about, encoder, recogniser],
             lambda: _in_batches(
                 len(store),
                 "Embedding identities",
                 lambda rows: describe_identity(
                     store.images(rows), store.person_masks(rows), geometry.keypoints[rows], frozen
                 ),
+                frozen,
             ),
         )
         text = TextFeatures(pictures["text"], pictures.get("pooled"), pictures.get("sizes"))
@@ -137,35 +142,22 @@ class FeatureStore:
         )
 
 
-def _cached(
-    folder: Path, recipe: list[str], compute: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    path = folder / f"{recipe[0]}-{content_key(recipe)[:24]}.safetensors"
-    with locked(path) if not path.exists() else nullcontext():
-        if not path.exists():  # another process may have made it meanwhile
-            tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
-            unfinished = path.with_name(f"unfinished-{path.name}")
-            try:
-                save_file(tensors, unfinished)
-                unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"The cached features {path} cannot be read ({error}). "
-            "Delete the file and run again: it will be made anew."
-        ) from error
-
-
 def _in_batches(
-    rows: int, title: str, describe: Callable[[Tensor], dict[str, Tensor]]
+    rows: int, title: str, describe: Callable[[Tensor], dict[str, Tensor]], frozen: Frozen
 ) -> dict[str, Tensor]:
-    pieces = [
-        {name: tensor.cpu() for name, tensor in describe(batch).items()}
-        for batch in track(torch.arange(rows).split(_BATCH), description=title)
-    ]
+    batches = torch.arange(rows).split(_BATCH)
+
+    def described(batch: Tensor) -> dict[str, Tensor]:
+        return {name: tensor.cpu() for name, tensor in describe(batch).items()}
+
+    done = side_by_side(
+        described,
+        batches,
+        torch.device(frozen.device),
+        frozen.precision,
+        frozen.encoder.concurrent,
+    )
+    pieces = list(track(done, description=title, total=len(batches)))
     return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
@@ -180,11 +172,13 @@ def _describe_pictures(store: PhotoStore, prompts: list[str], frozen: Frozen) ->
         len(store),
         "Encoding pictures",
         lambda rows: describe_pictures(store.images(rows), store.person_masks(rows), frozen),
+        frozen,
     )
     return latents | _in_batches(
         len(prompts),
         "Encoding captions",
         lambda rows: describe_prompts([prompts[int(row)] for row in rows], frozen),
+        frozen,
     )
 
 
@@ -198,10 +192,10 @@ def describe_faces(
     [B, L, d1] in half precision, global [B, d2], and the geometry's tensors.
     """
     local, global_ = encoder.encode(views, masks, geometry)
-    described = {"local": local.half(), "global": global_}
-    described |= {"keypoints": geometry.keypoints, "score": geometry.score}
+    described = {"local": local.half(), "global": global_.float()}
+    described |= {"keypoints": geometry.keypoints.float(), "score": geometry.score.float()}
     if geometry.coefficients is not None:
-        described |= vars(geometry.coefficients)
+        described |= {name: each.float() for name, each in vars(geometry.coefficients).items()}
     return described
 
 
@@ -218,7 +212,7 @@ def geometry_of(faces: dict[str, Tensor]) -> FaceGeometry:
 @torch.no_grad()
 def describe_pictures(images: Tensor, masks: Tensor, frozen: Frozen) -> dict[str, Tensor]:
     """latents [B, c, h, w] and person [B, 1, h, w] of photos [B, 3, S, S], masks [B, S, S]."""
-    latents = frozen.backbone.encode(images.to(frozen.device))
+    latents = frozen.backbone.encode(images.to(frozen.device)).float()
     size = (latents.shape[-2], latents.shape[-1])
     person = nn.functional.adaptive_avg_pool2d(masks[:, None].float(), size)
     return {"latents": latents, "person": person}
@@ -240,4 +234,4 @@ def describe_identity(
     """identity [B, d2'] of the faces with keypoints [B, 5, 2] in photos [B, 3, S, S]."""
     person = matted(images, masks).to(frozen.device)
     crops = face_crops(person, keypoints.to(frozen.device), frozen.recogniser)
-    return {"identity": frozen.recogniser(crops)}
+    return {"identity": frozen.recogniser(crops).float()}

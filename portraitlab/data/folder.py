@@ -23,7 +23,7 @@ from portraitlab.data.prepare.listing import (
 )
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
-from portraitlab.data.testset import TargetsOf
+from portraitlab.data.testset import Judges, TargetsOf
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.matting.base import Matting
@@ -46,8 +46,8 @@ class FolderData(PhotoSource):
     test_share: share of the identities that is held out, drawn by `split_seed` among those with
     enough photos for any number of references, or else those with the most. minimum_side: edge in
     pixels below which a portrait is too small. matting: what of a portrait is the person; a photo's
-    own transparency counts beside it. targets, judges, noise_seeds, targets_of: see
-    ScoringSet.
+    own transparency counts beside it. targets, judges, noise_seeds, targets_of,
+    real_photos: see PhotoSource.
 
     Raises ValueError where the folder is missing, holds no identity folders, or leaves fewer than
     two identities with two photos.
@@ -63,11 +63,12 @@ class FolderData(PhotoSource):
         minimum_side: int = 32,
         matting: Matting | None = None,
         targets: int = 1,
-        judges: int = 4,
+        judges: Judges = 4,
         noise_seeds: int = 1,
         targets_of: TargetsOf = "own",
+        real_photos: int = 1000,
     ) -> None:
-        super().__init__(targets, judges, noise_seeds, targets_of)
+        super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
         self.cache = Path(cache)
         self.root = Path(root).expanduser()
         if not self.root.is_dir():

@@ -34,17 +34,22 @@ class PortraitData(LightningDataModule):
     """Gives the batches to a Trainer, from its current step on and this rank's share of each.
 
     The Trainer needs `use_distributed_sampler=False` and, because one epoch holds all steps,
-    `max_steps` equal to `batches.steps`. encode, numbers: see EncodedAhead;
-    without them the batches hold no control images.
+    `max_steps` equal to `batches.steps`. encode, numbers, device: see EncodedAhead; without encode
+    the batches hold no control images.
     """
 
     def __init__(
-        self, batches: TrainingBatches, encode: Encode | None = None, numbers: int | None = None
+        self,
+        batches: TrainingBatches,
+        encode: Encode | None = None,
+        numbers: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
         self.batches = batches
         self.encode = encode
         self.numbers = numbers
+        self.device = torch.device("cpu") if device is None else device
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """One batch a step. Raises ValueError where the devices cannot share a batch evenly."""
@@ -57,7 +62,7 @@ class PortraitData(LightningDataModule):
         steps = _StepsFrom(self.trainer.global_step, batches.steps)
         if self.encode is None:
             return DataLoader(batches, batch_size=None, sampler=steps)
-        ahead = EncodedAhead(batches, self.encode, self.numbers)
+        ahead = EncodedAhead(batches, self.encode, self.numbers, device=self.device)
         if steps.start < steps.steps:
             ahead.encode_from(steps.start, show=self.trainer.is_global_zero)
         return DataLoader(ahead, batch_size=None, sampler=steps)

@@ -22,7 +22,7 @@ from portraitlab.data.prepare.validate import LEAST
 from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import to_tensor
-from portraitlab.data.testset import TargetsOf
+from portraitlab.data.testset import Judges, TargetsOf
 from portraitlab.faces.matting.base import Matting
 from portraitlab.faces.matting.none import NoMatting
 from portraitlab.support.files import read_json
@@ -192,11 +192,12 @@ class PreparedData(PhotoSource):
         minimum_side: int = 32,
         matting: Matting | None = None,
         targets: int = 1,
-        judges: int = 4,
+        judges: Judges = 4,
         noise_seeds: int = 1,
         targets_of: TargetsOf = "own",
+        real_photos: int = 1000,
     ) -> None:
-        super().__init__(targets, judges, noise_seeds, targets_of)
+        super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
         check_share(test_share)
         self.minimum_side = minimum_side
         self.matting = matting or NoMatting()

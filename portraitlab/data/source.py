@@ -7,7 +7,7 @@ from typing import get_args
 
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.testset import ScoringSet, TargetsOf
+from portraitlab.data.testset import Judges, RealPhotos, ScoringSet, TargetsOf
 from portraitlab.method.select.selection import Selection
 
 
@@ -24,11 +24,24 @@ class PhotoSource(ABC):
         for batch, samples in scoring.batches(32):
             images = sampler.sample(model, batch, seeds=[sample.seed for sample in samples])
 
-    targets, judges, noise_seeds, targets_of: see ScoringSet.
+    targets, judges, noise_seeds, targets_of: see ScoringSet. real_photos: how many, at most, FID
+    compares with.
     """
 
-    def __init__(self, targets: int, judges: int, noise_seeds: int, targets_of: TargetsOf) -> None:
-        for name, value in (("targets", targets), ("judges", judges), ("noise_seeds", noise_seeds)):
+    def __init__(
+        self,
+        targets: int,
+        judges: Judges,
+        noise_seeds: int,
+        targets_of: TargetsOf,
+        real_photos: int = 1000,
+    ) -> None:
+        counts = {"targets": targets, "noise_seeds": noise_seeds, "real_photos": real_photos}
+        if isinstance(judges, int):
+            counts["judges"] = judges
+        elif judges != "references":
+            raise ValueError(f"data.judges={judges!r} is unknown; give a number, or references.")
+        for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"data.{name}={value} must be at least 1.")
         if targets_of not in get_args(TargetsOf):
@@ -37,6 +50,7 @@ class PhotoSource(ABC):
         self.judges = judges
         self.noise_seeds = noise_seeds
         self.targets_of = targets_of
+        self.most_real = real_photos
 
     @abstractmethod
     def train_photos(self, frozen: Frozen) -> PhotoSet:
@@ -45,6 +59,13 @@ class PhotoSource(ABC):
     @abstractmethod
     def score_photos(self, frozen: Frozen) -> PhotoSet:
         """Photos of held-out identities: from the cache, or made and then cached."""
+
+    def real_photos(self, frozen: Frozen, scoring: ScoringSet) -> RealPhotos:
+        """Photos without a flaw that FID compares with, none of which a bound is made of.
+
+        Here of the people who are scored, since there are no others.
+        """
+        return scoring.unaimed(self.most_real)
 
     @abstractmethod
     def digest(self) -> str | None:

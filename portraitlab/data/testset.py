@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +20,12 @@ from portraitlab.types import Batch, Candidates
 TargetsOf = Literal["own", "others"]
 """Whose photos are generated anew: the person's own, or a stranger's."""
 
+Judges = int | Literal["references"]
+"""Photos of a person that results are compared with: so many reserved ones, or the conditioned."""
+
+MOST_REFERENCES = 6
+"""A sample has at most so many; judges leave a person as many photos, where there are enough."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -27,8 +34,10 @@ class Sample:
     """One image to generate; photos are rows of the photo store.
 
     references: what is conditioned on. shape_reference: the photo whose 3D shape draws the
-    landmarks (the target itself with select=target). judges: photos of the identity that were
-    neither conditioned on nor the target. seed: of the noise, in 0..2^32-1.
+    landmarks (the target itself with select=target). judges: photos of the identity that results
+    are compared with, neither conditioned on nor the target, or with judges="references" those
+    conditioned on. other: one more photo of the identity without a flaw, neither target nor judge;
+    None where there is none. seed: of the noise, in 0..2^32-1.
     """
 
     identity: str
@@ -38,6 +47,15 @@ class Sample:
     judges: tuple[int, ...]
     seed: int
     caption: str
+    other: int | None = None
+
+
+@dataclass(frozen=True)
+class RealPhotos:
+    """Photos of real people as a set, by rows of a store: what FID compares with."""
+
+    store: Photos
+    rows: Sequence[int]
 
 
 def string_seed(*parts: object) -> int:
@@ -94,11 +112,15 @@ def _with_targets_of_others(
 class ScoringSet:
     """The samples of all identities of a PhotoSet, the same for every row of a table.
 
-    The photos of an identity are put in a seeded order: the first `targets` without a flaw are
-    targets, the next `refs` of the others references, flawed or not, the last without a flaw (at
-    most `judges`) are judged against. So targets, noise and, where photos suffice, judges are the
-    same whatever refs is, and the references of refs=1 are among those of refs=4. Every target is
+    The photos of an identity are put in a seeded order. From its end, of those without a flaw, the
+    last `targets` are targets and the next `judges` are judged against; references are the first
+    `refs` of what is left, flawed or not. So targets, noise and judges are the same whatever refs
+    is, and the references of refs=1 are among those of refs=4. An identity with few photos has
+    fewer judges, one at least, so that six references are left where possible. Every target is
     generated from `noise_seeds` different noises.
+
+    judges: how many, or "references": what was conditioned on judges, as in the paper (Sec. 4.1),
+    where copying a reference wins.
 
     targets_of: `own`, a person's own photos; or `others`, of another person each, the one half the
     list away, whose expression, pose and caption are taken and who must not be recognised
@@ -116,7 +138,7 @@ class ScoringSet:
         select: Selection,
         seed: int = 0,
         targets: int = 1,
-        judges: int = 4,
+        judges: Judges = 4,
         noise_seeds: int = 1,
         targets_of: TargetsOf = "own",
     ) -> None:
@@ -124,6 +146,8 @@ class ScoringSet:
             raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
         self.photos = photos
         self.refs = refs
+        self.seed = seed
+        self.targets_of = targets_of
         need = targets + refs + 1
         needs = f"{need} photos (targets={targets}, refs={refs}, and 1 to judge by)"
         members = photos.rows()
@@ -132,7 +156,8 @@ class ScoringSet:
         for identity, rows in members.items():
             order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
             ordered = [rows[place] for place in order]
-            targeted = [row for row in ordered if not photos.store.flawed[row]][:targets]
+            sound = [row for row in reversed(ordered) if not photos.store.flawed[row]]
+            targeted = sound[:targets]
             if len(targeted) == targets:
                 aims[identity] = [
                     _Aim(
@@ -148,8 +173,9 @@ class ScoringSet:
                     "not scored: identity %s has %d photos, needs %s", identity, len(rows), needs
                 )
                 continue
-            others = [row for row in ordered if row not in targeted]
-            judging = [row for row in others[refs:] if not photos.store.flawed[row]][-judges:]
+            most = max(1, len(rows) - targets - MOST_REFERENCES)
+            judging = sound[targets:][: min(1 if judges == "references" else judges, most)]
+            left = [row for row in ordered if row not in targeted and row not in judging]
             if identity not in aims or not judging:
                 _LOG.warning(
                     "not scored: identity %s has too few photos without a flaw to aim at and to "
@@ -161,11 +187,12 @@ class ScoringSet:
                 Sample(
                     identity=identity,
                     target=aim.target,
-                    references=tuple(others[:refs]),
+                    references=tuple(left[:refs]),
                     shape_reference=aim.target,
-                    judges=tuple(judging),
+                    judges=tuple(left[:refs] if judges == "references" else judging),
                     seed=aim.seed,
                     caption=aim.caption,
+                    other=next((row for row in reversed(left) if row in sound), None),
                 )
                 for aim in aims[identity]
             ]
@@ -182,6 +209,7 @@ class ScoringSet:
                 f"{needs}, and the largest held out, {largest}, has {len(members[largest])}. "
                 "Lower refs or add photos."
             )
+        self._aims = aims
         if targets_of == "others":
             samples = _with_targets_of_others(samples, aims, seed)
         self.samples = self._with_shapes(samples, select, seed)
@@ -211,6 +239,45 @@ class ScoringSet:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def in_strangers_poses(self, people: int) -> ScoringSet:
+        """One sample of each of the first few people, with the target of a stranger.
+
+        Shapes come from the references that were chosen. Their own targets where nobody else has
+        any.
+        """
+        first: dict[str, Sample] = {}
+        for sample in self.samples:
+            first.setdefault(sample.identity, sample)
+        posed = list(first.values())
+        if self.targets_of == "own" and len(self._aims) > 1:
+            posed = [
+                carried
+                if own.shape_reference == own.target
+                else replace(carried, shape_reference=own.shape_reference)
+                for own, carried in zip(
+                    posed, _with_targets_of_others(posed, self._aims, self.seed), strict=True
+                )
+            ]
+        made = copy(self)
+        made.samples = tuple(posed[:people])
+        return made
+
+    def unaimed(self, number: int) -> RealPhotos:
+        """At most so many photos without a flaw, of all people, that nobody's bound is made of.
+
+        That is neither targets nor each sample's other photo; in a seeded order.
+        """
+        store = self.photos.store
+        taken = {row for sample in self.samples for row in (sample.target, sample.other)}
+        rows = [
+            row
+            for rows in self.photos.rows().values()
+            for row in rows
+            if row not in taken and not store.flawed[row]
+        ]
+        order = np.random.default_rng(string_seed(self.seed, "real")).permutation(len(rows))
+        return RealPhotos(store, [rows[place] for place in order[:number]])
 
     def batches(self, batch_size: int) -> Iterator[tuple[Batch, list[Sample]]]:
         """All samples in order, at most batch_size at a time, each with its prompt."""

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import product, repeat
+from itertools import count, product, repeat
 from pathlib import Path
 
 from rich.progress import track
@@ -15,9 +15,10 @@ from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import PhotoStore, StoredPhoto
-from portraitlab.data.testset import TargetsOf
+from portraitlab.data.testset import Judges, RealPhotos, ScoringSet, TargetsOf
 from portraitlab.world import render
 from portraitlab.world.pool import rendering_pool
+from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
 
 _NO_PIXELS = ("pretrained", "pool", "sheet", "splits", "tokenizer")
@@ -32,7 +33,8 @@ class WorldData(PhotoSource):
     tables), or one of the two with `_look_alikes`, where only details tell people apart; none
     shares an identity with another. workers: processes that render; 0 renders in this
     one. cache: folder for photos and features. targets, judges, noise_seeds, targets_of: see
-    ScoringSet.
+    ScoringSet. real_photos: FID compares with one photo each of so many further people of the
+    split, or of all that there are.
 
     Raises ValueError where the split is unknown, or has fewer identities than asked for, or where
     there are too few photos for a target, a reference and (when scoring) a judge.
@@ -45,14 +47,15 @@ class WorldData(PhotoSource):
         photos_per_identity: int,
         score_identities: int,
         score_photos: int,
-        split: str = "test",
+        split: str = "development",
         targets: int = 2,
-        judges: int = 4,
+        judges: Judges = 4,
         noise_seeds: int = 1,
         targets_of: TargetsOf = "own",
+        real_photos: int = 1000,
         workers: int = 2,
     ) -> None:
-        super().__init__(targets, judges, noise_seeds, targets_of)
+        super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
         splits = [name + kind for name in ("development", "test") for kind in ("", LOOK_ALIKES)]
         if split not in splits:
             raise ValueError(f"data.split={split!r} is unknown; choose {' or '.join(splits)}.")
@@ -65,6 +68,7 @@ class WorldData(PhotoSource):
         self.cache = Path(cache)
         self.workers = workers
         self._train = self._seeds("identities", identities, "train"), photos_per_identity
+        self._further = IDENTITIES[split][score_identities : score_identities + real_photos]
         self._score = self._seeds("score_identities", score_identities, split), score_photos
 
     @staticmethod
@@ -84,6 +88,21 @@ class WorldData(PhotoSource):
     def score_photos(self, frozen: Frozen) -> PhotoSet:
         """Photos of the first identities of the chosen held-out split."""
         return self._photos(*self._score, frozen)
+
+    def real_photos(self, frozen: Frozen, scoring: ScoringSet) -> RealPhotos:
+        """The first photo without a flaw of each of the people after those who are scored.
+
+        Of the people who are scored where the split has no others.
+        """
+        if not self._further:
+            return super().real_photos(frozen, scoring)
+        chosen = [(seed, first_sound(seed)) for seed in self._further]
+        size = frozen.backbone.image_size
+        recipe = {"source": "world", "chosen": chosen, "renderer": _renderer_fingerprint()}
+        store = PhotoStore.cached(
+            self.cache, recipe, size, size, self._render(chosen, size, size), left_out=[]
+        )
+        return RealPhotos(store, range(len(store)))
 
     def digest(self) -> None:
         """None: the settings alone say which photos are rendered."""
@@ -129,6 +148,11 @@ class WorldData(PhotoSource):
                     coefficients=(photo.shape, photo.expression, photo.pose),
                     flawed=bool(photo.flaws),
                 )
+
+
+def first_sound(identity_seed: int) -> int:
+    """Seed of a person's first photo without a flaw."""
+    return next(seed for seed in count() if not make_settings(identity_seed, seed).flaws)
 
 
 def _renderer_fingerprint() -> str:

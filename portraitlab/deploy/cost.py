@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from portraitlab.diffusion.precision import cast_once
+from portraitlab.diffusion.precisions import cast_once
 from portraitlab.method.model import PortraitModel
 from portraitlab.types import Batch, FaceFeatures, FaceGeometry
 

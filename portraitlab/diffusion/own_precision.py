@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
+
+from portraitlab.support.precision import without_autocast
 
 
 class OwnPrecision(nn.Module):
@@ -27,7 +28,7 @@ class OwnPrecision(nn.Module):
         Images are encoded one by one: sixteen of 1024 px at once take 40 GiB, and one already
         occupies a GPU.
         """
-        with _without_autocast(images.device):
+        with without_autocast(images.device):
             modes = [
                 self.autoencoder.encode(one.to(self.autoencoder.dtype)).latent_dist.mode()
                 for one in images.split(1)
@@ -37,11 +38,6 @@ class OwnPrecision(nn.Module):
 
     def decode(self, latents: Tensor) -> Any:
         """Decode latents [B, c, h, w] to `.sample` [B, 3, H, W]."""
-        with _without_autocast(latents.device):
+        with without_autocast(latents.device):
             sample = self.autoencoder.decode(latents.to(self.autoencoder.dtype)).sample
         return SimpleNamespace(sample=sample.float())
-
-
-def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    # The meta device, on which only sizes are computed, has no autocast.
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

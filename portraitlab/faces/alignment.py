@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from portraitlab.support.precision import without_autocast
+
 _ARCFACE = torch.tensor(
     [
         [38.2946, 51.6963],
@@ -110,8 +112,10 @@ def align(images: Tensor, keypoints: Tensor, size: int, frame: Frame = WIDE) -> 
     should be downscaled first, as `face_crops` does.
     """
     height, width = images.shape[-2:]
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
     extent = images.new_tensor([width, height])
-    with torch.no_grad():
+    # Places in single precision, also under autocast: bfloat16 would move them by quarter pixels.
+    with torch.no_grad(), without_autocast(images.device):
         transform = similarity(keypoints.to(images) * extent, frame)
         centres = (torch.arange(size, device=images.device, dtype=images.dtype) + 0.5) / size
         rows, columns = torch.meshgrid(centres, centres, indexing="ij")

@@ -52,19 +52,21 @@ class _Running:
     share: Share
 
 
-def run_jobs(plan: SweepPlan, places: list[int], jobs: int) -> None:
+def run_jobs(plan: SweepPlan, places: list[int], jobs: int | None) -> None:
     """Run jobs of a plan, `jobs` side by side, and keep the sweep's table as they end.
 
+    jobs: None is one on each core, or one at a time on GPUs (see shares).
     A signal stops the jobs that run, each after its step, and begins no other: raises Preempted.
     Raises ValueError where the machine has no room for as many.
     """
     if not places:
         return
     free = shares(jobs, [plan.settings[place]["trainer"] for place in places])
+    alone = len(free) == 1
     waiting, running = list(places), list[_Running]()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
-    with _told() as told, SweepView(plan, places, show=jobs > 1) as view:
+    with _told() as told, SweepView(plan, places, show=not alone) as view:
         while running or (waiting and told.signum is None):
             while free and told.signum is None:
                 place = next_job(plan.jobs, waiting, [job.place for job in running])
@@ -73,7 +75,7 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int) -> None:
                 waiting.remove(place)
                 share = free.pop(0)
                 view.begins(place)
-                running.append(_begin(context, plan, place, share, console=jobs == 1))
+                running.append(_begin(context, plan, place, share, console=alone))
             wait([job.process.sentinel for job in running], timeout=_POLL)
             view.update([job.place for job in running])
             if told.signum is not None:

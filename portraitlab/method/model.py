@@ -13,6 +13,7 @@ from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.cond.base import Cond
 from portraitlab.method.fusion.base import Fusion
 from portraitlab.method.net.base import Net
+from portraitlab.support.precision import without_autocast
 from portraitlab.types import Batch, Condition, FaceGeometry
 
 _TRAINED = ("fusion.", "net.")
@@ -38,7 +39,8 @@ class PortraitModel(nn.Module):
         """Draw the control image [B, 3, H, W] in [-1, 1]; None where the net reads none."""
         if not self.net.control:
             return None
-        with torch.no_grad():
+        # Lines are drawn where the geometry says, which bfloat16 would round to half a pixel.
+        with torch.no_grad(), without_autocast(target_geometry.keypoints.device):
             return self.cond(shape_geometry, target_geometry, self.backbone.image_size)
 
     @property

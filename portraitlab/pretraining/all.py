@@ -14,12 +14,21 @@ import sys
 STAGES: tuple[tuple[str, float], ...] = (
     ("recognisers --which recogniser", 33),
     ("recognisers --which judge", 35),
+    ("recognisers --which second_judge", 35),
     ("autoencoder", 67),
-    ("clip", 37),
-    ("regressor", 52),
+    ("decoder", 40),
+    ("clip --which clip", 37),
+    ("clip --which judge_clip", 30),
+    ("regressor --which regressor", 52),
+    ("regressor --which judge_regressor", 30),
+    ("detector", 40),
+    ("dino", 60),
     ("quality", 8),
     ("text_to_image", 332),
-    ("controlnet", 220),
+    ("starts --which branch", 220),
+    ("starts --which attention", 220),
+    ("student", 120),
+    ("canvas", 480),
 )
 """Modules and their minutes, in the order in which they need each other."""
 

@@ -29,7 +29,8 @@ MOST_NOISE = 1.0
 """Every other image is decoded from latents with noise of up to this many deviations of theirs."""
 
 
-def _edges(images: Tensor) -> Tensor:
+def edges(images: Tensor) -> Tensor:
+    """Differences [B, 3, E] between all neighbouring pixels of images [B, 3, H, W]."""
     return torch.cat([images.diff(dim=-1).flatten(2), images.diff(dim=-2).flatten(2)], -1)
 
 
@@ -69,7 +70,7 @@ def main() -> None:
             "pixels": (weight * error).mean(),
             "face": FACE_WEIGHT
             * (1 - face_cosine(recogniser, photos, index[:FACES], decoded, images)).mean(),
-            "edges": functional.l1_loss(_edges(decoded), _edges(images)),
+            "edges": functional.l1_loss(edges(decoded), edges(images)),
             "kl": KL_WEIGHT * posterior.kl().float().mean() / posterior.mean[0].numel() * 10,
         }
 

@@ -1,6 +1,8 @@
-"""Train the world's CLIP-like image and text encoders on descriptions.
+"""Train one of the world's CLIP-like pairs of image and text encoders on descriptions.
 
-python -m portraitlab.pretraining.clip --minutes 37
+`clip` conditions and trains, `judge_clip` only scores. They share no people and no weights.
+
+python -m portraitlab.pretraining.clip --which judge_clip --minutes 30
 """
 
 from __future__ import annotations
@@ -10,12 +12,17 @@ from torch import Tensor
 
 from portraitlab.faces.alignment import align
 from portraitlab.faces.encoder.face_encoder import matted
-from portraitlab.pretraining.loop import budget_arguments, train
-from portraitlab.pretraining.photos import TrainingPhotos, load_photos
+from portraitlab.pretraining.loop import budget_arguments, take_which, train
+from portraitlab.pretraining.photos import TrainingPhotos, load_checks, load_framings
 from portraitlab.pretraining.ship import begin, ship
 from portraitlab.world.models.clip import CONFIG, ClipEncoder
 
 BATCH = 96
+DATA: dict[str, tuple[str, int, dict[str, int]]] = {
+    "clip": ("foundation", 7000, {"portrait": 6}),
+    "judge_clip": ("judge", 5000, {"portrait": 6, "varied": 3}),
+}
+"""Split, people and photos of each by framing, on which each pair is trained."""
 
 
 def looks_of(photos: TrainingPhotos, index: Tensor) -> list[str]:
@@ -38,9 +45,12 @@ def _references(photos: TrainingPhotos, index: Tensor) -> Tensor:
 
 def main() -> None:
     """Run the command."""
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=37)
-    photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
-    check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
+    which = take_which(tuple(DATA))
+    split, people, framings = DATA[which]
+    # another seed is another initialisation
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=37, seed=list(DATA).index(which))
+    photos = load_framings(split, people, framings, budget.cache, budget.workers)
+    checks = load_checks(framings, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
 
     def loss(model: ClipEncoder, generator: torch.Generator) -> dict[str, Tensor]:
@@ -57,17 +67,20 @@ def main() -> None:
         return {"contrast": model.contrastive_loss(images.to(budget.device), texts)}
 
     def measure(model: ClipEncoder) -> dict[str, float]:
-        captions, looks = retrieval(model, check, looks=False), retrieval(model, check, looks=True)
-        return {"retrieval_of_16": round(captions, 3), "looks_retrieval_of_16": round(looks, 3)}
+        return {
+            f"{name}retrieval_of_16{ending}": round(retrieval(model, check, looks), 3)
+            for ending, check in checks.items()
+            for name, looks in (("", False), ("looks_", True))
+        }
 
     def watch(model: ClipEncoder) -> str:
         return ", ".join(f"{name} {share}" for name, share in measure(model).items())
 
-    untrained = begin("clip", ClipEncoder(), budget)
-    trained = train("clip", untrained, loss, budget, 1e-3, weight_decay=0.05, watch=watch)
+    untrained = begin(which, ClipEncoder(), budget)
+    trained = train(which, untrained, loss, budget, 1e-3, weight_decay=0.05, watch=watch)
     model = trained.model
     model.measure_patches(_references(photos, torch.arange(0, len(photos), len(photos) // 2000)))
-    ship("clip", model, CONFIG, trained.record | measure(model), script="clip")
+    ship(which, model, CONFIG, trained.record | measure(model), script=f"clip --which {which}")
 
 
 def one_photo_each(photos: TrainingPhotos, count: int) -> Tensor:

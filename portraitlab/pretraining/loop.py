@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -14,10 +15,11 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from portraitlab.diffusion.precision import quick_attention
+from portraitlab.support.precision import quick_attention
 from portraitlab.world.pretrained import entry
 
 Model = TypeVar("Model", bound=nn.Module)
+_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,27 @@ class Budget:
     compiled: bool = False
 
 
-def budget_arguments(description: str, minutes: float) -> Budget:
-    """The command line that all the training scripts share."""
+def step_of(generator: torch.Generator, budget: Budget) -> int:
+    """The number of the step that a loss's generator was made for."""
+    return generator.initial_seed() - budget.seed * _SEED_STRIDE
+
+
+def take_which(choices: Sequence[str]) -> str:
+    """Take `--which NAME` off the command line, for scripts that train several models.
+
+    Raises:
+        SystemExit: no name, or none of `choices`.
+    """
+    position = sys.argv.index("--which") if "--which" in sys.argv else -1
+    which = sys.argv[position + 1] if 0 < position < len(sys.argv) - 1 else ""
+    if which not in choices:
+        raise SystemExit(f"--which {which or '(missing)'}: choose {' or '.join(choices)}")
+    del sys.argv[position : position + 2]
+    return which
+
+
+def budget_arguments(description: str, minutes: float, seed: int = 0) -> Budget:
+    """The command line that all the training scripts share; `minutes` and `seed` are defaults."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--minutes", type=float, default=minutes, help="training time over all calls"
@@ -60,7 +81,7 @@ def budget_arguments(description: str, minutes: float) -> Budget:
     parser.add_argument("--cache", type=Path, default=Path(".cache/portraitlab"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--full-precision", action="store_true", help="no bfloat16 autocast")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument(
         "--from-shipped",
@@ -126,7 +147,7 @@ def train(
     history: dict[str, float] = {}
     last, saved = _seconds(device), time.monotonic()
     while spent < total:
-        generator = torch.Generator().manual_seed(budget.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(budget.seed * _SEED_STRIDE + step)
         rate = (
             learning_rate
             * min(1.0, (step - cold + 1) / warmup)

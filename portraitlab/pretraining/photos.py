@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,33 @@ def load_photos(
     )
 
 
+def load_framings(
+    split: str, identities: int, photos: dict[str, int], cache: Path, workers: int
+) -> TrainingPhotos:
+    """Load photos of the same people in several framings, one framing after the other.
+
+    photos: how many of each person, by framing.
+    """
+    first, *others = (
+        load_photos(split, identities, count, cache, workers, framing)
+        for framing, count in photos.items()
+    )
+    return sum(others, start=first)
+
+
+def load_checks(framings: Iterable[str], cache: Path, workers: int) -> dict[str, TrainingPhotos]:
+    """Load the photos that measure a model, by the ending of the figures' names.
+
+    The ending is empty for portraits and `_varied` for varied framing.
+    """
+    return {
+        "" if framing == "portrait" else f"_{framing}": load_photos(
+            "foundation_check", 300, 8, cache, workers, framing
+        )
+        for framing in framings
+    }
+
+
 def flawed(split: str, identities: int, photos: int) -> NDArray[np.bool_]:
     """Which of the photos that `load_photos` gives have a flaw [P]."""
     seeds = IDENTITIES[split][:identities]
@@ -151,4 +180,10 @@ def _render(tasks: list[tuple[int, int, str]], folder: Path, workers: int) -> No
     (part / "texts.json").write_text(
         json.dumps({"captions": columns[4], "descriptions": columns[5]})
     )
-    part.rename(folder)
+    try:
+        part.rename(folder)
+    except OSError:
+        # Another training rendered the same photos meanwhile: the same seeds, the same pixels.
+        if not folder.exists():
+            raise
+        shutil.rmtree(part)

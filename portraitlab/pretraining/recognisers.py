@@ -5,25 +5,20 @@ python -m portraitlab.pretraining.recognisers --which judge --minutes 35
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.faces.alignment import align
-from portraitlab.pretraining.loop import budget_arguments, train
+from portraitlab.pretraining.loop import budget_arguments, take_which, train
 from portraitlab.pretraining.photos import TrainingPhotos, flawed, load_photos
 from portraitlab.pretraining.ship import begin, ship
 from portraitlab.world.identity import FAMILY_SIZE
 from portraitlab.world.models.recognisers import (
-    CONVNEXT,
+    ARCHITECTURES,
     CROP_SIZE,
     EMBEDDING,
-    RESNET,
-    ConvNextRecogniser,
     Recogniser,
-    ResidualRecogniser,
 )
 from portraitlab.world.splits import LOOK_ALIKES
 
@@ -76,19 +71,15 @@ def augmented_crops(photos: TrainingPhotos, index: Tensor, generator: torch.Gene
 
 def main() -> None:
     """Run the command."""
-    position = sys.argv.index("--which") if "--which" in sys.argv else -1
-    which = sys.argv[position + 1] if 0 < position < len(sys.argv) - 1 else ""
-    if which not in ("recogniser", "judge"):
-        raise SystemExit(f"--which {which or '(missing)'}: choose recogniser or judge")
-    del sys.argv[position : position + 2]
+    which = take_which(tuple(ARCHITECTURES))
+    architecture, config = ARCHITECTURES[which]
     budget = budget_arguments(__doc__.splitlines()[0], minutes=35)
     photos = load_photos(which, 5000, 8, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     families = f"foundation_check{LOOK_ALIKES}"
     look_alikes = load_photos(families, 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
-    made = ResidualRecogniser() if which == "recogniser" else ConvNextRecogniser()
-    recogniser = begin(which, made, budget)
+    recogniser = begin(which, architecture(config), budget)
 
     def loss(model: _Classifier, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
@@ -116,7 +107,6 @@ def main() -> None:
         which, _Classifier(recogniser, 5000), loss, budget, 2e-3, weight_decay=0.05, watch=watch
     )
     model = trained.model
-    config = RESNET if which == "recogniser" else CONVNEXT
     ship(
         which,
         model.recogniser,

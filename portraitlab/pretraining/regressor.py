@@ -1,6 +1,9 @@
-"""Train the regressor of shape, expression, pose and face score.
+"""Train one of the world's regressors of shape, expression, pose and face score.
 
-python -m portraitlab.pretraining.regressor --minutes 52
+`regressor` conditions and trains, on portraits. `judge_regressor` only scores; it shares no people
+and no weights with the other, and accepts heads from .25 to .50 of the width.
+
+python -m portraitlab.pretraining.regressor --which judge_regressor --minutes 30
 """
 
 from __future__ import annotations
@@ -9,22 +12,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from portraitlab.pretraining.loop import budget_arguments, train
-from portraitlab.pretraining.photos import TrainingPhotos, load_photos
+from portraitlab.pretraining.loop import budget_arguments, take_which, train
+from portraitlab.pretraining.photos import TrainingPhotos, load_checks, load_framings
 from portraitlab.pretraining.ship import begin, ship
-from portraitlab.world.models.regressor import CONFIG, FaceRegressor
+from portraitlab.world.models.regressor import CONFIG, FRAMINGS, FaceRegressor
 from portraitlab.world.pretrained import load_face_model
 
 BATCH = 64
+DATA: dict[str, tuple[str, int, dict[str, int]]] = {
+    "regressor": ("foundation", 7000, {"portrait": 6}),
+    "judge_regressor": ("judge", 5000, {"portrait": 6, "varied": 3}),
+}
+"""Split, people and photos of each by framing, on which each regressor is trained."""
 
 
-def faceless(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
-    """Images without a face to accept: blurred away, shuffled, noise, background alone."""
+def faceless(images: Tensor, masks: Tensor, generator: torch.Generator, tile: int = 16) -> Tensor:
+    """Images without a face to accept: blurred away, shuffled, noise, background alone.
+
+    tile: edge in pixels of the squares that are shuffled; smaller than the smallest face.
+    """
     coarse = functional.interpolate(
         functional.interpolate(images, size=5, mode="area"), size=64, mode="bilinear"
     )
-    tiles = images.unfold(2, 16, 16).unfold(3, 16, 16).flatten(2, 3)
-    shuffled = tiles[:, :, torch.randperm(16, generator=generator)].unflatten(2, (4, 4))
+    tiles = images.unfold(2, tile, tile).unfold(3, tile, tile).flatten(2, 3)
+    edge = images.shape[-1] // tile
+    order = torch.randperm(edge * edge, generator=generator)
+    shuffled = tiles[:, :, order].unflatten(2, (edge, edge))
     shuffled = shuffled.permute(0, 1, 2, 4, 3, 5).reshape(images.shape)
     noise = coarse + 0.5 * torch.randn(images.shape, generator=generator)
     fill = (images * (1 - masks)).sum((2, 3), keepdim=True) / (1 - masks).sum(
@@ -54,15 +67,22 @@ def _softened(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def main() -> None:
     """Run the command."""
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=52)
-    photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
-    check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
+    which = take_which(tuple(DATA))
+    split, people, framings = DATA[which]
+    # another seed is another initialisation
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=52, seed=list(DATA).index(which))
+    photos = load_framings(split, people, framings, budget.cache, budget.workers)
+    checks = load_checks(framings, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
+
+    # a tile of 16 px could hold most of a head of .25
+    tile = 16 if FRAMINGS[which] == "portrait" else 8
 
     def loss(model: FaceRegressor, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         images, truth = photos.pixels(index), photos.coefficients(index).to(budget.device)
-        negatives = faceless(images[: BATCH // 3], photos.masks(index[: BATCH // 3]), generator)
+        few = index[: BATCH // 3]
+        negatives = faceless(photos.pixels(few), photos.masks(few), generator, tile)
         shown = torch.cat([_softened(images, generator), negatives]).to(budget.device)
         estimate, logit = model.estimate(shown)
         estimate = estimate[:BATCH]
@@ -76,28 +96,44 @@ def main() -> None:
             "score": 0.2 * functional.binary_cross_entropy_with_logits(logit.float(), own.float()),
         }
 
-    def watch(model: FaceRegressor) -> str:
-        return str(accuracy(model, check))
+    def measure(model: FaceRegressor, every: int = 2) -> dict[str, float]:
+        return {
+            f"{name}{ending}": figure
+            for ending, check in checks.items()
+            for name, figure in accuracy(model, check, tile, every).items()
+        }
 
-    untrained = begin("regressor", FaceRegressor(load_face_model()), budget)
-    trained = train("regressor", untrained, loss, budget, 1.5e-3, watch=watch)
-    model = trained.model
-    record = trained.record | accuracy(model, check)
-    ship("regressor", model, CONFIG, record, script="regressor")
+    def watch(model: FaceRegressor) -> str:
+        return str(measure(model, every=8))
+
+    made = FaceRegressor(load_face_model(), framing=FRAMINGS[which])
+    trained = train(which, begin(which, made, budget), loss, budget, 1.5e-3, watch=watch)
+    ship(
+        which,
+        trained.model,
+        CONFIG,
+        trained.record | measure(trained.model),
+        script=f"regressor --which {which}",
+    )
 
 
 @torch.no_grad()
-def accuracy(model: FaceRegressor, photos: TrainingPhotos) -> dict[str, float]:
-    """Landmark error in pixels of a 64 px photo, RMSE of the rest, and what the score accepts."""
+def accuracy(
+    model: FaceRegressor, photos: TrainingPhotos, tile: int = 16, every: int = 2
+) -> dict[str, float]:
+    """Landmark error in pixels of a 64 px photo, RMSE of the rest, and what the score accepts.
+
+    tile: see faceless. every: measure on one photo in so many.
+    """
     model.cpu().eval()
-    index = torch.arange(0, len(photos), 2)
+    index = torch.arange(0, len(photos), every)
     truth, images = photos.coefficients(index), photos.pixels(index)
     estimate, logit = model.estimate(images)
     pixels = (model.face_model.landmarks(estimate) - model.face_model.landmarks(truth)).norm(
         dim=-1
     ) * 64
     angles = (estimate.pose[:, :3] - truth.pose[:, :3]).square().mean().sqrt().rad2deg()
-    negatives = faceless(images, photos.masks(index), torch.Generator().manual_seed(0))
+    negatives = faceless(images, photos.masks(index), torch.Generator().manual_seed(0), tile)
     return {
         "landmark_error_px": round(float(pixels.mean()), 3),
         "shape_rmse": round(float((estimate.shape - truth.shape).square().mean().sqrt()), 3),

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from portraitlab.diffusion.backbone import Backbone
-from portraitlab.types import Injection
+from portraitlab.types import Injection, TextFeatures
 from portraitlab.world.models.text_to_image import make_scheduler
 from portraitlab.world.pretrained import load_backbone
 from portraitlab.world.render import render_photo
@@ -45,27 +45,31 @@ def main() -> None:
 @torch.no_grad()
 def sample(
     backbone: Backbone,
-    prompts: list[str],
+    prompts: list[str] | TextFeatures,
     seed: int,
     guidance: float = 2.0,
     steps: int = 25,
     steer: Callable[[Tensor, Tensor], Injection] = lambda latents, timesteps: Injection(),
 ) -> Tensor:
-    """Images [B, 3, 64, 64] in [-1, 1] of prompts, by DDIM.
+    """Images [B, 3, H, W] in [-1, 1] of prompts, by DDIM; guidance 1 is without, at half the price.
 
-    steer: from latents [B, 4, 16, 16] and timesteps [B] to what is injected beside the prompts.
+    prompts: texts, or what the UNet reads in their place. steer: from latents [B, 4, h, w] and
+    timesteps [B] to what is injected beside the prompts.
     """
     device = backbone.latent_scale.device
     scheduler = make_scheduler()
     scheduler.set_timesteps(steps)
-    text, empty = backbone.encode_text(prompts), backbone.encode_text([""] * len(prompts))
+    text = prompts if isinstance(prompts, TextFeatures) else backbone.encode_text(prompts)
+    empty = backbone.encode_text([""] * len(prompts))
     shape = (len(prompts), backbone.latent_channels, backbone.latent_size, backbone.latent_size)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
     for timestep in scheduler.timesteps:
         level = timestep.to(device).expand(len(latents))
-        told = backbone.predict(latents, level, text, steer(latents, level))
-        free = backbone.predict(latents, level, empty, Injection())
-        latents = scheduler.step(free + guidance * (told - free), timestep, latents).prev_sample
+        velocity = backbone.predict(latents, level, text, steer(latents, level))
+        if guidance != 1:
+            free = backbone.predict(latents, level, empty, Injection())
+            velocity = free + guidance * (velocity - free)
+        latents = scheduler.step(velocity, timestep, latents).prev_sample
     return backbone.decode(latents).clamp(-1, 1)
 
 

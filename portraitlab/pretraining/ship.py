@@ -30,18 +30,21 @@ def ship(
     config: dict[str, Any],
     record: dict[str, Any],
     script: str,
+    only: str = "",
     **extra: Any,
 ) -> None:
     """Write `weights/<name>.safetensors` in fp16 and its entry of `weights/foundation.json`.
 
     record: how it was trained and what quality was measured; script: what trained it, below
-    portraitlab.pretraining, with its arguments; extra: numbers that loading needs.
+    portraitlab.pretraining, with its arguments; only: part of the names of the weights that are
+    written; extra: numbers that loading needs.
     """
     WEIGHTS.mkdir(exist_ok=True)
     path = WEIGHTS / f"{name}.safetensors"
     tensors = {
         key: (value.half() if value.is_floating_point() else value).contiguous().clone()
         for key, value in model.state_dict().items()
+        if only in key
     }
     save_file(tensors, path)
     listing = WEIGHTS / "foundation.json"
@@ -49,7 +52,7 @@ def ship(
     entries[name] = {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for name, p in model.named_parameters() if only in name),
         "config": config,
         **extra,
         "training": {

@@ -5,7 +5,6 @@ python -m portraitlab.pretraining.text_to_image --minutes 332
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.pretraining.faces import embed_faces
+from portraitlab.pretraining.frechet import frechet, statistics
 from portraitlab.pretraining.loop import Budget, budget_arguments, train
 from portraitlab.pretraining.photos import TrainingPhotos, load_photos
 from portraitlab.pretraining.samples import beside, sample, save_sheet
@@ -141,8 +141,6 @@ def measure(
     photo of the person described, which says whether words for looks are followed. Pairwise cosine:
     the judge's mean over all pairs of faces, more where people are less diverse.
     """
-    from cleanfid.fid import frechet_distance
-
     clip, regressor = load_clip().to(budget.device), load_regressor().to(budget.device)
     judge = load_recogniser("judge").to(budget.device)
     index = torch.arange(count) * (len(check) // count)
@@ -157,16 +155,7 @@ def measure(
 
     drawn = draw([check.captions[i] for i in index.tolist()])
 
-    def statistics(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        features = (
-            torch.cat([clip.image_embedding(part) for part in images.split(100)])
-            .cpu()
-            .double()
-            .numpy()
-        )
-        return features.mean(0), np.cov(features, rowvar=False)
-
-    real = statistics(check.pixels(other).to(budget.device))
+    real = statistics(clip, check.pixels(other).to(budget.device))
     renders = check.pixels(index).to(budget.device)
     save_sheet(beside(drawn[:30], renders[:30]), budget.work / "text_to_image.png")
     trips = torch.cat(
@@ -188,9 +177,9 @@ def measure(
         ),
         "pairwise_cosine": alike(drawn),
         "pairwise_cosine_of_renders": alike(renders),
-        "fid": round(float(frechet_distance(*real, *statistics(drawn))), 4),
-        "fid_of_round_trips": round(float(frechet_distance(*real, *statistics(trips))), 4),
-        "fid_of_renders": round(float(frechet_distance(*real, *statistics(renders))), 4),
+        "fid": frechet(real, statistics(clip, drawn)),
+        "fid_of_round_trips": frechet(real, statistics(clip, trips)),
+        "fid_of_renders": frechet(real, statistics(clip, renders)),
     }
 
 

@@ -20,27 +20,37 @@ TRAINING = (
     *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
-    *("ema_decay", "init"),
+    *("ema_decay", "init", "precision"),
 )
 # Settings added later, with the value that older runs had implicitly: at it the key is unchanged.
-SINCE = {"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None}
+SINCE = {
+    **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
+    **{"precision": "32-true", "judge.precision": "32-true"},
+}
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {
     "PreparedData": {
         "matting": {"_target_": "NoMatting"},
         "minimum_side": 32,
     },
+    "Adapter": {"start": None},
+    "InstantID": {"adapter_start": None},
 }
 # Settings of the data that scoring alone reads: they leave the training's key unchanged.
 ONLY_SCORED = tuple(
     f"data.{name}"
     for name in (
         *("score_identities", "score_photos", "split", "targets", "targets_of", "judges"),
-        "noise_seeds",
+        *("noise_seeds", "real_photos"),
     )
 )
+PROTOCOL = 2
+"""Edition of the scoring protocol, in the hash of every scoring; raise it whenever the same
+settings give other scores. Records of the first edition have none."""
 # Settings that, with the weights, determine the scores.
-SCORING = ("data", "score_refs", "select", "sampler", "metrics", "judge")
+SCORING = (
+    *("protocol", "data", "score_refs", "select", "sampler", "metrics", "judge", "precision"),
+)
 # Settings that change no weight and no score: folders, numbers of processes, hardware.
 PLACES = ("cache", "workers", "providers")
 _OWN = "portraitlab."
@@ -113,8 +123,11 @@ def _chosen(
 def _content(
     config: Mapping[str, Any], paths: tuple[str, ...], without: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    content = {}
+    content: dict[str, Any] = {}
     for path in paths:
+        if path == "protocol":
+            content[path] = PROTOCOL
+            continue
         if path in SINCE and config.get(path, SINCE[path]) == SINCE[path]:
             continue
         value: Any = config

@@ -1,16 +1,29 @@
-"""The judge: frozen models that look at finished images and take no part in training."""
+"""The judge: frozen models that look at finished images.
+
+Its recognisers take no part in conditioning or training. Its CLIP pair and face regressor are by
+default those that condition and train (config.yaml); choices of their own are clip_pair and
+regressor.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from portraitlab.faces.alignment import align, face_crops
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.models import Recogniser
-from portraitlab.types import View
+from portraitlab.support.hashes import content_key, tensors_digest, weights_fingerprint
+from portraitlab.support.precision import computing_in, frozen_precision
+from portraitlab.support.side_by_side import side_by_side
+from portraitlab.support.tensor_cache import cached_tensors
+from portraitlab.types import Population, View
 
 if TYPE_CHECKING:
     from portraitlab.world.models.regressor import FaceRegressor
@@ -47,10 +60,13 @@ class Features(Protocol):
 class Judge(nn.Module):
     """Sees identity, face, picture, expression and pose (HiFi-Portrait, Sec. 4.1).
 
-    recogniser: another than the one that conditions or trains. clip: the CLIP pair. regressor:
+    recogniser: another than the one that conditions or trains. further: more of them, by which the
+    same likeness is measured again. clip: the CLIP pair. regressor:
     gives keypoints, coefficients and a face score (plays RetinaFace and DECA). fid_features: of the
     whole picture; None takes the pair's embedding. face_threshold: an image that scores less holds
     no face. batch_size: of images that are looked at, and lie on the judge's device, at once.
+    precision: of its products, see portraitlab.support.precision.frozen_precision. cache: folder of
+    the views that other runs need too; None keeps none.
 
     Raises ValueError for a threshold that none, or every image, would reach.
     """
@@ -61,8 +77,11 @@ class Judge(nn.Module):
         clip: Pair,
         regressor: FaceRegressor,
         fid_features: Features | None = None,
+        further: Sequence[Recogniser] = (),
         face_threshold: float = 0.5,
         batch_size: int = 64,
+        precision: str = "32-true",
+        cache: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 < face_threshold < 1:
@@ -70,11 +89,14 @@ class Judge(nn.Module):
                 f"judge.face_threshold={face_threshold}: a score between 0 and 1 is needed"
             )
         self.recogniser = recogniser
+        self.further: Sequence[Recogniser] = nn.ModuleList(further)  # type: ignore[assignment, arg-type]
         self.clip = clip
         self.regressor = regressor
         self.fid_features = fid_features
         self.face_threshold = face_threshold
         self.batch_size = batch_size
+        self.precision = precision
+        self.cache = cache
 
     @property
     def titles(self) -> dict[str, str]:
@@ -85,32 +107,113 @@ class Judge(nn.Module):
         named = {"recogniser": self.recogniser.title, "regressor": self.regressor.title}
         return {"clip": clip, "features": seen, **named}
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that decides what it sees in a batch of images."""
+        encoders = [part for part in self.modules() if isinstance(part, FaceEncoder)]
+        return content_key(
+            {
+                "weights": weights_fingerprint(*self.children()),
+                "titles": [self.titles, self.recognisers],
+                "encoders": [encoder.fingerprint for encoder in encoders],
+                "threshold": self.face_threshold,
+                "fields": [field.name for field in fields(View)],
+                "precision": frozen_precision(self.precision, self._device),
+            }
+        )
+
+    @property
+    def recognisers(self) -> list[str]:
+        """How records name the recognisers, the first one first."""
+        return [each.title for each in (self.recogniser, *self.further)]
+
     @torch.inference_mode()
-    def view(self, images: Iterable[Tensor]) -> View:
-        """Look at images, batches [b, 3, H, W] in [-1, 1] on any device; the view is on the CPU."""
+    def view(self, images: Iterable[Tensor], again: bool = False) -> View:
+        """Look at images, batches [b, 3, H, W] in [-1, 1] on any device; the view is on the CPU.
+
+        again: the same pictures will be looked at for other runs, as references, targets and bounds
+        are: each batch is looked up in the cache by its content.
+        """
+        parts = self._looks("view", images, lambda part: vars(self._view(part)), again)
+        return View.cat([View(**part) for part in parts])
+
+    @torch.inference_mode()
+    def population(self, images: Iterable[Tensor]) -> Population:
+        """Look at real photos as a set, batches [b, 3, H, W] in [-1, 1] on any device.
+
+        By way of the cache, since all runs are compared with the same.
+        """
+
+        def look(part: Tensor) -> dict[str, Tensor]:
+            seen = part.clamp(-1, 1)
+            expression = self.regressor(seen).coefficients.expression
+            return {"features": self._features(seen), "expression": expression}
+
+        parts = list(self._looks("population", images, look, again=True))
+        features, expression = (
+            torch.cat([part[name] for part in parts]) for name in ("features", "expression")
+        )
+        return Population(features, expression.std(dim=0))
+
+    def _looks(
+        self,
+        kind: str,
+        images: Iterable[Tensor],
+        look: Callable[[Tensor], Mapping[str, Tensor]],
+        again: bool,
+    ) -> Iterator[dict[str, Tensor]]:
+        """What `look` says of each batch, on the CPU; again: from the cache where it is there."""
         parts = (part for batch in images for part in batch.split(self.batch_size))
-        return View.cat([self._view(part.to(self._device)).to("cpu") for part in parts])
+        encoders = [part for part in self.modules() if isinstance(part, FaceEncoder)]
+        concurrent = all(encoder.concurrent for encoder in encoders)
+        folder = Path(self.cache) / "views" if again and self.cache is not None else None
+        fingerprint = self.fingerprint if folder is not None else ""
+
+        def looked(part: Tensor) -> dict[str, Tensor]:
+            def seen() -> dict[str, Tensor]:
+                found = look(part.to(self._device))
+                return {name: tensor.cpu().clone() for name, tensor in found.items()}  # some share
+
+            if folder is None:
+                return seen()
+            return cached_tensors(folder, [kind, tensors_digest(part), fingerprint], seen)
+
+        return side_by_side(looked, parts, self._device, self.precision, concurrent)
 
     @torch.inference_mode()
     def text(self, prompts: Sequence[str]) -> Tensor:
         """Unit embeddings [B, e'] of prompts by the CLIP pair, on the CPU."""
         parts = (prompts[i : i + self.batch_size] for i in range(0, len(prompts), self.batch_size))
-        return torch.cat([self.clip.text_embedding(list(part)).cpu() for part in parts])
+        with computing_in(self.precision, self._device):
+            return torch.cat([self.clip.text_embedding(list(part)).cpu() for part in parts])
 
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def _features(self, images: Tensor) -> Tensor:
+        see = self.clip.image_embedding if self.fid_features is None else self.fid_features
+        return see(images)
+
     def _view(self, images: Tensor) -> View:
         images = images.clamp(-1, 1)
         picture = self.clip.image_embedding(images)
         geometry = self.regressor(images)
+        points = geometry.keypoints
         return View(
-            identity=self.recogniser(face_crops(images, geometry.keypoints, self.recogniser)),
-            face=self.clip.image_embedding(align(images, geometry.keypoints, images.shape[-1])),
+            identity=self.recogniser(face_crops(images, points, self.recogniser)),
+            face=self.clip.image_embedding(align(images, points, images.shape[-1])),
             picture=picture,
             features=picture if self.fid_features is None else self.fid_features(images),
             expression=geometry.coefficients.expression,
             pose=geometry.coefficients.pose[:, :3],
             has_face=geometry.score >= self.face_threshold,
+            further=self._further(images, points),
         )
+
+    def _further(self, images: Tensor, points: Tensor) -> Tensor:
+        """Embeddings [B, J, e''] by the further recognisers, filled up with zeros."""
+        seen = [each(face_crops(images, points, each)) for each in self.further]
+        width = max((each.shape[1] for each in seen), default=1)
+        filled = [functional.pad(each, (0, width - each.shape[1])) for each in seen]
+        return torch.stack(filled, dim=1) if filled else images.new_zeros(len(images), 0, width)

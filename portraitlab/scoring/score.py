@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.testset import Sample, ScoringSet
+from portraitlab.data.photos import Photos
+from portraitlab.data.testset import RealPhotos, Sample, ScoringSet
+from portraitlab.method.cond.none import NoCond
+from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.none import NoNet
 from portraitlab.method.sampler.ddim import DDIM
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.metrics.metric import PortraitMetric
 from portraitlab.scoring.pictures import Shown
+from portraitlab.support.hashes import tensors_digest
+from portraitlab.support.precision import computing_in, frozen_precision
+from portraitlab.support.side_by_side import side_by_side
+from portraitlab.support.tensor_cache import cached_tensors
 from portraitlab.types import Batch, Judged, View
 
-_SHOWN = 6
+SHOWN = 6
+"""People of a grid."""
 
 
 @dataclass(frozen=True)
@@ -45,86 +55,201 @@ def draw(
     device: torch.device,
     count: int | None = None,
     change: Change | None = None,
+    *,
+    precision: str,
+    cache: Path | None = None,
 ) -> Portraits:
     """Draw the first `count` samples of a scoring set, or all, each from its own noise seed.
 
-    change: what is planted in every batch, to see whether the figures notice.
+    change: what is planted in every batch, to see whether the figures notice. precision: see
+    frozen_precision. cache: folder for the latents of control images, which other runs need too.
     """
     from rich.progress import track
 
     model.eval()
     count = len(scoring) if count is None else min(count, len(scoring))
     rounds = math.ceil(count / batch_size)
-    images: list[Tensor] = []
-    batches: list[Batch] = []
-    parts = islice(scoring.batches(batch_size), rounds)
-    with sampler.ready(model.backbone):
-        for batch, samples in track(parts, "Drawing portraits", total=rounds):
-            left = count - sum(len(done) for done in batches)
+
+    def parts() -> Iterator[tuple[Batch, list[int]]]:
+        left = count
+        for batch, samples in islice(scoring.batches(batch_size), rounds):
             batch, samples = batch[:left], samples[:left]
+            left -= len(samples)
             if change is not None:
-                batch = change(batch, samples)
-            seeds = [sample.seed for sample in samples]
-            images.append(sampler.sample(model, batch.to(device), seeds).cpu())
-            batches.append(batch)
+                with computing_in(precision, device):
+                    batch = change(batch, samples)
+            yield batch, [sample.seed for sample in samples]
+
+    def drawn(part: tuple[Batch, list[int]]) -> tuple[Tensor, Batch]:
+        batch, seeds = part
+        given = batch.to(device)
+        if cache is not None:
+            given = replace(given, drawing=_drawing(model, given, cache / "drawings", precision))
+        return sampler.sample(model, given, seeds).cpu(), batch
+
+    with sampler.ready(model.backbone):
+        done = side_by_side(drawn, parts(), device, precision)
+        images, batches = zip(*track(done, "Drawing portraits", total=rounds), strict=True)
     return Portraits(torch.cat(images), Batch.cat(batches), scoring.samples[:count])
+
+
+def backbone_alone(model: PortraitModel) -> PortraitModel:
+    """The same backbone without a net: what it draws from the prompt."""
+    return PortraitModel(
+        model.backbone,
+        NoFusion(local_dim=0, global_dim=0, dim=0),
+        NoCond(),
+        NoNet(model.backbone, control=False, identity=False),
+    )
+
+
+def _drawing(model: PortraitModel, batch: Batch, folder: Path, precision: str) -> Tensor | None:
+    """The control images of a batch as the net reads them, their latents by way of the cache."""
+    image = model.control_image(batch.shape_geometry, batch.target_geometry)
+    if image is None or model.net.pixels:
+        return image
+    backbone = model.backbone
+    about = [backbone.fingerprint, frozen_precision(precision, image.device)]
+    found = cached_tensors(
+        folder,
+        ["drawing", tensors_digest(image), *about],
+        lambda: {"latents": backbone.encode(image).float().cpu()},
+    )
+    return found["latents"].to(image.device)
 
 
 def measure(
     portraits: Portraits,
     photos: PhotoSet,
+    real: RealPhotos,
     model: PortraitModel,
     judge: Judge,
     metrics: Mapping[str, PortraitMetric],
     batch_size: int,
     device: torch.device,
+    alone: Portraits | None = None,
 ) -> dict[str, Any]:
     """The figures of drawn portraits, and of what they lie between, as plain JSON content.
 
-    batch_size: of targets that are decoded at once.
+    real: what FID compares with. batch_size: of targets that are decoded at once. alone: what the
+    backbone drew of the first samples, see backbone_alone.
 
-    Bounds: `another identity`, the target of the next identity; `real other photo`, a reference
-    that was conditioned on (its face is the person's, its pose and expression are not the
-    target's); `autoencoder round trip`, the target decoded from its own latents, which shows a
-    stranger where targets are of others.
+    Bounds: `another identity`, the target of the next identity; `real other photo`, a photo of the
+    person without a flaw that is neither target nor judge; `autoencoder round trip`, the target
+    decoded from its own latents, which shows a stranger where targets are of others; and of
+    rendered photos `regressor against truth`: what the judge's regressor gives of the targets,
+    against what they were rendered with.
     """
     judge.to(device)
     samples = portraits.samples
-    rows = sorted({row for s in samples for row in (s.target, s.references[0], *s.judges)})
-    place = {row: number for number, row in enumerate(rows)}
-    size = judge.batch_size
-    real = judge.view(photos.store.images(rows[i : i + size]) for i in range(0, len(rows), size))
+    seen = _Seen(judge, photos, samples)
     names = sorted({sample.identity for sample in samples})
+    target = seen.of([sample.target for sample in samples])
+    generated = judge.view([portraits.images])
     truth = Judged(
-        generated=judge.view([portraits.images]),
-        target=real[[place[sample.target] for sample in samples]],
-        references=_references(real, place, samples),
+        generated=generated,
+        target=target,
+        references=seen.up_to_as_many([sample.judges for sample in samples]),
+        conditioned=seen.up_to_as_many([sample.references for sample in samples]),
         text=judge.text([sample.caption for sample in samples]),
         identity=torch.tensor([names.index(sample.identity) for sample in samples]),
+        alone=torch.full_like(generated.picture, torch.nan),
+        population=judge.population(_in_parts(real.store, real.rows, judge.batch_size)),
     )
-    first = {sample.identity: sample.target for sample in reversed(samples)}
-    owner = photos.store.identity
-    following = dict(zip(names, [*names[1:], names[0]], strict=True))
-    stand_ins = {
-        "another identity": real[[place[first[following[s.identity]]] for s in samples]],
-        "real other photo": real[[place[sample.references[0]] for sample in samples]],
-        "autoencoder round trip": judge.view(
-            model.backbone.decode(part.to(device))
-            for part in portraits.batch.latents.split(batch_size)
-        ),
+    if alone is not None:
+        truth.alone[: len(alone.images)] = judge.view([alone.images]).picture
+
+    def estimates(judged: Judged, some: Mapping[str, PortraitMetric] = metrics) -> dict[str, Any]:
+        return _estimates(some, judged, names, judge)
+
+    bounds = {
+        name: estimates(judged)
+        for name, judged in _stand_ins(truth, portraits, photos, seen, names).items()
     }
-    if any(owner[first[following[sample.identity]]] == sample.identity for sample in samples):
-        del stand_ins["another identity"]  # there is no other, or the other's target is their own
+    decoded = judge.view(
+        side_by_side(
+            lambda part: model.backbone.decode(part.to(device)).float(),
+            portraits.batch.latents.split(batch_size),
+            device,
+            judge.precision,
+        ),
+        again=True,
+    )
+    bounds["autoencoder round trip"] = estimates(replace(truth, generated=decoded))
+    regressed = {name: metric for name, metric in metrics.items() if metric.by_regressor}
+    known = _rendered_as(target, photos, samples)
+    if regressed and known is not None:
+        as_rendered = replace(truth, generated=target, target=known)
+        bounds["regressor against truth"] = estimates(as_rendered, regressed)
     return {
         "images": len(samples),
         "identities": len(names),
-        "faceless": int((~truth.generated.has_face).sum()),
-        "metrics": _estimates(metrics, truth, names, judge.titles),
-        "bounds": {
-            name: _estimates(metrics, replace(truth, generated=view), names, judge.titles)
-            for name, view in stand_ins.items()
-        },
+        "real_photos": len(real.rows),
+        "faceless": int((~generated.has_face).sum()),
+        "metrics": estimates(truth),
+        "bounds": bounds,
     }
+
+
+class _Seen:
+    """Views of all photos that samples name, each looked at once."""
+
+    def __init__(self, judge: Judge, photos: PhotoSet, samples: Sequence[Sample]) -> None:
+        named = (
+            {sample.target, sample.other, *sample.references, *sample.judges} for sample in samples
+        )
+        rows = sorted({row for own in named for row in own if row is not None})
+        self.place = {row: number for number, row in enumerate(rows)}
+        self.view = judge.view(_in_parts(photos.store, rows, judge.batch_size), again=True)
+
+    def of(self, rows: Sequence[int]) -> View:
+        """Views [B] of photos [B]."""
+        return self.view[[self.place[row] for row in rows]]
+
+    def up_to_as_many(self, rows: Sequence[Sequence[int]]) -> View:
+        """Views [B, R] of up to R photos each; has_face is False where there are fewer."""
+        places = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+        known = torch.zeros(places.shape, dtype=torch.bool)
+        for number, own in enumerate(rows):
+            places[number, : len(own)] = torch.tensor([self.place[row] for row in own])
+            known[number, : len(own)] = True
+        view = self.view[places]
+        return replace(view, has_face=view.has_face & known)
+
+
+def _stand_ins(
+    truth: Judged, portraits: Portraits, photos: PhotoSet, seen: _Seen, names: Sequence[str]
+) -> dict[str, Judged]:
+    """By bound: real photos in the place of portraits, of the samples that have one."""
+    samples = portraits.samples
+    first = {sample.identity: sample.target for sample in reversed(samples)}
+    following = dict(zip(names, [*names[1:], names[0]], strict=True))
+    strangers = [first[following[sample.identity]] for sample in samples]
+    found = {}
+    # Not where there is nobody else, or the other's target is their own.
+    if all(
+        photos.store.identity[row] != sample.identity
+        for row, sample in zip(strangers, samples, strict=True)
+    ):
+        found["another identity"] = replace(truth, generated=seen.of(strangers))
+    others = {number: each.other for number, each in enumerate(samples) if each.other is not None}
+    if others:
+        view = seen.of(list(others.values()))
+        found["real other photo"] = replace(truth[list(others)], generated=view)
+    return found
+
+
+def _rendered_as(target: View, photos: PhotoSet, samples: Sequence[Sample]) -> View | None:
+    """The targets' views with true expression and pose; None of photos that were not rendered."""
+    try:
+        true = photos.store.true_coefficients([sample.target for sample in samples])
+    except ValueError:
+        return None
+    return replace(target, expression=true.expression, pose=true.pose[:, :3])
+
+
+def _in_parts(store: Photos, rows: Sequence[int], size: int) -> Iterator[Tensor]:
+    return (store.images(rows[start : start + size]) for start in range(0, len(rows), size))
 
 
 def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -> list[Shown]:
@@ -132,7 +257,7 @@ def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -
     first: dict[str, int] = {}
     for number, sample in enumerate(portraits.samples):
         first.setdefault(sample.identity, number)
-    chosen = list(first.values())[:_SHOWN]
+    chosen = list(first.values())[:SHOWN]
     batch = portraits.batch[chosen]
     device = next(model.backbone.parameters()).device
     with torch.inference_mode():
@@ -151,24 +276,13 @@ def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -
     ]
 
 
-def _references(real: View, place: Mapping[int, int], samples: Sequence[Sample]) -> View:
-    most = max(len(sample.judges) for sample in samples)
-    rows = torch.zeros(len(samples), most, dtype=torch.long)
-    known = torch.zeros(len(samples), most, dtype=torch.bool)
-    for number, sample in enumerate(samples):
-        rows[number, : len(sample.judges)] = torch.tensor([place[row] for row in sample.judges])
-        known[number, : len(sample.judges)] = True
-    view = real[rows]
-    return replace(view, has_face=view.has_face & known)
-
-
 def _estimates(
     metrics: Mapping[str, PortraitMetric],
     judged: Judged,
     names: Sequence[str],
-    titles: Mapping[str, str],
+    judge: Judge,
 ) -> dict[str, Any]:
-    """Plain figures; by_identity is by the identities' names. titles: see Judge."""
+    """Plain figures; by_identity is by the identities' names, by_judge names recognisers."""
     estimates: dict[str, Any] = {}
     for name, metric in metrics.items():
         metric.reset()
@@ -180,13 +294,18 @@ def _estimates(
             "samples": estimate.samples,
             "identities": estimate.identities,
             "higher_is_better": metric.higher_is_better,
-            "method": metric.method.format_map(titles),
+            "method": metric.method.format_map(judge.titles),
             "without_a_face": metric.missed,
         }
         if estimate.by_identity is not None:
             estimates[name]["by_identity"] = {
                 names[number]: _number(value) for number, value in estimate.by_identity.items()
             }
+        if estimate.by_judge is not None:
+            estimates[name]["by_judge"] = [
+                {"recogniser": title, "value": _number(value)}
+                for title, value in zip(judge.recognisers, estimate.by_judge, strict=True)
+            ]
     return estimates
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class HasWeights(Protocol):
@@ -27,15 +30,28 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def tensors_digest(*tensors: Tensor) -> str:
+    """sha256 of the shapes and numbers of tensors, in their order."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        _take_in(digest, tensor)
+    return digest.hexdigest()
+
+
 def weights_fingerprint(*modules: HasWeights) -> str:
     """Hash class names and all weights and buffers of the modules, in order, by sha256."""
-    import torch  # local, since processes that only read photos do not need it
-
     digest = hashlib.sha256()
     for module in modules:
         digest.update(type(module).__qualname__.encode())
         for name, tensor in sorted(module.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            plain = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(plain.view(torch.uint8).numpy().tobytes())
+            digest.update(f"{name} ".encode())
+            _take_in(digest, tensor)
     return digest.hexdigest()
+
+
+def _take_in(digest: Any, tensor: Tensor) -> None:
+    import torch  # here, because processes that only read photos have no use for it
+
+    digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    plain = tensor.detach().cpu().contiguous().reshape(-1)
+    digest.update(plain.view(torch.uint8).numpy().tobytes())

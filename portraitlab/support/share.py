@@ -32,12 +32,22 @@ class Share:
             torch.set_num_threads(len(self.cores))
 
 
-def shares(jobs: int, trainers: list[Mapping[str, Any]]) -> list[Share]:
+def shares(jobs: int | None, trainers: list[Mapping[str, Any]]) -> list[Share]:
     """As many shares of this machine as jobs run side by side; one alone is all of it.
 
-    trainers: the settings of all jobs' trainers. Raises ValueError where there are fewer cores
-    than jobs, or fewer GPUs than the jobs ask for together.
+    jobs: None is as many on a CPU as there are cores, each on one (or on one a process), so that
+    figures do not depend on how many jobs are left; and one where GPUs are used. trainers: the
+    settings of all jobs' trainers. Raises ValueError where there are fewer cores than jobs, or
+    fewer GPUs than the jobs ask for together.
     """
+    most = max(device_count(trainer) for trainer in trainers)
+    gpus = visible_gpus() if any(trainer["accelerator"] != "cpu" for trainer in trainers) else []
+    if jobs is None:
+        own = sorted(os.sched_getaffinity(0))
+        if gpus or most > len(own):
+            return [Share()]
+        starts = range(0, len(own) - most + 1, most)
+        return [Share(tuple(own[start : start + most])) for start in starts]
     if type(jobs) is not int or jobs < 1:
         raise ValueError(f"jobs={jobs}: a whole number from 1 is needed; give one as jobs=NUMBER")
     if jobs == 1:
@@ -49,8 +59,6 @@ def shares(jobs: int, trainers: list[Mapping[str, Any]]) -> list[Share]:
             f"take jobs={cores} or fewer"
         )
     split = split_cores(jobs)
-    most = max(device_count(trainer) for trainer in trainers)
-    gpus = visible_gpus() if any(trainer["accelerator"] != "cpu" for trainer in trainers) else []
     if not gpus:
         return [Share(own) for own in split]
     if jobs * most > len(gpus):

@@ -1,9 +1,10 @@
 """Is the order of a table's rows the paper's, and which rows does the evidence tell apart?
 
-Rows are compared under the same people, targets and noise, so people are resampled for all rows
-together; seeds too, by their place. What is resampled is what another experiment would draw anew.
-A metric of all people together, as FID is, has seeds alone. Of so few a bootstrap promises too much
-(an interval of 95 % from three holds the truth in 68 of 100), so Student's t takes its place.
+Rows are compared under the same people, targets and noise, so that what is hard about a person
+cancels. A difference of two rows varies with the seeds of their trainings and with the people they
+are scored on; its interval has the variance of both, and Student's t for as few as three seeds
+(`student`). A metric of all people together, as FID is, varies with seeds alone. Kendall's tau has
+no such formula: people and seeds are resampled for all rows together.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
 
 RESAMPLES = 1000
-"""Bootstrap draws; intervals are from their 2.5th to their 97.5th percentile."""
+"""Bootstrap draws for tau; its interval is from their 2.5th to their 97.5th percentile."""
 
 STANDINGS = ("as the paper", "reversed", "not separated")
 """What two rows are found to be: the better of the paper's is better here, worse, or neither."""
+
+ORDERS = ("the paper's", "not the paper's", "undecided")
+"""What all pairs together are found to be: each as the paper, at least one reversed, or neither."""
 
 Array = NDArray[np.float64]
 
@@ -76,9 +80,12 @@ class Comparison:
     pairs: tuple[Pair, ...]
 
     @property
-    def same_order(self) -> bool:
-        """Whether our means have the paper's order."""
-        return all(pair.lead.value > 0 for pair in self.pairs)
+    def order(self) -> str:
+        """The paper's only where an interval separates every pair that the paper tells apart."""
+        standings = {pair.standing for pair in self.pairs}
+        if "reversed" in standings:
+            return "not the paper's"
+        return "undecided" if "not separated" in standings else "the paper's"
 
 
 def compare(
@@ -111,7 +118,7 @@ def compare(
         tuple(sorted(measured[rows[0]])),
         varies,
         tuple(
-            _pair(rows, paper, values, drawn, one, other)
+            _pair(rows, paper, values, one, other)
             for one, other in combinations(range(len(rows)), 2)
             if paper[one] != paper[other]
         ),
@@ -129,9 +136,7 @@ def spread(results: Sequence[Result], metric: str) -> tuple[float, float | None]
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def row_interval(
-    results: Sequence[Result], metric: str, resamples: int = RESAMPLES
-) -> Interval | None:
+def row_interval(results: Sequence[Result], metric: str) -> Interval | None:
     """Mean of a row's results, and its interval over people and seeds.
 
     None where the metric was not measured, or of other people with each seed.
@@ -140,17 +145,10 @@ def row_interval(
         each.seed: each.metrics[metric] for each in results if each.value(metric) is not None
     }
     found = _values([measured], metric) if measured else None
-    if found is None:
-        return None
-    values, varies = found
-    drawn = _resampled(values, varies, resamples)
-    own = values[0].mean(axis=1)
-    return Interval(float(own.mean()), _student(own) if drawn is None else _between(drawn[:, 0]))
+    return None if found is None else student(found[0][0])
 
 
-def row_difference(
-    one: Sequence[Result], other: Sequence[Result], metric: str, resamples: int = RESAMPLES
-) -> Interval | None:
+def row_difference(one: Sequence[Result], other: Sequence[Result], metric: str) -> Interval | None:
     """Mean of a row's results less another's, over the seeds that both have, and its interval.
 
     None where there is no such seed, or nobody was measured in both rows.
@@ -163,10 +161,25 @@ def row_difference(
     found = (
         _values([{seed: row[seed] for seed in seeds} for row in rows], metric) if seeds else None
     )
-    if found is None:
-        return None
-    values, varies = found
-    return _lead(values, _resampled(values, varies, resamples), 0, 1)
+    return None if found is None else student(found[0][0] - found[0][1])
+
+
+def student(values: Array) -> Interval:
+    """Mean of figures [seeds, people] and its 95 % interval by Student's t.
+
+    The interval reaches as far as those of the seeds' means and of the people's means together: the
+    root of the sum of their squares. Variation that is of a seed with a person counts in both,
+    which errs on the wide side. One seed, or one person (a figure of all people together), has no
+    part in it; no interval where there is one of each.
+    """
+    parts = [means for means in (values.mean(axis=1), values.mean(axis=0)) if len(means) > 1]
+    mean = float(values.mean())
+    if not parts:
+        return Interval(mean, None)
+    reach = sum(
+        t.ppf(0.975, len(means) - 1) ** 2 * means.var(ddof=1) / len(means) for means in parts
+    )
+    return Interval(mean, (float(mean - reach**0.5), float(mean + reach**0.5)))
 
 
 def _measured(
@@ -219,29 +232,9 @@ def _resampled(values: Array, varies: Sequence[str], resamples: int) -> Array | 
     return np.array(draws)
 
 
-def _pair(
-    rows: Sequence[str], paper: Array, values: Array, drawn: Array | None, one: int, other: int
-) -> Pair:
+def _pair(rows: Sequence[str], paper: Array, values: Array, one: int, other: int) -> Pair:
     neighbours = not any(paper[other] < value < paper[one] for value in paper)
-    return Pair(rows[one], rows[other], _lead(values, drawn, one, other), neighbours)
-
-
-def _lead(values: Array, drawn: Array | None, one: int, other: int) -> Interval:
-    """One row's mean less another's; values [rows, seeds, people], drawn as of _resampled."""
-    by_seed = (values[one] - values[other]).mean(axis=1)
-    return Interval(
-        float(by_seed.mean()),
-        _student(by_seed) if drawn is None else _between(drawn[:, one] - drawn[:, other]),
-    )
-
-
-def _student(by_seed: Array) -> tuple[float, float] | None:
-    """Student's 95 % interval of the mean of figures [seeds]; None of one."""
-    if len(by_seed) < 2:
-        return None
-    mean, error = by_seed.mean(), by_seed.std(ddof=1) / np.sqrt(len(by_seed))
-    reach = t.ppf(0.975, len(by_seed) - 1) * error
-    return float(mean - reach), float(mean + reach)
+    return Pair(rows[one], rows[other], student(values[one] - values[other]), neighbours)
 
 
 def _tau(ours: Array, paper: Array) -> float:

@@ -9,6 +9,7 @@ It lives in a folder of its own, experiments/PAPER/TABLE, in `table.yaml`:
     heading          of the first column
     columns          metrics, with the direction in which each is better (up or down)
     rows             by the paper's names: `overrides` of each, and what the `paper` prints
+    protocol         of the results, see portraitlab.runs.key (default: today's)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from portraitlab.runs.key import PROTOCOL
 from portraitlab.support.paths import CONF, EXPERIMENTS
 
 
@@ -47,8 +49,8 @@ class PaperRow:
 class PaperTable:
     """What table.yaml declares.
 
-    command: that makes it. columns: by metric, whether higher is better. Every row sets the same
-    settings.
+    command: that makes it. columns: by metric, whether higher is better. protocol: results that
+    were scored by another are none of this table. Every row sets the same settings.
     """
 
     folder: Path
@@ -60,6 +62,7 @@ class PaperTable:
     heading: str
     columns: Mapping[str, bool]
     rows: tuple[PaperRow, ...]
+    protocol: int = PROTOCOL
 
     @property
     def name(self) -> str:
@@ -90,6 +93,7 @@ class PaperTable:
                 heading=str(declared["heading"]),
                 columns={name: _ways[way] for name, way in declared["columns"].items()},
                 rows=_rows(declared["rows"], declared["columns"]),
+                protocol=int(declared.get("protocol", PROTOCOL)),
             )
         except FileNotFoundError as error:
             raise ValueError(f"{folder} holds no table: table.yaml is not there") from error
@@ -116,6 +120,7 @@ class PaperTable:
                 row.name: {"overrides": dict(row.overrides), "paper": dict(row.paper)}
                 for row in self.rows
             },
+            "protocol": self.protocol,
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 

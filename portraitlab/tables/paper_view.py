@@ -64,7 +64,7 @@ def _orders(compared: Sequence[Comparison]) -> Table:
         lines.append(
             [
                 metric_name(each.metric),
-                "the paper's" if each.same_order else "not the paper's",
+                each.order,
                 signed(each.tau.value, 3),
                 _between(each.tau, 3),
                 _over(each),
@@ -73,15 +73,16 @@ def _orders(compared: Sequence[Comparison]) -> Table:
             ]
         )
     notes = [
-        "Kendall's tau is +1 where the means of our rows have the paper's order and −1 where they "
-        "have its reverse. Two rows are not separated where the 95 % interval of their difference "
-        "holds 0."
+        "The order is the paper's where every pair of rows is as in the paper, not the paper's "
+        "where one is reversed, else undecided. Two rows are not separated where the 95 % interval "
+        "of their difference, by Student's t over seeds and people, contains 0. Kendall's tau, of "
+        "the means alone, is +1 for the paper's order and −1 for its reverse."
     ]
     whole = [metric_name(each.metric) for each in compared if "people" not in each.varies]
     if whole:
         notes.append(
-            f"{', '.join(whole)}: of all people together, so that seeds alone tell how it varies; "
-            "from two seeds on two rows have the interval of Student's t, and tau has none."
+            f"{', '.join(whole)}: of all people together, so that its intervals are over seeds "
+            "alone, from two seeds on, and tau has none."
         )
     columns = ["metric", "order of rows", "Kendall's tau", "95 % interval", "over", "pairs"]
     return Table([*columns, *STANDINGS], lines, notes)

@@ -2,8 +2,9 @@
 
     python -m portraitlab.tables.published FOLDER --document README.md
 
-Reads `table.yaml` and `results/*.json` in the folder. The table goes between the marks of the
-document, so that no published figure is ever typed.
+Reads `table.yaml` and `results/*.json` in the folder; `metrics` in the former names the columns,
+all by default. The table goes between the marks of the document, so that no published figure is
+ever typed.
 """
 
 from __future__ import annotations
@@ -34,16 +35,19 @@ def published_table(folder: Path) -> str:
             "declare the others in table.yaml or remove them"
         )
     first = next(iter(rows.values()))
+    chosen = declared.get("metrics", list(first["metrics"]))
     lines = []
     for name, record in rows.items():
-        lines.append([name, *map(figure, record["metrics"].values())])
+        lines.append([name, *(figure(record["metrics"][key]) for key in chosen)])
         paper = declared["rows"][name]["paper"]
         if paper:
-            printed = [f"{paper[key]:g}" if key in paper else "" for key in first["metrics"]]
+            printed = [f"{paper[key]:g}" if key in paper else "" for key in chosen]
             lines.append(["*the paper, full size*", *printed])
     for bound, metrics in first["bounds"].items():
-        lines.append([f"*{bound}*", *map(figure, metrics.values())])
-    return Table(["", *headings([first])], lines).markdown()
+        cells = [figure(metrics[key]) if key in metrics else "" for key in chosen]
+        lines.append([f"*{bound}*", *cells])
+    shown = {key: first["metrics"][key] for key in chosen}
+    return Table(["", *headings([{"metrics": shown}])], lines).markdown()
 
 
 def _record_of(

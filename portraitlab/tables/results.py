@@ -52,13 +52,15 @@ def result_path(folder: Path, row: PaperRow, seed: int) -> Path:
 def read_results(table: PaperTable) -> list[Result]:
     """The results that a table's folder has of its declared rows and seeds, in that order.
 
+    Not those that were scored by another protocol than the table's.
     Raises DamagedFile (a ValueError) where one is damaged.
     """
     found = []
     for row in table.rows:
         for seed in table.seeds:
             content = read_json(result_path(table.folder, row, seed), _NEEDED)
-            if content is not None:
+            # Records of the first edition do not name their protocol.
+            if content is not None and content.get("protocol", 1) == table.protocol:
                 found.append(Result(row.name, seed, content))
     return found
 

@@ -11,6 +11,10 @@ _PAPER_NAMES = {
     "pose": "Pose",
     "fid": "FID",
     "clip_t": "CLIP_t",
+    "copy_paste": "Copy-paste",
+    "rank1": "Rank 1",
+    "intrusion": "Intrusion",
+    "spread": "Spread",
 }
 _UNITS = {
     "sim_f": "cosine",
@@ -19,6 +23,10 @@ _UNITS = {
     "pose": "radians",
     "fid": "Fréchet distance",
     "clip_t": "cosine",
+    "copy_paste": "share of the angle to a reference",
+    "rank1": "share of people",
+    "intrusion": "cosine",
+    "spread": "cosine",
 }
 
 

@@ -12,11 +12,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.data.features import Frozen
+from portraitlab.data.testset import MOST_REFERENCES
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.sizes import FeatureSizes
 from portraitlab.method.model import PortraitModel
 from portraitlab.support.hub import Repository, describes_repository, find_published, folder_setting
+from portraitlab.support.precision import frozen_precision
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
     """
     check_numbers(config)
     check_taken(config)
+    frozen_precision(config.precision, device)  # for what it raises
     frozen = build_frozen(config, device)
     model = build_model(config, frozen.backbone, frozen.encoder).to(device)
     return Parts(frozen, model, device)
@@ -50,7 +53,7 @@ def build_frozen(config: DictConfig, device: torch.device) -> Frozen:
     encoder = instantiate(config.encoder).to(device)
     recogniser = instantiate(config.recogniser).to(device)
     backbone: Backbone = instantiate(config.backbone).to(device)
-    return Frozen(encoder, backbone, recogniser, device=str(device))
+    return Frozen(encoder, backbone, recogniser, str(device), config.precision)
 
 
 def build_beside(node: DictConfig, config: DictConfig, encoder: FaceEncoder) -> Any:
@@ -99,8 +102,8 @@ def build_model(
 
 def check_numbers(config: DictConfig) -> None:
     """ValueError where a number that a user sweeps is none, or out of range."""
-    _check_whole("refs", config.refs, 1, 6)
-    _check_whole("score_refs", config.score_refs, 1, 6)
+    _check_whole("refs", config.refs, 1, MOST_REFERENCES)
+    _check_whole("score_refs", config.score_refs, 1, MOST_REFERENCES)
     _check_whole("seed", config.seed, 0, 2**32 - 1)
     _check_whole("batch_size", config.batch_size, 1, 2**16)
     _check_whole("budget.steps", config.budget.steps, 1, 2**31)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.loader import PortraitData
-from portraitlab.diffusion.precision import cast_once, precision_of, quick_attention
+from portraitlab.diffusion.precisions import cast_once
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
+from portraitlab.support.precision import precision_of
 from portraitlab.support.processes import environment
 from portraitlab.training.averaging import Averaging
 from portraitlab.training.build import Parts, build_beside
@@ -91,13 +92,13 @@ def fit(
 
         def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
             device = parts.device
-            with trainer.precision_plugin.forward_context(), quick_attention(device):
+            with trainer.precision_plugin.forward_context():
                 return parts.model.drawing(shape.to(device), target.to(device))
 
         resumes = checkpoints.resumes
         trainer.fit(
             module,
-            PortraitData(batches, encode, prod(parts.model.drawing_shape)),
+            PortraitData(batches, encode, prod(parts.model.drawing_shape), parts.device),
             ckpt_path=None if resumes is None else str(resumes),
             weights_only=True,
         )

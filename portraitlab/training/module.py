@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
-from portraitlab.diffusion.precision import quick_attention
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.weighted import Objective
+from portraitlab.support.precision import quick_attention
 from portraitlab.support.ranks import Split
 from portraitlab.types import Batch
 

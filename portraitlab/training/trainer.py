@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from portraitlab.diffusion.precision import precision_of
+from portraitlab.support.precision import precision_of
 
 _LENGTH = "how long a training is, budget.steps=NUMBER says"
 # What leaves a training as it is, and what to do instead of anything else.

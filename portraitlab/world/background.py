@@ -21,22 +21,28 @@ def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> A
     """
     seeds = [7106, identity_seed, settings.seed]
     rng = np.random.default_rng(seeds)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
-    x += settings.camera_yaw / FIELD_OF_VIEW
+    place = np.arange(size).astype(np.float32) / size
+    y, x = place[:, None], place[None]
+    if settings.camera_yaw:
+        x = x + settings.camera_yaw / FIELD_OF_VIEW
     colour = np.array(COLOURS[settings.background_colour], np.float32) / 255
     pale = colour * 0.5 + 0.48
     image = np.empty((size, size, 3), np.float32)
-    image[:] = colour * 0.85 + 0.08
     kind = settings.background
+    if kind in ("plain", "striped"):
+        image[:] = colour * 0.85 + 0.08
     if kind == "gradient":
         image[:] = colour * (1 - y[..., None]) + (colour * 0.35) * y[..., None]
     elif kind == "striped":
-        image[(np.sin((x + rng.uniform(0, 1)) * 38) > 0)] = pale
+        image[:, np.sin((x[0] + rng.uniform(0, 1)) * 38) > 0] = pale
     elif kind == "bokeh":
         image[:] = colour * 0.45
         for radius, across, down in _spots(seeds, x):
-            spot = np.hypot(x - across, y - down) < radius
-            image[spot] = image[spot] * 0.45 + pale * 0.55
+            rows = slice(*np.searchsorted(y[:, 0], (down - radius, down + radius + 1 / size)))
+            columns = slice(*np.searchsorted(x[0], (across - radius, across + radius + 1 / size)))
+            spot = np.hypot(x[:, columns] - across, y[rows] - down) < radius
+            around = image[rows, columns]
+            around[spot] = around[spot] * 0.45 + pale * 0.55
     elif kind == "sky":
         image[:] = (
             np.array([0.50, 0.70, 0.92]) * (1 - y[..., None])
@@ -50,12 +56,12 @@ def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> A
         image[window] = (0.80, 0.89, 0.96)
         cross = window & ((np.abs(x - left - 0.165) < 0.012) | (np.abs(y - 0.29) < 0.012))
         image[cross] = (0.45, 0.34, 0.27)
-        image[y > 0.8] = colour * 0.6
+        image[y[:, 0] > 0.8] = colour * 0.6
     return image
 
 
 def _spots(seeds: list[int], x: Array) -> Iterator[tuple[float, float, float]]:
-    """Radius, x and y of the lights in sight; x [size, size]: places in the panorama.
+    """Radius, x and y of the lights in sight; x [1, size]: places in the panorama.
 
     Lights of other frames than the first camera's do not reach into it.
     """

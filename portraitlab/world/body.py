@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from portraitlab.world.appearance import worn_style
 from portraitlab.world.identity import Identity
@@ -45,12 +46,11 @@ SLEEVES = np.s_[14:50, 2:26]
 def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
     """All parts of one person as the photo's settings dress them."""
     head = head_model().vertices(identity.shape, settings.expression)
-    broad = 1 + 0.07 * float(identity.shape[0])
     clothes = _clothes_texture(identity, settings)
     return [
         Part(head, ROWS, COLUMNS, head_texture(identity, settings), HEAD, True, gloss=0.10),
-        *_ears(identity, broad),
-        *_hair(identity, head, broad, worn_style(identity, settings)),
+        *_ears(identity),
+        *_hair(identity, head, worn_style(identity, settings)),
         *_glasses(identity, settings),
         *_cover(identity, settings, head),
         _neck(identity),
@@ -59,7 +59,14 @@ def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
     ]
 
 
-def _ears(identity: Identity, broad: float) -> list[Part]:
+def _broad(identity: Identity) -> float:
+    """Width of the head against the mean one's."""
+    return 1 + 0.07 * float(identity.shape[0])
+
+
+@lru_cache(maxsize=256)
+def _ears(identity: Identity) -> list[Part]:
+    broad = _broad(identity)
     t, phi = turn(8, 11, -np.pi, np.pi)
     theta = (0.5 - t) * np.pi
     parts = []
@@ -83,7 +90,8 @@ def _hair_texture(identity: Identity, style: str) -> Array:
     """Colour and coverage of the scalp's hair over the head's grid [HEIGHT, WIDTH, 4]."""
     rng = np.random.default_rng([7104, identity.seed])
     chart = texel_chart()
-    around = np.abs(chart.phi)
+    phi = chart.phi[0]
+    around = np.abs(phi)
     top = 0.36 if style == "fringe" else identity.hairline
     edge = np.interp(
         around,
@@ -91,19 +99,17 @@ def _hair_texture(identity: Identity, style: str) -> Array:
         [top, top + 0.02, min(top, 0.46), 0.20, 0.02, -0.05, -0.5, -0.58],
     )
     # hair falls lower on the side that it is parted to
-    edge = edge - 0.09 * identity.parting * np.sin(chart.phi) * (around < 1.3)
+    edge = edge - 0.09 * identity.parting * np.sin(phi) * (around < 1.3)
     jagged = 0.05 if style in ("fringe", "curly", "wavy") else 0.025
-    edge = edge + jagged * noise(rng, 2, 60, (HEIGHT, WIDTH))
-    cover = chart.y0 > edge
+    cover = chart.y0 > edge + jagged * noise(rng, 2, 60, (HEIGHT, WIDTH))
     if style == "bald":
         cover &= (chart.y0 < 0.38) & (around > 1.15)
-    strands = (
-        noise(rng, 6, 80, (HEIGHT, WIDTH))
-        if style != "curly"
-        else noise(rng, 40, 50, (HEIGHT, WIDTH))
-    )
-    colour = identity.hair * (1 + 0.13 * strands[..., None])
-    return np.concatenate([np.clip(colour, 0, 1), cover[..., None]], -1).astype(np.float32)
+    grain = (6, 80) if style != "curly" else (40, 50)
+    strands = noise(rng, *grain, (HEIGHT, WIDTH))
+    texture = np.empty((HEIGHT, WIDTH, 4), np.float32)
+    texture[..., :3] = np.clip(identity.hair * (1 + 0.13 * strands[..., None]), 0, 1)
+    texture[..., 3] = cover
+    return texture
 
 
 @lru_cache(maxsize=256)
@@ -118,27 +124,30 @@ def _hair_offset(identity: Identity, style: str) -> Array:
     ).astype(np.float32)
 
 
-def _hair(identity: Identity, head: Array, broad: float, style: str) -> list[Part]:
+def _hair(identity: Identity, head: Array, style: str) -> list[Part]:
     shell = (head + _hair_offset(identity, style) * grid_normals(head, ROWS, COLUMNS)).astype(
         np.float32
     )
     hair = _hair_texture(identity, style)
-    parts = [Part(shell, ROWS, COLUMNS, hair, HAIR, True, gloss=0.12)]
-    if style in HAIR_LENGTH:
-        rows, columns = 14, 33
-        t, phi = turn(rows, columns, 1.12, 2 * np.pi - 1.12)
-        y = 0.62 + t * (HAIR_LENGTH[style] - 0.62)
-        wide = 0.80 + 0.24 * smoothstep(t / 0.35) + 0.05 * t
-        if style == "wavy":
-            wide = wide + 0.035 * np.sin(t * 16 + 3 * phi)
-        x = HALF_WIDTH * broad * 1.12 * wide * np.sin(phi)
-        z = HALF_DEPTH * 1.05 * wide * np.cos(phi) * np.where(np.cos(phi) > 0, 0.6, 1)
-        texture = hair[:, ::2].copy()
-        texture[..., 3] = 1
-        parts.append(
-            Part(grid(x, y, z), rows, columns, texture, HAIR, True, two_sided=True, gloss=0.10)
-        )
-    return parts
+    return [Part(shell, ROWS, COLUMNS, hair, HAIR, True, gloss=0.12), *_falling(identity, style)]
+
+
+@lru_cache(maxsize=256)
+def _falling(identity: Identity, style: str) -> list[Part]:
+    """Hair that falls below the head."""
+    if style not in HAIR_LENGTH:
+        return []
+    rows, columns = 14, 33
+    t, phi = turn(rows, columns, 1.12, 2 * np.pi - 1.12)
+    y = 0.62 + t * (HAIR_LENGTH[style] - 0.62)
+    wide = 0.80 + 0.24 * smoothstep(t / 0.35) + 0.05 * t
+    if style == "wavy":
+        wide = wide + 0.035 * np.sin(t * 16 + 3 * phi)
+    x = HALF_WIDTH * _broad(identity) * 1.12 * wide * np.sin(phi)
+    z = HALF_DEPTH * 1.05 * wide * np.cos(phi) * np.where(np.cos(phi) > 0, 0.6, 1)
+    texture = _hair_texture(identity, style)[:, ::2].copy()
+    texture[..., 3] = 1
+    return [Part(grid(x, y, z), rows, columns, texture, HAIR, True, two_sided=True, gloss=0.10)]
 
 
 def _glasses(identity: Identity, settings: PhotoSettings) -> list[Part]:
@@ -213,6 +222,7 @@ def _cover(identity: Identity, settings: PhotoSettings, head: Array) -> list[Par
     return [Part(shell, ROWS, COLUMNS, texture, label, True)]
 
 
+@lru_cache(maxsize=256)
 def _neck(identity: Identity) -> Part:
     t, phi = turn(8, 17, -np.pi, np.pi)
     radius = 0.37 + 0.09 * smoothstep((t - 0.6) / 0.4)
@@ -239,30 +249,42 @@ def _torso(identity: Identity, clothes: Array) -> Part:
 
 
 def _clothes_texture(identity: Identity, settings: PhotoSettings) -> Array:
-    t, phi = turn(56, 97, -np.pi, np.pi)
     colour = np.array(COLOURS[settings.clothes_colour], np.float32) / 255
     second = colour * 0.45 if colour.mean() > 0.45 else colour * 0.4 + 0.55
-    image = np.empty((*t.shape, 3), np.float32)
-    image[:] = colour
-    if settings.clothes_pattern == "striped":
-        image[np.sin(t * 62) > 0.15] = second
-    elif settings.clothes_pattern == "checked":
-        image[(np.sin(t * 50) > 0) ^ (np.sin(phi * 11) > 0)] = second
-    elif settings.clothes_pattern == "dotted":
-        image[(np.cos(t * 60) + np.cos(phi * 15)) > 1.05] = second
+    white = np.full(3, 0.92, np.float32)
+    bare = identity.skin * 0.95
+    dyes: list[Array] = [colour, second, second * 0.8, white, colour * 0.6, bare]
+    return opaque(np.stack(dyes)[_clothes_pattern(settings.clothes, settings.clothes_pattern)])
+
+
+COLOUR, SECOND, BUTTONS, INSIDE, LAPEL, BARE = range(6)
+"""Numbers of the dyes that texels of clothes have."""
+
+
+@lru_cache(maxsize=32)
+def _clothes_pattern(clothes: str, pattern: str) -> NDArray[np.uint8]:
+    """Number of each texel's dye [56, 97]."""
+    t, phi = turn(56, 97, -np.pi, np.pi)
+    shown = np.full(t.shape, COLOUR, np.uint8)
+    if pattern == "striped":
+        shown[np.sin(t * 62) > 0.15] = SECOND
+    elif pattern == "checked":
+        shown[(np.sin(t * 50) > 0) ^ (np.sin(phi * 11) > 0)] = SECOND
+    elif pattern == "dotted":
+        shown[(np.cos(t * 60) + np.cos(phi * 15)) > 1.05] = SECOND
     front = np.cos(phi) > 0
-    if settings.clothes == "t-shirt":
+    if clothes == "t-shirt":
         bare = t < 0.045
-    elif settings.clothes == "shirt":
+    elif clothes == "shirt":
         bare = front & (np.abs(phi) < 0.50 - 3.2 * t)
-        image[front & ~bare & (np.abs(phi) < 0.85 - 3.2 * t)] = second
-        image[front & (np.abs(phi) < 0.025)] = second * 0.8
-    elif settings.clothes == "jacket":
+        shown[front & ~bare & (np.abs(phi) < 0.85 - 3.2 * t)] = SECOND
+        shown[front & (np.abs(phi) < 0.025)] = BUTTONS
+    elif clothes == "jacket":
         bare = front & (np.abs(phi) < 0.40 - 3.4 * t)
         inside = front & ~bare & (np.abs(phi) < 0.62 - 0.75 * t)
-        image[inside] = 0.92
-        image[front & ~bare & ~inside & (np.abs(phi) < 0.80 - 0.75 * t)] = colour * 0.6
+        shown[inside] = INSIDE
+        shown[front & ~bare & ~inside & (np.abs(phi) < 0.80 - 0.75 * t)] = LAPEL
     else:
         bare = t < 0.085 + 0.045 * np.cos(phi)
-    image[bare] = identity.skin * 0.95
-    return opaque(image)
+    shown[bare] = BARE
+    return shown

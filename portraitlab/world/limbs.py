@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -53,6 +54,14 @@ def limb_parts(identity: Identity, settings: PhotoSettings, fabric: Array) -> li
     return [*parts, _skirt(fabric)] if settings.clothes == "dress" else parts
 
 
+@lru_cache(maxsize=1)
+def _rings() -> tuple[Array, Array, Array, Array]:
+    """Of each point of a tube: where along it [10, 13], how its ends round off, and its angle."""
+    t, phi = turn(10, 13, -np.pi, np.pi)
+    ends = np.sqrt(np.clip(1 - (2 * t - 1) ** 10, 0.02, 1))
+    return t, ends, np.sin(phi), np.cos(phi)
+
+
 def _tube(
     start: Vector,
     step: Vector,
@@ -64,9 +73,9 @@ def _tube(
     ahead: Vector = (0.0, 0.0, 1.0),
 ) -> Part:
     """A tube with rounded ends; its rings lie in the plane of two unit vectors."""
-    t, phi = turn(10, 13, -np.pi, np.pi)
-    thin = radius * (1 - taper * t) * np.sqrt(np.clip(1 - (2 * t - 1) ** 10, 0.02, 1))
-    right, front = thin * np.sin(phi), thin * np.cos(phi)
+    t, ends, sine, cosine = _rings()
+    thin = radius * (1 - taper * t) * ends
+    right, front = thin * sine, thin * cosine
     x, y, z = (start[k] + step[k] * t + across[k] * right + ahead[k] * front for k in range(3))
     return Part(grid(x, y, z), 10, 13, texture, label, False)
 
@@ -81,9 +90,11 @@ def _bone(
     ahead = viewer - viewer @ down * down
     ahead /= np.linalg.norm(ahead)
     taper = 1 - radii[1] / radii[0]
-    across = np.cross(ahead, down)
-    rings = across.tolist(), ahead.tolist()
-    return _tube(start.tolist(), step.tolist(), radii[0], taper, texture, label, *rings)
+    (ax, ay, az), (dx, dy, dz) = ahead.tolist(), down.tolist()
+    across = (ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx)
+    return _tube(
+        start.tolist(), step.tolist(), radii[0], taper, texture, label, across, ahead.tolist()
+    )
 
 
 def _skirt(fabric: Array) -> Part:

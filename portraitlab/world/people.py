@@ -12,6 +12,7 @@ from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
 from portraitlab.world.mesh import HALF_WIDTH, Array
 from portraitlab.world.parts import HEAD, PARTS
 from portraitlab.world.photo import Face, Person
+from portraitlab.world.pixels import owners
 from portraitlab.world.settings import PhotoSettings
 from portraitlab.world.stance import HANGING, body_joints
 
@@ -61,11 +62,7 @@ def regions(
     """
     if people == 1:
         return [person_mask]
-    size = len(person_mask)
-    step = len(labels) // size
-    blocks = labels.reshape(size, step, size, step)
-    filled = [((blocks > 0) & (blocks // PARTS == order)).sum((1, 3)) for order in range(people)]
-    owner = np.argmax(filled, 0)
+    owner = owners(labels, len(labels) // len(person_mask), PARTS, people)
     return [person_mask & (owner == order) for order in range(people)]
 
 

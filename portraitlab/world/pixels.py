@@ -48,6 +48,27 @@ def covered(labels: np.ndarray, side: int) -> np.ndarray:
 
 
 @njit(cache=True)
+def owners(labels: np.ndarray, side: int, parts: int, people: int) -> np.ndarray:
+    """Which of the people fills most of each block [H / side, W / side] of labels [H, W].
+
+    Labels of person number n are n * parts and above, the background's is 0.
+    """
+    height, width = labels.shape[0] // side, labels.shape[1] // side
+    most = np.zeros((height, width), np.int64)
+    counts = np.zeros(people, np.int64)
+    for row in range(height):
+        for column in range(width):
+            counts[:] = 0
+            for down in range(side):
+                for right in range(side):
+                    label = labels[row * side + down, column * side + right]
+                    if label > 0:
+                        counts[label // parts] += 1
+            most[row, column] = np.argmax(counts)
+    return most
+
+
+@njit(cache=True)
 def placed(turned: Array, x: float, y: float, scale: float, size: float, nearer: float) -> Array:
     """Pixel x, y (down) and depth [V, 3] of vertices [V, 3] in head units.
 

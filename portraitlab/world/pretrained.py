@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from portraitlab.faces.face3d.linear import LinearFaceModel
 from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel
+    from diffusers.models.embeddings import ImageProjection
 
-    from portraitlab.diffusion.backbone import Backbone
+    from portraitlab.diffusion.backbone import Backbone, Tokenizer
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.clip import ClipEncoder
+    from portraitlab.world.models.detector import FaceDetector
+    from portraitlab.world.models.dino import SelfSupervisedEncoder
     from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
+    from portraitlab.world.models.text_to_image import TextToImage
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
@@ -52,8 +57,8 @@ def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
     return listing[name]
 
 
-def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
-    """Read a model's weights, checked against their checksum, and freeze it."""
+def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """Read a model's weights by name, in single precision, checked against their checksum."""
     described = entry(name, folder)
     path = folder / described["file"]
     remedy = f"Install the package again, or run `{described['training']['command']}`"
@@ -65,11 +70,15 @@ def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
             f"{path} has sha256 {found[:12]}…, but foundation.json names "
             f"{described['sha256'][:12]}…. {remedy}"
         )
-    tensors = {
+    return {
         key: value.float() if value.is_floating_point() else value
         for key, value in load_file(path).items()
     }
-    model.load_state_dict(tensors)
+
+
+def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
+    """Load a model's weights, checked against their checksum, and freeze it."""
+    model.load_state_dict(read_weights(name, folder))
     model.eval().requires_grad_(False)
 
 
@@ -84,28 +93,58 @@ def load_face_model() -> LinearFaceModel:
     )
 
 
-def load_regressor(folder: Path = WEIGHTS) -> FaceRegressor:
-    """Photo to shape, expression, pose and face score (plays DECA and RetinaFace)."""
-    from portraitlab.world.models.regressor import FaceRegressor
-
-    model = FaceRegressor(load_face_model(), entry("regressor", folder)["config"])
-    load_weights("regressor", model, folder)
-    return model
+def _check_name(kind: str, name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        raise ValueError(f"the world has no {kind} {name!r}; choose {' or '.join(names)}")
 
 
-def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
-    """`recogniser` conditions and drives the identity loss; `judge` only scores.
+def load_regressor(name: str = "regressor", folder: Path = WEIGHTS) -> FaceRegressor:
+    """Photo to shape, expression, pose and face score (plays DECA and RetinaFace).
+
+    name: `regressor` conditions and trains, `judge_regressor` only scores.
 
     Raises:
         ValueError: any other name.
     """
-    from portraitlab.world.models.recognisers import ConvNextRecogniser, ResidualRecogniser
+    from portraitlab.world.models.regressor import FRAMINGS, FaceRegressor
 
-    classes = {"recogniser": ResidualRecogniser, "judge": ConvNextRecogniser}
-    if name not in classes:
-        raise ValueError(f"the world has no recogniser {name!r}; choose {' or '.join(classes)}")
-    model = classes[name](entry(name, folder)["config"])
+    _check_name("regressor", name, FRAMINGS)
+    config = entry(name, folder)["config"]
+    model = FaceRegressor(load_face_model(), config, framing=FRAMINGS[name])
     load_weights(name, model, folder)
+    return model
+
+
+def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
+    """`recogniser` conditions and drives the identity loss; `judge` and `second_judge` only score.
+
+    Raises:
+        ValueError: any other name.
+    """
+    from portraitlab.world.models.recognisers import ARCHITECTURES
+
+    _check_name("recogniser", name, ARCHITECTURES)
+    architecture, _ = ARCHITECTURES[name]
+    model = architecture(entry(name, folder)["config"])
+    load_weights(name, model, folder)
+    return model
+
+
+def load_detector(folder: Path = WEIGHTS) -> FaceDetector:
+    """Picture to all its faces, with a box, a score and five points each (plays RetinaFace)."""
+    from portraitlab.world.models.detector import FaceDetector
+
+    model = FaceDetector(entry("detector", folder)["config"])
+    load_weights("detector", model, folder)
+    return model
+
+
+def load_dino(folder: Path = WEIGHTS) -> SelfSupervisedEncoder:
+    """The self-supervised image encoder (plays DINO)."""
+    from portraitlab.world.models.dino import SelfSupervisedEncoder
+
+    model = SelfSupervisedEncoder(entry("dino", folder)["config"])
+    load_weights("dino", model, folder)
     return model
 
 
@@ -118,12 +157,19 @@ def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
     return model
 
 
-def load_clip(folder: Path = WEIGHTS) -> ClipEncoder:
-    """The CLIP-like pair of image and text encoders."""
+def load_clip(name: str = "clip", folder: Path = WEIGHTS) -> ClipEncoder:
+    """The CLIP-like pair of image and text encoders.
+
+    name: `clip` conditions and trains, `judge_clip` only scores.
+
+    Raises:
+        ValueError: any other name.
+    """
     from portraitlab.world.models.clip import ClipEncoder
 
-    model = ClipEncoder(entry("clip", folder)["config"])
-    load_weights("clip", model, folder)
+    _check_name("CLIP", name, ("clip", "judge_clip"))
+    model = ClipEncoder(entry(name, folder)["config"])
+    load_weights(name, model, folder)
     return model
 
 
@@ -145,22 +191,68 @@ def load_controlnet(folder: Path = WEIGHTS) -> ControlNetModel:
     return model
 
 
+def load_attention_start(folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """The keys and values from which net=adapter starts, by its names for them."""
+    return read_weights("attention_start", folder)
+
+
 def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:
-    """Autoencoder, text encoder, UNet and noise schedule."""
-    folder = Path(folder)
-    from portraitlab.diffusion.backbone import Backbone
-    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, TextToImage, make_scheduler
+    """Autoencoder, text encoder, UNet and noise schedule of portraits."""
+    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, TextToImage
     from portraitlab.world.tokenizer import WordTokenizer
 
-    described = entry("text_to_image", folder)
-    model = TextToImage(described["config"])
-    load_weights("text_to_image", model, folder)
+    folder = Path(folder)
+    model = TextToImage(entry("text_to_image", folder)["config"])
+    return _backbone("text_to_image", model, WordTokenizer(PROMPT_LENGTH), folder)
+
+
+def load_canvas_backbone(folder: Path | str = WEIGHTS) -> Backbone:
+    """The same of the larger canvas, 128 px: half bodies, full bodies and groups."""
+    from portraitlab.world.models.text_to_image import PROMPT_LENGTH, CanvasTextToImage
+    from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
+
+    folder = Path(folder)
+    model = CanvasTextToImage(entry("canvas", folder)["config"])
+    return _backbone("canvas", model, WordTokenizer(PROMPT_LENGTH, CANVAS_VOCABULARY), folder)
+
+
+def load_image_prompt(folder: Path = WEIGHTS) -> ImageProjection:
+    """CLIP's image embeddings [B, 96] to words [B, 4, 128] that the canvas's UNet reads."""
+    from portraitlab.world.models.text_to_image import CanvasTextToImage
+
+    model = CanvasTextToImage(entry("canvas", folder)["config"])
+    load_weights("canvas", model, folder)
+    return model.image_prompt
+
+
+def _backbone(name: str, model: TextToImage, tokenizer: Tokenizer, folder: Path) -> Backbone:
+    from portraitlab.diffusion.backbone import Backbone
+    from portraitlab.world.models.text_to_image import make_scheduler
+
+    load_weights(name, model, folder)
+    described = entry(name, folder)
     return Backbone(
         unet=model.unet,
         autoencoder=load_autoencoder(folder),
         text_encoder=model.text_encoder,
-        tokenizer=WordTokenizer(PROMPT_LENGTH),
+        tokenizer=tokenizer,
         scheduler=make_scheduler(),
         latent_scale=described["latent_scale"],
         latent_shift=described["latent_shift"],
     )
+
+
+def load_student(folder: Path = WEIGHTS) -> Backbone:
+    """The backbone whose UNet draws in four steps of DDIM without guidance."""
+    from portraitlab.world.models.student import add_low_rank
+
+    backbone = load_backbone(folder)
+    add_low_rank(backbone.unet, entry("student", folder)["config"])
+    weights = read_weights("student", folder)
+    backbone.unet.load_state_dict(
+        {name.removeprefix("unet."): value for name, value in weights.items()}, strict=False
+    )
+    backbone.unet.fuse_lora()
+    backbone.unet.unload_lora()
+    backbone.unet.requires_grad_(False)
+    return backbone

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -110,6 +112,21 @@ class PhotoSettings:
         return np.array([self.yaw, self.pitch, self.roll, self.scale, self.x, self.y], np.float32)
 
 
+def pick(
+    rng: np.random.Generator, options: Sequence[str], odds: tuple[float, ...] | None = None
+) -> str:
+    """Draw one of the options as rng.choice does, with the same numbers in less time."""
+    if odds is None:
+        return options[int(rng.integers(len(options)))]
+    return options[int(_cumulated(odds).searchsorted(rng.random(), side="right"))]
+
+
+@lru_cache(maxsize=32)
+def _cumulated(odds: tuple[float, ...]) -> Array:
+    total = np.cumsum(odds)
+    return total / total[-1]
+
+
 def make_settings(identity_seed: int, photo_seed: int, framing: str = "portrait") -> PhotoSettings:
     """Draw the settings of one photo; the same arguments are the same photo everywhere.
 
@@ -124,9 +141,8 @@ def make_settings(identity_seed: int, photo_seed: int, framing: str = "portrait"
         raise ValueError(f"framing={framing!r} is unknown; choose {' or '.join(FRAMINGS)}")
     number = FRAMINGS.index(framing)
     rng = np.random.default_rng([7102, identity_seed, photo_seed] + ([number] if number else []))
-    light = str(rng.choice(LIGHTS, p=[0.36, 0.18, 0.18, 0.16, 0.06, 0.06]))
+    light = pick(rng, LIGHTS, (0.36, 0.18, 0.18, 0.16, 0.06, 0.06))
     side = rng.uniform(0.9, 1.4) * rng.choice([-1, 1])
-    colours = list(COLOURS)
     settings = PhotoSettings(
         seed=photo_seed,
         expression=_expression(rng),
@@ -139,22 +155,22 @@ def make_settings(identity_seed: int, photo_seed: int, framing: str = "portrait"
         light=light,
         light_azimuth=float(side if light == "harsh" else rng.uniform(-1.2, 1.2)),
         light_elevation=float(rng.uniform(0.1, 0.9)),
-        clothes=str(rng.choice(CLOTHES)),
-        clothes_pattern=str(rng.choice(PATTERNS, p=[0.55, 0.15, 0.15, 0.15])),
-        clothes_colour=str(rng.choice(colours)),
-        background=str(rng.choice(BACKGROUNDS)),
-        background_colour=str(rng.choice(colours)),
-        glasses=str(rng.choice(GLASSES, p=[0.82, 0.075, 0.075, 0.03])),
-        style=str(rng.choice(STYLES, p=[0.82, 0.06, 0.06, 0.06])),
+        clothes=pick(rng, CLOTHES),
+        clothes_pattern=pick(rng, PATTERNS, (0.55, 0.15, 0.15, 0.15)),
+        clothes_colour=pick(rng, tuple(COLOURS)),
+        background=pick(rng, BACKGROUNDS),
+        background_colour=pick(rng, tuple(COLOURS)),
+        glasses=pick(rng, GLASSES, (0.82, 0.075, 0.075, 0.03)),
+        style=pick(rng, STYLES, (0.82, 0.06, 0.06, 0.06)),
         gaze=(float(rng.normal(0, 0.018)), float(rng.normal(0, 0.006))),
         exposure=float(rng.uniform(0.9, 1.1)),
-        cover=str(rng.choice(COVERS, p=[0.92, 0.025, 0.025, 0.03])),
-        cover_colour=str(rng.choice(colours)),
+        cover=pick(rng, COVERS, (0.92, 0.025, 0.025, 0.03)),
+        cover_colour=pick(rng, tuple(COLOURS)),
         blur=float(rng.uniform(0.012, 0.026)) if rng.random() < 0.08 else 0.0,
-        shave=str(rng.choice(SHAVES, p=[0.75, 0.15, 0.1])),
+        shave=pick(rng, SHAVES, (0.75, 0.15, 0.1)),
         other_haircut=bool(rng.random() < 0.2),
         makeup=float(rng.random()),
-        makeup_colour=str(rng.choice(list(MAKEUPS))),
+        makeup_colour=pick(rng, tuple(MAKEUPS)),
     )
     if framing in ("half", "full"):
         return _with_body(settings, framing, rng)
@@ -206,8 +222,8 @@ def _expression(rng: np.random.Generator) -> Array:
         "smirk": {smirk: 1.0},
         "blink": {closed: 0.9},
     }
-    odds = [0.2, 0.18, 0.12, 0.07, 0.08, 0.1, 0.1, 0.05, 0.06, 0.04]
+    odds = (0.2, 0.18, 0.12, 0.07, 0.08, 0.1, 0.1, 0.05, 0.06, 0.04)
     values = rng.uniform(0, 0.18, EXPRESSION_SIZE)
-    for index, strength in made[str(rng.choice(list(made), p=odds))].items():
+    for index, strength in made[pick(rng, tuple(made), odds)].items():
         values[index] = strength * rng.uniform(0.6, 1.15)
     return np.clip(values, 0, 1.2).astype(np.float32)

@@ -1,8 +1,9 @@
 """Which identities are used for what: identity seeds of each purpose, none shared.
 
-The two recognisers share no training identity, so that the judge is not trained on what the
-conditioning recogniser was; the papers' methods train on `train` and are scored on identities
-that no model has seen. Settings are chosen on `development`, tables are made on `test`.
+The three recognisers share no training identity, so that neither judge is trained on what the
+conditioning recogniser was. All else that only judges (a CLIP, a regressor) learns from `judge`.
+The papers' methods train on `train` and are scored on identities that no model has seen. Settings
+are chosen on `development`, tables are made on `test`.
 
 What trains holds families as they come. What measures comes twice: people without a look-alike,
 and families alone, whose members only details tell apart.
@@ -28,7 +29,8 @@ def _measured(name: str, seeds: range) -> dict[str, Sequence[int]]:
 IDENTITIES: dict[str, Sequence[int]] = {
     "foundation": range(0, 100_000),
     "recogniser": range(100_000, 150_000),
-    "judge": range(150_000, 200_000),
+    "judge": range(150_000, 175_000),
+    "second_judge": range(175_000, 200_000),
     "train": range(200_000, 300_000),
     **_measured("development", range(300_000, 310_000)),
     **_measured("test", range(310_000, 320_000)),

@@ -74,8 +74,9 @@ def _base(identity: Identity, beard: str) -> Array:
     """What stays: skin, blush, lips, brows, a beard, marks, scalp [HEIGHT, WIDTH, 4]."""
     rng = np.random.default_rng([7103, identity.seed])
     texture = np.ones((HEIGHT, WIDTH, 4), np.float32)
-    texture[..., :3] = identity.skin
-    texture[..., :3] += 0.012 * noise(rng, 24, 24, (HEIGHT, WIDTH))[..., None]
+    uneven = 0.012 * noise(rng, 24, 24, (HEIGHT, WIDTH))
+    for k in range(3):
+        texture[..., k] = identity.skin[k] + uneven
     rows, columns, x, y = _face_window()
     face = texture[rows, columns]
     skin, dark = identity.skin, identity.skin * 0.55
@@ -87,9 +88,11 @@ def _base(identity: Identity, beard: str) -> Array:
         ragged = radius * (1 + 0.25 * noise(rng, 30, 30, x.shape))
         patch = smoothstep(1.6 - 1.1 * np.hypot(x - mark_x, y - mark_y) / ragged)
         blend(face, 0.7 * patch, skin * np.array([0.66, 0.42, 0.42], np.float32))
-    grain = smoothstep((noise(rng, 70, 70, x.shape) - 0.5) * 2)
-    brown = skin * np.array([0.72, 0.5, 0.38], np.float32)
-    blend(face, identity.freckles * 0.8 * grain * areas["freckles"], brown)
+    grain = noise(rng, 70, 70, x.shape)
+    if identity.freckles:
+        grain = smoothstep((grain - 0.5) * 2)
+        brown = skin * np.array([0.72, 0.5, 0.38], np.float32)
+        blend(face, identity.freckles * 0.8 * grain * areas["freckles"], brown)
     blend(face, identity.wrinkles * areas["wrinkles"], dark)
     if beard != "none":
         hairs = 0.85 + 0.2 * noise(rng, 50, 60, x.shape)

@@ -36,7 +36,8 @@ NEEDS = {
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
     *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
-    *("scale", "budget", "launcher", "debug", "table"),
+    *("scale", "budget", "launcher", "debug", "table", "regressor", "further_judges"),
+    "paper",
 }
 
 
@@ -60,7 +61,7 @@ UNTRAINED = re.compile(
     r"(scale|budget|choices|clip|face3d|finder|matting|sampler|metrics|judge|select|logger|task)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
-    r"data\.(judges|noise_seeds)$|"
+    r"data\.(judges|noise_seeds|real_photos)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)|"
     r"(.+\.)?providers$"
 )
@@ -265,3 +266,21 @@ def test_a_checkpoint_without_halves_is_a_backbone(
     (base / "text_encoder" / "model.safetensors").write_bytes(b"")
     with pytest.raises(MissingPublished, match=r"missing in backbone\.folder=.*: text_encoder/mod"):
         check_published(config)
+
+
+def test_a_paper_s_preset_selects_mattes_draws_and_judges_as_it_does(
+    composed: Callable[..., DictConfig],
+) -> None:
+    given = ("scale=sdxl", "data=folder", "data.root=photos", "paper=hifi_portrait")
+    config = composed(*given)
+    assert config.select._target_.endswith("QualityAndAngle")
+    assert config.select.angle_weight == 0.5
+    assert config.data.matting._target_.endswith("OnnxMatting")
+    assert (config.sampler._target_.rsplit(".", 1)[1], config.sampler.steps) == (
+        *("SDXLLightning", 8),
+    )
+    assert (config.data.targets_of, config.data.judges) == ("others", "references")
+    # Also after a system, which names a selection of its own; what is typed goes before it.
+    assert composed(*given, "system=instantid").select._target_.endswith("QualityAndAngle")
+    typed = composed(*given, "select=random", "data.judges=4")
+    assert (typed.select._target_.endswith("RandomReference"), typed.data.judges) == (True, 4)

@@ -135,7 +135,7 @@ def test_real_photos_train_and_are_scored_by_models_of_real_faces(
     methods = {name: metric["method"] for name, metric in record["metrics"].items()}
     seen = f"MobileFaceNet (weights {file_digest(known)[:8]})"
     assert methods["sim_f"].startswith(f"cosine of {seen}'s embeddings")
-    assert methods["exp"] == "RMSE of 3DDFA_V2's expression coefficients"
+    assert methods["exp"] == "RMSE of 3DDFA_V2's expression coefficients, each in its deviations"
     assert methods["clip_f"].startswith("cosine of CLIP (weights ")
     assert methods["clip_t"].startswith("cosine of CLIP (weights ")
     assert methods["fid"].startswith("clean-fid's Frechet distance of Inception-v3's features")

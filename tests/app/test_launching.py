@@ -18,7 +18,8 @@ from portraitlab.training.losses import read_losses
 
 pytestmark = pytest.mark.slow
 
-SMOKE = ("scale=smoke", "metrics=[sim_f]", "logger=none")
+SHORT = ("scale=smoke", "metrics=[sim_f]", "logger=none")
+SMOKE = (*SHORT, "jobs=1")
 GROUP = ("trainer=ddp", "trainer.accelerator=cpu")
 FAULTY = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "app")])}
 
@@ -138,15 +139,13 @@ def test_jobs_side_by_side_share_the_cores_and_end_in_one_table(
     tmp_path: Path, home: Path, places: tuple[str, str]
 ) -> None:
     told = "logger._target_=faulty.told_threads"
-    both = run_py("-m", "seed=0,1", "jobs=2", *SMOKE, told, *places, home=home, **FAULTY)
+    both = run_py("-m", "seed=0,1", *SHORT, told, *places, home=home, **FAULTY)
     assert both.returncode == 0, both.stdout + both.stderr
     counts = [path.read_text().split() for path in tmp_path.glob("*/*/threads.txt")]
-    cores = len(os.sched_getaffinity(0))
-    assert len(counts) == 2
-    assert all(threads == own for threads, own in counts)
-    assert sum(int(threads) for threads, _ in counts) <= cores
+    assert counts == [["1", "1"]] * 2
     assert len(rows(tmp_path)) == 1 + 2 + 3
-    assert len(list((tmp_path / "sweeps").glob("*/job-*.txt"))) == 2
+    cores = len(os.sched_getaffinity(0))
+    assert len(list((tmp_path / "sweeps").glob("*/job-*.txt"))) == (2 if cores > 1 else 0)
 
 
 @pytest.mark.fault("the same sweep started twice at once", "nothing")

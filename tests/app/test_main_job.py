@@ -8,18 +8,23 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from composing import run_py
 from offline import records, values
 from omegaconf import OmegaConf
 from PIL import Image
 
+from portraitlab.runs.key import PROTOCOL
 from portraitlab.training.losses import read_losses
+from portraitlab.world.render import render_photo
 
 pytestmark = pytest.mark.slow
 
 METRICS = ["sim_f", "clip_f", "exp", "pose", "fid", "clip_t"]
+METRICS += ["copy_paste", "rank1", "intrusion", "spread"]
 BOUNDS = ["another identity", "real other photo", "autoencoder round trip"]
+BOUNDS += ["regressor against truth"]
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +64,25 @@ def test_the_record_holds_every_figure_and_how_it_was_taken(folder: Path) -> Non
         assert metric["method"]
         assert metric["without_a_face"]
     assert record["metrics"]["sim_f"]["samples"] == 3
+    assert (record["protocol"], record["real_photos"]) == (PROTOCOL, 8)
+    assert list(record["bounds"]["regressor against truth"]) == ["exp", "pose"]
     copies = record["bounds"]["real other photo"]["sim_f"]["value"]
     strangers = record["bounds"]["another identity"]["sim_f"]["value"]
     assert copies > strangers + 0.2
+
+
+def test_people_are_shown_in_strangers_poses_though_their_own_are_scored(folder: Path) -> None:
+    assert OmegaConf.load(folder / "config.yaml").data.targets_of == "own"
+    people = sorted(path.name for path in (folder / "samples").iterdir())
+    photos = {
+        person: [render_photo(int(person), number, 64).image for number in range(10)]
+        for person in people
+    }
+    for person in people:
+        target = np.array(Image.open(folder / "samples" / person / "target.png"))
+        shown = {name for name in people for own in photos[name] if (own == target).all()}
+        assert len(shown) == 1
+        assert person not in shown
 
 
 def test_the_run_folder_is_whole(folder: Path) -> None:

@@ -14,11 +14,15 @@ from torch.nn.functional import normalize
 
 from portraitlab.scoring.metrics.clip_f import ClipF
 from portraitlab.scoring.metrics.clip_t import ClipT
+from portraitlab.scoring.metrics.copy_paste import CopyPaste
 from portraitlab.scoring.metrics.exp import Expression
 from portraitlab.scoring.metrics.fid import Fid, by_singular_values, frechet_distance
+from portraitlab.scoring.metrics.intrusion import Intrusion
 from portraitlab.scoring.metrics.pose import Pose
+from portraitlab.scoring.metrics.rank1 import Rank1
 from portraitlab.scoring.metrics.sim_f import SimF
-from portraitlab.types import Judged, View
+from portraitlab.scoring.metrics.spread import Spread
+from portraitlab.types import Judged, Population, View
 
 
 def make_view(*shape: int, seed: int = 0, width: int = 8) -> View:
@@ -35,6 +39,7 @@ def make_view(*shape: int, seed: int = 0, width: int = 8) -> View:
         expression=normal(4),
         pose=normal(3),
         has_face=torch.ones(*shape, dtype=torch.bool),
+        further=normalize(normal(width), dim=-1)[..., None, :],
     )
 
 
@@ -43,8 +48,11 @@ def make_judged(images: int = 6, references: int = 3, identities: int = 3) -> Ju
         generated=make_view(images, seed=1),
         target=make_view(images, seed=2),
         references=make_view(images, references, seed=3),
+        conditioned=make_view(images, references, seed=5),
         text=make_view(images, seed=4).picture,
         identity=torch.arange(images) % identities,
+        alone=make_view(images, seed=6).picture,
+        population=Population(make_view(30, seed=7).features, torch.tensor([0.5, 1.0, 2.0, 4.0])),
     )
 
 
@@ -94,6 +102,8 @@ def test_distance_is_the_rmse_and_leaves_missed_faces_out(metric: Pose, field: s
     judged = replace(judged, generated=without_face(judged.generated, 2))
     values = metric.measure(judged)
     difference = getattr(judged.generated, field)[0] - getattr(judged.target, field)[0]
+    if field == "expression":
+        difference = difference / judged.population.deviation
     assert values[0] == pytest.approx(float(difference.pow(2).mean().sqrt()))
     assert values[2].isnan()
     metric.update(judged)
@@ -155,17 +165,21 @@ def test_frechet_distance_agrees_with_its_formula_by_singular_values() -> None:
     assert math.isnan(frechet_distance(left[:1], right))
 
 
-def test_fid_takes_targets_and_known_references_as_real() -> None:
+def test_an_expression_off_by_a_deviation_in_every_coefficient_is_1() -> None:
+    judged = make_judged()
+    moved = judged.target.expression + judged.population.deviation
+    judged = replace(judged, generated=replace(judged.target, expression=moved))
+    torch.testing.assert_close(Expression().measure(judged), torch.ones(6))
+
+
+def test_fid_compares_with_the_population_alone() -> None:
     judged = make_judged(images=20, references=2, identities=5)
-    has_face = judged.references.has_face.clone()
-    has_face[:, 1] = False
-    judged = replace(judged, references=replace(judged.references, has_face=has_face))
     metric = Fid(groups=5)
     metric.update(judged[:7])
     metric.update(judged[7:])
     estimate = metric.compute()
-    real = torch.cat([judged.target.features, judged.references.features[:, 0]])
-    expected = frechet_distance(judged.generated.features.numpy(), real.numpy())
+    real = judged.population.features.numpy()
+    expected = frechet_distance(judged.generated.features.numpy(), real)
     assert estimate.value == pytest.approx(expected, rel=1e-4)
     assert estimate.error > 0
     assert (estimate.samples, estimate.identities) == (20, 5)
@@ -175,10 +189,98 @@ def test_the_fid_error_is_the_jackknife_over_identities() -> None:
     judged = make_judged(images=24, references=2, identities=6)
     metric = Fid(groups=100)
     metric.update(judged)
-    values = []
-    for left_out in range(6):
-        rest = judged[judged.identity != left_out]
-        real = torch.cat([rest.target.features, rest.references.features.flatten(0, 1)])
-        values.append(frechet_distance(rest.generated.features.numpy(), real.numpy()))
+    real = judged.population.features.numpy()
+    values = [
+        frechet_distance(judged[judged.identity != left_out].generated.features.numpy(), real)
+        for left_out in range(6)
+    ]
     variance = 5 / 6 * np.square(np.array(values) - np.mean(values)).sum()
     assert metric.compute().error == pytest.approx(math.sqrt(variance), rel=1e-3)
+
+
+def test_a_copy_of_a_reference_is_1_of_an_unseen_photo_minus_1_and_neither_is_between() -> None:
+    judged = make_judged()
+    metric = CopyPaste(floor=-1.0)
+    copied = replace(judged, generated=judged.conditioned[:, 1])
+    torch.testing.assert_close(metric.measure(copied), torch.ones(6), atol=1e-3, rtol=0)
+    unseen = replace(judged, generated=judged.references[:, 2])
+    assert (metric.measure(unseen) < -0.5).all()
+    values = metric.measure(judged)
+    assert ((values > -1) & (values < 1)).all()
+    turned = replace(judged, references=judged.conditioned, conditioned=judged.references)
+    assert (metric.measure(turned).sign() == -values.sign()).all()
+
+
+def test_copying_is_counted_of_portraits_that_look_like_the_person_alone() -> None:
+    judged = make_judged()
+    judged = replace(judged, generated=without_face(judged.references[:, 0], 4))
+    likeness = SimF().measure(judged)
+    floor = float(likeness.median())
+    left = CopyPaste(floor).measure(judged).isnan()
+    assert left.tolist() == [value < floor or n == 4 for n, value in enumerate(likeness.tolist())]
+
+
+def test_rank_1_is_the_share_of_portraits_whose_nearest_person_is_theirs() -> None:
+    judged = make_judged(images=6, identities=6)
+    right = replace(judged, generated=judged.references[:, 0])
+    metric = Rank1()
+    people = normalize(judged.references.identity.mean(dim=1), dim=1)
+    nearest = (judged.generated.identity @ people.T).argmax(dim=1)
+    metric.update(judged[:2])
+    metric.update(judged[2:])
+    assert metric.compute().value == pytest.approx(
+        float((nearest == judged.identity).double().mean())
+    )
+    moved = torch.tensor([1, 0, 2, 3, 4, 5])
+    for given, share in ((right, 1.0), (replace(right, generated=right.generated[moved]), 4 / 6)):
+        metric.reset()
+        metric.update(replace(given, references=given.references[:, :1]))
+        assert metric.compute().value == pytest.approx(share)
+    metric.reset()
+    metric.update(right[:1])
+    assert math.isnan(metric.compute().value)
+
+
+def test_a_portrait_without_a_face_is_nobody() -> None:
+    judged = make_judged(images=6, identities=6)
+    judged = replace(judged, references=judged.references[:, :1])
+    judged = replace(judged, generated=without_face(judged.references[:, 0], 0, 5))
+    metric = Rank1()
+    metric.update(judged)
+    assert metric.compute().value == pytest.approx(4 / 6)
+
+
+def test_intrusion_compares_with_what_the_backbone_draws_where_it_was_asked() -> None:
+    judged = make_judged()
+    judged.alone[4:] = torch.nan
+    metric = Intrusion(alone=4)
+    same = replace(judged, generated=replace(judged.generated, picture=judged.alone))
+    torch.testing.assert_close(metric.measure(same)[:4], torch.ones(4))
+    metric.update(judged)
+    estimate = metric.compute()
+    assert estimate.samples == 4
+
+
+def test_the_spread_is_over_all_judges_and_of_one_there_is_none() -> None:
+    judged = make_judged()
+    metric = Spread()
+    metric.update(judged)
+    estimate = metric.compute()
+    second = SimF().measure(
+        replace(
+            judged,
+            generated=replace(judged.generated, identity=judged.generated.further[:, 0]),
+            references=replace(judged.references, identity=judged.references.further[:, :, 0]),
+        )
+    )
+    first = SimF().measure(judged)
+    torch.testing.assert_close(metric.measure(judged), (first - second).abs())
+    assert estimate.by_judge == pytest.approx((float(first.mean()), float(second.mean())))
+
+    def alone(view: View) -> View:
+        return replace(view, further=view.further[..., :0, :])
+
+    judged = replace(judged, generated=alone(judged.generated), references=alone(judged.references))
+    metric.reset()
+    metric.update(judged)
+    assert math.isnan(metric.compute().value)

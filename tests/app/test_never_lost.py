@@ -161,7 +161,7 @@ def test_a_training_that_is_stopped_in_every_way_ends_in_the_same_bytes(
 def test_a_stopped_and_a_killed_sweep_do_only_what_is_missing(
     start: Callable[..., Command], tmp_path: Path, straight: Path
 ) -> None:
-    sweep, runs = ("-m", "seed=1,0,2"), tmp_path / "runs"
+    sweep, runs = ("-m", "seed=1,0,2", "jobs=1"), tmp_path / "runs"
 
     def states() -> list[str]:
         jobs = Sweep.read(next((runs / "sweeps").iterdir())).jobs
@@ -251,7 +251,7 @@ def test_a_full_disk_ends_the_run_with_one_message_and_loses_nothing(
 
 
 @pytest.mark.parametrize(
-    ("setting", "sweep"), [("runs", ()), ("runs", ("-m", "seed=0,1")), ("cache", ())]
+    ("setting", "sweep"), [("runs", ()), ("runs", ("-m", "seed=0,1", "jobs=1")), ("cache", ())]
 )
 @pytest.mark.fault("a folder that cannot be written", "nothing: no step was made")
 def test_a_folder_that_cannot_be_written_is_one_message(
@@ -278,7 +278,8 @@ def test_a_cache_of_another_version_fails_its_job_and_no_other(
     for about in (tmp_path / "0").glob("photos/*/about.json"):
         about.write_text(json.dumps({**json.loads(about.read_text()), "format": 1}))
     ended = run_py(
-        *("-m", "seed=0,1", f"cache={tmp_path}/${{seed}}", *SMOKE, f"runs={tmp_path / 'runs'}"),
+        *("-m", "seed=0,1", "jobs=1", f"cache={tmp_path}/${{seed}}", *SMOKE),
+        f"runs={tmp_path / 'runs'}",
         home=home,
     )
     assert ended.returncode == 1
@@ -304,7 +305,7 @@ def test_a_record_that_is_damaged_is_never_taken_for_one(
 ) -> None:
     record = finished / "metrics.json"
     record.write_bytes(record.read_bytes()[:500])
-    first = start("-m", "seed=0,1")
+    first = start("-m", "seed=0,1", "jobs=1")
     assert first.process.wait(timeout=300) == 1
     assert f"{record} is damaged" in first.said().replace("\n", "")
     assert "Traceback" not in first.said()

@@ -11,6 +11,7 @@ import pytest
 
 from portraitlab.tables.document import part_command
 from portraitlab.tables.ladder import ladder_table
+from portraitlab.tables.published import published_table
 from portraitlab.tables.resolution import resolution_table
 
 
@@ -110,3 +111,23 @@ def test_what_cannot_be_compared_is_refused() -> None:
         resolution_table([refiner, scored("concat", seed=1, a=0.1, b=0.2)], "sim_f")
     with pytest.raises(ValueError, match="has two records of seed 0"):
         resolution_table([refiner, scored("refiner", a=0.1, b=0.2)], "sim_f")
+
+
+def test_a_table_has_the_metrics_that_it_names_and_bounds_what_they_have(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    record = {
+        "fusion": "concat",
+        "metrics": {"sim_f": metric(0.4), "exp": metric(1.0), "fid": metric(2.0)},
+        "bounds": {"regressor against truth": {"exp": metric(0.5)}},
+    }
+    (tmp_path / "results" / "concat.json").write_text(json.dumps(record))
+    (tmp_path / "table.yaml").write_text(
+        "metrics: [sim_f, exp]\nrows: {concat: {choices: {fusion: concat}, paper: {exp: 18}}}"
+    )
+    assert published_table(tmp_path).splitlines() == [
+        "|  | sim_f ↑ | exp ↑ |",
+        "| --- | --- | --- |",
+        "| concat | 0.400 ±0.010 | 1.000 ±0.010 |",
+        "| *the paper, full size* |  | 18 |",
+        "| *regressor against truth* |  | 0.500 ±0.010 |",
+    ]

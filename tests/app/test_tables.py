@@ -147,7 +147,10 @@ def test_another_scoring_is_another_record_of_the_same_run(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["score_identities", "score_photos", "split", "targets", "targets_of", "judges", "noise_seeds"],
+    [
+        *("score_identities", "score_photos", "split", "targets", "targets_of", "judges"),
+        *("noise_seeds", "real_photos"),
+    ],
 )
 def test_who_is_scored_and_how_often_is_no_part_of_the_training(tmp_path: Path, name: str) -> None:
     run = run_in(tmp_path)

@@ -16,11 +16,11 @@ from portraitlab.app.cli.clean import unneeded
 from portraitlab.app.experiment import Bench
 from portraitlab.app.task.train import Train
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.diffusion.precision import precision_of
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run, earlier_run
 from portraitlab.runs.status import Preempted, read_status
 from portraitlab.runs.survey import look
+from portraitlab.support.precision import precision_of
 from portraitlab.training.build import check_numbers
 from portraitlab.training.fitting import fit
 from portraitlab.training.losses import read_losses

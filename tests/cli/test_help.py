@@ -60,7 +60,7 @@ def test_what_is_taken_is_marked_and_settings_have_their_values() -> None:
     assert re.findall(r"\* (fid|exp|sim_f|all) ", text) == ["fid", "sim_f"]
     assert re.search(r"^  refs=2 +N, the most references", text, re.MULTILINE)
     assert re.search(r"^  runs=runs/debug ", text, re.MULTILINE)
-    assert {"seed=0", "jobs=1"} < set(text.split())
+    assert {"seed=0", "jobs=null"} < set(text.split())
 
 
 def test_nothing_heavy_is_imported(shown: tuple[str, str]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from storing import Store
 
+from portraitlab.runs.key import PROTOCOL
 from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
 from portraitlab.support.files import write_json
@@ -17,7 +18,7 @@ from portraitlab.support.paths import EXPERIMENTS
 from portraitlab.tables.composing import declared_run
 from portraitlab.tables.outlook import Outlook, outlooks
 from portraitlab.tables.paper_table import PaperTable, known_tables
-from portraitlab.tables.results import read_results
+from portraitlab.tables.results import result_path
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -119,6 +120,7 @@ def test_where_nothing_was_timed_committed_results_are_asked(
     for number in range(3):
         content = {"row": "one", "seed": number, "key": str(number), "scoring": "s", "steps": 1000}
         content |= {"scale": "mini", "settings": {}, "metrics": {}, "bounds": {}, "images": 1}
+        content |= {"protocol": PROTOCOL}
         content |= {"faceless": 0, "trained_by": {**origin(), "machine": machine}}
         content |= {"training_seconds": 200.0, "scoring_seconds": 10.0}
         write_json(table.folder / "results" / f"one-{number}.json", content)
@@ -131,17 +133,19 @@ def test_where_nothing_was_timed_committed_results_are_asked(
 
 def test_what_another_table_has_is_not_left(tmp_path: Path, store: Store) -> None:
     table4, table5 = (
-        PaperTable.read(
-            Path(shutil.copytree(EXPERIMENTS / "hifi_portrait" / name, tmp_path / name))
-        )
+        replace(PaperTable.read(EXPERIMENTS / "hifi_portrait" / name), folder=tmp_path / name)
         for name in ("table4", "table5")
     )
-    shutil.rmtree(table5.folder / "results")
     alone = outlook(table5, store)
+    shared = table4.rows[3]  # N = 4, which is table 5's full row
+    content = {"row": shared.name, "scale": "mini", "steps": 8000, "settings": {}, "metrics": {}}
+    content |= {"bounds": {}, "images": 1, "faceless": 0, "protocol": PROTOCOL}
+    for seed in table4.seeds:
+        run = declared_run(table4, shared, seed)
+        own = {"seed": seed, "key": run.key, "scoring": run.scoring, "origin": origin()}
+        write_json(result_path(table4.folder, shared, seed), content | own)
     _, beside = outlooks([table4, table5], store.folder)
-    shared = len({result.seed for result in read_results(table4)})  # the full row, N = 4
-    assert shared > 0
-    assert (beside.done, beside.scorings) == (0, alone.scorings - shared)
+    assert (beside.done, beside.scorings) == (0, alone.scorings - len(table4.seeds))
 
 
 @pytest.mark.parametrize("name", known_tables())

@@ -14,7 +14,7 @@ from steering import published
 from torch import Tensor, nn
 
 from portraitlab.deploy.cost import Sizes, _cost, part_costs, training_memory
-from portraitlab.diffusion.precision import cast_once
+from portraitlab.diffusion.precisions import cast_once
 from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.cond.none import NoCond
 from portraitlab.method.fusion.base import Fusion

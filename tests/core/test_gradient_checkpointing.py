@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from portraitlab.deploy.cost import Sizes, training_memory
-from portraitlab.diffusion.precision import quick_attention
 from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.fusion.facial_parts import FacialPartsFusion
 from portraitlab.method.fusion.mlp import MLPFusion
@@ -31,6 +30,7 @@ from portraitlab.method.objective.base import Term
 from portraitlab.method.objective.identity import IdentityLoss
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
+from portraitlab.support.precision import quick_attention
 from portraitlab.types import Batch
 
 SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # those of tiny batches

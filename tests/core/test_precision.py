@@ -3,8 +3,19 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn.functional import scaled_dot_product_attention
 
-from portraitlab.diffusion.precision import cast_once, precision_of, quick_attention
-from portraitlab.types import Injection, TextFeatures
+from portraitlab.diffusion.precisions import cast_once
+from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.support.precision import (
+    computing_in,
+    frozen_precision,
+    precision_of,
+    quick_attention,
+)
+from portraitlab.types import FaceCoefficients, Injection, TextFeatures
 
 
 @pytest.fixture
@@ -26,6 +37,48 @@ def test_the_quickest_precision_follows_the_processor(processor, monkeypatch) ->
     assert precision("quickest") == "32-true"
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert precision("quickest") == "32-true"
+
+
+def test_frozen_models_are_in_half_only_where_a_cpu_computes_it(processor) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    processor(avx512_bf16=True)
+    assert frozen_precision("quickest", cpu) == "bf16-mixed"
+    assert frozen_precision("quickest", gpu) == "32-true"
+    processor(avx2=True)
+    assert frozen_precision("quickest", cpu) == "32-true"
+    assert frozen_precision("bf16-mixed", gpu) == "bf16-mixed"
+    with pytest.raises(ValueError, match=r"^precision=16-mixed: choose one of quickest, bf16"):
+        frozen_precision("16-mixed", gpu)
+
+
+def test_drawing_in_half_is_nearly_drawing_in_single_precision(tiny_backbone, tiny_batch) -> None:
+    backbone, cpu = tiny_backbone(), torch.device("cpu")
+    model = PortraitModel(
+        backbone,
+        GlobalFusion(10, 12, backbone.text_dim),
+        KeypointCond(),
+        HiFiNet(backbone, control=True, identity=True),
+    )
+    batch, seeds = tiny_batch(), [1, 2, 3]
+    drawn = {}
+    for name in ("32-true", "bf16-mixed"):
+        with computing_in(name, cpu):
+            drawn[name] = DDIM(steps=3, guidance=2.0).sample(model, batch, seeds)
+        assert drawn[name].dtype == torch.float32
+    difference = (drawn["bf16-mixed"] - drawn["32-true"]).abs()
+    other = DDIM(steps=3, guidance=2.0).sample(model, batch, [4, 5, 6])
+    assert 0 < difference.mean() < 0.02
+    assert difference.mean() < 0.1 * (other - drawn["32-true"]).abs().mean()
+
+
+def test_places_stay_where_they_are_under_autocast(tiny_regressor) -> None:
+    face_model = tiny_regressor().face_model
+    generator = torch.Generator().manual_seed(0)
+    sizes = (face_model.shape_size, face_model.expression_size, 6)
+    coefficients = FaceCoefficients(*(torch.randn(4, n, generator=generator) for n in sizes))
+    single = face_model.points(coefficients)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(face_model.points(coefficients), single)
 
 
 def test_a_precision_that_is_named_is_taken(processor) -> None:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from portraitlab.diffusion.own_precision import OwnPrecision
-from portraitlab.diffusion.precision import cast_once
+from portraitlab.diffusion.precisions import cast_once
 from portraitlab.diffusion.sd15 import load_sd15
 from portraitlab.diffusion.sdxl import SDXL, load_sdxl
 from portraitlab.diffusion.tokenizers import ClipTokens, WordNumbers

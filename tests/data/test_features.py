@@ -70,6 +70,25 @@ def test_a_second_start_computes_nothing_and_another_model_only_its_own(
     assert len(files().keys() - first.keys()) == 3
 
 
+def test_another_precision_is_another_cache_with_nearly_the_same_features(
+    photos, frozen, tmp_path
+) -> None:
+    single = photos.features
+    half = FeatureStore.cached(
+        tmp_path / "cache", photos.store, replace(frozen, precision="bf16-mixed")
+    )
+    assert len(list((tmp_path / "cache" / "features").glob("[!.]*"))) == 6
+    for name in ("latents", "global_", "identity"):
+        one, other = getattr(single, name)[:], getattr(half, name)[:]
+        assert other.dtype == torch.float32
+        assert not torch.equal(one, other)
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.05)
+    pixels = (single.geometry.keypoints - half.geometry.keypoints).abs() * photos.store.size
+    assert pixels.max() < 0.5
+    lengths = half.identity[:].norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths), atol=1e-5, rtol=0)
+
+
 def test_damaged_features_are_refused_with_the_remedy(photos, frozen, tmp_path) -> None:
     folder = tmp_path / "cache" / "features"
     (path,) = folder.glob("identity-*")

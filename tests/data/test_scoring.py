@@ -18,7 +18,8 @@ def held_out(world_data, frozen):
     return world_data().score_photos(frozen)
 
 
-def test_samples_keep_targets_references_and_judges_apart(held_out) -> None:
+def test_samples_keep_targets_references_and_judges_apart(world_data, frozen) -> None:
+    held_out = world_data(score_photos=11).score_photos(frozen)
     scoring = ScoringSet(
         held_out, refs=2, select=RandomReference(), targets=2, judges=2, noise_seeds=3
     )
@@ -114,6 +115,73 @@ def test_rows_of_a_table_share_targets_noise_judges_and_references(held_out) -> 
     assert again == many
     other = ScoringSet(held_out, 4, RandomReference(), seed=1, targets=1, judges=2).samples
     assert [sample.seed for sample in other] != [sample.seed for sample in many]
+
+
+def test_more_references_leave_the_judges_alone(held_out) -> None:
+    """Also where photos do not suffice for judges behind six references."""
+    given = {"select": RandomReference(), "targets": 1}
+    first, *more = (
+        [(s.target, s.judges, s.other) for s in ScoringSet(held_out, refs, **given).samples]
+        for refs in range(1, 6)
+    )
+    assert all(len(judges) == 1 for _, judges, _ in first)
+    assert more == [first] * 4
+
+
+def test_the_other_photo_has_no_flaw_and_is_neither_target_nor_judge(held_out) -> None:
+    held_out.store.flawed = flawed = [row % 7 in (0, 2, 5) for row in range(14)]
+    for seed in range(10):
+        for sample in ScoringSet(held_out, 3, RandomReference(), seed, targets=1).samples:
+            assert sample.other is not None
+            assert not flawed[sample.other]
+            assert sample.other not in (sample.target, *sample.judges)
+            assert held_out.store.identity[sample.other] == sample.identity
+    held_out.store.flawed = [row % 7 > 1 for row in range(14)]
+    for sample in ScoringSet(held_out, 3, RandomReference(), targets=1).samples:
+        assert sample.other is None
+
+
+def test_references_may_judge_as_in_the_paper(held_out) -> None:
+    given = {"refs": 3, "select": RandomReference(), "targets": 1}
+    reserved = ScoringSet(held_out, **given, judges=1).samples
+    conditioned = ScoringSet(held_out, **given, judges="references").samples
+    for one, other in zip(reserved, conditioned, strict=True):
+        assert (one.target, one.references) == (other.target, other.references)
+        assert other.judges == other.references
+
+
+def test_people_are_shown_in_strangers_poses(held_out) -> None:
+    given = {"refs": 2, "targets": 2, "noise_seeds": 2}
+    identity = held_out.store.identity
+    own = ScoringSet(held_out, select=RandomReference(), **given)
+    shown = own.in_strangers_poses(people=2).samples
+    assert [each.identity for each in shown] == list(held_out.identities)
+    for each, before in zip(shown, own.samples[::4], strict=True):
+        assert identity[each.target] != each.identity
+        assert (each.references, each.shape_reference) == (
+            *(before.references, before.shape_reference),
+        )
+    shapes = ScoringSet(held_out, select=TargetShape(), **given).in_strangers_poses(people=2)
+    assert all(each.shape_reference == each.target for each in shapes.samples)
+    others = ScoringSet(held_out, select=RandomReference(), **given, targets_of="others")
+    assert others.in_strangers_poses(people=1).samples == others.samples[:1]
+
+
+def test_fid_s_real_photos_are_of_no_bound(held_out, world_data, frozen) -> None:
+    scoring = ScoringSet(held_out, 2, RandomReference(), targets=1)
+    of_bounds = {row for each in scoring.samples for row in (each.target, each.other)}
+    unaimed = scoring.unaimed(1000)
+    assert not of_bounds.intersection(unaimed.rows)
+    sound = [row for row in range(14) if not held_out.store.flawed[row]]
+    assert set(unaimed.rows) == set(sound) - of_bounds
+    assert scoring.unaimed(3).rows == unaimed.rows[:3]
+
+    data = world_data(real_photos=5)
+    real = data.real_photos(frozen, scoring)
+    people = [real.store.identity[row] for row in real.rows]
+    assert len(set(people)) == 5
+    assert not set(people).intersection(held_out.identities)
+    assert not any(real.store.flawed)
 
 
 def test_batches_hold_the_samples_in_order(held_out) -> None:

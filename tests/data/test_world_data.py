@@ -42,8 +42,8 @@ def test_processes_render_what_one_does(world_data, photos, frozen, tmp_path) ->
 
 def test_training_development_and_test_never_share_an_identity(world_data, frozen) -> None:
     train = set(world_data().train_photos(frozen).identities)
-    test = set(world_data().score_photos(frozen).identities)
-    development = set(world_data(split="development").score_photos(frozen).identities)
+    test = set(world_data(split="test").score_photos(frozen).identities)
+    development = set(world_data().score_photos(frozen).identities)
     assert len(train) == 3
     assert len(test) == len(development) == 2
     assert not train & test

@@ -14,6 +14,7 @@ PAGE = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
     "group",
     [
         *("encoder", "clip", "recogniser", "finder", "matting", "clip_pair", "fid_features"),
+        *("regressor", "further_judges"),
     ],
 )
 def test_every_choice_is_on_the_page(group) -> None:

@@ -71,6 +71,20 @@ def test_shares_are_disjoint_and_no_larger_than_the_machine() -> None:
             shares(jobs, [CPU])  # type: ignore[arg-type]
 
 
+def test_a_sweep_on_a_cpu_has_a_job_on_each_core_and_on_gpus_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 5, 7})
+    assert shares(None, [CPU]) == [Share((core,)) for core in (0, 1, 2, 5, 7)]
+    assert shares(None, [CPU, {**CPU, "devices": 2}]) == [Share((0, 1)), Share((2, 5))]
+    assert shares(None, [{**CPU, "devices": 6}]) == [Share()]
+    gpu = {**CPU, "accelerator": "auto"}
+    monkeypatch.setattr("portraitlab.support.share.visible_gpus", lambda: ["0", "1"])
+    assert shares(None, [CPU, gpu]) == [Share()]
+    monkeypatch.setattr("portraitlab.support.share.visible_gpus", list)
+    assert len(shares(None, [gpu])) == 5
+
+
 def test_devices_are_counted_as_the_trainer_says() -> None:
     assert device_count(CPU) == 1
     assert device_count({**CPU, "devices": 3}) == 3

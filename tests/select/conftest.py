@@ -59,11 +59,11 @@ def chosen_by_hand(tmp_path: Path) -> Callable[[str], ManualReference]:
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
-    """Twelve photos of each of the first twelve people that settings are chosen on."""
+    """Sixteen photos of each of the first twelve people that settings are chosen on."""
     recogniser = load_recogniser("recogniser")
     encoder = WorldEncoder(load_clip(), recogniser, load_regressor())
     data = WorldData(
         cache=str(tmp_path_factory.mktemp("cache")), identities=1, photos_per_identity=2,
-        score_identities=12, score_photos=12, split="development", workers=0,
+        score_identities=12, score_photos=16, split="development", workers=0,
     )  # fmt: skip
     return data.score_photos(Frozen(encoder, load_backbone(), recogniser))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from portraitlab.runs.key import PROTOCOL
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, write_result
 
@@ -71,6 +72,7 @@ def result(row: str, seed: int, by_identity: Mapping[str, float]) -> Result:
         "training_seconds": 90.0,
         "scoring_seconds": 30.0,
         "settings": {"fusion": row},
+        "protocol": PROTOCOL,
         "trained_by": None,
         "origin": {
             "commit": "0123456789abcdef",

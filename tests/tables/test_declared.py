@@ -22,6 +22,11 @@ def test_every_table_is_declared_where_run_py_knows_it(name: str) -> None:
         assert row.paper.keys() <= table.columns.keys()
 
 
+@pytest.mark.parametrize("name", known_tables())
+def test_a_table_is_of_people_that_nothing_was_chosen_on(name: str) -> None:
+    assert find_table(name).overrides["data.split"] in ("test", "test_look_alikes")
+
+
 def test_run_py_knows_every_table_that_is_declared() -> None:
     declared = {
         f"{path.parents[1].name}/{path.parent.name}"

@@ -10,6 +10,7 @@ from portraitlab.world.caption import group_caption
 from portraitlab.world.identity import make_identity
 from portraitlab.world.models.text_to_image import PROMPT_LENGTH
 from portraitlab.world.photo import Photo
+from portraitlab.world.sheet import annotated, canvas_sheet
 from portraitlab.world.stance import BONES, JOINTS
 from portraitlab.world.tokenizer import CANVAS_VOCABULARY, UNKNOWN, VOCABULARY, WordTokenizer
 
@@ -141,6 +142,17 @@ def test_captions_fit_the_canvas_vocabulary_which_only_grows() -> None:
     assert not (tokenizer(texts) == UNKNOWN).any()
     assert not [text for text in texts if tokenizer.cut(text)]
     assert WordTokenizer(PROMPT_LENGTH).size < tokenizer.size
+
+
+def test_the_sheet_draws_what_is_known_of_the_people() -> None:
+    sheet = canvas_sheet(range(6), 3, 64)
+    assert sheet.shape == (6 * 64, 3 * 64, 3)
+    photo = render_canvas([4], 0, "full", 64)
+    plain, drawn = (photo.image * 0.5 + 127).astype(int), annotated(photo)
+    changed = (np.abs(plain - drawn) > 2).any(-1)
+    assert changed[photo.person_mask].any()
+    column, row = (photo.people[0].joints[photo.people[0].visible] * 64).astype(int).T
+    assert changed[row, column].mean() > 0.9
 
 
 def test_wrong_numbers_of_people_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,13 @@ from portraitlab.faces.encoder.face_encoder import matted
 from portraitlab.method.cond.landmarks import LandmarkCond
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.pretraining.all import STAGES
+from portraitlab.pretraining.canvases import load_canvases
+from portraitlab.pretraining.clip import DATA as CLIPS
+from portraitlab.pretraining.detector import accuracy
 from portraitlab.pretraining.samples import sample
 from portraitlab.types import Condition
+from portraitlab.world.models.recognisers import ARCHITECTURES
+from portraitlab.world.models.regressor import FRAMINGS
 from portraitlab.world.pretrained import (
     WEIGHTS,
     MissingWeights,
@@ -21,6 +27,8 @@ from portraitlab.world.pretrained import (
     load_backbone,
     load_clip,
     load_controlnet,
+    load_detector,
+    load_dino,
     load_face_model,
     load_quality,
     load_recogniser,
@@ -29,6 +37,19 @@ from portraitlab.world.pretrained import (
 from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
 
+NOT_SHIPPED = {
+    "decoder",
+    "starts --which attention",
+    "student",
+    "canvas",
+    "recognisers --which second_judge",
+    "clip --which judge_clip",
+    "regressor --which judge_regressor",
+    "detector",
+    "dino",
+}
+"""Stages without a file of their own yet; the decoder's is the autoencoder's."""
+LISTING = json.loads((WEIGHTS / "foundation.json").read_text())
 HELD_OUT = IDENTITIES["foundation_check"][1000:1040]
 
 
@@ -42,18 +63,24 @@ def photos() -> tuple[torch.Tensor, torch.Tensor, list]:
     return images, torch.stack([torch.from_numpy(shot.keypoints) for shot in shots]), shots
 
 
-def test_the_regressor_finds_the_renderer_s_landmarks(photos) -> None:
+def listed(*names: str) -> list[str]:
+    """Those of some models that the package has."""
+    return [name for name in names if name in LISTING]
+
+
+@pytest.mark.parametrize("name", listed(*FRAMINGS))
+def test_the_regressors_find_the_renderer_s_landmarks(name: str, photos) -> None:
     images, _, shots = photos
-    model = load_regressor()
+    model = load_regressor(name)
     geometry = model(images)
     assert (geometry.score > 0.5).float().mean() > 0.95
     truth = torch.stack([torch.from_numpy(shot.landmarks) for shot in shots])
     found = model.face_model.landmarks(geometry.coefficients)
     pixels = (found - truth).norm(dim=-1).mean() * 64
-    assert pixels < 1.25 * entry("regressor")["training"]["landmark_error_px"]
+    assert pixels < 1.25 * entry(name)["training"]["landmark_error_px"]
 
 
-@pytest.mark.parametrize("name", ["recogniser", "judge"])
+@pytest.mark.parametrize("name", listed(*ARCHITECTURES))
 def test_recognisers_know_people_again(name: str, photos) -> None:
     images, keypoints, _ = photos
     model = load_recogniser(name)
@@ -67,9 +94,45 @@ def test_recognisers_know_people_again(name: str, photos) -> None:
 
 
 def test_recognisers_share_neither_architecture_nor_identities() -> None:
-    one, other = load_recogniser("recogniser"), load_recogniser("judge")
-    assert type(one.trunk) is not type(other.trunk)
-    assert not set(IDENTITIES["recogniser"]) & set(IDENTITIES["judge"])
+    names = listed(*ARCHITECTURES)
+    assert len({type(load_recogniser(name).trunk) for name in names}) == len(names)
+    for one, other in combinations(ARCHITECTURES, 2):
+        assert not set(IDENTITIES[one]) & set(IDENTITIES[other])
+
+
+@pytest.mark.parametrize(("load", "names"), [(load_clip, CLIPS), (load_regressor, FRAMINGS)])
+def test_what_judges_shares_no_weights_with_what_conditions(load, names) -> None:
+    one, *others = (dict(load(name).named_parameters()) for name in listed(*names))
+    for other in others:
+        for name, value in one.items():
+            assert value.std() == 0 or not torch.equal(value, other[name]), name
+
+
+@pytest.mark.skipif("judge_regressor" not in LISTING, reason="its training has not finished")
+def test_the_judge_s_regressor_accepts_heads_of_any_size() -> None:
+    shots = [render_photo(seed, 0, framing="varied") for seed in HELD_OUT]
+    images = torch.stack([torch.from_numpy(shot.image) for shot in shots]).permute(0, 3, 1, 2)
+    found = load_regressor("judge_regressor")(images / 127.5 - 1)
+    assert (found.score > 0.5).float().mean() > 0.95
+    truth = torch.stack([torch.from_numpy(shot.keypoints) for shot in shots])
+    away = (found.keypoints - truth).norm(dim=-1).mean() * 64
+    assert away < 1.5 * entry("judge_regressor")["training"]["landmark_error_px_varied"]
+
+
+@pytest.mark.skipif("detector" not in LISTING, reason="its training has not finished")
+def test_the_detector_finds_the_people_of_groups(tmp_path: Path) -> None:
+    groups = load_canvases("foundation_check", 16, tmp_path, workers=1).by_kind()["group"]
+    found, recorded = accuracy(load_detector(), groups), entry("detector")["training"]
+    assert found["recall"] > recorded["recall_group"] - 0.1
+    assert found["precision"] > recorded["precision_group"] - 0.1
+
+
+@pytest.mark.skipif("dino" not in LISTING, reason="its training has not finished")
+def test_without_a_label_photos_of_one_person_are_closer(photos) -> None:
+    seen = load_dino()(photos[0])
+    cosine = seen[0::2] @ seen[1::2].T
+    strangers = cosine[~torch.eye(len(cosine), dtype=torch.bool)]
+    assert (cosine.diagonal()[:, None] > strangers).float().mean() > 0.6
 
 
 def test_the_autoencoder_s_round_trip(photos) -> None:
@@ -80,9 +143,10 @@ def test_the_autoencoder_s_round_trip(photos) -> None:
     assert (-10 * error.log10()).mean() > entry("autoencoder")["training"]["psnr_db"] - 1
 
 
-def test_captions_find_their_images(photos) -> None:
+@pytest.mark.parametrize("name", listed(*CLIPS))
+def test_captions_find_their_images(name: str, photos) -> None:
     images, _, shots = photos
-    model = load_clip()
+    model = load_clip(name)
     similarity = (
         model.text_embedding([shot.caption for shot in shots]) @ model.image_embedding(images).T
     )
@@ -154,12 +218,13 @@ def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
     assert commands == {
         f"python -m portraitlab.pretraining.{stage} --minutes {minutes:g}"
         for stage, minutes in STAGES
+        if stage not in NOT_SHIPPED
     }
     for described in listing.values():
         assert described["training"]["command"].startswith("python -m portraitlab.pretraining.")
         assert {"seed", "minutes", "steps"} <= set(described["training"])
     assert (
-        sum((WEIGHTS / described["file"]).stat().st_size for described in listing.values()) < 40e6
+        sum((WEIGHTS / described["file"]).stat().st_size for described in listing.values()) < 70e6
     )
 
 

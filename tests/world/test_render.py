@@ -30,7 +30,7 @@ from portraitlab.world.mesh import (
 from portraitlab.world.pool import rendering_pool
 from portraitlab.world.pretrained import load_face_model
 from portraitlab.world.render import render_photo, render_scene
-from portraitlab.world.settings import COVERS, make_settings
+from portraitlab.world.settings import COVERS, LIGHTS, make_settings, pick
 from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
 
 
@@ -61,6 +61,14 @@ def test_portraits_stay_as_they_were() -> None:
     landmarks = np.stack([photo.landmarks72 for photo in photos])
     np.testing.assert_allclose(landmarks, golden["landmarks"], rtol=0, atol=1e-6)
     assert [photo.description for photo in photos] == golden["descriptions"].tolist()
+
+
+def test_pick_draws_what_numpy_draws() -> None:
+    ours, numpys = np.random.default_rng(5), np.random.default_rng(5)
+    odds = (0.5, 0.2, 0.3)
+    for _ in range(200):
+        assert pick(ours, LIGHTS) == numpys.choice(LIGHTS)
+        assert pick(ours, LIGHTS[:3], odds) == numpys.choice(LIGHTS[:3], p=odds)
 
 
 @pytest.mark.parametrize("size", [64, 100, 256])

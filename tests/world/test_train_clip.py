@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from portraitlab.pretraining import clip, regressor
 from portraitlab.pretraining.clip import looks_of, one_photo_each
 from portraitlab.pretraining.photos import TrainingPhotos, load_photos
 from portraitlab.world.settings import CLOTHES
+from portraitlab.world.splits import IDENTITIES
 
 
 @pytest.fixture(scope="module")
@@ -31,3 +33,11 @@ def test_those_who_are_told_apart_are_different_people(photos) -> None:
     assert sorted(chosen.tolist()) == list(range(15))
     for start in range(11):
         assert len(set(photos.identities[chosen[start : start + 5].numpy()].tolist())) == 5
+
+
+@pytest.mark.parametrize("script", [clip, regressor])
+def test_what_judges_learns_from_other_people_than_what_conditions(script) -> None:
+    (conditions, _, _), (judges, people, framings) = script.DATA.values()
+    assert not set(IDENTITIES[conditions]) & set(IDENTITIES[judges])
+    assert len(IDENTITIES[judges]) >= people
+    assert set(framings) == {"portrait", "varied"}

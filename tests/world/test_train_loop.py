@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from portraitlab.pretraining.loop import Budget, train
+from portraitlab.pretraining.loop import Budget, budget_arguments, take_which, train
 from portraitlab.pretraining.ship import begin
 from portraitlab.world.models.recognisers import ConvNextRecogniser
 from portraitlab.world.pretrained import MissingWeights, entry, load_recogniser
@@ -58,3 +58,19 @@ def test_a_model_that_is_not_shipped_cannot_be_gone_on_from(budget: Budget) -> N
     with pytest.raises(MissingWeights, match="has no model 'jury'; it has autoencoder, clip"):
         train("jury", nn.Linear(4, 1), loss, replace(budget, from_shipped=True), 1e-2)
     assert not list(budget.work.glob("*.pt"))
+
+
+def test_which_model_is_trained_is_taken_off_the_command_line(monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["clip", "--which", "judge_clip", "--minutes", "7"])
+    assert take_which(("clip", "judge_clip")) == "judge_clip"
+    budget = budget_arguments("Train.", minutes=30, seed=1)
+    assert (budget.minutes, budget.seed) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"), [([], "missing"), (["--which"], "missing"), (["--which", "jury"], "jury")]
+)
+def test_a_model_that_the_script_does_not_train_is_named(monkeypatch, given, named) -> None:
+    monkeypatch.setattr("sys.argv", ["clip", *given])
+    with pytest.raises(SystemExit, match=f"{named}.*choose clip or judge_clip"):
+        take_which(("clip", "judge_clip"))

@@ -11,6 +11,7 @@ from portraitlab.world.identity import make_identity
 from portraitlab.world.photo import Photo
 from portraitlab.world.render import render_photo, render_scene
 from portraitlab.world.settings import make_settings
+from portraitlab.world.sheet import views_sheet, warped
 from portraitlab.world.views import correspondence, render_views, seen_from
 
 
@@ -93,6 +94,17 @@ def test_another_view_shows_the_same_colours_at_corresponding_places(
         # of the background's pixels, those along the person mix both
         assert not behind.any() or np.percentile(off[behind], 75) < 1
         assert framing != "full" or behind.mean() > 0.25
+
+
+def test_the_sheet_warps_one_view_to_another() -> None:
+    view, other = plain_views(300_000, [0.0, 0.4])
+    filled = warped(other, view)
+    found = correspondence(view, other)
+    assert not filled[~found.visible].any()
+    person = found.visible & view.person_mask
+    off = np.abs(filled.astype(int) - view.image)[person]
+    assert np.median(off) < 3
+    assert views_sheet([300_000], 64).shape == (2 * 64, 5 * 64, 3)
 
 
 def test_places_lead_there_and_back() -> None:

@@ -11,9 +11,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from portraitlab.deploy.cost import PartCost, Sizes, part_costs, training_memory
-from portraitlab.diffusion.precision import precision_of
 from portraitlab.faces.encoder.sizes import FeatureSizes, feature_sizes
 from portraitlab.method.model import PortraitModel
+from portraitlab.support.precision import precision_of
 from portraitlab.support.table import Table
 from portraitlab.training.build import build_model, check_numbers
 

@@ -60,7 +60,10 @@ class Sensitivity:
         assert bench.judge is not None
         parts = bench.parts
         model, size = parts.model.to(parts.device), config.scale.score_batch_size
-        drawn = partial(draw, model, bench.sampler, bench.scoring, size, parts.device)
+        drawn = partial(
+            draw, model, bench.sampler, bench.scoring, size, parts.device,
+            precision=config.precision,
+        )  # fmt: skip
         if fault is None:
             portraits = drawn()
         else:
@@ -68,7 +71,8 @@ class Sensitivity:
             with fault.planted(model):
                 portraits = drawn(change=change)
         figures = measure(
-            portraits, bench.photos, model, bench.judge, bench.metrics, size, parts.device
+            *(portraits, bench.photos, bench.real, model, bench.judge, bench.metrics, size),
+            parts.device,
         )
         metrics: dict[str, Any] = figures["metrics"]
         return metrics

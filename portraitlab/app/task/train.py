@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 from portraitlab.app.experiment import Bench, show
 from portraitlab.app.task.same_data import check_same_data, warn_of_other_data
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.diffusion.precision import precision_of
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run, earlier_run
 from portraitlab.runs.status import Status
 from portraitlab.support.devices import is_rank
+from portraitlab.support.precision import precision_of
 from portraitlab.support.processes import process_count, process_rank
 from portraitlab.training.fitting import fit
 from portraitlab.training.logged import read_losses

@@ -18,7 +18,8 @@ class FaceEncoder(nn.Module, ABC):
 
     Attributes: `local_dim` d1 and `local_length` L of the local features, `global_dim` d2,
     `image_size` (edge in pixels of the images it expects), `fingerprint` (hash of weights and
-    settings, the key of cached features).
+    settings, the key of cached features), `concurrent` (True where several threads may call it at
+    once).
     """
 
     local_dim: int
@@ -26,6 +27,7 @@ class FaceEncoder(nn.Module, ABC):
     global_dim: int
     image_size: int
     fingerprint: str
+    concurrent: bool = False
 
     @abstractmethod
     def find(self, photo: NDArray[np.uint8]) -> FaceGeometry:

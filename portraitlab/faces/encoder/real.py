@@ -17,6 +17,7 @@ from portraitlab.faces.encoder.models import PatchEncoder
 from portraitlab.faces.encoder.passes import Passes
 from portraitlab.faces.face3d.fitter import FaceFitter
 from portraitlab.support.hashes import weights_fingerprint
+from portraitlab.support.precision import without_autocast
 from portraitlab.types import FaceGeometry
 
 _LOG = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ class RealFaceEncoder(FaceEncoder):
     def fit(self, images: Tensor, faces: FaceGeometry) -> FaceGeometry:
         """Add the coefficients of the 3DMM, if there is one, to faces."""
         keypoints = faces.keypoints.to(images.device)
-        fitted = None if self.face3d is None else self.face3d.fit(images, keypoints)
+        with without_autocast(images.device):  # bfloat16 would move points
+            fitted = None if self.face3d is None else self.face3d.fit(images, keypoints)
         return FaceGeometry(keypoints, faces.score.to(images.device), fitted)
 
     @torch.no_grad()

@@ -25,6 +25,8 @@ class WorldEncoder(FaceEncoder):
     minimum_score: the regressor's score from which `find` reports a face.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         clip: PatchEncoder,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from portraitlab.support.precision import without_autocast
 from portraitlab.types import FaceCoefficients
 
 
@@ -77,10 +78,12 @@ class LinearFaceModel(nn.Module):
 
     def points(self, coefficients: FaceCoefficients) -> Tensor:
         """Project all K points as image fractions [B, K, 2]."""
-        shaped = torch.einsum("bs,skc->bkc", coefficients.shape, self.shape_basis)
-        moved = torch.einsum("be,ekc->bkc", coefficients.expression, self.expression_basis)
         pose = coefficients.pose
-        turned = (self.mean + shaped + moved) @ rotation_matrices(pose[:, :3]).mT
+        # In bfloat16 places would be off by a tenth of a pixel, for products that cost nothing.
+        with without_autocast(pose.device):
+            shaped = torch.einsum("bs,skc->bkc", coefficients.shape, self.shape_basis)
+            moved = torch.einsum("be,ekc->bkc", coefficients.expression, self.expression_basis)
+            turned = (self.mean + shaped + moved) @ rotation_matrices(pose[:, :3]).mT
         flat = turned[..., :2] * pose.new_tensor([1.0, -1.0])  # y points down in images
         return pose[:, None, 4:6] + pose[:, None, 3:4] * flat
 

@@ -72,4 +72,4 @@ class ArcFace(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Embed crops as unit vectors [B, global_dim]."""
-        return functional.normalize(self.net(crops), dim=-1)
+        return functional.normalize(self.net(crops).float(), dim=-1)

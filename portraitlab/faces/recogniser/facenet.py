@@ -61,4 +61,4 @@ class FaceNet(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Embed crops as unit vectors [B, 512]."""
         # The published weights were trained on (pixel - 127.5) / 128.
-        return functional.normalize(self.net(crops * (127.5 / 128)), dim=-1)
+        return functional.normalize(self.net(crops * (127.5 / 128)).float(), dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 
@@ -23,10 +24,11 @@ class Adapter(Net):
     keys and values; the backbone is unchanged where no tokens are injected. Keys and values start
     as copies of the text's, as in IP-Adapter. scale: weight of the added attention. noise_gate:
     power of the NoiseGate that multiplies it; 0 disables the gate. controlnet: reads the control
-    image where there is one, and is frozen (FrozenControl).
+    image where there is one, and is frozen (FrozenControl). start: weights of keys and values
+    trained with this UNet, by their names here, in place of the text's.
 
-    Raises ValueError without identity, for a negative noise_gate, and with control but without a
-    controlnet.
+    Raises ValueError without identity, for a negative noise_gate, with control but without a
+    controlnet, and for a start that does not fit the UNet.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Adapter(Net):
         scale: float = 1.0,
         noise_gate: float = 0.0,
         controlnet: ControlNetModel | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(control, identity)
         if not identity:
@@ -59,8 +62,24 @@ class Adapter(Net):
                 self.values.append(value)
                 processors[name] = DecoupledCrossAttention(key, value, scale)
         backbone.unet.set_attn_processor(processors)
+        if start is not None:
+            self._load_start(start)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Inject identity tokens in the cross-attentions, and residuals of the control image."""
         drawn = self.frozen_control(noisy, timesteps, condition)
         return replace(drawn, attention=condition.tokens, gate=self.gate(timesteps))
+
+    def _load_start(self, start: Mapping[str, Tensor]) -> None:
+        needed = {
+            name: tuple(value.shape)
+            for name, value in self.state_dict().items()
+            if name.startswith(("keys.", "values."))
+        }
+        given = {name: tuple(value.shape) for name, value in start.items()}
+        if given != needed:
+            raise ValueError(
+                f"net.start has keys and values {given}, and the backbone's UNet needs {needed}; "
+                "give one trained with it, or net.start=null to start from the text's."
+            )
+        self.load_state_dict(start, strict=False)

@@ -33,7 +33,7 @@ class FrozenControl(nn.Module):
                 f"net={net} has no path for a control image, and net.controlnet is null; give one "
                 "that was trained with the backbone, or choose cond=none or net=hifi_net."
             )
-        # The settings that it was pretrained with (portraitlab/pretraining/controlnet.py).
+        # The settings that it was pretrained with (portraitlab/pretraining/ways_in.py).
         self.reader = (
             HiFiNet(
                 backbone,

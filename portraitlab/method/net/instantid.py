@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from diffusers import ControlNetModel
@@ -20,7 +21,7 @@ class InstantID(Net):
     IdentityNet is a ControlNet that reads the five keypoints and, in place of the prompt, the
     identity tokens; HiFi-Net is modelled on it. The adapter reads the same tokens in the UNet.
     reads_noise and start: of IdentityNet, see HiFiNet. scale: weight of the adapter's attention.
-    noise_gate: power of the NoiseGate of both.
+    adapter_start: its start, see Adapter. noise_gate: power of the NoiseGate of both.
 
     Raises ValueError without identity.
     """
@@ -36,6 +37,7 @@ class InstantID(Net):
         reads_noise: bool = True,
         noise_gate: float = 0.0,
         start: ControlNetModel | None = None,
+        adapter_start: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(control, identity)
         if not identity:
@@ -45,7 +47,7 @@ class InstantID(Net):
             )
         self.identity_net = HiFiNet(backbone, control, True, reads_noise, noise_gate, start)
         # IdentityNet alone reads the control image.
-        self.adapter = Adapter(backbone, False, True, scale, noise_gate)
+        self.adapter = Adapter(backbone, False, True, scale, noise_gate, start=adapter_start)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Inject IdentityNet's residuals, and identity tokens for the adapted cross-attentions."""

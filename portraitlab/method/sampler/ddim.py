@@ -106,7 +106,7 @@ class DDIM:
                 eta=self.eta,
                 variance_noise=draw_noise() if self.eta > 0 else None,
             ).prev_sample
-        return backbone.decode(latents).clamp(-1, 1)
+        return backbone.decode(latents).float().clamp(-1, 1)
 
     def unconditional(self, model: PortraitModel, condition: Condition) -> Condition:
         """Return the condition without the parts that guidance drops."""

@@ -56,10 +56,10 @@ class ClipPair(nn.Module):
             images = functional.interpolate(images, size, mode="bicubic", antialias=True)
         pixels = ((images.clamp(-1, 1) + 1) / 2 - self.mean) / self.std
         output = self.net.get_image_features(pixels).pooler_output
-        return functional.normalize(output, dim=-1)
+        return functional.normalize(output.float(), dim=-1)
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings [B, e'] of prompts, of each its first 77 tokens."""
         tokens = self.tokens(list(texts)).to(self.mean.device)
         output = self.net.get_text_features(tokens).pooler_output
-        return functional.normalize(output, dim=-1)
+        return functional.normalize(output.float(), dim=-1)

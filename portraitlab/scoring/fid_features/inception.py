@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitlab.support.hashes import file_digest
+from portraitlab.support.precision import without_autocast
 from portraitlab.support.weights import PublishedFile, load_state, read_state_dict, weights_file
 
 _SETTING = "judge.fid_features.weights"
@@ -61,7 +62,8 @@ class Inception(nn.Module):
         pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
         sized = np.stack([resize(one) for one in pixels.permute(0, 2, 3, 1).cpu().numpy()])
         given = torch.from_numpy(sized).permute(0, 3, 1, 2).to(images.device)
-        features: Tensor = self.net((given - 128) / 128)
+        with without_autocast(images.device):  # as published figures were computed
+            features: Tensor = self.net((given - 128) / 128)
         return features
 
 

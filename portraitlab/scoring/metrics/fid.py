@@ -16,10 +16,10 @@ from portraitlab.types import Judged
 class Fid(PortraitMetric):
     """Frechet distance of Gaussians fitted to features of generated and of real pictures.
 
-    Real are the targets and the references that were not conditioned on. What is embedded by the
+    Real are the photos of Judged.population, which no picture is made of. What is embedded by the
     CLIP pair, as in the world, compares rows of one table and nothing else. The figure shrinks
-    with the number of pictures, which the record says. Its error is a delete-a-group jackknife
-    over identities.
+    with the number of pictures on either side, so that rows and bounds have the same. Its error is
+    a delete-a-group jackknife over the identities of the generated pictures.
 
     groups: of identities in the jackknife, at most.
     """
@@ -29,35 +29,30 @@ class Fid(PortraitMetric):
     missed = "as any picture"
 
     generated: list[Tensor]
-    real: list[Tensor]
     generated_identity: list[Tensor]
-    real_identity: list[Tensor]
+    real: list[Tensor]
 
     def __init__(self, groups: int = 20) -> None:
         super().__init__()
         self.groups = groups
-        for state in ("generated", "real", "generated_identity", "real_identity"):
+        for state in ("generated", "generated_identity", "real"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, judged: Judged) -> None:
-        """Take in a batch."""
+        """Take in a batch; all batches have the same population."""
         self.generated.append(judged.generated.features)
         self.generated_identity.append(judged.identity)
-        references, known = judged.references, judged.references.has_face
-        owner = judged.identity[:, None].expand_as(known)
-        self.real += [judged.target.features, references.features[known]]
-        self.real_identity += [judged.identity, owner[known]]
+        self.real = [judged.population.features]
 
     def compute(self) -> Estimate:
         """Distance and jackknife error; NaN below two pictures or two identities."""
         generated, owner = _numpy(self.generated), _numpy(self.generated_identity)
-        real, real_owner = _numpy(self.real), _numpy(self.real_identity)
+        real = _numpy(self.real)
         identities = np.unique(owner)
         groups = np.array_split(identities, min(self.groups, len(identities)))
-        without = [
-            by_singular_values(generated[~np.isin(owner, group)], real[~np.isin(real_owner, group)])
-            for group in groups
-        ]
+        moments = _moments(real)
+        rest = (generated[~np.isin(owner, group)] for group in groups)
+        without = [_distance(_moments(each), moments) for each in rest]
         spread = np.square(np.subtract(without, np.mean(without))).mean() * (len(groups) - 1)
         error = math.sqrt(spread) if len(groups) > 1 else math.nan
         return Estimate(frechet_distance(generated, real), error, len(generated), len(identities))
@@ -83,20 +78,29 @@ def by_singular_values(left: NDArray[np.float64], right: NDArray[np.float64]) ->
     Also for the jackknife, since clean-fid's root takes as long for ten pictures as for ten
     thousand: of Inception's 2,048 features a quarter of a minute each time.
     """
-    if min(len(left), len(right)) < 2:
+    return _distance(_moments(left), _moments(right))
+
+
+_Moments = tuple[NDArray[np.float64], NDArray[np.float64]] | None
+"""Mean [e] of points, and rows S of which S'S is their covariance; None of fewer than two."""
+
+
+def _moments(points: NDArray[np.float64]) -> _Moments:
+    if len(points) < 2:
+        return None
+    mean = points.mean(axis=0)
+    rows = (points - mean) / math.sqrt(len(points) - 1)
+    # No more rows than features, by a rotation.
+    return mean, rows if len(rows) <= rows.shape[1] else np.asarray(np.linalg.qr(rows, mode="r"))
+
+
+def _distance(left: _Moments, right: _Moments) -> float:
+    if left is None or right is None:
         return math.nan
-    means = np.square(left.mean(axis=0) - right.mean(axis=0)).sum()
-    one, other = _spread(left), _spread(right)
+    (mean, one), (other_mean, other) = left, right
     squares = np.square(one).sum() + np.square(other).sum()
+    means = np.square(mean - other_mean).sum()
     return float(means + squares - 2 * np.linalg.norm(one @ other.T, "nuc"))
-
-
-def _spread(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows S of which S'S is the covariance of points [n, e]; no more than e, by a rotation."""
-    rows = (points - points.mean(axis=0)) / math.sqrt(len(points) - 1)
-    if len(rows) > rows.shape[1]:
-        rows = np.asarray(np.linalg.qr(rows, mode="r"))
-    return rows
 
 
 def _numpy(state: list[Tensor]) -> NDArray[np.float64]:

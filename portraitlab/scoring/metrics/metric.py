@@ -19,7 +19,8 @@ class Estimate(NamedTuple):
 
     Images of one identity are alike, so the error is taken over identities, not images.
     by_identity: the mean of each identity by its number, for paired comparisons; None where the
-    figure is no mean.
+    figure is no mean. by_judge: the mean by each recogniser, the first one first, of a metric that
+    looks by several.
     """
 
     value: float
@@ -27,16 +28,32 @@ class Estimate(NamedTuple):
     samples: int
     identities: int
     by_identity: dict[int, float] | None = None
+    by_judge: tuple[float, ...] | None = None
+
+    @classmethod
+    def over_identities(cls, values: Tensor, identities: Tensor) -> Estimate:
+        """Mean of the identities' means of values [B], identities [B]; NaN leaves a value out."""
+        known = ~values.isnan()
+        values, identities = values[known], identities[known]
+        by_identity = {int(i): float(values[identities == i].mean()) for i in identities.unique()}
+        means = torch.tensor(list(by_identity.values()) or [math.nan], dtype=torch.double)
+        count = len(by_identity)
+        error = float(means.std()) / math.sqrt(count) if count > 1 else math.nan
+        return cls(float(means.mean()), error, len(values), count, by_identity)
 
 
 class PortraitMetric(Metric):
     """A figure over all scored images; `update` with each batch, then `compute`.
 
     higher_is_better: which way it is read. method: what computes it, for the record, with
-    Judge.titles to be filled in. missed: what an image without a face counts as.
+    Judge.titles to be filled in. missed: what an image without a face counts as. by_regressor:
+    whether it compares what the face regressor gives, whose own error is then printed beside it.
+    alone: how many samples are to be drawn without a net as well (Judged.alone).
     """
 
     full_state_update = False
+    by_regressor = False
+    alone = 0
     method: str
     missed: str
 
@@ -75,14 +92,7 @@ class MeanMetric(PortraitMetric):
 
     def compute(self) -> Estimate:
         """Mean and standard error over identities; NaN where no image was measured."""
-        values, identities = dim_zero_cat(self.values), dim_zero_cat(self.identities)
-        known = ~values.isnan()
-        values, identities = values[known], identities[known]
-        by_identity = {int(i): float(values[identities == i].mean()) for i in identities.unique()}
-        means = torch.tensor(list(by_identity.values()) or [math.nan], dtype=torch.double)
-        count = len(by_identity)
-        error = float(means.std()) / math.sqrt(count) if count > 1 else math.nan
-        return Estimate(float(means.mean()), error, len(values), count, by_identity)
+        return Estimate.over_identities(dim_zero_cat(self.values), dim_zero_cat(self.identities))
 
 
 def similarity_to_references(generated: Tensor, references: Tensor, judged: Judged) -> Tensor:

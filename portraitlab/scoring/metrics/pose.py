@@ -12,6 +12,7 @@ class Pose(MeanMetric):
     """Root mean squared difference of yaw, pitch and roll, generated to target."""
 
     higher_is_better = False
+    by_regressor = True
     method = "RMSE of {regressor}'s yaw, pitch and roll"
     missed = "left out"
 

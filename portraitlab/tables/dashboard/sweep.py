@@ -10,7 +10,10 @@ from portraitlab.tables.dashboard.workspace import Comparison
 from portraitlab.training.logged import read_losses
 
 # Of a sweep whose jobs have not got that far.
-_METRICS = ("sim_f", "clip_f", "exp", "pose", "fid", "clip_t")
+_METRICS = (
+    *("sim_f", "clip_f", "exp", "pose", "fid", "clip_t"),
+    *("copy_paste", "rank1", "intrusion", "spread"),
+)
 _CURVES = ("loss",)
 
 

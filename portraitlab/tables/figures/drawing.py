@@ -55,7 +55,7 @@ _DRAWINGS: dict[str, tuple[_Drawing, str, str]] = {
     "over-number": (
         over_number,
         "Over the number",
-        "Ours (above) with the 95 % bootstrap interval of the mean over people and seeds; the "
+        "Ours (above) with the 95 % interval of the mean over people and seeds; the "
         "paper's (below) on its own scale. The interval is mostly of who the people are, which is "
         "the same for all: differences, as the table of neighbours has them, are known better.",
     ),

@@ -84,13 +84,13 @@ class ClipEncoder(nn.Module):
     def image_embedding(self, images: Tensor) -> Tensor:
         """[B, 96], unit length."""
         output = self.model.get_image_features(self._sized(images)).pooler_output
-        return functional.normalize(output, dim=-1)
+        return functional.normalize(output.float(), dim=-1)
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
         """[B, 96], unit length."""
         tokens = self.tokenizer(texts).to(self.model.device)
         output = self.model.get_text_features(tokens, attention_mask=(tokens != PAD).long())
-        return functional.normalize(output.pooler_output, dim=-1)
+        return functional.normalize(output.pooler_output.float(), dim=-1)
 
     def contrastive_loss(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """The symmetric cross-entropy of CLIP (Radford et al., ICML 2021, Fig. 3)."""

@@ -1,13 +1,24 @@
-"""The world's two face recognisers, of different architecture.
+"""The world's three face recognisers, of different architectures.
 
-`ResidualRecogniser` conditions and drives the identity loss; `ConvNextRecogniser` only judges.
+`ResidualRecogniser` conditions and drives the identity loss. `ConvNextRecogniser` only judges, and
+`SwinRecogniser` judges a second time, so that what one judge alone sees can be noticed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import ConvNextV2Config, ConvNextV2Model, ResNetConfig, ResNetModel
+from transformers import (
+    ConvNextV2Config,
+    ConvNextV2Model,
+    ResNetConfig,
+    ResNetModel,
+    SwinConfig,
+    SwinModel,
+)
 
 from portraitlab.faces.alignment import WIDE
 
@@ -20,6 +31,12 @@ RESNET = {
 CONVNEXT = {
     "hidden_sizes": [48, 96, 160], "depths": [2, 2, 2], "num_stages": 3, "patch_size": 4,
     "num_channels": 3,
+}  # fmt: skip
+
+SWIN = {
+    "image_size": CROP_SIZE, "patch_size": 4, "num_channels": 3, "embed_dim": 64,
+    "depths": [2, 4], "num_heads": [2, 4], "window_size": 6, "drop_path_rate": 0.0,
+    "use_absolute_embeddings": True,
 }  # fmt: skip
 
 
@@ -51,7 +68,8 @@ class Recogniser(nn.Module):
         """Unit embeddings [B, 128]."""
         if crops.shape[-1] != self.trunk_size:
             crops = functional.interpolate(crops, size=self.trunk_size, mode="bilinear")
-        return functional.normalize(self.head(self.trunk(crops).last_hidden_state), dim=-1)
+        # The length in single precision: a cosine is to be one, also of bfloat16 products.
+        return functional.normalize(self.head(self.trunk(crops).last_hidden_state).float(), dim=-1)
 
 
 class ResidualRecogniser(Recogniser):
@@ -71,3 +89,20 @@ class ConvNextRecogniser(Recogniser):
     def __init__(self, config: dict = CONVNEXT) -> None:
         trunk = ConvNextV2Model(ConvNextV2Config(**config))
         super().__init__(trunk, CROP_SIZE, config["hidden_sizes"])
+
+
+class SwinRecogniser(Recogniser):
+    """A small Swin transformer (Liu et al., ICCV 2021): patches and attention within windows."""
+
+    def __init__(self, config: dict = SWIN) -> None:
+        stages = range(len(config["depths"]))
+        trunk = SwinModel(SwinConfig(**config), add_pooling_layer=False)
+        super().__init__(trunk, CROP_SIZE, [config["embed_dim"] * 2**stage for stage in stages])
+
+
+ARCHITECTURES: dict[str, tuple[Callable[[dict[str, Any]], Recogniser], dict[str, Any]]] = {
+    "recogniser": (ResidualRecogniser, RESNET),
+    "judge": (ConvNextRecogniser, CONVNEXT),
+    "second_judge": (SwinRecogniser, SWIN),
+}
+"""Class and configuration of each recogniser of the foundation, by its name."""

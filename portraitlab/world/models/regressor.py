@@ -14,15 +14,20 @@ CONFIG = {
     "embedding_size": 32, "hidden_sizes": [48, 96, 192], "depths": [1, 2, 2], "layer_type": "basic",
     "num_channels": 3,
 }  # fmt: skip
-POSE_SCALE = (0.3, 0.13, 0.12, 0.02, 0.03, 0.03)
-POSE_MEAN = (0.0, 0.0, 0.0, 0.425, 0.5, 0.44)
+POSES = {
+    "portrait": ((0.0, 0.0, 0.0, 0.425, 0.5, 0.44), (0.3, 0.13, 0.12, 0.02, 0.03, 0.03)),
+    "varied": ((0.0, 0.0, 0.0, 0.4, 0.5, 0.43), (0.3, 0.13, 0.12, 0.06, 0.06, 0.05)),
+}
+"""About the mean and deviation of a pose's numbers, by the framing of the photos learned from."""
+FRAMINGS = {"regressor": "portrait", "judge_regressor": "varied"}
+"""The widest framing that each of the shipped regressors learns from."""
 
 
 class FaceRegressor(nn.Module):
     """Images [B, 3, 64, 64] in [-1, 1] to FaceGeometry; differentiable in the images.
 
-    The face score is a probability; 0.5 is the threshold at which a face is accepted. title: how
-    records name it.
+    The face score is a probability; 0.5 is the threshold at which a face is accepted. framing: of
+    the photos that it learns from, a key of POSES. title: how records name it.
     """
 
     title = "the regressor"
@@ -30,7 +35,11 @@ class FaceRegressor(nn.Module):
     pose_mean: Tensor
 
     def __init__(
-        self, face_model: LinearFaceModel, config: dict = CONFIG, image_size: int = 64
+        self,
+        face_model: LinearFaceModel,
+        config: dict = CONFIG,
+        image_size: int = 64,
+        framing: str = "portrait",
     ) -> None:
         super().__init__()
         self.face_model = face_model
@@ -41,8 +50,9 @@ class FaceRegressor(nn.Module):
         self.head = nn.Sequential(
             nn.Flatten(), nn.Linear(channels, 256), nn.GELU(), nn.Linear(256, sum(self.sizes))
         )
-        self.register_buffer("pose_scale", torch.tensor(POSE_SCALE), persistent=False)
-        self.register_buffer("pose_mean", torch.tensor(POSE_MEAN), persistent=False)
+        mean, scale = POSES[framing]
+        self.register_buffer("pose_scale", torch.tensor(scale), persistent=False)
+        self.register_buffer("pose_mean", torch.tensor(mean), persistent=False)
 
     def estimate(self, images: Tensor) -> tuple[FaceCoefficients, Tensor]:
         """Coefficients, and the face score's logit [B]."""
@@ -51,7 +61,7 @@ class FaceRegressor(nn.Module):
             images = functional.interpolate(images, size, mode="bilinear", antialias=True)
         fine = functional.interpolate(images, scale_factor=1.5, mode="bilinear")
         features = functional.adaptive_avg_pool2d(self.trunk(fine).last_hidden_state, 4)
-        shape, expression, pose, score = self.head(features).split(self.sizes, 1)
+        shape, expression, pose, score = self.head(features).float().split(self.sizes, 1)
         pose = self.pose_mean + self.pose_scale * pose
         return FaceCoefficients(shape, expression, pose), score[:, 0]
 

@@ -1,4 +1,4 @@
-"""The world's text-to-image model, of diffusers' and transformers' classes, and its noise."""
+"""The world's text-to-image models, of diffusers' and transformers' classes, and their noise."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.embeddings import ImageProjection
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from portraitlab.world.tokenizer import END, PAD, START, WordTokenizer
+from portraitlab.world.tokenizer import CANVAS_VOCABULARY, END, PAD, START, WordTokenizer
 
 PROMPT_LENGTH = 76
 UNET_CONFIG = {
@@ -25,6 +26,15 @@ TEXT_CONFIG = {
     "bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD,
 }  # fmt: skip
 CONFIG = {"unet": UNET_CONFIG, "text_encoder": TEXT_CONFIG}
+CANVAS_CONFIG = {
+    "unet": {**UNET_CONFIG, "sample_size": 32},
+    "text_encoder": {
+        **TEXT_CONFIG, "vocab_size": WordTokenizer(PROMPT_LENGTH, CANVAS_VOCABULARY).size,
+    },
+    "image_prompt": {
+        "image_embed_dim": 96, "cross_attention_dim": 128, "num_image_text_embeds": 4,
+    },
+}  # fmt: skip
 SCHEDULE = {
     "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2",
     "prediction_type": "v_prediction", "clip_sample": False,
@@ -52,6 +62,42 @@ class TextToImage(nn.Module):
         """The velocity [B, 4, 16, 16] of noisy latents at timesteps [B], given tokens [B, K]."""
         text = self.text_encoder(input_ids=tokens).last_hidden_state
         return self.unet(noisy, timesteps, text).sample
+
+
+class CanvasTextToImage(TextToImage):
+    """The model of the larger canvas, which reads a text or, in its place, an image.
+
+    image_prompt: from CLIP's embedding of an image to a few tokens, as IP-Adapter projects it (Ye
+    et al., 2023, Sec. 3.2.1); IC-Portrait's backbone reads images so.
+    """
+
+    def __init__(self, config: dict[str, Any] = CANVAS_CONFIG) -> None:
+        super().__init__(config)
+        self.image_prompt = ImageProjection(**config["image_prompt"])
+
+    def forward(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        tokens: Tensor | None = None,
+        images: Tensor | None = None,
+    ) -> Tensor:
+        """The velocity [B, 4, 32, 32], given tokens [B, K] or CLIP's image embeddings [B, 96]."""
+        if images is None:
+            assert tokens is not None
+            return super().forward(noisy, timesteps, tokens)
+        return self.unet(noisy, timesteps, self.image_prompt(images)).sample
+
+
+def grow_canvas(portrait: TextToImage) -> CanvasTextToImage:
+    """The larger canvas's model with the portrait's weights; new words begin at random."""
+    canvas = CanvasTextToImage()
+    own, given = canvas.state_dict(), portrait.state_dict()
+    (words,) = (name for name in given if name.endswith("token_embedding.weight"))
+    known = given.pop(words)
+    own[words][: len(known)] = known
+    canvas.load_state_dict(own | given)
+    return canvas
 
 
 def make_scheduler() -> DDIMScheduler:

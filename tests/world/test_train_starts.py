@@ -1,6 +1,8 @@
-"""The ControlNet that HiFi-Net starts from: how it is grown, and what it is trained on."""
+"""What nets start from: how the ways in begin, and what they are trained on."""
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,15 @@ from diffusers import ControlNetModel
 
 from portraitlab.faces.alignment import align
 from portraitlab.method.cond.landmarks import LandmarkCond
+from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.hifi_net import HiFiNet
-from portraitlab.pretraining import controlnet
-from portraitlab.pretraining.controlnet import DrawnPerson, EncodedPhotos, Lesson, measure
+from portraitlab.method.net.instantid import InstantID
+from portraitlab.pretraining import starts
+from portraitlab.pretraining.encoded_photos import DRAWN, EncodedPhotos
 from portraitlab.pretraining.loop import Budget
-from portraitlab.pretraining.photos import load_photos, load_traits
+from portraitlab.pretraining.photos import TrainingPhotos, load_photos, load_traits
+from portraitlab.pretraining.starts import Lesson, choose, measure
+from portraitlab.pretraining.ways_in import WAYS, Attention, Branch, WayIn
 from portraitlab.types import Condition
 from portraitlab.world.identity import make_identity
 from portraitlab.world.models.controlnet import REFERENCES, TraitTokens, grow_from
@@ -105,7 +111,7 @@ def test_tokens_are_of_unit_size_and_name_their_traits() -> None:
 
 def test_shipped_weights_are_gone_on_from_and_tokens_read_anew(backbone) -> None:
     shipped, grown = load_controlnet().state_dict(), grow_from(backbone.unet).state_dict()
-    begun = DrawnPerson(backbone, from_shipped=True).net.controlnet.state_dict()
+    begun = Branch(backbone, from_shipped=True).net.controlnet.state_dict()
     read = [name for name in shipped if "attn2.to_k" in name or "attn2.to_v" in name]
     assert len(read) == 8  # four cross-attentions
     for name, value in begun.items():
@@ -114,7 +120,7 @@ def test_shipped_weights_are_gone_on_from_and_tokens_read_anew(backbone) -> None
             assert value.shape == grown[name].shape
         else:
             assert torch.equal(value, shipped[name])
-    anew = DrawnPerson(backbone).net.controlnet.state_dict()
+    anew = Branch(backbone).net.controlnet.state_dict()
     assert not torch.equal(anew["conv_in.weight"], shipped["conv_in.weight"])
 
 
@@ -140,7 +146,7 @@ def test_photos_and_drawings_are_encoded_once(backbone, tmp_path: Path) -> None:
 
 
 def test_a_drawing_and_no_drawing_train_the_same_net(backbone) -> None:
-    model = DrawnPerson(backbone)
+    model = Branch(backbone)
     torch.manual_seed(0)
     for parameter in model.net.starting_at_zero():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -178,53 +184,84 @@ def test_a_start_of_another_unet_is_refused(tiny_backbone) -> None:
         HiFiNet(tiny_backbone(), True, True, start=load_controlnet())
 
 
-@pytest.fixture(scope="module")
-def lesson(backbone, tmp_path_factory: pytest.TempPathFactory) -> Lesson:
-    cache = tmp_path_factory.mktemp("photos")
-    photos = load_photos("foundation_check", identities=6, photos=3, cache=cache, workers=1)
-    return Lesson(backbone, photos, load_traits("foundation_check", 6, 3), "cpu")
-
-
-def teach_less(monkeypatch: pytest.MonkeyPatch, described: float) -> None:
-    """Small batches, this share of them with words for tokens; and new weights from a seed."""
-    monkeypatch.setattr(controlnet, "BATCH", 3)
-    monkeypatch.setattr(controlnet, "DESCRIBED", described)
+def test_adapters_start_as_they_are_given(backbone, tiny_backbone) -> None:
     torch.manual_seed(0)
+    own = load_backbone()
+    trained = Attention(own).start()
+    for parameter in trained.parameters():
+        torch.nn.init.normal_(parameter)
+    start = trained.state_dict()
+    begun = Adapter(load_backbone(), False, True, start=start)
+    assert {"keys.0.weight", "values.0.weight"} <= set(start)
+    for name, value in begun.state_dict().items():
+        assert torch.equal(value, start[name])
+    assert all(parameter.requires_grad for parameter in begun.parameters())
+    both = InstantID(load_backbone(), True, True, adapter_start=start)
+    assert torch.equal(both.adapter.keys[0].weight, start["keys.0.weight"])
+    with pytest.raises(ValueError, match=r"net\.start has keys .*net\.start=null"):
+        Adapter(tiny_backbone(), False, True, start=start)
+
+
+def test_each_drawing_comes_as_often_as_none() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for way in (Branch, Attention):
+        chosen = [choose(way.reads, generator) for _ in range(2000)]
+        for cond in (*range(len(DRAWN)), None):
+            assert 0.22 < sum(found == cond for found, _ in chosen) / 2000 < 0.28
+        assert {read for _, read in chosen} == set(way.reads)
+        assert {read for cond, read in chosen if cond is None} == {"tokens"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> TrainingPhotos:
+    cache = tmp_path_factory.mktemp("photos")
+    return load_photos("foundation_check", identities=6, photos=3, cache=cache, workers=1)
+
+
+@pytest.fixture(params=list(WAYS))
+def taught(
+    request: pytest.FixtureRequest, photos: TrainingPhotos, monkeypatch: pytest.MonkeyPatch
+) -> tuple[WayIn, Lesson]:
+    """A way in, and its lessons of small batches, on a backbone that it may change."""
+    monkeypatch.setattr(starts, "BATCH", 3)
+    torch.manual_seed(0)
+    backbone = load_backbone()
+    traits = load_traits("foundation_check", 6, 3)
+    return WAYS[request.param](backbone), Lesson(backbone, photos, traits, "cpu")
 
 
 def test_a_lesson_is_its_generators_and_comes_in_all_kinds(
-    backbone, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+    taught: tuple[WayIn, Lesson], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teach_less(monkeypatch, described=0.5)
-    model = DrawnPerson(backbone)
+    model, lesson = taught
     given: list[Condition] = []
     model.net.register_forward_pre_hook(lambda net, inputs: given.append(inputs[2]))
+    kinds = [*((0, read) for read in model.reads), (None, "tokens")]
     terms = []
     with torch.no_grad():
-        for seed in range(12):
-            terms.append(lesson(model, torch.Generator().manual_seed(seed)))
+        for kind in [*kinds, kinds[0]]:
+            monkeypatch.setattr(starts, "choose", lambda *_, kind=kind: kind)
+            terms.append(lesson(model, torch.Generator().manual_seed(3)))
             assert all(torch.isfinite(term) for term in terms[-1].values())
-        again = lesson(model, torch.Generator().manual_seed(7))
-    assert again == terms[7]
-    del given[-1]
-    for condition, term in zip(given, terms, strict=True):
-        assert condition.tokens is not None or condition.drawing is not None
-        if condition.tokens is None:  # words leave open who it is
-            assert list(term) == ["velocity"]
-            assert not torch.equal(condition.text.words, lesson.silence.words)
-        else:
-            assert torch.equal(condition.text.words, lesson.silence.words)
-    assert {condition.tokens is None for condition in given} == {True, False}
-    assert {condition.drawing is None for condition in given} == {True, False}
-    assert {len(term) for term in terms} == {1, 2}
+    assert terms[-1] == terms[0]
+    text = given[0].text.words.shape[1]
+    for (cond, read), condition, term in zip(kinds, given, terms, strict=False):
+        assert (condition.drawing is None) == (cond is None)
+        assert (condition.tokens is None) == (read == "words")
+        assert set(term) == {"velocity"} if read == "words" else {"velocity", "identity"}
+        if read == "both":  # the words are read beside the tokens
+            assert condition.tokens is not None
+            assert torch.equal(condition.tokens.tokens[:, :text], condition.text.words)
+            assert condition.tokens.mask[:, :text].all()
 
 
 def test_a_lesson_reaches_all_that_is_trained_and_is_learnt(
-    backbone, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
+    taught: tuple[WayIn, Lesson], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teach_less(monkeypatch, described=0.0)
-    model = DrawnPerson(backbone, from_shipped=True)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model, lesson = taught
+    monkeypatch.setattr(starts, "choose", lambda *_: (0, "tokens"))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(trained, lr=1e-3)
     losses = []
     for _ in range(8):
         loss = sum(lesson(model, torch.Generator().manual_seed(0)).values())
@@ -232,9 +269,27 @@ def test_a_lesson_reaches_all_that_is_trained_and_is_learnt(
         loss.backward()
         losses.append(float(loss.detach()))
         optimiser.step()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
-    assert not any(parameter.requires_grad for parameter in backbone.parameters())
-    assert losses[-1] < 0.9 * losses[0]
+    assert all(parameter.grad is not None for parameter in trained)
+    assert {id(p) for p in model.start().parameters()} <= {id(p) for p in trained}
+    assert not any(parameter.requires_grad for parameter in lesson.backbone.parameters())
+    assert losses[-1] < 0.95 * losses[0]
+
+
+def test_an_averaged_attention_is_measured_and_not_the_one_it_was_copied_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starts, "sample", partial(starts.sample, steps=2))
+    budget = Budget(minutes=1, work=tmp_path, cache=tmp_path / "cache", workers=1)
+    torch.manual_seed(0)
+    backbone = load_backbone()
+    model = Attention(backbone)
+    average = deepcopy(model)
+    for parameter in model.net.values.parameters():
+        torch.nn.init.normal_(parameter)
+    own, other = (measure(net, backbone, budget, people=10) for net in (average, model))
+    assert own != other
+    assert measure(average, backbone, budget, people=10) == own
+    assert (tmp_path / "attention_start.png").is_file()
 
 
 @pytest.mark.slow
@@ -244,7 +299,7 @@ def test_a_net_that_follows_landmarks_is_measured_as_better_than_one_that_does_n
     budget = Budget(minutes=1, work=tmp_path, cache=tmp_path / "cache", workers=1)
     torch.manual_seed(0)
     trained, untrained = (
-        measure(DrawnPerson(backbone, from_shipped=shipped), backbone, budget, people=10)
+        measure(Branch(backbone, from_shipped=shipped), backbone, budget, people=10)
         for shipped in (True, False)
     )
     assert trained["landmark_error_px"] < 2 < 3 < untrained["landmark_error_px"]

@@ -1,0 +1,137 @@
+"""The two ways in that a start is trained for: a branch beside the UNet, and attention in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.method.net.adapter import Adapter
+from portraitlab.method.net.base import Net
+from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.types import Condition, IdentityTokens, TextFeatures
+from portraitlab.world.models.controlnet import TraitTokens, grow_from
+from portraitlab.world.pretrained import load_controlnet
+from portraitlab.world.traits import TRAITS_SIZE
+
+READS_TOKENS = re.compile(r"attn2\.to_[kv]\.")
+"""Names of a branch's weights that make keys and values of tokens."""
+
+
+class WayIn(nn.Module):
+    """A net under training, and the tokens it learns from, which are thrown away afterwards.
+
+    name: as scripts are given it; weights: the name in foundation.json of what is shipped of it.
+    reads: of the batches, the shares in which it reads tokens of traits, a description in their
+    place, or both.
+    """
+
+    name: str
+    weights: str
+    reads: ClassVar[dict[str, float]]
+
+    def __init__(self, net: Net, backbone: Backbone) -> None:
+        super().__init__()
+        self.net = net
+        self.traits = TraitTokens(TRAITS_SIZE, backbone.text_dim)
+
+    def condition(
+        self,
+        prompts: TextFeatures,
+        tokens: IdentityTokens | None,
+        words: TextFeatures | None,
+        drawing: Tensor | None,
+    ) -> Condition:
+        """Put together what the net reads.
+
+        prompts: what the UNet reads. tokens: of traits; words: of a description; at least one of
+        them is given. drawing: through the autoencoder, None for no drawing.
+        """
+        raise NotImplementedError
+
+    def start(self) -> nn.Module:
+        """The part that is shipped."""
+        raise NotImplementedError
+
+
+class Branch(WayIn):
+    """HiFi-Net: a copy of the UNet's encoder that reads a drawing, and tokens, a text or both."""
+
+    name, weights = "branch", "controlnet"
+    reads: ClassVar = {"tokens": 0.8, "words": 0.1, "both": 0.1}
+    net: HiFiNet
+
+    def __init__(self, backbone: Backbone, from_shipped: bool = False) -> None:
+        """from_shipped: begin with the package's weights, but for those that read tokens.
+
+        What made the tokens those weights were trained on is not in the package.
+        """
+        start = grow_from(backbone.unet)
+        if from_shipped:
+            shipped = load_controlnet().state_dict()
+            own = start.state_dict()
+            fresh = {name: value for name, value in own.items() if READS_TOKENS.search(name)}
+            start.load_state_dict(shipped | fresh)
+        net = HiFiNet(backbone, True, True, reads_noise=False, noise_gate=1.0, start=start)
+        super().__init__(net, backbone)
+
+    def condition(
+        self,
+        prompts: TextFeatures,
+        tokens: IdentityTokens | None,
+        words: TextFeatures | None,
+        drawing: Tensor | None,
+    ) -> Condition:
+        """Words stand before the tokens where it reads both."""
+        if words is None:
+            return Condition(prompts, tokens, drawing)
+        if tokens is not None:
+            known = torch.ones(words.words.shape[:2], dtype=torch.bool, device=tokens.mask.device)
+            tokens = IdentityTokens(
+                torch.cat([words.words, tokens.tokens], 1), torch.cat([known, tokens.mask], 1)
+            )
+        return Condition(words, tokens, drawing)
+
+    def start(self) -> nn.Module:
+        """The ControlNet."""
+        return self.net.controlnet
+
+
+class Attention(WayIn):
+    """IP-Adapter's attention in the UNet, which reads tokens beside the text.
+
+    A drawing enters as it does in every use of it: by the package's ControlNet, frozen, which reads
+    the prompt.
+    """
+
+    name, weights = "attention", "attention_start"
+    reads: ClassVar = {"tokens": 1.0}
+    net: Adapter
+
+    def __init__(self, backbone: Backbone) -> None:
+        net = Adapter(backbone, True, True, noise_gate=1.0, controlnet=load_controlnet())
+        super().__init__(net, backbone)
+
+    def condition(
+        self,
+        prompts: TextFeatures,
+        tokens: IdentityTokens | None,
+        words: TextFeatures | None,
+        drawing: Tensor | None,
+    ) -> Condition:
+        """The frozen ControlNet reads what the UNet reads."""
+        assert words is None, "its words are the prompt's"
+        return Condition(prompts, tokens, drawing)
+
+    def start(self) -> nn.Module:
+        """Keys and values, under the names that the adapter has for them."""
+        part = nn.Module()
+        part.keys, part.values = self.net.keys, self.net.values
+        return part
+
+
+WAYS: dict[str, Callable[[Backbone], WayIn]] = {way.name: way for way in (Branch, Attention)}

@@ -1,0 +1,100 @@
+"""What the judge sees of pictures that every run shows it is computed once, and is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from portraitlab.data.store import to_tensor
+from portraitlab.scoring.judge import Judge
+from portraitlab.types import View
+from portraitlab.world.pretrained import load_clip, load_recogniser, load_regressor
+from portraitlab.world.render import render_photo
+
+
+@pytest.fixture
+def judging(
+    tmp_path: Path,
+    tiny_recogniser: Callable[..., Any],
+    tiny_regressor: Callable[..., Any],
+) -> Callable[..., Judge]:
+    """A judge over one cache, with the images it looked at counted in `judge.looked`."""
+
+    def make(seed: int = 0, **settings: Any) -> Judge:
+        recogniser, clip, regressor = tiny_recogniser(seed), load_clip(), tiny_regressor()
+        judge = Judge(recogniser, clip, regressor, batch_size=4, cache=str(tmp_path), **settings)
+        judge.requires_grad_(False).eval()
+        judge.looked = []  # type: ignore[assignment]
+        recogniser.register_forward_pre_hook(
+            lambda module, inputs: judge.looked.append(len(inputs[0]))  # type: ignore[operator]
+        )
+        return judge
+
+    return make
+
+
+def pictures(seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(6, 3, 64, 64, generator=generator) * 2 - 1]
+
+
+def same(one: View, other: View) -> bool:
+    names = [field.name for field in fields(View)]
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def test_pictures_of_all_runs_are_looked_at_once(judging: Callable[..., Judge]) -> None:
+    first, again = judging(), judging()
+    seen = first.view(pictures(), again=True)
+    assert first.looked == [4, 2]
+    assert same(again.view(pictures(), again=True), seen)
+    assert again.looked == []
+    assert same(again.view(pictures()), seen)  # as portraits are, which no other run draws
+    assert again.looked == [4, 2]
+    again.view(pictures(seed=1), again=True)
+    assert again.looked == [4, 2, 4, 2]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seed": 1}, {"face_threshold": 0.6}, {"precision": "bf16-mixed"}]
+)
+def test_another_judge_looks_again(judging: Callable[..., Judge], changed: dict[str, Any]) -> None:
+    judging().view(pictures(), again=True)
+    other = judging(**changed)
+    other.view(pictures(), again=True)
+    assert other.looked == [4, 2]
+
+
+def test_the_shipped_judge_in_half_sees_nearly_the_same() -> None:
+    photos = np.stack([render_photo(identity, 0, 64).image for identity in range(6)])
+    models = load_recogniser("judge"), load_clip(), load_regressor()
+    single, half = (
+        Judge(*models, precision=name).view([to_tensor(photos)])
+        for name in ("32-true", "bf16-mixed")
+    )
+    for name in ("identity", "face", "picture"):
+        one, other = getattr(single, name), getattr(half, name)
+        assert other.dtype == torch.float32
+        assert not torch.equal(one, other)
+        assert (one * other).sum(dim=-1).min() > 0.999
+        torch.testing.assert_close(other.norm(dim=-1), torch.ones(6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(half.pose, single.pose, atol=0.01, rtol=0)  # radians
+
+
+def test_a_damaged_view_is_refused_with_the_remedy(
+    judging: Callable[..., Judge], tmp_path: Path
+) -> None:
+    judge = judging()
+    judge.view(pictures(), again=True)
+    path = min((tmp_path / "views").glob("view-*"))
+    assert set(load_file(path)) == {field.name for field in fields(View)}
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"cached views .* cannot be read .*Delete the file"):
+        judge.view(pictures(), again=True)
