@@ -71,7 +71,7 @@ def test_the_current_folder_is_drawn_with_where_none_is_given(
     monkeypatch.chdir(tmp_path)
     code, _, problem = portraitlab("generate", *given)
     assert code == 1
-    assert ". holds no portraitlab.json, so it is no exported run" in problem
+    assert ". has no portraitlab.json, so it is not an exported run" in problem
 
 
 def test_whose_shape_is_drawn_can_be_chosen(
@@ -173,7 +173,7 @@ def test_a_bad_option_is_named_before_anything_is_loaded(
         (("--out", files[0] / "new"), f"new: {files[0]} is a file; give a folder."),
         (("--set", "encoder.root"), "names no value; give it as --set encoder.root=VALUE"),
         (("--set", "seed=["), "--set seed=[: '[' is no value in YAML"),
-        ((), "holds no portraitlab.json, so it is no exported run"),
+        ((), "has no portraitlab.json, so it is not an exported run"),
     ):
         code, _, said = portraitlab("generate", tmp_path, "--refs", files[0], *given)
         assert (code, message in said) == (1, True), said
