@@ -117,7 +117,7 @@ def test_filters(store: Store, portraitlab: Call) -> None:
     assert listed("--where", "fusion=refiner", "--where", "seed=1") == {one.key}
     assert listed("--where", "optimiser.schedule=cosine", "--where", "steps=1000") == listed()
     assert listed("--where", "fresh=true") == set()
-    assert portraitlab("runs", store.folder, "--state", "lost")[1].endswith("is like that\n")
+    assert portraitlab("runs", store.folder, "--state", "lost")[1].endswith(" matches\n")
 
 
 def test_order(store: Store, portraitlab: Call) -> None:
