@@ -69,7 +69,7 @@ def test_a_further_record_beside_the_first(store: Store, portraitlab: Call) -> N
     table = rows(output := portraitlab("diff", run.folder, again)[1])
     assert table["choices.select"] == ["random", "target"]
     assert table["scoring"] == [run.scoring, "aaaaaaaa"]
-    assert "their scorings have other hashes" in output
+    assert "their scoring hashes differ" in output
 
 
 def test_what_was_measured_otherwise_is_said(store: Store, portraitlab: Call) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # heavy imports that only `prepare` needs
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands validate and prepare."""
     commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    # validate
     check = commands.add_parser(
         "validate",
         help="read every photo and list what is wrong with it",
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=("text", "json"), default="text", help="output format (default: text)"
     )
     _workers(check)
+    # prepare
     make = commands.add_parser(
         "prepare",
         usage="portraitlab data prepare [options] ROOT OUT [OVERRIDE ...]",

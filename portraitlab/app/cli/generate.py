@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the export, the photos, the prompt, additions to the model, and the output."""
+    # Add the export, the photos and the prompt.
     add = parser.add_argument
     exported = "folder that portraitlab export wrote (default: the current folder)"
     add("folder", metavar="EXPORT", type=Path, nargs="?", default=Path(), help=exported)
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text that describes the picture (default: a photo of a person)",
     )  # fmt: skip
     add("--negative-prompt", default="", metavar="TEXT", help="text that the picture avoids")
+    # Add the settings of the sampler and of the selection.
     add("--seed", type=int, default=0, help="seed of the first picture, then + 1 (default: 0)")
     add("--count", type=int, default=1, help="number of pictures (default: 1)")
     add("--steps", type=int, help="number of sampling steps (default: that of the run's scoring)")
@@ -48,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=names,
         help="choice of the shape's reference (default: the scoring's)",
     )
+    # Add changes of the model.
     add("--base", type=Path, metavar="FOLDER", help="the base, or another checkpoint of it")
     add(
         "--lora", action="append", default=[], metavar="PATH[:SCALE]",
@@ -61,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE",
         help="change a setting of portraitlab.json, e.g. encoder.root=FOLDER; repeatable",
     )  # fmt: skip
+    # Add the device, options to save memory, and the output.
     add("--device", help="cpu or cuda (default: cuda if available)")
     add(
         "--offload", choices=("model", "sequential"),

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors of the user are printed as one message, with exit code 1. A command may return another
     exit code.
     """
+    # Parse the arguments; only the called command's module is imported.
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
         prog="portraitlab", description="Commands on runs, their tables and photos."
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name in arguments[:1]:
             import_module(f"portraitlab.app.cli.{name}").add_arguments(command)
     given = parser.parse_args(arguments)
+
+    # Run the command, and print errors of the user as one message.
     try:
         code: int | None = import_module(f"portraitlab.app.cli.{given.command}").run(given)
         sys.stdout.flush()
