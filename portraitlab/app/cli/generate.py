@@ -158,7 +158,7 @@ def run(given: argparse.Namespace) -> None:
 
 def _portrait(pipeline: PortraitPipeline, path: Path) -> Any:
     """Cut the portrait from a file. Raises ValueError with its name where it cannot be used."""
-    remedy = "give another photo, with one clearly visible face, or crop this one to the person"
+    remedy = "give another photo, with one face clearly visible, or crop this one to the person"
     with _naming(path, remedy):
         return pipeline.see(read_photo(path))
 
