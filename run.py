@@ -17,7 +17,7 @@ from portraitlab.runs.sweep import sweep_group
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> dict[str, Any]:
-    """The task's result. A sweep's launcher calls this in jobs that a scheduler starts."""
+    """Run the task and return its result; in jobs of a scheduler, the launcher calls this."""
     from portraitlab.launching.perform import perform
     from portraitlab.runs.status import Preempted
     from portraitlab.support.errors import UserError, message
@@ -32,16 +32,16 @@ def main(config: DictConfig) -> dict[str, Any]:
             config.group = own or config.group
         return perform(config)
     except Preempted as stop:
-        print(f"stopped by {stop.name}; the same command goes on", file=sys.stderr)
+        print(f"stopped by {stop.name}; the same command resumes it", file=sys.stderr)
         raise
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
+        print("stopped by Ctrl-C; the same command resumes it", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        said = message(error)
-        if said is None:
+        text = message(error)
+        if text is None:
             raise
-        raise UserError(said) from error
+        raise UserError(text) from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Hydra's way in to the launchers of portraitlab/launching/."""
+"""Hydra plugins for the launchers of portraitlab/launching/."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 class LocalLauncher(Launcher):
-    """Runs a sweep's jobs on this machine, `jobs` side by side, each in a process of its own.
+    """A launcher of a sweep's jobs on this machine: `jobs` in parallel, a process each.
 
-    jobs: None is one on each core of a CPU.
+
+    jobs: None runs one on each core of a CPU.
     """
 
     def __init__(self, jobs: int | None) -> None:
@@ -28,13 +29,13 @@ class LocalLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take in the sweep."""
+        """Plan the sweep."""
         self.plan = _plan(config, hydra_context)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """The jobs' records, or the messages they ended with."""
+        """Run the jobs and return their records, or the messages that they ended with."""
         from portraitlab.launching.local import run_jobs
 
         with _outcomes(self.plan, job_overrides) as (places, returns):
@@ -43,9 +44,9 @@ class LocalLauncher(Launcher):
 
 
 class SlurmLauncher(BaseSubmititLauncher):
-    """Has a sweep's jobs run by SLURM, one task for each GPU, and waits for them.
+    """A launcher of a sweep's jobs on SLURM, one task for each GPU; it waits for them.
 
-    cluster: submitit's name of what runs the jobs. params: submitit's settings.
+    cluster: submitit's name of the scheduler. params: submitit's settings.
     """
 
     def __init__(self, cluster: str, **params: Any) -> None:
@@ -55,14 +56,14 @@ class SlurmLauncher(BaseSubmititLauncher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take in the sweep."""
+        """Plan the sweep."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.plan = _plan(config, hydra_context)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """The jobs' records, or the messages they ended with."""
+        """Run the jobs and return their records, or the messages that they ended with."""
         from portraitlab.launching.slurm import submit
 
         with _outcomes(self.plan, job_overrides) as (places, returns):
@@ -82,9 +83,10 @@ def _plan(config: DictConfig, context: HydraContext) -> SweepPlan:
 def _outcomes(
     plan: SweepPlan, job_overrides: Sequence[Sequence[str]]
 ) -> Iterator[tuple[list[int], list[JobReturn]]]:
-    """The places of jobs that are not done, to be run inside, and what became of all at the end.
+    """Yield the places of unfinished jobs, to be run inside `with`, and a list of all outcomes.
 
-    All as completed: Hydra would end the sweep with the first failure, before its table.
+    The list is filled at the end. Failed jobs are returned as completed: Hydra would end the sweep
+    at the first failure, before its table.
     """
     from portraitlab.support.errors import user_errors
 

@@ -1,4 +1,4 @@
-"""Register what `${...}` calls in conf/, wherever Hydra composes it: it imports all its plugins."""
+"""Register the resolvers of `${...}` in conf/; Hydra imports all plugins before it composes."""
 
 from omegaconf import OmegaConf
 

@@ -1,4 +1,4 @@
-"""Hydra's way in to the papers' tables: a sweep over a table's rows and seeds."""
+"""Hydra plugin for the papers' tables: a sweep over a table's rows and seeds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 
 
 class TableSweeper(Sweeper):
-    """Launches the jobs of a paper's table that a command asks for.
+    """A sweeper over the jobs of a paper's table that a command selects.
 
-    table: PAPER/TABLE, its folder below experiments/.
+    table: PAPER/TABLE, the table's folder below experiments/.
     """
 
     def __init__(self, table: str) -> None:
@@ -22,13 +22,13 @@ class TableSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take in the launcher."""
+        """Create the launcher."""
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run what is missing; what came of it is shown by the callback that ends every sweep."""
+        """Run the missing jobs; the callback at the end of every sweep shows the table."""
         from portraitlab.support.errors import user_errors
         from portraitlab.tables.choosing import choose
         from portraitlab.tables.paper_table import find_table

@@ -23,7 +23,7 @@ def floors() -> ModuleType:
 
 def test_imports_run_down_the_floors_alone(floors: ModuleType) -> None:
     order = floors.floors()
-    assert order[-1] == "types"
+    assert "types" in order[-2:]
     for floor, other, file in floors.imports():
         assert order.index(floor) < order.index(other), f"{file} imports {other}"
 

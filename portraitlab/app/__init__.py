@@ -1,1 +1,1 @@
-"""Tasks, the command line, and the experiment that both are made of."""
+"""Tasks, the command line, and the experiment that both use."""

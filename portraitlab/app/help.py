@@ -1,7 +1,7 @@
-"""What `python run.py --help` says of groups, choices and settings, from the comments in conf/.
+"""Write the text of `python run.py --help` from the comments in conf/.
 
-The first comment of a choice's file is its line. A group's stands in config.yaml behind the group
-in the list of defaults, a setting's behind the setting.
+The first comment of a choice's file describes the choice. A group is described by the comment
+after its line in the list of defaults in config.yaml, a setting by the comment after its line.
 """
 
 from __future__ import annotations
@@ -16,24 +16,27 @@ _SETTING = re.compile(r"^(\w+): .*?# (.+)$", re.MULTILINE)
 
 
 def help_text(_root_: DictConfig) -> str:
-    """Groups with their choices, `*` before those that are taken, then the settings at the top.
+    """List groups with their choices, `*` before the chosen ones, then the top settings.
 
-    _root_: a configuration as Hydra composes it. The text is for string.Template.
+    _root_: a configuration as Hydra composes it. The text is escaped for string.Template.
     """
+    # List the groups and their choices.
     conf = next(s.path for s in _root_.hydra.runtime.config_sources if s.provider == "main")
     declared = (Path(conf) / "config.yaml").read_text(encoding="utf-8")
     named = _root_.hydra.runtime.choices
     lines = []
     for group, about in _GROUP.findall(declared):
         lines.append(f"{group}: {about}")
-        # Several at once, as in metrics=[sim_f,fid], are no choice to Hydra, but keys of the group.
-        taken = [named[group]] if group in named else [*_root_[group]]
+        # For several choices, as in metrics=[sim_f,fid], Hydra records only keys of the group.
+        chosen = [named[group]] if group in named else [*_root_[group]]
         folder = Path(conf) / group
         files = sorted(folder.glob("**/*.yaml"))
         choices = {str(f.relative_to(folder).with_suffix("")): first_comment(f) for f in files}
         width = max(map(len, choices))
-        for choice, said in choices.items():
-            lines.append(f"  {'*' if choice in taken else ' '} {choice:{width}}  {said}")
+        for choice, comment in choices.items():
+            lines.append(f"  {'*' if choice in chosen else ' '} {choice:{width}}  {comment}")
+
+    # List the settings.
     lines += [
         "",
         "Settings, as in refs=2; all others by their dotted names, as in task.run=FOLDER:",
@@ -48,7 +51,7 @@ def help_text(_root_: DictConfig) -> str:
 
 
 def first_comment(path: Path) -> str:
-    """The first line of a YAML file that is a comment for people; empty where it begins without."""
+    """Read the first comment of a YAML file, without @package lines; empty if there is none."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break

@@ -1,4 +1,4 @@
-"""Further ControlNets beside a net: their residuals are added to its own."""
+"""Add the residuals of further ControlNets to those of a net."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
 
 @dataclass(frozen=True)
 class Control:
-    """A published ControlNet and what it reads: image [1, 3, H, W] in [0, 1].
+    """A published ControlNet and its control image [1, 3, H, W] in [0, 1].
 
     scale: weight of its residuals.
     """
@@ -25,10 +25,10 @@ class Control:
 
 
 class WithControls(Net):
-    """A net and ControlNets that were trained with the same base (Zhang et al., 2023).
+    """A net with ControlNets that were trained with the same base (Zhang et al., 2023).
 
-    They read the prompt, and act in guidance's unconditional prediction too, as in diffusers' own
-    pipelines; so does what they add to a net that then injects nothing.
+    As in diffusers' pipelines, the ControlNets read the prompt, and also act in the unconditional
+    prediction of guidance, where the net itself injects nothing.
     """
 
     def __init__(self, net: Net, controls: Sequence[Control]) -> None:
@@ -38,11 +38,11 @@ class WithControls(Net):
         self.controlnets = nn.ModuleList(control.controlnet for control in controls)
 
     def read(self, references: FaceFeatures) -> ReferenceMaps:
-        """What the net itself reads."""
+        """Read the references as the net itself does."""
         return self.net.read(references)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
-        """The net's injection, with the residuals of all controls added."""
+        """Add the residuals of all controls to the net's injection."""
         injection = self.net(noisy, timesteps, condition)
         down, mid = injection.down, injection.mid
         for control in self.controls:

@@ -1,6 +1,6 @@
-"""What a model costs, counted without weights: parameters, multiply-adds and memory.
+"""Count a model's parameters, multiply-adds and memory without weights.
 
-All of it runs on tensors that have a shape, a type and no content, so that a model of any size is
+The model runs on fake tensors, with a shape and a type but no content, so a model of any size is
 counted on a laptop in seconds.
 """
 
@@ -24,16 +24,16 @@ from portraitlab.diffusion.precisions import cast_once
 from portraitlab.method.model import PortraitModel
 from portraitlab.types import Batch, FaceFeatures, FaceGeometry
 
-# By Lightning's names, the precisions in which products are computed in half.
+# Precisions, by Lightning's names, in which products are computed in half precision.
 _HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
 class PartCost:
-    """One part of the model, used once for one sample.
+    """Cost of one part of the model, used once for one sample.
 
-    trained, frozen: parameters. layers: multiply-adds of its convolutions and linear layers.
-    attention: those of attention's products, which many counters leave out.
+    trained, frozen: numbers of parameters. layers: multiply-adds of its convolutions and linear
+    layers. attention: multiply-adds of attention's products, which many counters leave out.
     """
 
     trained: int
@@ -44,13 +44,13 @@ class PartCost:
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes that a training step holds at its fullest, less what kernels need for a moment.
+    """Peak memory of a training step in bytes, without the temporary buffers of kernels.
 
-    weights: of all parts, each in its own precision, and those that are cast once (cast_once).
-    gradients, optimiser, average: of what is trained, in single precision; Adam holds two numbers a
-    parameter, an average of the weights one, where there is one. activations: what the backward
-    pass reads. anew: with gradient checkpointing, what it reads of the one block that has most,
-    while that is computed anew.
+    weights: all parts, each in its own precision, and the copies of cast_once. gradients,
+    optimiser, average: trained parameters in single precision; Adam keeps two numbers a parameter,
+    an average of the weights (if there is one) keeps one. activations: tensors saved for the
+    backward pass. recomputed: with gradient checkpointing, those of the largest block, which exist
+    while it is recomputed.
     """
 
     weights: int
@@ -58,17 +58,17 @@ class TrainingMemory:
     optimiser: int
     average: int
     activations: int
-    anew: int
+    recomputed: int
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return sum(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What N references bring: L local features of d1 numbers and d2 global ones each."""
+    """Feature sizes of N references: L local features of d1 numbers and d2 global ones each."""
 
     local_length: int
     local_dim: int
@@ -77,20 +77,23 @@ class Sizes:
 
 
 def part_costs(model: PortraitModel, sizes: Sizes) -> dict[str, PartCost]:
-    """What each part costs: fusion once a drawing, net and UNet in each step, and the frozen rest.
+    """Count the cost of each part: fusion (once a drawing), net and UNet (each step), frozen rest.
 
-    The autoencoder is counted decoding, and parameters that parts share with the first that has
-    them. The model may be on the meta device; it is of no use afterwards.
+    The autoencoder is counted decoding. Shared parameters are counted with the first part that has
+    them. The model may be on the meta device, and cannot be used afterwards.
     """
     backbone = model.backbone
     texts = [
         part for name, part in backbone.named_children() if name not in ("unet", "autoencoder")
     ]
     with _without_content(model, whole=True):
+        # Compute the inputs of all parts.
         batch, timesteps = _batch(model, sizes, 1), torch.zeros(1, dtype=torch.long)
         with torch.no_grad():
             condition = model.condition(batch)
             injection = model.net(batch.latents, timesteps, condition)
+
+        # List each part's modules and one use of it.
         uses: dict[str, tuple[list[nn.Module], Callable[[], Any]]] = {
             "fusion": ([model.fusion], lambda: model.fusion(batch.references)),
             "net": ([model.net], lambda: model.net(batch.latents, timesteps, condition)),
@@ -103,6 +106,8 @@ def part_costs(model: PortraitModel, sizes: Sizes) -> dict[str, PartCost]:
         }
         if model.net.latents:
             uses["net, reading references"] = ([], lambda: model.net.read(batch.references))
+
+        # Count each part.
         weights = {_place(each) for each in model.parameters()}
         seen: set[int] = set()
         with torch.no_grad():
@@ -120,32 +125,34 @@ def training_memory(
     averaged: bool = False,
     decoded: int = 0,
 ) -> TrainingMemory:
-    """What a step of the noise loss holds, on one device with batch_size samples.
+    """Measure the memory of a step of the noise loss, on one device with batch_size samples.
 
-    precision: Lightning's name of it. gradient_checkpointing: see PortraitModel. averaged: with
-    an average of the weights beside them. decoded: of how many samples the identity loss decodes an
-    estimate, which is most of what it needs. The model may be on the meta device; it is of no use
-    afterwards.
+    precision: Lightning's name of it. gradient_checkpointing: see PortraitModel. averaged: count an
+    average of the weights too. decoded: number of samples whose estimate the identity loss decodes,
+    which is most of its memory. The model may be on the meta device, and cannot be used afterwards.
     """
     with _without_content(model):
         weights = _storages(model)
         blocks = [0]
 
+        # Measure each checkpointed block by itself.
         def counted(block: Callable[..., Any], *inputs: Any) -> Any:
-            anew = _Kept(weights)
-            with anew.hooks():
+            recomputed = _SavedTensors(weights)
+            with recomputed.hooks():
                 graph = block(*inputs)
-            blocks.append(anew.bytes)
+            blocks.append(recomputed.bytes)
             del graph
             return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
         if gradient_checkpointing:
             model.enable_gradient_checkpointing(counted)
+
+        # Run the forward pass and measure the tensors saved for the backward pass.
         batch = _batch(model, sizes, batch_size)
         timesteps = torch.zeros(batch_size, dtype=torch.long)
         half = _HALVES.get(precision)
         mixed = nullcontext() if half is None else torch.autocast("cpu", half)
-        kept = _Kept(weights)
+        kept = _SavedTensors(weights)
         with cast_once(model, precision), model.backbone.computing(), mixed, kept.hooks():
             weights |= _storages(model)
             prediction = model(batch, batch.latents, timesteps).float()
@@ -161,7 +168,7 @@ def training_memory(
         optimiser=8 * trained,
         average=4 * trained if averaged else 0,
         activations=activations,
-        anew=max(blocks),
+        recomputed=max(blocks),
     )
 
 
@@ -170,18 +177,18 @@ class _Saved:
     tensor: Tensor
 
 
-class _Kept:
-    """What a graph keeps for its backward pass for as long as it lives, without what is at `held`.
+class _SavedTensors:
+    """The tensors that a graph saves for its backward pass, without the storages in `excluded`.
 
-    A block that is computed anew and that no gradient comes to keeps nothing.
+    They are counted while the graph lives. A checkpointed block without gradients saves nothing.
     """
 
-    def __init__(self, held: Container[int]) -> None:
-        self.held = held
+    def __init__(self, excluded: Container[int]) -> None:
+        self.excluded = excluded
         self._alive: WeakSet[_Saved] = WeakSet()
 
     def hooks(self) -> saved_tensors_hooks:
-        """In them all is counted that a graph saves."""
+        """Return the context manager in which saved tensors are counted."""
 
         def pack(tensor: Tensor) -> _Saved:
             saved = _Saved(tensor)
@@ -192,16 +199,16 @@ class _Kept:
 
     @property
     def bytes(self) -> int:
-        """Of what is kept now, each storage once."""
+        """Bytes of the tensors that are saved now, each storage once."""
         storages = {_place(saved.tensor): saved.tensor.untyped_storage() for saved in self._alive}
-        return sum(each.nbytes() for place, each in storages.items() if place not in self.held)
+        return sum(each.nbytes() for place, each in storages.items() if place not in self.excluded)
 
 
 @contextmanager
 def _without_content(model: PortraitModel, whole: bool = False) -> Iterator[None]:
-    """In it all tensors have only a shape and a type, those of the model for good.
+    """Make all tensors created inside `with`, and those of the model for good, fake tensors.
 
-    whole: all in single precision, so that nothing casts a weight, which would hide that it is one.
+    whole: in single precision, so that no weight is cast; a cast copy is not recognised as one.
     """
     if whole:
         model.float()
@@ -225,7 +232,7 @@ def _emptied(tensor: Tensor) -> Tensor:
 
 
 class AllKnown(TorchDispatchMode):
-    """Masks choose all that there is, where how much that is would be read from their content."""
+    """A mode in which boolean masks select everything, since fake masks have no content."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -242,7 +249,7 @@ def _is_mask(indices: Any) -> bool:
 
 
 def _batch(model: PortraitModel, sizes: Sizes, count: int) -> Batch:
-    """A batch of the right shapes, with all references there."""
+    """Build a batch of the right shapes, with all references present."""
     backbone, refs = model.backbone, sizes.references
     edge = backbone.latent_size
     latents = torch.zeros(count, backbone.latent_channels, edge, edge)
@@ -291,11 +298,11 @@ def _attends(module: nn.Module) -> bool:
 
 
 class _Products(TorchDispatchMode):
-    """Count multiply-adds: of layers, whose products are with weights, and of attention.
+    """A counter of multiply-adds: of layers (products with weights) and of attention.
 
-    A fused attention is counted by its shapes, whatever the operation is called, since torch's
-    counter knows only some of them; all other products as torch's counter does.
-    weights: the places of the model's weights.
+    A fused attention is counted by its shapes, whatever the operation's name, since torch's counter
+    knows only some of them. All other products are counted by torch's counter.
+    weights: storages of the model's weights (see _place).
     """
 
     def __init__(self, counter: FlopCounterMode, weights: set[int]) -> None:
@@ -323,7 +330,7 @@ class _Products(TorchDispatchMode):
 
 
 def attention_products(query: torch.Size, key: torch.Size, value: torch.Size) -> int:
-    """Multiply-adds of attention: queries by keys, then their weights by values.
+    """Count the multiply-adds of attention: queries by keys, then the weights by values.
 
     query [..., Q, d], key [..., K, d], value [..., K, e]: shapes, with equal leading dimensions.
     """
@@ -332,11 +339,11 @@ def attention_products(query: torch.Size, key: torch.Size, value: torch.Size) ->
 
 
 def _storages(model: nn.Module) -> dict[int, int]:
-    """Bytes of a model's parameters and buffers by their places, each once."""
+    """Map the storages of a model's parameters and buffers to their bytes, each once."""
     held = (*model.parameters(), *model.buffers())
     return {_place(each): each.untyped_storage().nbytes() for each in held}
 
 
 def _place(tensor: Tensor) -> int:
-    """What is one number for all views of a tensor."""
+    """Return a number that identifies a tensor's storage, equal for all its views."""
     return tensor.untyped_storage()._cdata

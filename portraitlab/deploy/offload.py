@@ -1,4 +1,4 @@
-"""Parts of a model wait on the CPU, for a device whose memory does not hold them all at once."""
+"""Keep parts of a model on the CPU until they compute, for devices with little memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import nn
 from portraitlab.method.model import PortraitModel
 
 Mode = Literal["model", "sequential"]
-"""What comes to the device by itself: a stage of the drawing, or each layer."""
+"""Unit that is moved to the device: a stage of the drawing, or a single layer."""
 
 
 def accelerator(
     gpu_id: int | None = None, device: torch.device | str | None = None
 ) -> torch.device:
-    """The device to draw on, as diffusers' `enable_model_cpu_offload` is told it.
+    """Choose the device to draw on from the arguments of diffusers' `enable_model_cpu_offload`.
 
-    device: None is the accelerator that torch finds. gpu_id: its number. Raises ValueError where
-    torch finds none, or for a number that device gives too.
+    device: None uses the accelerator that torch finds. gpu_id: its number. Raises ValueError where
+    torch finds none, and where both arguments number the device.
     """
     if device is None:
         device = torch.accelerator.current_accelerator(check_available=True)
@@ -39,10 +39,10 @@ def accelerator(
 
 
 def stages_of(model: PortraitModel) -> dict[str, nn.ModuleList]:
-    """The parts that compute at the same time, under a name for each such time.
+    """Group the parts of a model by the stage of the drawing in which they compute.
 
-    Net and UNet take turns at each noise level, and the UNet's attentions read layers of the net,
-    so they are one stage. Together these are all weights but those of the cond.
+    Net and UNet alternate at each noise level, and the UNet's attentions read layers of the net, so
+    they are one stage. The stages contain all weights but those of the cond.
     """
     backbone = model.backbone
     texts = [
@@ -58,19 +58,19 @@ def stages_of(model: PortraitModel) -> dict[str, nn.ModuleList]:
 
 @contextmanager
 def offloaded(model: PortraitModel, device: torch.device, mode: Mode) -> Iterator[None]:
-    """In it a model that lies on the CPU computes on a device; what it is given must be there.
+    """Let a model on the CPU compute on `device` inside `with`; its inputs must be on `device`.
 
-    "model": a stage comes as soon as any layer of it is to compute, and the one before goes.
-    "sequential": each layer comes for as long as it computes, by accelerate; that is slow.
-    Afterwards all is on the CPU again.
+    "model": a stage is moved to the device when one of its layers is called, and the previous stage
+    back to the CPU. "sequential": each layer is on the device only while it computes, by
+    accelerate; that is slow. Afterwards the whole model is on the CPU again.
     """
     stages = list(stages_of(model).values())
-    # What is small, and read where no layer of it computes.
+    # Move what is small and is read outside of its layers' calls.
     model.cond.to(device)
     for name, buffer in model.backbone.named_buffers(recurse=False):
         setattr(model.backbone, name, buffer.to(device))
     keeps_casts = torch.is_autocast_cache_enabled()
-    # Autocast would keep a half of whatever could be trained beside the whole, which is read once.
+    # Autocast would cache a half-precision copy of each trainable weight, which is read only once.
     torch.set_autocast_cache_enabled(False)
     try:
         with _OneStage(device).hooks(stages) if mode == "model" else _layers(stages, device):
@@ -81,24 +81,24 @@ def offloaded(model: PortraitModel, device: torch.device, mode: Mode) -> Iterato
 
 
 class _OneStage:
-    """Has one stage on the device, the one that computes."""
+    """The stage that is on the device: the one that computes."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.there = nn.ModuleList()
 
     def bring(self, stage: nn.ModuleList) -> None:
-        """Have this stage on the device and no other."""
+        """Move this stage to the device, and the previous one to the CPU."""
         if stage is not self.there:
             self.there.to("cpu")
             self.there = stage.to(self.device)
 
     @contextmanager
     def hooks(self, stages: list[nn.ModuleList]) -> Iterator[None]:
-        """In it each layer brings its stage.
+        """Let each layer's call bring its stage, inside `with`.
 
-        Each, and not only the part itself: much is entered otherwise than by its forward, as an
-        autoencoder by encode and decode and a net by read.
+        A hook on the part alone is not enough: some parts are called by other methods than
+        forward, an autoencoder by encode and decode, a net by read.
         """
 
         def hook(stage: nn.ModuleList) -> Any:

@@ -1,4 +1,4 @@
-"""An exported run as a diffusers pipeline: photos of a person in, new portraits out."""
+"""Draw new portraits from photos of a person with an exported run, as a diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -43,34 +43,34 @@ from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry
 _log = logging.getLogger(__name__)
 
 Picture = Image.Image | UsablePortrait
-"""A photo with one face in it, or what `see` made of one."""
+"""A photo with one face, or the result of `see`."""
 
 _PRECISION = (
-    "What it computes in is a setting of the base: from_pretrained(FOLDER, "
+    "Its precision is a setting of the base: from_pretrained(FOLDER, "
     "settings={'backbone.precision': 'float16'})."
 )
 
 _AT_ONCE = 4
-"""Pictures drawn side by side: what scale=sdxl draws at once."""
+"""Pictures drawn in one batch, as with scale=sdxl."""
 
 _ALIKE = 0.1
-"""Cosine of two photos' embeddings below which they are hardly of one person.
+"""Cosine of two photos' embeddings below which they hardly show the same person.
 
-Recognisers put photos of different people at about 0; SFace's authors ask for 0.36 to call two the
-same.
+Photos of different people have a cosine of about 0; SFace's authors require 0.36 for the same
+person.
 """
 
 
 class PortraitPipeline(DiffusionPipeline, LoraLoader):
-    """Draws portraits by the framework's own model and sampler.
+    """A pipeline that draws portraits with the framework's own model and sampler.
 
     UNet, text encoders and autoencoder are the backbone's, of diffusers' and transformers' classes,
     so that diffusers' `load_lora_weights`, `set_adapters` and `unload_lora_weights` work on them.
 
-    model and encoder: on the same device. select: whose shape is drawn. matting: what of a photo is
-    the person. sampler: its class and settings, which a call may change; None is DDIM with its own.
-    minimum_side: edge in pixels of the smallest portrait that is taken. refs: the most references
-    that the run was trained with; None is not known.
+    model and encoder: on the same device. select: chooses the reference that gives the shape.
+    matting: segments the person in a photo. sampler: its class and settings, which a call may
+    change; None uses DDIM with its defaults. minimum_side: edge in pixels of the smallest accepted
+    portrait. refs: the maximum number of references in training; None if unknown.
     """
 
     def __init__(
@@ -98,14 +98,15 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         settings: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> Self:
-        """The pipeline of a folder that `portraitlab export` wrote; nothing is fetched.
+        """Load a folder that `portraitlab export` wrote; nothing is downloaded.
 
         backbone_folder: the base, or another checkpoint of the same base, in diffusers' layout;
-        None looks where the run's own was looked for. settings: changes, by dotted name, such as
-        {"encoder.root": "packs"}. Raises ValueError where the folder is no export or damaged, for
-        unknown or lacking settings, for missing weights and for a base of another form, and for
-        options of diffusers that are none here.
+        None uses the run's base. settings: changes by dotted name, such as
+        {"encoder.root": "packs"}. Raises ValueError where the folder is not an export or damaged,
+        for unknown or missing settings, for missing weights, for a base of another form, and for
+        options of diffusers that this pipeline does not have.
         """
+        # Read and change the settings.
         if unknown:
             raise ValueError(
                 f"{', '.join(unknown)}: a PortraitPipeline is loaded with backbone_folder, device "
@@ -120,6 +121,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             chosen["net"] = {
                 **chosen["net"], "start": {**start, "folder": str(exported.controlnet)}
             }  # fmt: skip
+
+        # Build the components, and load the trained weights.
         config = OmegaConf.create(chosen)
         check_published(config, "sampler")
         with own_errors():
@@ -133,7 +136,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         return cls(model, encoder, select, matting, *drawn).to(device)
 
     def save_pretrained(self, *arguments: Any, **named: Any) -> None:
-        """Not there: raises ValueError. A run is exported, and an exported folder is copied."""
+        """Raise ValueError, since a run is exported and an exported folder can be copied."""
         raise ValueError(
             "a PortraitPipeline is not saved; copy its folder, or run `portraitlab export RUN OUT`"
         )
@@ -141,9 +144,9 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     def to(
         self, device: str | torch.device | torch.dtype, dtype: torch.dtype | None = None
     ) -> Self:
-        """Move all models, and draw there; ends offload.
+        """Move all models to a device, and draw on it; ends offload.
 
-        Raises ValueError for a precision, which is the backbone's own: see `backbone.precision`.
+        Raises ValueError for a precision, which is a setting of the backbone (backbone.precision).
         """
         if dtype is not None or isinstance(device, torch.dtype):
             raise ValueError(f"a PortraitPipeline is moved to a device, not cast. {_PRECISION}")
@@ -155,31 +158,31 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     def enable_model_cpu_offload(
         self, gpu_id: int | None = None, device: torch.device | str | None = None
     ) -> None:
-        """Draw on a GPU that holds only what computes; all else waits on the CPU, with the encoder.
+        """Draw with only the computing part of the model on the GPU; the encoder stays on the CPU.
 
-        Text encoders, autoencoder, fusion, and net with UNet take turns
-        (portraitlab.deploy.offload).
-        device: None is the accelerator that torch finds, gpu_id its number. Raises ValueError where
-        it finds none, or for a number that device gives too.
+        Text encoders, autoencoder, fusion, and net with UNet alternate (deploy/offload.py).
+
+        device: None uses the accelerator that torch finds. gpu_id: its number. Raises ValueError
+        where torch finds none, and where both arguments number the device.
         """
         self._offload_to(gpu_id, device, "model")
 
     def enable_sequential_cpu_offload(
         self, gpu_id: int | None = None, device: torch.device | str | None = None
     ) -> None:
-        """The same with each layer by itself, which needs hardly any memory and much time."""
+        """Draw with only the computing layer on the GPU, which needs little memory but is slow."""
         self._offload_to(gpu_id, device, "sequential")
 
     def enable_vae_slicing(self) -> None:
-        """Decode one picture at a time: less memory. Raises ValueError as _stock_vae does."""
+        """Decode one picture at a time to save memory. Raises ValueError as _stock_vae does."""
         self._stock_vae().enable_slicing()
 
     def enable_vae_tiling(self) -> None:
-        """Decode large pictures in tiles: less memory. Raises ValueError as _stock_vae does."""
+        """Decode large pictures in tiles to save memory. Raises ValueError as _stock_vae does."""
         self._stock_vae().enable_tiling()
 
     def _stock_vae(self) -> AutoencoderKL:
-        """diffusers' own autoencoder. Raises ValueError where there is none."""
+        """Return diffusers' autoencoder. Raises ValueError for the miniature's."""
         if not isinstance(self.vae, AutoencoderKL):
             raise ValueError(
                 "the miniature world's autoencoder is small, and decodes neither in slices nor in "
@@ -196,13 +199,13 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
 
     @property
     def device(self) -> torch.device:
-        """Where the models are; with offload the CPU, but for the time in which they compute."""
+        """The device of the models; with offload the CPU, except while they compute."""
         device: torch.device = self.model.backbone.latent_scale.device
         return device
 
     @property
     def unet(self) -> UNet2DConditionModel:
-        """The backbone's."""
+        """The backbone's UNet."""
         return self.model.backbone.unet
 
     @property
@@ -213,25 +216,26 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
 
     @property
     def text_encoder(self) -> CLIPTextModel:
-        """The backbone's."""
+        """The backbone's text encoder."""
         return self.model.backbone.text_encoder
 
     @property
     def text_encoder_2(self) -> CLIPTextModelWithProjection | None:
-        """SDXL's second; None with all other backbones."""
+        """SDXL's second text encoder; None with other backbones."""
         return getattr(self.model.backbone, "text_encoder_2", None)
 
     def see(self, photo: Photo | Image.Image) -> UsablePortrait:
-        """The portrait in a photo of any size. Raises UnusablePhoto unless one face is in it."""
+        """Cut the portrait from a photo. Raises UnusablePhoto unless the photo has one face."""
         taken = photo if isinstance(photo, Photo) else as_photo(photo)
         return usable_portrait(taken, self.encoder, self.matting, self.config.minimum_side)
 
     def read_control(self, folder: str | Path, image: Image.Image, scale: float = 1.0) -> Control:
-        """A further ControlNet of the same base, by diffusers' stock loader, and what it reads.
+        """Read a further ControlNet of the same base with diffusers' loader, and its image.
 
-        image: cut to a square. Raises ValueError where the weights cannot be read, do not fit the
-        base, or read something other than a picture, or one of another size.
+        image: the control image, cut to a square. Raises ValueError where the weights cannot be
+        read, do not fit the base, or take no picture, or one of another size.
         """
+        # Read the ControlNet and check that it fits the base.
         backbone = self.model.backbone
         controlnet = read_model(ControlNetModel, Path(folder))
         check_fit(controlnet, backbone, str(folder), "another base")
@@ -248,6 +252,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
                 f"{folder} divides the control image's side by {given}, and the base's autoencoder "
                 f"by {needed}; give a ControlNet trained with it, or another base."
             )
+
+        # Fit the image to the base.
         controlnet = products_in(controlnet.requires_grad_(False), backbone.precision)
         size = (backbone.image_size, backbone.image_size)
         fitted = ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS)
@@ -267,21 +273,22 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         num_images: int = 1,
         controls: Sequence[Control] = (),
     ) -> list[Image.Image]:
-        """New portraits of the person in the references, one a seed: seed, seed + 1, …
+        """Draw new portraits of the person in the references, one a seed: seed, seed + 1, …
 
-        target: whose expression and pose are taken; None takes the first reference's. steps and
-        guidance: None is as the run was scored. controls: further ControlNets, see read_control.
-        Logs what of a prompt is left out, and references that are many or hardly of one person.
-        Raises ValueError for a picture that cannot be used, for numbers out of range and for
-        several prompts.
+        target: gives expression and pose; None uses the first reference. steps and guidance: None
+        uses the values of the run's scoring. controls: further ControlNets, see read_control.
+        Logs a warning for the part of a prompt that is cut, for too many references, and for
+        references that hardly show the same person. Raises ValueError for an unusable picture, for
+        numbers out of range and for several prompts.
         """
+        # Check the arguments.
         if isinstance(references, Picture):
             references = [references]
         for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             if not isinstance(text, str):
                 raise ValueError(
                     f"{name}={text!r} is no text; give one, and call once for each. num_images "
-                    "draws several pictures of one."
+                    "draws several pictures of one prompt."
                 )
         if num_images < 1:
             raise ValueError(f"num_images={num_images} must be at least 1.")
@@ -289,16 +296,20 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             raise ValueError(f"seed={seed} must be from 0 to {2**32 - num_images}.")
         if not references:
             raise ValueError("There is no reference: give one photo of the person, or more.")
+
+        # Build the sampler.
         changes = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
         given = {name: value for name, value in changes.items() if value is not None}
         with own_errors():
             sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
+
+        # Warn about arguments that have no effect or a bad one.
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
             if cut := self.model.backbone.tokenizer.cut(text):
                 _log.warning("the %s is too long for the base; it is drawn without %r", name, cut)
         if negative_prompt and sampler.guidance == 1:
             _log.warning(
-                "the negative prompt is not read: guidance is 1, which is without; give another"
+                "the negative prompt is not read: guidance=1 turns guidance off; give another"
             )
         most = self.config.refs
         if most is not None and len(references) > most:
@@ -306,17 +317,20 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
                 "%d references are given, and the run was trained with %d at most; fewer may draw "
                 "better", len(references), most,
             )  # fmt: skip
+
+        # Describe references and target.
         model = self.model
         if controls:
             net = WithControls(model.net, controls)
             model = PortraitModel(model.backbone, model.fusion, model.cond, net).eval()
-        seen = [
-            self._seen(picture, f"reference {number}")
+        portraits = [
+            self._portrait(picture, f"reference {number}")
             for number, picture in enumerate(references, start=1)
         ]
-        sample = self._sample(
-            seen, seen[0] if target is None else self._seen(target, "the target"), prompt, seed
-        )
+        target = portraits[0] if target is None else self._portrait(target, "the target")
+        sample = self._sample(portraits, target, prompt, seed)
+
+        # Draw the pictures in batches of _AT_ONCE.
         images: list[Image.Image] = []
         seeds = range(seed, seed + num_images)
         with sampler.ready(model.backbone), self._computing(model):
@@ -327,11 +341,11 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         return images
 
     def _computing(self, model: PortraitModel) -> AbstractContextManager[None]:
-        """In it a model of our parts computes, on what `device` says meanwhile."""
+        """Let the model compute on its device, or on the device of offload, inside `with`."""
         return nullcontext() if self._offload is None else offloaded(model, *self._offload)
 
-    def _seen(self, picture: Picture, name: str) -> UsablePortrait:
-        """What is seen of a picture. Raises UnusablePhoto with its name."""
+    def _portrait(self, picture: Picture, name: str) -> UsablePortrait:
+        """Cut the portrait from a picture. Raises UnusablePhoto with the picture's name."""
         if isinstance(picture, UsablePortrait):
             return picture
         try:
@@ -342,7 +356,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     def _sample(
         self, references: Sequence[UsablePortrait], target: UsablePortrait, prompt: str, seed: int
     ) -> Batch:
-        """One sample [1] as a PhotoSet gathers it, on the CPU."""
+        """Gather one sample [1] as a PhotoSet does, on the CPU."""
+        # Describe the faces of all photos; the target is the last row.
         backbone = self.model.backbone
         shown = [*references, target]
         size = backbone.image_size
@@ -355,6 +370,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         geometry = geometry_of(faces)
         last = len(references)  # the target's row
         _warn_of_two_people(faces["global"][:last])
+
+        # Choose the reference that gives the shape.
         scorer = self.select.quality
         points = geometry.keypoints[:last]
         quality = None if scorer is None else face_quality(scorer, views[:last], points)[None]
@@ -370,6 +387,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         )
         chosen = self.select.choose(candidates, torch.Generator().manual_seed(seed))
         shape = last if int(chosen) == TARGET else int(chosen)
+
+        # Encode the prompt, and the references where the net reads their latents.
         latents = None
         with self._computing(self.model):
             text = backbone.encode_text([prompt]).to("cpu")
@@ -388,7 +407,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             ),
             shape_geometry=geometry[[shape]],
             target_geometry=geometry[[last]],
-            # What only a loss reads.
+            # Fields that only losses read.
             identity=torch.zeros(1, 0),
             person=torch.zeros(1, 1, *cells[2:]),
             target_index=torch.zeros(1, dtype=torch.long),
@@ -396,7 +415,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
 
 
 def _warn_of_two_people(embeddings: Tensor) -> None:
-    """Log the two references that are least alike by embeddings [R, d2], if they hardly are."""
+    """Log a warning if the two most different embeddings of [R, d2] are hardly of one person."""
     cosines = embeddings.float() @ embeddings.float().T
     lowest = float(cosines.min())
     if lowest < _ALIKE:

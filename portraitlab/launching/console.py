@@ -1,4 +1,4 @@
-"""What a process that Hydra did not start says on the screen."""
+"""Set up messages on the screen in processes that Hydra did not start."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def console_logging() -> None:
-    """The program's messages on the screen, as conf/config.yaml has Hydra set them up.
+    """Print the program's messages, with the levels that conf/config.yaml sets for Hydra.
 
-    Without which hardware was found, and that training stopped where it should.
+    Lightning's messages about the hardware and the end of training are left out.
     """
     handler = logging.StreamHandler(sys.stdout)
     handler.setLevel(logging.INFO)

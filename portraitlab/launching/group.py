@@ -1,7 +1,7 @@
-"""A job on several devices: a fresh process for each, started and watched by torchrun's agent.
+"""Run a job on several devices: a new process for each, started and watched by torchrun's agent.
 
-Lightning's own way is to run the command again in every further process, which in a sweep replays
-the sweep, and lets the group hang where one process fails alone.
+Lightning instead runs the command again in every further process. In a sweep that replays the
+sweep, and the group hangs where one process fails alone.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class GroupFailed(ValueError):
 
 
 def perform_in_group(settings: dict[str, Any], run: Run, devices: int) -> dict[str, Any]:
-    """The result of the settings' task, done by as many processes as devices.
+    """Run the settings' task in one process a device and return its result.
 
-    Raises GroupFailed with the first failure of them, Preempted where a signal or trainer.max_time
-    stopped them.
+    Raises GroupFailed with the first failure of a process, Preempted where a signal or
+    trainer.max_time stopped them.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -46,17 +46,19 @@ def perform_in_group(settings: dict[str, Any], run: Run, devices: int) -> dict[s
         monitor_interval=0.1,
         start_method="spawn",
     )
-    # Its agent prints the traceback of each process; one message is said, and status.json has all.
+    # Silence the agent, which prints the traceback of each process: status.json has the first.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+
+    # Run the processes and pass on the first failure or signal.
     try:
         results = elastic_launch(launch, _rank)(settings)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        said, trace = failure.message, str(error)
-        if isinstance(said, dict):
-            said, trace = said["message"], said["extraInfo"]["py_callstack"]
-        reason = f"process {rank} of {devices}: {said.removeprefix('ValueError: ')}"
-        # The process that keeps the status was stopped, or died without a word.
+        text, trace = failure.message, str(error)
+        if isinstance(text, dict):
+            text, trace = text["message"], text["extraInfo"]["py_callstack"]
+        reason = f"process {rank} of {devices}: {text.removeprefix('ValueError: ')}"
+        # The process that writes the status was stopped or killed, so write it here.
         write_status(run.folder, "failed", error=reason, traceback=trace)
         raise GroupFailed(reason) from error
     except SignalException as error:
@@ -72,17 +74,17 @@ def _rank(settings: dict[str, Any]) -> dict[str, Any] | Preempted:
 
     console_logging()
     if settings["trainer"]["accelerator"] == "cpu":
-        # Threads of all processes together are as many as there are cores.
+        # Divide the cores among the processes of this machine.
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(max(1, cores // int(os.environ["LOCAL_WORLD_SIZE"])))
     config = OmegaConf.create(settings)
     try:
         result: dict[str, Any] = instantiate(config.task)(config)
     except Preempted as stop:
-        return stop  # all stop after one step; with an exit code the first to end fails the group
+        return stop  # all stop after the same step; an exit code would count as a failure
     except Exception as error:
-        said = message(error)
-        if said is not None:
-            raise ValueError(said) from error
+        text = message(error)
+        if text is not None:
+            raise ValueError(text) from error
         raise
     return result

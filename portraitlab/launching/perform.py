@@ -1,4 +1,4 @@
-"""One job: its run locked, its task done in this process or in a group of one for each device."""
+"""Run one job with its run locked, in this process or in one process a device."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from portraitlab.training.trainer import check_trainer
 
 
 def perform(config: DictConfig) -> dict[str, Any]:
-    """The result of a configuration's task; {} in processes of a group beside the first.
+    """Run a configuration's task and return its result; {} in a group's further processes.
 
-    No other process works on the run meanwhile; task=cost has none. Raises what the task raises.
+    The run is locked meanwhile; task=cost has no run. Raises the errors of the task.
     """
     if config.choices.task == "cost":  # has no run, and reads no files that a setting must name
         counted: dict[str, Any] = instantiate(config.task)(config)
         return counted
+
+    # Check the settings.
     settings = plain(config)
     run = Run.of(settings, settings["task"].get("run"))
     rank = is_rank()
@@ -40,6 +42,8 @@ def perform(config: DictConfig) -> dict[str, Any]:
         check_trainer(settings["trainer"], settings["budget"]["steps"])
         check_group(settings["trainer"])
         check_batch(settings["batch_size"], devices * settings["trainer"]["num_nodes"])
+
+    # Run the task, alone on the run.
     try:
         with locked(run.folder) if process_rank() == 0 else nullcontext():
             if settings["fresh"]:
@@ -53,11 +57,11 @@ def perform(config: DictConfig) -> dict[str, Any]:
             return result
     except Preempted as stop:
         if stop.signum == signal.SIGUSR2:
-            # All is saved. Who took this signal before us (submitit) puts the job in the queue
-            # again; on a terminal nobody did, and the process ends.
+            # All is saved. The previous handler of this signal (submitit's) requeues the job;
+            # without one, as on a terminal, the process ends.
             os.kill(os.getpid(), signal.SIGUSR2)
         raise
     except Exception:
         if (run.folder / "status.json").is_file() and not rank:
-            print(f"run: {run.folder}", flush=True)  # its traceback lies there
+            print(f"run: {run.folder}", flush=True)  # the traceback is in its status.json
         raise

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while its jobs run."""
+"""Show the progress of a sweep while its jobs run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from portraitlab.support.files import DamagedFile
 
 
 class SweepView:
-    """A line a job: what it sweeps, what it does, and its time left, read from the runs.
+    """A progress display with one line a job: its settings, activity and time left.
 
-    show: draw bars. Without, jobs have the screen to themselves one after another, and only their
-    titles are printed.
+    They are read from the runs. show: draw bars; without, jobs run one after another with their own
+    output, and only their titles are printed.
     """
 
     def __init__(self, plan: SweepPlan, places: list[int], show: bool) -> None:
@@ -47,18 +47,18 @@ class SweepView:
         self.bars.stop()
 
     def begins(self, place: int) -> None:
-        """A job begins."""
+        """Show that a job begins."""
         if self.show:
             self.bars.update(self._tasks[place], doing="starts")
         else:
             self.console.print(self._title(place), style="bold", highlight=False, markup=False)
 
     def update(self, running: list[int]) -> None:
-        """Read what the running jobs do."""
+        """Read and show the activities of the running jobs."""
         for place in running if self.show else []:
             try:
                 status = read_status(self.plan.jobs[place].run.folder)
-            except (DamagedFile, OSError):  # a job's own message says so when it ends
+            except (DamagedFile, OSError):  # the job reports it when it ends
                 continue
             if status is None or status["state"] != "running":
                 continue
@@ -68,7 +68,7 @@ class SweepView:
                 self.bars.update(task, total=status["steps"], completed=status.get("step", 0))
 
     def ended(self, place: int) -> None:
-        """A job ended."""
+        """Show that a job ended."""
         outcome = self.plan.jobs[place].outcome()
         doing = f"failed: {outcome}" if isinstance(outcome, str) else "done"
         task = self._tasks[place]

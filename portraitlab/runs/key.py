@@ -22,7 +22,8 @@ TRAINING = (
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
     *("ema_decay", "init", "precision"),
 )
-# Settings added later, with the value that older runs had implicitly: at it the key is unchanged.
+# Settings added later, with the value that older runs had implicitly: at that value the key is
+# unchanged.
 SINCE = {
     **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
     **{"precision": "32-true", "judge.precision": "32-true"},
@@ -57,7 +58,7 @@ _OWN = "portraitlab."
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration as plain containers; ValueError where a value is missing."""
+    """Resolve a configuration to plain containers. Raises ValueError where a value is missing."""
     check_values(config)
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
@@ -65,34 +66,37 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def check_values(config: DictConfig) -> None:
-    """ValueError where a value is missing, with its own name and not that of what refers to it."""
+    """Check that no value is missing.
+
+    Raises ValueError with the name of the missing setting, not of one that refers to it.
+    """
     try:
         OmegaConf.to_container(config, resolve=False, throw_on_missing=True)
     except MissingMandatoryValue as error:
         name = error.full_key
         raise ValueError(
             f"{name} has no value and needs one; give it as {name}=VALUE (python run.py --help "
-            "says what each choice needs)"
+            "lists what each choice needs)"
         ) from error
 
 
 def content_hash(
     config: Mapping[str, Any], paths: tuple[str, ...], without: tuple[str, ...] = ()
 ) -> str:
-    """Eight hexadecimal digits that name the content at these dotted paths of a configuration.
+    """Hash the settings at dotted paths of a configuration to eight hexadecimal digits.
 
-    without: dotted paths one below them that have no say.
+    without: dotted paths, one level below, that are left out.
     """
     return _digest(_content(config, paths, without))
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that determine the scores, by dotted path."""
+    """Select the settings that determine the scores, by dotted path."""
     return _content(config, tuple(dict.fromkeys((*TRAINING, *SCORING))))
 
 
 def keys_of(settings: Mapping[str, Any]) -> tuple[str, str]:
-    """Recompute a run's key and its scoring's from what `decisive` gave."""
+    """Recompute a run's key and its scoring's from the result of `decisive`."""
     return (
         _digest(_chosen(settings, TRAINING, without=ONLY_SCORED)),
         _digest(_chosen(settings, SCORING)),
@@ -100,7 +104,7 @@ def keys_of(settings: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def run_key(name: str) -> str:
-    """Read a run's key off its folder's path, its name or the key itself, unchecked."""
+    """Return the key at the end of a run's path or name, or the key itself, unchecked."""
     return Path(name).name.rpartition("-")[2]
 
 

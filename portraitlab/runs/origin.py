@@ -1,4 +1,4 @@
-"""What made a run: the code, the libraries and the machine."""
+"""The origin of a run: its code, libraries and machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIBRARIES = (
 
 
 def origin() -> dict[str, Any]:
-    """Commit, versions and hardware, as plain JSON content."""
+    """Collect commit, versions and hardware, as plain JSON content."""
     return {
         "commit": commit(Path(__file__).parent),
         "versions": {
@@ -30,9 +30,9 @@ def origin() -> dict[str, Any]:
 
 
 def commit(folder: Path) -> str | None:
-    """The commit that is checked out where a folder lies, `+changes` where files differ from it.
+    """Return the checked-out commit of a folder's repository, with `+changes` for changed files.
 
-    None outside of a repository, or where there is no git.
+    None outside a repository, or without git.
     """
     try:
         head = _git(folder, "rev-parse", "HEAD")
@@ -43,7 +43,7 @@ def commit(folder: Path) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, and GPUs."""
+    """Describe the processor, the cores that this process may use, and the GPUs."""
     import torch
 
     cuda = range(torch.cuda.device_count())
@@ -57,7 +57,7 @@ def machine() -> dict[str, Any]:
 
 
 def place(made: Mapping[str, Any]) -> str:
-    """The machine of an origin in a few words: its GPUs, else its processor and cores."""
+    """Name the machine of an origin briefly: its GPUs, else its processor and cores."""
     on = made["machine"]
     cores = "1 core" if on["cores"] == 1 else f"{on['cores']} cores"
     return ", ".join(on["gpus"]) or f"{on['processor']}, {cores}"

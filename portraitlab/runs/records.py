@@ -1,4 +1,4 @@
-"""Tables of records: one run beside the world's bounds, and the rows of a sweep."""
+"""Tables of records: one run beside the world's bounds, or the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Record = Mapping[str, Any]
 
 
 def record_table(record: Record) -> Table:
-    """One run, then the bounds it lies between; every figure with its standard error."""
+    """Tabulate a run and the bounds of its scores; each figure has its standard error."""
     names = list(record["metrics"])
     rows = [["this run", *_figures(record["metrics"], names)]]
     rows += [[name, *_figures(bound, names)] for name, bound in record["bounds"].items()]
@@ -19,9 +19,9 @@ def record_table(record: Record) -> Table:
 
 
 def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table:
-    """The jobs of a sweep: what was swept, then the figures, or why there are none.
+    """Tabulate the jobs of a sweep: the swept settings, then the figures or the error.
 
-    rows: each job's overrides, and its record or the message it ended with.
+    rows: each job's overrides, and its record or the message that it ended with.
     """
     swept = swept_names([overrides for overrides, _ in rows])
     records = [result for _, result in rows if not isinstance(result, str)]
@@ -36,6 +36,7 @@ def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table
         else:
             lines.append([*labels, *_figures(result["metrics"], names)])
             notes.append(f"{' '.join(labels)}: {faceless_note(result)}")
+    # Add the bounds where all jobs share them.
     bounds = [record["bounds"] for record in records]
     if bounds and all(bound == bounds[0] for bound in bounds) and swept:
         spare = [""] * (len(swept) - 1)
@@ -44,19 +45,21 @@ def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table
 
 
 def faceless_note(record: Record) -> str:
-    """How many generated images hold no face."""
-    return f"{record['faceless']} of {record['images']} generated images hold no face"
+    """State the number of generated images without a face."""
+    if not record["faceless"]:
+        return f"all {record['images']} generated images contain a face"
+    return f"{record['faceless']} of {record['images']} generated images contain no face"
 
 
 def swept_names(overrides: Sequence[Mapping[str, str]]) -> list[str]:
-    """Names of the settings that vary between jobs, or of all where none does."""
+    """Name the settings that vary between jobs, or all where none does."""
     names = list(dict.fromkeys(name for each in overrides for name in each))
     varying = [name for name in names if len({each.get(name) for each in overrides}) > 1]
     return varying or names or ["run"]
 
 
 def headings(records: Sequence[Record]) -> list[str]:
-    """Names of the metrics of records, with which way each is better."""
+    """Name the metrics of records, with an arrow towards better values."""
     metrics = records[0]["metrics"] if records else {}
     return [f"{name} {'↑' if m['higher_is_better'] else '↓'}" for name, m in metrics.items()]
 
@@ -66,7 +69,7 @@ def _figures(metrics: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def figure(metric: Mapping[str, Any]) -> str:
-    """One figure with its standard error."""
+    """Format a figure with its standard error."""
     if metric["value"] is None:
         return "not measured"
     error = "" if metric["error"] is None else f" ±{metric['error']:.3f}"

@@ -1,17 +1,17 @@
 """Runs and records: a run is one training, a record one scoring of it; both are named by content.
 
-A run's folder is a pure function of the part of the configuration that decides what is trained:
-the same command finds the same folder, in any process and on any day. Inside it
+A run's folder is a pure function of the settings that change the trained weights: the same command
+finds the same folder, in any process and on any day. It contains
 
     config.yaml         the resolved configuration
-    origin.json         commit, versions and machine that train it
-    data.json           a digest of the photos that it is trained on, where they may change
-    status.json         queued, running (with a heartbeat), done, failed (why) or preempted
-    metrics.jsonl       the losses, a line every so many steps
-    checkpoints/        to go on from
-    model.safetensors   what was trained, once training ended; training.json: how long it took
+    origin.json         commit, versions and machine of the training
+    data.json           a digest of the training photos, where they may change
+    status.json         queued, running (with a heartbeat), done, failed (with the error), preempted
+    metrics.jsonl       the losses, a line every few steps
+    checkpoints/        states to resume from
+    model.safetensors   the trained weights, once training ended; training.json: its duration
     metrics.json        the record; grid.png and samples/ beside it
-    scores/<hash>/      records of the same weights scored otherwise
+    scores/<hash>/      records of the same weights with other scoring settings
     log.txt             messages
 """
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RECORD = ("scoring", "metrics", "bounds", "images", "faceless")
-"""What every record has."""
+"""Keys of every record."""
 
 
 class NoRun(ValueError):
-    """No trained run where one is asked for."""
+    """A run that a command needs is not trained."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its folder and the hashes of what it trains and how it is scored."""
+    """One training: its folder, the hash of its training settings and that of its scoring."""
 
     folder: Path
     key: str
@@ -52,9 +52,9 @@ class Run:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], folder: str | None = None) -> Run:
-        """The run that a resolved configuration describes, or the one in `folder`.
+        """Return the run that a resolved configuration describes, or the one in `folder`.
 
-        Touches no disk.
+        Reads and writes no file.
         """
         key = content_hash(config, TRAINING, without=ONLY_SCORED)
         names = config["choices"]
@@ -66,38 +66,38 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        """What was trained; there only when training came to its end."""
+        """The file of the trained weights, which exists once training ended."""
         return self.folder / "model.safetensors"
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the states that training can go on from."""
+        """The folder of the checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def losses(self) -> Path:
-        """The losses, one JSON line every so many steps."""
+        """The file of the losses, one JSON line every few steps."""
         return self.folder / "metrics.jsonl"
 
     @property
     def begun(self) -> bool:
-        """Whether there is anything to go on from."""
+        """True if the run has weights, or a checkpoint to resume from."""
         return self.weights.is_file() or any(self.checkpoints.glob("*.ckpt"))
 
     @property
     def record_folder(self) -> Path:
-        """Where the record of this scoring lies: the run's folder, or below it for a second one."""
+        """The folder of this scoring's record: the run's own for the first, else one below it."""
         first = read_json(self.folder / "metrics.json", RECORD)
         if first is None or first["scoring"] == self.scoring:
             return self.folder
         return self.folder / "scores" / self.scoring
 
     def record(self) -> dict[str, Any] | None:
-        """The finished record of this run and scoring, if there is one."""
+        """Read the finished record of this run and scoring; None where there is none."""
         return read_json(self.record_folder / "metrics.json", RECORD)
 
     def require_weights(self) -> None:
-        """Raises NoRun where nothing was trained."""
+        """Check that the weights exist. Raises NoRun where they do not."""
         if not self.weights.is_file():
             raise NoRun(
                 f"no trained run in {self.folder}: {self.weights.name} is not there; train it "
@@ -106,7 +106,7 @@ class Run:
             )
 
     def read_weights(self) -> dict[str, Tensor]:
-        """What was trained, by name. Raises DamagedFile where it is no longer what was written."""
+        """Read the trained weights by name. Raises DamagedFile where the file has changed."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -122,7 +122,7 @@ class Run:
             raise DamagedFile(f"{remedy} ({error})") from error
 
     def forget(self, task: str) -> None:
-        """Forget what a task would reuse: all of the run before a training, else the record."""
+        """Delete what a task would reuse: the whole run before a training, else the record."""
         if task == "train":
             if self.folder.exists():
                 shutil.rmtree(self.folder)
@@ -135,28 +135,28 @@ class Run:
         write_json(self.folder / "origin.json", origin())
 
     def describe_scoring(self, config: Mapping[str, Any]) -> None:
-        """Write the config.yaml of this scoring's record; what it trains is the run's."""
+        """Write the config.yaml of this scoring's record."""
         _write_config(self.record_folder, config)
 
     def note(self, **facts: Any) -> None:
-        """Write training.json: what is known of the training once it ended."""
+        """Write training.json, facts about the finished training."""
         write_json(self.folder / "training.json", facts)
 
     def note_data(self, digest: str) -> None:
-        """Write data.json: what the training begins on."""
+        """Write data.json, the digest of the photos at the start of the training."""
         write_json(self.folder / "data.json", {"digest": digest})
 
     def data_digest(self) -> str | None:
-        """What `note_data` wrote; None of photos that cannot change, or that nobody looked at."""
+        """Read the digest of `note_data`; None for photos that cannot change or were not hashed."""
         noted = read_json(self.folder / "data.json", ["digest"])
         return None if noted is None else str(noted["digest"])
 
     def trained_by(self) -> dict[str, Any] | None:
-        """Commit, versions and machine that trained it, where they were written down."""
+        """Read origin.json: commit, versions and machine of the training; None without it."""
         return read_json(self.folder / "origin.json")
 
     def noted(self) -> dict[str, Any]:
-        """What `note` wrote; nothing where nothing was trained."""
+        """Read the facts of `note`; empty where the run is not trained."""
         return read_json(self.folder / "training.json") or {}
 
 

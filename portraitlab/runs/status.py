@@ -1,4 +1,4 @@
-"""status.json: what a run is doing, kept true while it runs and after it ended."""
+"""Write and read status.json: the state of a run while it runs and after it ended."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ State = Literal["queued", "running", "done", "failed", "preempted"]
 
 
 class Preempted(SystemExit):
-    """A process that was told to stop: by Ctrl-C, SIGTERM, a scheduler's signal, or its time limit.
+    """A process was stopped by Ctrl-C, SIGTERM, a scheduler's signal, or its time limit.
 
-    signum: the signal, SIGALRM for a time limit. The process's exit code is 128 and the signal's
-    number, as in a shell.
+    The process's exit code is 128 + signum, as in a shell. signum: the signal, SIGALRM for a time
+    limit.
     """
 
     def __init__(self, signum: int, name: str) -> None:
@@ -36,11 +36,12 @@ class Preempted(SystemExit):
 
 
 class Status:
-    """Writes a run's status.json: running with a heartbeat inside `with`, then how it ended.
+    """A context manager that keeps a run's status.json: running with a heartbeat, then the end.
 
-    What is raised inside is written down (Preempted as preempted, all else as failed with its
-    traceback) and raised on. A process that is killed leaves `running` and a heartbeat that stands
-    still. every: seconds between heartbeats.
+    Exceptions are recorded (Preempted as preempted, all others as failed with their traceback) and
+    re-raised. A killed process leaves `running` and a heartbeat that is no longer updated.
+
+    every: seconds between heartbeats.
     """
 
     def __init__(self, folder: Path, every: float = 5.0) -> None:
@@ -49,13 +50,13 @@ class Status:
         self.step: int | None = None
         self._doing: dict[str, Any] = {}
         self._ended = threading.Event()
-        # The heart and the run itself write one file, through one neighbour, and neither may
-        # write what it read before the other wrote.
+        # The heartbeat's thread and the run write the same file. The lock keeps either from writing
+        # state that it read before the other wrote.
         self._writing = threading.Lock()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def doing(self, what: str, steps: int | None = None) -> None:
-        """Say what begins: training, with its number of steps, or scoring."""
+        """Record the activity that begins: training, with its number of steps, or scoring."""
         with self._writing:
             self.step = None
             self._doing = {"doing": what} if steps is None else {"doing": what, "steps": steps}
@@ -81,14 +82,14 @@ class Status:
             if isinstance(error, Preempted):
                 self._write("preempted", error=f"stopped by {error.name}", **self._place())
             else:
-                # Here, since it imports Hydra, which whoever only lists runs does without.
+                # Imported late, since it imports Hydra, which listing runs does not need.
                 from portraitlab.support.errors import message
 
                 reason = message(error) or str(error) or type(error).__name__
                 lines = "".join(traceback.format_exception(error))
                 self._write("failed", error=reason, traceback=lines, **self._place())
         except OSError as unwritten:
-            # What was raised inside matters more than that it could not be written down.
+            # Raise the run's own error and only log this one.
             _log.warning("%s could not be written: %s", self.path, unwritten)
 
     def _place(self) -> dict[str, Any]:
@@ -106,18 +107,18 @@ class Status:
             try:
                 with self._writing:
                     self._running()
-            except OSError as error:  # the run may still get by, and says so itself if not
+            except OSError as error:  # the run may still succeed; otherwise it fails by itself
                 _log.warning("%s could not be written: %s", self.path, error)
 
 
 def write_status(folder: Path, state: State, **details: Any) -> None:
-    """Write a run's status.json with the time of writing, the heartbeat of a run that runs."""
+    """Write a run's status.json with the current time, the heartbeat of a running run."""
     written = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / "status.json", {"state": state, **details, "written": written})
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:
-    """A run's status.json; None where there is none. Raises DamagedFile for another content."""
+    """Read a run's status.json; None without it. Raises DamagedFile for other content."""
     status = read_json(folder / "status.json")
     if status is not None and status.get("state") not in get_args(State):
         raise DamagedFile(

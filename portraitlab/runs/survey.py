@@ -1,4 +1,4 @@
-"""What became of the runs below a folder, read from their small files; imports nothing heavy."""
+"""Find runs and read their states from their small files, without heavy imports."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from portraitlab.runs.status import State
 from portraitlab.support.files import DamagedFile, read_json
 from portraitlab.support.lock import is_locked
 
-# OmegaConf's own loader takes ten times as long, which is seconds for hundreds of runs.
+# OmegaConf's own loader is ten times slower, which is seconds for hundreds of runs.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# The settings that tell runs apart, and where a configuration holds them.
+# Settings that distinguish runs, with their dotted paths in a configuration.
 KEY_SETTINGS = {
     **{name: f"choices.{name}" for name in ("system", "fusion", "cond", "net")},
     **{"refs": "refs", "seed": "seed", "steps": "budget.steps"},
     **{name: f"choices.{name}" for name in ("scale", "budget", "data")},
 }
 STATES = (*get_args(State), "lost", "damaged")
-"""A lost run was killed without a word: its status says running, and no process holds its lock."""
+"""A lost run was killed: its status is running, and no process has its lock."""
 
 _NAME = re.compile(
     r"(?P<fusion>\w+)-(?P<cond>\w+)-(?P<net>\w+)-r(?P<refs>\d+)-s(?P<seed>\d+)-(?P<key>[0-9a-f]{8})"
@@ -36,11 +36,11 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class FoundRun:
-    """A run as its files tell.
+    """A run as read from its files.
 
-    state: one of STATES. written: when its status was. status, config and record: what
-    status.json, config.yaml and metrics.json hold, empty where they are not there. scorings: names
-    of its further records. message: what it failed of, or what else there is to say.
+    state: one of STATES. written: time of its status. status, config and record: contents of
+    status.json, config.yaml and metrics.json, empty without the file. scorings: names of its
+    further records. message: the error that it failed with, or another remark.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class FoundRun:
 
     @property
     def key(self) -> str:
-        """The hash that ends the folder's name; the whole name where it ends in none."""
+        """The hash at the end of the folder's name; the whole name where there is none."""
         named = _NAME.fullmatch(self.folder.name)
         return self.folder.name if named is None else named["key"]
 
@@ -65,10 +65,10 @@ class FoundRun:
         return figures
 
     def setting(self, name: str) -> Any:
-        """A key setting, or what lies at a dotted path of the configuration.
+        """Return a key setting, or the value at a dotted path of the configuration.
 
-        Raises KeyError where the run has no such setting. A run that has only been queued has the
-        settings of its name.
+        A run that is only queued has the settings in its name. Raises KeyError where the run has
+        no such setting.
         """
         if name in KEY_SETTINGS and not self.config:
             return self._named()[name]
@@ -89,10 +89,10 @@ class FoundRun:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folders of runs: `folder` itself or those one or two below it, by name.
+    """List the folders of runs: `folder` itself, or those one or two levels below it, by name.
 
-    Runs lie at SYSTEM/NAME of the folder of all runs; what lies deeper, as in runs/debug, is apart.
-    Raises ValueError where there is no such folder.
+    Runs are in SYSTEM/NAME below the folder of all runs; deeper ones, as in runs/debug, are left
+    out. Raises ValueError where there is no such folder.
     """
     if not folder.is_dir():
         raise ValueError(
@@ -108,7 +108,7 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def look(folder: Path) -> FoundRun:
-    """What became of the run in a folder. A file that is damaged or not to be read is told of."""
+    """Read the run in a folder. With a damaged or unreadable file its state is `damaged`."""
     try:
         return _read(folder)
     except (ValueError, OSError) as error:
@@ -116,9 +116,9 @@ def look(folder: Path) -> FoundRun:
 
 
 def find_run(name: str, runs: Path) -> Path:
-    """The folder of the one run below `runs` whose name ends with `name`, as its key does.
+    """Find the folder of the one run below `runs` whose name ends with `name`, e.g. its key.
 
-    Raises ValueError, with candidates, where there is none or several.
+    Raises ValueError, with candidates, where there is none or more than one.
     """
     known = run_folders(runs)
     found = [folder for folder in known if name and folder.name.endswith(name)]
@@ -128,15 +128,17 @@ def find_run(name: str, runs: Path) -> Path:
     listed = "".join(f"\n  {folder}" for folder in shown[:20])
     more = f"\n  and {len(shown) - 20} more" if len(shown) > 20 else ""
     if found:
-        raise ValueError(f"{name!r} ends the names of {len(found)} runs; give more:{listed}{more}")
+        raise ValueError(
+            f"the names of {len(found)} runs end in {name!r}; give more of the name:{listed}{more}"
+        )
     raise ValueError(
-        f"{name!r} is no folder and ends the name of no run in {runs}"
-        + (f"; there are:{listed}{more}" if known else ", which holds none; give another --runs")
+        f"no run {name!r}: it is neither a folder nor the end of a run's name in {runs}"
+        + (f"; runs:{listed}{more}" if known else ", which has no runs; give another --runs")
     )
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's config.yaml, {} where there is none. Raises DamagedFile for anything else."""
+    """Read a run's config.yaml; {} without it. Raises DamagedFile for other content."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
@@ -148,7 +150,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record's metrics.json, {} where there is none. Raises DamagedFile for anything else."""
+    """Read a record's metrics.json; {} without it. Raises DamagedFile for other content."""
     record = _whole(path)
     if record:
         _mapping(record.get("metrics"), path)
@@ -159,38 +161,42 @@ def _read(folder: Path) -> FoundRun:
     status = _status(folder)
     config = read_config(folder / "config.yaml")
     record = read_record(folder / "metrics.json")
+
+    # Correct the state where the process that wrote it is gone.
     state, message = status.get("state"), status.get("error")
     if state is None:
         state = "done" if record else "running" if is_locked(folder) else "lost"
     elif (
         state == "running" and status.get("host") == socket.gethostname() and not is_locked(folder)
     ):
-        status = _status(folder)  # it may have ended just now; it says so before it lets go
+        status = _status(folder)  # it may have just ended: the status precedes the lock's release
         state, message = status["state"], status.get("error")
         state = "lost" if state == "running" else state
-    if state == "queued" and _gone(status):
+
+    # Explain states that the same command resolves.
+    if state == "queued" and _writer_ended(status):
         message = (
-            "the command that queued it has ended; the same command begins it, unless a "
-            "scheduler still has it"
+            "the command that queued it has ended; the same command starts it, unless a "
+            "scheduler still has it queued"
         )
     if state == "lost":
-        message = "was killed without a word; the same command goes on"
+        message = "was killed; the same command resumes it"
     elif state == "preempted":
-        message = f"{message}; the same command goes on"
+        message = f"{message}; the same command resumes it"
     written = datetime.fromisoformat(status["written"]) if "written" in status else None
     scorings = tuple(sorted(path.parent.name for path in folder.glob("scores/*/metrics.json")))
     return FoundRun(folder, state, written, status, config, record, scorings, message)
 
 
-def _gone(status: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote a status was of this machine, and lives no more."""
+def _writer_ended(status: Mapping[str, Any]) -> bool:
+    """Return True if the process that wrote a status ran on this machine and has ended."""
     if status.get("host") != socket.gethostname():
         return False
     try:
         os.kill(status["process"], 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # it is another user's, and lives
+    except PermissionError:  # it is another user's, and runs
         return False
     return False
 
@@ -213,7 +219,7 @@ def _whole(path: Path) -> dict[str, Any]:
 def _mapping(content: Any, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFile(
-            f"{path} is damaged (it holds something else); delete the file and run the same "
+            f"{path} is damaged (it contains no mapping); delete the file and run the same "
             "command again"
         )
     return content

@@ -1,7 +1,7 @@
-"""A sweep: the list of its jobs, kept in sweep.json, and what became of each, read from the runs.
+"""A sweep: the list of its jobs, stored in sweep.json, and their outcomes, read from the runs.
 
-A sweep's folder is named by its command without what changes no figure, so the same sweep lies in
-the same place on any day, and two sweeps started in the same second in two.
+A sweep's folder is named by the settings of its command that change figures. Hence the same sweep
+has the same folder on any day, and two sweeps started in the same second have two.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from portraitlab.runs.status import read_status
 from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
 from portraitlab.support.table import Table
 
-# Settings of a command that change how its jobs are run and kept, and not what they are.
-_HOW = ("launcher", "jobs", "fresh", "runs", "cache", "logger", "group", "hydra", "debug")
+# Settings that are no part of a sweep's name: they change how jobs are run, not their figures.
+_UNNAMED = ("launcher", "jobs", "fresh", "runs", "cache", "logger", "group", "hydra", "debug")
 
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One job of a sweep: its own overrides by name, the run that it is, and of which scoring.
+    """One job of a sweep: its own overrides by name, its run and its scoring.
 
-    error: what it ended with when it was last run, where it failed. published: a record of the
-    same run and scoring that lies elsewhere, and stands where the run has none of its own.
+    error: message of its last failure. published: a record of the same run and scoring in another
+    folder, used where the run has no record of its own.
     """
 
     overrides: Mapping[str, str]
@@ -38,7 +38,7 @@ class SweepJob:
     published: Path | None = None
 
     def outcome(self) -> Mapping[str, Any] | str:
-        """The job's record, or in words why there is none."""
+        """Return the job's record, or a text with the reason for its absence."""
         try:
             record = self.run.record()
             if record is None and self.published is not None:
@@ -56,14 +56,14 @@ class SweepJob:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The jobs of a sweep in their order, and the folder that tells of them."""
+    """The jobs of a sweep in their order, and the sweep's folder."""
 
     folder: Path
     jobs: Sequence[SweepJob]
 
     @classmethod
     def read(cls, folder: Path) -> Sweep:
-        """What `write` wrote. Raises ValueError where the folder holds no sweep, or half of one."""
+        """Read the files of `write`. Raises ValueError for no sweep, or a damaged one."""
         content = read_json(folder / "sweep.json", needs=["jobs"])
         if content is None:
             raise ValueError(
@@ -87,41 +87,43 @@ class Sweep:
         return cls(folder, jobs)
 
     def write(self) -> None:
-        """Write sweep.json, with the runs' folders as seen from the sweep's."""
+        """Write sweep.json, with the runs' folders relative to the sweep's."""
         jobs = [
             {
                 "overrides": dict(job.overrides),
-                "run": self._seen(job.run.folder),
+                "run": self._relative(job.run.folder),
                 "key": job.run.key,
                 "scoring": job.run.scoring,
                 "error": job.error,
-                "published": None if job.published is None else self._seen(job.published),
+                "published": None if job.published is None else self._relative(job.published),
             }
             for job in self.jobs
         ]
         write_json(self.folder / "sweep.json", {"jobs": jobs})
 
-    def _seen(self, path: Path) -> str:
+    def _relative(self, path: Path) -> str:
         return os.path.relpath(path.resolve(), self.folder.resolve())
 
     def swept(self) -> list[str]:
-        """Names of the settings that vary between the jobs, all where none does."""
+        """Name the settings that vary between the jobs, or all where none does."""
         return swept_names([job.overrides for job in self.jobs])
 
     def table(self) -> Table:
-        """What was swept, then the figures of each job, or why there are none."""
+        """Tabulate the swept settings and the figures, or the error, of each job."""
         return sweep_table([(job.overrides, job.outcome()) for job in self.jobs])
 
     def write_table(self) -> None:
-        """Write sweep.md and sweep.csv, as far as the jobs are."""
+        """Write sweep.md and sweep.csv with the jobs' current outcomes."""
         table = self.table()
         write_text(self.folder / "sweep.md", table.markdown())
         write_text(self.folder / "sweep.csv", table.csv())
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
-    """A sweep's name from its command line: its table, what it sweeps, a hash of all it sets."""
-    kept = sorted(text for text in overrides if re.split(r"[./@]", _setting(text))[0] not in _HOW)
+    """Name a sweep by its command line: its table, the swept settings, a hash of all settings."""
+    kept = sorted(
+        text for text in overrides if re.split(r"[./@]", _setting(text))[0] not in _UNNAMED
+    )
     swept = [_setting(text).split(".")[-1] for text in kept if "," in text or "(" in text]
     tables = [text.split("=", 1)[1].replace("/", "-") for text in kept if text.startswith("table=")]
     digest = hashlib.sha256("\n".join(kept).encode()).hexdigest()[:8]
@@ -129,7 +131,7 @@ def sweep_name(overrides: Sequence[str]) -> str:
 
 
 def sweep_group(overrides: Sequence[str], folder: Path) -> str | None:
-    """What groups a sweep's runs in W&B: the sweep, or None where the command says it itself."""
+    """Return W&B's group of a sweep's runs: the sweep's name; None where the command sets one."""
     return None if any(_setting(text) == "group" for text in overrides) else folder.name
 
 

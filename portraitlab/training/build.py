@@ -1,4 +1,4 @@
-"""From a configuration to the parts of the program, each built once and handed on."""
+"""Build the models that a configuration describes, each once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """The frozen models and the model that is trained, all on `device`."""
+    """The frozen models and the trained model, all on `device`."""
 
     frozen: Frozen
     model: PortraitModel
@@ -33,10 +33,10 @@ class Parts:
 
 
 def build_parts(config: DictConfig, device: torch.device) -> Parts:
-    """Build the frozen models, then the model with initial weights that only `seed` decides.
+    """Build the frozen models, then the model, whose initial weights depend on `seed` alone.
 
     Raises ValueError for numbers out of range, for choices that do not fit each other, and for
-    published weights that are not here.
+    published weights that are missing on this machine.
     """
     check_numbers(config)
     check_taken(config)
@@ -47,9 +47,9 @@ def build_parts(config: DictConfig, device: torch.device) -> Parts:
 
 
 def build_frozen(config: DictConfig, device: torch.device) -> Frozen:
-    """The frozen models alone. Raises ValueError as what builds them does."""
+    """Build the frozen models alone. Raises ValueError where one of them cannot be built."""
     check_published(config)
-    # The backbone last, which takes longest: who lacks another file is told before.
+    # The backbone takes longest, so it is last: a missing file of the others fails early.
     encoder = instantiate(config.encoder).to(device)
     recogniser = instantiate(config.recogniser).to(device)
     backbone: Backbone = instantiate(config.backbone).to(device)
@@ -57,15 +57,15 @@ def build_frozen(config: DictConfig, device: torch.device) -> Frozen:
 
 
 def build_beside(node: DictConfig, config: DictConfig, encoder: FaceEncoder) -> Any:
-    """What `node` of a configuration describes, with `encoder` wherever it describes that again.
+    """Build what `node` describes, with `encoder` wherever the node describes the same encoder.
 
-    Built anew in each place, its weights would lie in memory as often.
+    A second instance would keep its weights in memory twice.
     """
     return instantiate(node, **_places(node, config.encoder, encoder))
 
 
 def _places(node: DictConfig, described: DictConfig, encoder: FaceEncoder) -> dict[str, Any]:
-    """The encoder under the names, at any depth, at which a node describes it."""
+    """Map the names, at any depth, at which a node describes the encoder to the encoder."""
     places: dict[str, Any] = {}
     for name, value in node.items():
         if value == described:
@@ -78,9 +78,10 @@ def _places(node: DictConfig, described: DictConfig, encoder: FaceEncoder) -> di
 def build_model(
     config: DictConfig, backbone: Backbone, encoder: FaceEncoder | FeatureSizes
 ) -> PortraitModel:
-    """What is trained around a backbone, with initial weights that only `seed` decides.
+    """Build the model around a backbone; its initial weights depend on `seed` alone.
 
-    encoder: whose features the fusion reads, or their sizes. Raises ValueError as build_parts does.
+    encoder: its features are the input of the fusion; their sizes alone suffice. Raises ValueError
+    as build_parts does.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -101,7 +102,7 @@ def build_model(
 
 
 def check_numbers(config: DictConfig) -> None:
-    """ValueError where a number that a user sweeps is none, or out of range."""
+    """Check the numbers that users sweep. Raises ValueError for no number or one out of range."""
     _check_whole("refs", config.refs, 1, MOST_REFERENCES)
     _check_whole("score_refs", config.score_refs, 1, MOST_REFERENCES)
     _check_whole("seed", config.seed, 0, 2**32 - 1)
@@ -120,7 +121,11 @@ def check_numbers(config: DictConfig) -> None:
 
 
 def check_taken(config: DictConfig) -> None:
-    """ValueError where a choice for real photos would do nothing in the world, or lacks another."""
+    """Check that choices for real photos take effect and fit each other.
+
+    Raises ValueError for a choice that nothing would read, and for landmarks without an encoder
+    that gives 3D face coefficients.
+    """
     for group, null, by, others in (
         ("clip", "portraitlab.world.pretrained.load_clip", "encoder", "insightface or sface"),
         ("matting", "portraitlab.faces.matting.none.NoMatting", "data", "folder or prepared"),
@@ -140,7 +145,7 @@ def check_taken(config: DictConfig) -> None:
 
 
 def warn_of_miniature(config: DictConfig) -> None:
-    """Log which of the models that are to see real faces are the miniature's."""
+    """Log a warning that names the miniature's models that would see real faces."""
     if config.choices.encoder == "world":
         return
     models = {
@@ -159,16 +164,17 @@ def warn_of_miniature(config: DictConfig) -> None:
 
 
 def check_published(config: DictConfig, *more: str) -> None:
-    """One MissingPublished for all models of the hub that frozen parts need and are not here.
+    """Check that the hub's models of all frozen parts are on this machine.
 
-    more: other parts of the configuration that will be built.
+    Raises one MissingPublished for all that are missing. more: further parts of the configuration
+    that will be built.
     """
     wanted: list[tuple[Repository, str | None]] = []
     cached: dict[tuple[str, str], Repository] = {}  # by name and revision
     for part in (config[name] for name in ("backbone", "encoder", *more)):
         for published, folder in _repositories(part) if part.get("pretrained", True) else ():
             if folder is not None:
-                if (published, folder) not in wanted:  # where parts describe the same encoder
+                if (published, folder) not in wanted:  # parts may describe the same encoder
                     wanted.append((published, folder))
                 continue
             name = published.repository, published.revision
@@ -177,7 +183,7 @@ def check_published(config: DictConfig, *more: str) -> None:
 
 
 def _repositories(part: DictConfig) -> Iterator[tuple[Repository, str | None]]:
-    """Those that a part's configuration names, at any depth, each with the folder beside it."""
+    """Yield the repositories in a part's configuration, at any depth, each with its folder."""
     for name, value in part.items():
         if isinstance(value, DictConfig):
             if describes_repository(value):

@@ -1,4 +1,4 @@
-"""States of a training to go on from: each is a whole file, and known to be sound."""
+"""Checkpoints to resume a training from, written atomically and verified by checksum."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.ckpt")
 
 
 class Checkpoints(Callback):
-    """Saves a training's state every so many steps and where it is stopped; keeps the latest two.
+    """A callback that saves the training's state periodically and keeps the latest two.
 
-    A file's name holds the step and the start of the sha256 of its content, so that a damaged one
-    is told from a sound one. It takes its name only when all of it is on the disk. seconds: of
-    training until now, over all the processes that a stopped training was taken up by.
+    A file's name contains the step and the start of the sha256 of its content, so that damaged
+    files are recognised. A file is renamed to its name only when it is completely on disk.
+
+    every: steps between checkpoints. seconds: training time so far, including that of the
+    processes before a resume.
     """
 
     def __init__(self, folder: Path, every: int) -> None:
@@ -32,12 +34,12 @@ class Checkpoints(Callback):
         self.every = every
         self.seconds = 0.0
         self._since = time.monotonic()
-        self._saved: int | None = None  # the step, by this process
+        self._saved: int | None = None  # the last step that this process saved
         self._sound = [good] if (good := latest(folder)) else []
 
     @property
     def resumes(self) -> Path | None:
-        """The checkpoint to go on from."""
+        """The checkpoint to resume from; None where there is none."""
         return self._sound[-1] if self._sound else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +49,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Save where it is time to."""
+        """Save every `every` steps."""
         if trainer.global_step % self.every == 0:
             self.save(trainer)
 
@@ -56,9 +58,9 @@ class Checkpoints(Callback):
         self._count()
 
     def save(self, trainer: Trainer) -> None:
-        """Save now, in all processes of a training, unless this step is saved.
+        """Save now, in all processes of a training, unless this step is saved already.
 
-        Raises OSError where the disk takes no more.
+        Raises OSError where the disk is full.
         """
         if trainer.global_step == self._saved:
             return
@@ -67,7 +69,7 @@ class Checkpoints(Callback):
         try:
             try:
                 trainer.save_checkpoint(half, weights_only=False)
-            except RuntimeError as error:  # torch's word for a disk that is full
+            except RuntimeError as error:  # torch raises it where the disk is full
                 if "PytorchStreamWriter" not in str(error) and "write" not in str(error):
                     raise
                 raise OSError(f"the checkpoint {half} could not be written: {error}") from error
@@ -79,11 +81,11 @@ class Checkpoints(Callback):
                 half.unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, float]:
-        """The seconds until now: part of every checkpoint."""
+        """Return the training time so far, which every checkpoint contains."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the training time of a checkpoint."""
         self.seconds = state_dict["seconds"]
 
     def _count(self) -> None:
@@ -104,7 +106,7 @@ class Checkpoints(Callback):
 
 
 def latest(folder: Path) -> Path | None:
-    """The latest sound checkpoint of a folder; says so where it passes over a damaged one."""
+    """Find the latest undamaged checkpoint of a folder; log a warning for each damaged one."""
     named = {path: match for path in folder.glob("*.ckpt") if (match := _NAME.match(path.name))}
     for path in sorted(named, key=lambda path: int(named[path][1]), reverse=True):
         if file_digest(path).startswith(named[path][2]):

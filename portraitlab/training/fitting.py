@@ -1,4 +1,4 @@
-"""Training by Lightning: progress, checkpoints to resume from, and what was trained at the end."""
+"""Train a model with Lightning: progress, checkpoints to resume from, and the final weights."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from portraitlab.types import FaceGeometry
 
 _log = logging.getLogger(__name__)
 
-# What Lightning warns of and is meant here: batches are gathers from memory, which worker processes
-# would only copy about; frozen models stay in eval mode; smoke runs end before the first log line.
+# Lightning's warnings about what is intended: batches are gathered from memory, so worker processes
+# would only add copies; frozen models stay in eval mode; smoke runs end before the first log line.
 _EXPECTED = (
     ".*does not have many workers.*",
     ".*in eval mode at the start of training.*",
@@ -50,42 +50,49 @@ def fit(
     signals: StopSignals | None = None,
     status: Status | None = None,
 ) -> float | None:
-    """Train `parts.model`, going on from the run's latest checkpoint if it has one.
+    """Train `parts.model`, resuming from the run's latest checkpoint if it has one.
 
-    With ema_decay it ends as the average of its steps. Returns the seconds of training, None in
-    processes other than the first, which have nothing more to do. mirror: repeats the losses.
-    signals: what may stop it after a step. status: is told the steps.
+    With ema_decay, the final weights are the moving average. Returns the seconds of training; None
+    in all processes but the first.
 
-    Raises NonFiniteLoss where a loss is no number, Preempted where a signal or trainer.max_time
-    stopped it.
+    mirror: a logger that repeats the losses. signals: signals that stop the training after a step.
+    status: the run's status, updated with the steps.
+
+    Raises NonFiniteLoss where a loss is not finite, Preempted where a signal or trainer.max_time
+    stopped the training.
     """
+    # Build the module that Lightning trains.
     objective = build_beside(config.objective, config, parts.frozen.encoder)
     module = PortraitModule(
         parts.model, objective, steps=config.budget.steps, seed=config.seed, **config.optimiser
     )
     if config.gradient_checkpointing:
         parts.model.enable_gradient_checkpointing()
+
+    # Choose the callbacks.
     precision, group = precision_of(config.trainer), environment()
     signals = StopSignals() if signals is None else signals
     checkpoints = Checkpoints(run.checkpoints, config.scale.checkpoint_every)
     averaging = None if config.ema_decay is None else Averaging(parts.model, config.ema_decay)
     callbacks = [
-        *([] if averaging is None else [averaging]),  # before what saves it
+        *([] if averaging is None else [averaging]),  # before the checkpoints that save it
         Losses(run.losses, config.trainer.log_every_n_steps, mirror.line if mirror else None),
         checkpoints,
         TrainingBar(status),
-        StopAfterStep(signals, checkpoints, _say_stopped, time_limit(config.trainer)),
+        StopAfterStep(signals, checkpoints, _log_stop, time_limit(config.trainer)),
     ]
+
+    # Build the trainer.
     with warnings.catch_warnings(), cast_once(module, precision):
         for pattern in _EXPECTED:
             warnings.filterwarnings("ignore", pattern)
         trainer: Trainer = instantiate(
             config.trainer,
             precision=precision,
-            max_time=None,  # StopAfterStep's
+            max_time=None,  # StopAfterStep applies it
             logger=False,
             callbacks=callbacks,
-            enable_checkpointing=False,  # Lightning's takes a damaged file for a sound one
+            enable_checkpointing=False,  # Lightning's own does not recognise damaged files
             default_root_dir=str(run.folder),
             plugins=None if group is None else [group],
         )
@@ -95,6 +102,7 @@ def fit(
             with trainer.precision_plugin.forward_context():
                 return parts.model.drawing(shape.to(device), target.to(device))
 
+        # Train, from the latest checkpoint if there is one.
         resumes = checkpoints.resumes
         trainer.fit(
             module,
@@ -107,5 +115,5 @@ def fit(
     return checkpoints.seconds if trainer.is_global_zero else None
 
 
-def _say_stopped(step: int) -> None:
-    _log.info("stopped and saved after step %d; the same command goes on from there", step)
+def _log_stop(step: int) -> None:
+    _log.info("stopped and saved after step %d; the same command resumes there", step)

@@ -1,4 +1,4 @@
-"""What a training logged, read without the libraries that trained."""
+"""Read the logged losses of a training without importing torch or Lightning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def read_losses(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, [] where there is none; a last one cut short is left out."""
+    """Read the lines of a metrics.jsonl: [] without a file; an incomplete last line is skipped."""
     if not path.is_file():
         return []
     *whole, _ = path.read_text(encoding="utf-8").split("\n")

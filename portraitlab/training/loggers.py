@@ -1,4 +1,4 @@
-"""Mirrors of a run's losses, figures and pictures; the run's folder holds the originals."""
+"""Mirrors of a run's losses, figures and pictures, whose originals are in the run's folder."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-STEP = "train/step"  # what the curves are drawn over
-ROW = ("fusion", "cond", "net", "refs")  # what the label `row` is made of
+STEP = "train/step"  # x axis of the curves
+ROW = ("fusion", "cond", "net", "refs")  # settings that the label `row` joins
 _NUMBERS = ("refs", "score_refs", "seed", "batch_size", "prompt_dropout")
 _SHOWN = ("control-image", "generated", "target")
 
 
 class WandbMirror:
-    """A run of Weights & Biases that repeats what lies in a run's folder.
+    """A run of Weights & Biases that repeats the contents of a run's folder.
 
-    It is told each logged step once, however often a training is taken up: wandb/told.json in the
-    folder holds the last step that each of W&B's runs was told. W&B takes steps in growing order
-    only, also where the offline files of several processes end up in one run, so the steps are
-    the training's; a record takes the next one.
+    Each logged step is sent once, however often a training is resumed: wandb/told.json in the
+    folder stores the last step sent to each W&B run. W&B accepts increasing steps only, also where
+    the offline files of several processes are merged into one run. Hence the steps are the
+    training's, and a record takes the next one.
     """
 
     def __init__(self, run: wandb.Run, folder: Path) -> None:
         self.run = run
         self.folder = folder
         self._path = folder / "wandb" / "told.json"
-        self._told: dict[str, int] = read_json(self._path) or {}
-        # Past what W&B has of this run and the folder does not know: an earlier one, made afresh.
+        self._sent: dict[str, int] = read_json(self._path) or {}  # last step by W&B's run id
+        # Where a run was repeated with fresh=true, W&B still has the steps of the earlier one.
         self._offset = max(0, run.starting_step - self._step - 1)
         run.define_metric(STEP, hidden=True)
         run.define_metric("train/*", step_metric=STEP)
 
     @property
     def _step(self) -> int:
-        return self._told.get(self.run.id, 0)
+        return self._sent.get(self.run.id, 0)
 
     def _log(self, step: int, content: dict[str, Any]) -> None:
         self.run.log(content, step=self._offset + step)
-        self._told[self.run.id] = step
-        write_json(self._path, self._told)
+        self._sent[self.run.id] = step
+        write_json(self._path, self._sent)
 
     def line(self, line: Mapping[str, Any]) -> None:
         """Repeat a line of metrics.jsonl, unless its step was repeated before."""
@@ -63,11 +63,13 @@ class WandbMirror:
             self._log(line["step"], named)
 
     def record(self, record: Mapping[str, Any], folder: Path) -> None:
-        """Repeat a finished record: each figure and its standard error, and the pictures beside it.
+        """Log a finished record: each figure with its standard error, and its pictures.
 
-        folder: of the record. The run's first record has plain keys (score/sim_f); a later one of
-        other settings has its own (score/<hash>/sim_f), so that neither replaces the other. A job
-        of a W&B sweep has a W&B run to itself, and plain keys.
+        The run's first record has plain keys (score/sim_f). A later one with other settings has
+        keys of its own (score/<hash>/sim_f), so that neither replaces the other. A job of a W&B
+        sweep has a W&B run of its own, and plain keys.
+
+        folder: the record's folder.
         """
         import wandb
 
@@ -84,9 +86,9 @@ class WandbMirror:
         self._log(self._step + 1, {**logged, **pictures})
 
     def close(self, error: BaseException | None = None) -> None:
-        """End W&B's run; with an error as failed, or as preempted where a signal stopped it.
+        """End W&B's run, with an error as failed, or as preempted where a signal stopped it.
 
-        Without, W&B would hand a live run to whatever this process starts next.
+        Otherwise W&B would reuse the live run for the next job of this process.
         """
         if error is None:
             self.run.finish()
@@ -97,9 +99,9 @@ class WandbMirror:
             self.run.finish(exit_code=1)
 
     def _stage(self, table: wandb.Table, name: str) -> None:
-        """Note a table's files under paths that hold wherever the run's folder is moved.
+        """Store a table's files under relative paths, so that the run's folder can be moved.
 
-        `wandb sync` takes them as seen from where it is called, so from the run's folder.
+        `wandb sync` resolves them against the working directory: call it in the run's folder.
         """
         import wandb
 
@@ -125,31 +127,34 @@ def wandb_logger(
     notes: str | None,
     offline: bool,
 ) -> WandbMirror | None:
-    """Weights & Biases: offline where asked to, without a key, and where it is not reached.
+    """Open a run of Weights & Biases.
 
-    None in processes other than the first (one run is one curve), and where nothing is to be done.
+    It is offline with offline=True, without a key, and where W&B is not reachable. Returns None in
+    all processes but the first (one run is one curve), and where nothing is left to do.
 
-    folder: of the run; W&B's files stay in it, so that `wandb sync` finds all of them later.
-    key: names the run for ever: a resumed training goes on in the same W&B run. A job of a W&B
-    sweep has the name that its agent gives it.
+    folder: the run's folder; W&B's files stay in it, so that `wandb sync` finds them later.
+    key: W&B's id of the run, so that a resumed training continues the same W&B run. A job of a W&B
+    sweep has the id that its agent chose.
     settings: flat columns (fusion, cond, refs, seed) beside the whole configuration.
-    scoring: hash of a scoring after the first, whose settings then stand below score/<hash>, since
-    the flat ones are the first's; else None.
-    done: whether the run's record is there, and W&B knows it but for a sweep that asks for it.
+    scoring: hash of a scoring after the first, else None. Its settings are logged below
+    score/<hash>, since the flat ones are the first's.
+    done: True if the run's record exists. W&B then has it already, except in a W&B sweep.
     """
     from portraitlab.support.processes import process_rank
 
+    # Skip further processes and finished runs.
     if process_rank() > 0:
         return None
-    # How an agent tells its jobs so; W&B's own settings would start its service for a done run too.
+    # Set by W&B's agents; reading W&B's own settings would start its service for a done run too.
     agents = "WANDB_SWEEP_ID" in os.environ
     if done and not agents:
         return None
-    # W&B stages the files of tables there and takes no argument for it.
+
+    # Keep W&B's staged files in the run's folder; there is no argument for it.
     os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = str(folder.absolute() / "wandb")
     import wandb
 
-    # An agent of a W&B sweep says itself which run this process is, and waits for it.
+    # An agent of a W&B sweep chooses the W&B run of this process, and waits for it.
     own: dict[str, Any] = {} if agents else {"project": project, "id": key}
     further = scoring is not None and not agents
 
@@ -173,7 +178,7 @@ def wandb_logger(
     if offline:
         return start("offline")
     try:
-        # With a key, the login asks W&B whether it is good, and fails where W&B is not reached.
+        # With a key, the login checks it at W&B, and fails where W&B is not reachable.
         return start(None if wandb.login(prompt=False) else "offline")
     except wandb.errors.Error as error:
         _log.warning("W&B was not reached (%s); this run is logged offline", error)
@@ -181,24 +186,26 @@ def wandb_logger(
 
 
 def no_logger(**_: Any) -> None:
-    """No mirror."""
+    """Open no mirror."""
 
 
 @contextmanager
 def opened(
     config: DictConfig, settings: Mapping[str, Any], run: Run, done: bool = False
 ) -> Iterator[WandbMirror | None]:
-    """The mirror that a configuration names, None for none; closed at the end, whatever happened.
+    """Open the mirror that a configuration names, None for logger=none, and close it at the end.
 
-    settings: the configuration as plain containers. done: whether the run's record is there.
+    settings: the configuration as plain containers. done: True if the run's record exists.
     """
+    # Flatten the settings that become columns.
     choices = settings["choices"]
     numbers = {name: settings[name] for name in _NUMBERS}
     flat = {**choices, **numbers, "steps": settings["budget"]["steps"]}
     flat["row"] = "-".join(str(flat[name]) for name in ROW)
     flat |= {"key": run.key, "config": dict(settings)}
     further = run.weights.is_file() and run.record_folder != run.folder
-    # Partial, or Hydra would instantiate what the settings describe as well.
+
+    # Partial, or Hydra would instantiate the components in the settings as well.
     mirror: WandbMirror | None = instantiate(config.logger, _partial_=True)(
         folder=run.folder,
         name=run.folder.name,
@@ -219,7 +226,7 @@ def opened(
 
 
 def _portraits(folder: Path) -> wandb.Table:
-    """The pictures that lie in a record's samples/, a row a person, alike in every run."""
+    """Read the pictures in a record's samples/ into a table, one row a person."""
     import wandb
 
     table = wandb.Table(["identity", "references", *(name.replace("-", " ") for name in _SHOWN)])
@@ -232,7 +239,7 @@ def _portraits(folder: Path) -> wandb.Table:
 
 
 def _strip(paths: Sequence[Path]) -> Image.Image:
-    """Pictures of one size side by side."""
+    """Join pictures of one size side by side."""
     images = [Image.open(path) for path in paths]
     width, height = images[0].size
     strip = Image.new("RGB", (width * len(images), height))
@@ -243,7 +250,7 @@ def _strip(paths: Sequence[Path]) -> Image.Image:
 
 @contextmanager
 def written_log(path: Path) -> Iterator[None]:
-    """Write what the program and Lightning say to a file as well, loss lines included."""
+    """Write the messages of the program and of Lightning to a file as well, losses included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -1,4 +1,4 @@
-"""metrics.jsonl: a training's losses, each logged step once however often it was taken up."""
+"""Write metrics.jsonl: a training's losses, each step once however often it was resumed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from portraitlab.training.logged import read_losses
 
 
 class Losses(Callback):
-    """Appends a line every so many steps: the step, the losses and the learning rate.
+    """A callback that appends the step, the losses and the learning rate to metrics.jsonl.
 
-    A training that goes on from a checkpoint first takes back the lines that came after it.
-    repeat: is told each line, and those that are there already when training starts.
+    A resumed training first deletes the lines after its checkpoint.
+
+    every: steps between lines. repeat: called with each line, also with those that exist when
+    training starts.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class Losses(Callback):
         self._rate = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the lines up to the step that training starts from."""
+        """Keep only the lines up to the step that training starts from."""
         if trainer.is_global_zero:
             kept = [line for line in read_losses(self.path) if line["step"] <= trainer.global_step]
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -41,13 +43,13 @@ class Losses(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Any
     ) -> None:
-        """Look at the learning rate before the scheduler moves on."""
+        """Store the learning rate of this step, before the scheduler changes it."""
         self._rate = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Append one line."""
+        """Append a line every `every` steps."""
         if trainer.is_global_zero and trainer.global_step % self.every == 0:
             line: dict[str, Any] = {"step": trainer.global_step}
             line |= {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -1,4 +1,4 @@
-"""The thin Lightning module: steps, logs and configures the optimiser."""
+"""A thin Lightning module that steps, logs and configures the optimiser."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ Schedule = Literal["constant", "cosine"]
 
 
 class NonFiniteLoss(ValueError):
-    """The loss became infinite or not a number, after which training only spoils the weights."""
+    """The loss became infinite or not a number; a further step would spoil the weights."""
 
 
 class PortraitModule(lightning.LightningModule):
-    """Trains what is trained of a PortraitModel with Adam, its step size warmed up linearly.
+    """The training of a PortraitModel's trained parameters with Adam and linear warm-up.
 
-    zero_learning_rate: of the parameters that start at zero (the net's zero convolutions), None
-    for the same as the others'. They must grow before anything else can learn.
-    steps: length of the training, which the cosine schedule and the objective's progress are
-    measured against. All randomness of a step is a function of seed and step, so a resumed
-    training goes on as if it had never stopped, and processes that share a batch train as one with
-    all of it would. Checkpoints hold only what is trained.
+    All randomness of a step is a function of seed and step. Hence a resumed training equals an
+    uninterrupted one, and processes that share a batch train as one process with the whole batch.
+    Checkpoints contain trained parameters only.
+
+    zero_learning_rate: learning rate of the parameters that start at zero (the net's zero
+    convolutions), which must grow before anything else can learn; None uses learning_rate.
+    steps: length of the training; the cosine schedule and the objective's progress are relative
+    to it.
 
     Raises ValueError for an unknown schedule or a length below 1.
     """
@@ -73,10 +75,7 @@ class PortraitModule(lightning.LightningModule):
         self.seed = seed
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One evaluation of the objective.
-
-        Raises NonFiniteLoss where the loss is no finite number.
-        """
+        """Evaluate the objective. Raises NonFiniteLoss where the loss is not finite."""
         step = self.global_step
         with quick_attention(self.device):
             losses = self.objective(
@@ -94,19 +93,19 @@ class PortraitModule(lightning.LightningModule):
                 "lower optimiser.learning_rate, or look for broken photos in the data."
             )
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set without a type
-        if every and (step + 1) % every == 0:  # a logger takes no others, and each costs time
+        if every and (step + 1) % every == 0:  # loggers ignore other steps, and logging costs time
             logged = {f"train/{name}": loss.detach() for name, loss in losses.items()}
-            # Over all processes: the loss of the whole batch.
+            # Mean over all processes: the loss of the whole batch.
             self.log_dict(logged, batch_size=len(batch), sync_dist=True)
         return losses["loss"]
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Attend as the step did, in what is computed anew (gradient checkpointing)."""
+        """Recompute checkpointed blocks with the same attention kernels as the forward pass."""
         with quick_attention(self.device):
             super().backward(loss, *args, **kwargs)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Share of the learning rate at a step: linear warm-up, then constant or cosine to 0."""
+        """Scale the learning rate of a step: linear warm-up, then constant or cosine to 0."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         if self.schedule == "constant":
@@ -120,11 +119,12 @@ class PortraitModule(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip to a norm, which Lightning refuses in mixed precision to a fused optimiser.
+        """Clip gradients by their norm.
 
-        That is for fear of gradients scaled up for float16, which bfloat16 does not need.
+        Lightning refuses to do so for a fused optimiser in mixed precision, because float16
+        gradients would still be scaled; bfloat16 gradients are not scaled.
 
-        Raises ValueError for another way of clipping.
+        Raises ValueError for another algorithm than the norm.
         """
         algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
         if algorithm is not GradClipAlgorithmType.NORM:
@@ -136,7 +136,7 @@ class PortraitModule(lightning.LightningModule):
             torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
-        """Adam (Sec. 4.1), with decoupled weight decay where any is asked for."""
+        """Build Adam (Sec. 4.1), with decoupled weight decay where weight_decay is positive."""
         starting_at_zero = self.model.net.starting_at_zero()
         known = {id(parameter) for parameter in starting_at_zero}
         others = [p for p in self.model.trained_parameters() if id(p) not in known]
@@ -148,8 +148,8 @@ class PortraitModule(lightning.LightningModule):
             [group for group in groups if group["params"]],
             lr=self.learning_rate,
             weight_decay=self.weight_decay,
-            # One pass over all weights, on the CPU too; but it would take float16's gradients still
-            # scaled, and they would be clipped so.
+            # Fused is one pass over all weights, on the CPU too. It is off in float16: gradients
+            # would still be scaled when they are clipped.
             fused=self.trainer.precision != "16-mixed",
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self.learning_rate_factor)
@@ -159,17 +159,17 @@ class PortraitModule(lightning.LightningModule):
         }
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """What is trained, under the names of PortraitModel.trained_state_dict."""
+        """Return the trained weights under the names of PortraitModel.trained_state_dict."""
         return self.model.trained_state_dict()
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Load what state_dict gave; always strictly, see PortraitModel.load_trained_state_dict."""
+        """Load trained weights, always strictly (see PortraitModel.load_trained_state_dict)."""
         self.model.load_trained_state_dict(state_dict)
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """A generator on the CPU whose numbers depend on both and on nothing else."""
+    """Create a CPU generator whose numbers depend on `seed` and `step` alone."""
     state = np.random.SeedSequence((seed, step)).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))

@@ -1,4 +1,4 @@
-"""The training's progress bar, with the losses beside it."""
+"""Progress bar of a training, with the losses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from portraitlab.support.processes import process_rank
 
 
 class TrainingBar(Callback):
-    """Steps done, time left and the latest losses on one line.
+    """A progress bar with the steps done, the time left and the latest losses on one line.
 
-    status: of the run, which is told the steps too.
+    status: the run's status, updated with the steps.
     """
 
     def __init__(self, status: Status | None = None) -> None:
@@ -26,20 +26,20 @@ class TrainingBar(Callback):
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[losses]}"),
-            refresh_per_second=2,  # each drawing takes a core from the training
+            refresh_per_second=2,  # a refresh takes a core from the training
             disable=process_rank() > 0,
         )
         self.task = self.bar.add_task("Training", losses="")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show it, at the step that a resumed training starts from."""
+        """Show the bar, at the step that a resumed training starts from."""
         self.bar.update(self.task, total=trainer.max_steps, completed=trainer.global_step)
         self.bar.start()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Move on."""
+        """Update the bar and the status."""
         if self.status is not None:
             self.status.step = trainer.global_step
         metrics = trainer.callback_metrics.items()
@@ -47,11 +47,11 @@ class TrainingBar(Callback):
         self.bar.update(self.task, completed=trainer.global_step, losses=losses)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave it on the screen as it is."""
+        """Stop refreshing; the bar stays on the screen."""
         self.bar.stop()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Give the screen back, so that the message stands below it."""
+        """Stop refreshing, so that the error is printed below the bar."""
         self.bar.stop()

@@ -1,4 +1,4 @@
-"""What stops a training, a signal or its time: it ends after a step, and saves what it has."""
+"""Stop a training after a step, on a signal or a time limit, with a checkpoint saved."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from lightning.pytorch.callbacks import Callback
 from portraitlab.runs.status import Preempted
 from portraitlab.training.checkpoints import Checkpoints
 
-# Ctrl-C; what kills politely; what submitit has SLURM send before a job's time is up.
+# Ctrl-C; the signal of `kill`; the signal that SLURM sends before a submitit job's time is up.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-# As which signal the end of trainer.max_time counts.
+# The end of trainer.max_time is handled like this signal.
 _TIME_IS_UP = signal.SIGALRM
 _NAMES = {signal.SIGINT: "Ctrl-C", _TIME_IS_UP: "trainer.max_time"}
 
 
 class StopSignals:
-    """Turns signals into Preempted inside `with`: at once, or after a step where `later` is set.
+    """A context manager that turns signals into Preempted, at once, or after a step with `later`.
 
-    A second Ctrl-C does not wait for the step, unless `patient`: a process of a group is told
-    twice, by the terminal and by the process that watches the group. Signals reach a program's
-    main thread only; elsewhere this changes nothing. The handlers of before come back at the end.
+    A second Ctrl-C does not wait for the step, unless `patient` is set: a process of a group gets
+    the signal twice, from the terminal and from the process that watches the group. Signals reach
+    a program's main thread only; in other threads this has no effect. The previous handlers are
+    restored at the end.
     """
 
     def __init__(self, patient: bool = False) -> None:
@@ -47,7 +48,7 @@ class StopSignals:
         self._before = {}
 
     def install(self) -> None:
-        """Take the signals, also from who took them in between (Lightning takes SIGTERM)."""
+        """Install the handlers, replacing any set in between (Lightning sets one for SIGTERM)."""
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
                 before = signal.signal(signum, self._handle)
@@ -65,55 +66,55 @@ class StopSignals:
 
 
 class StopAfterStep(Callback):
-    """Ends a training in all its processes after the step in which one of them got a signal.
+    """A callback that stops all processes after the step in which one of them got a signal.
 
-    said: called with the step that was saved. limit: seconds from the first step of this command,
-    after which it ends as well; None is without. Lightning's own Timer counts those of all commands
-    together, so that the same command would not go on.
+    on_stop: called with the saved step. limit: seconds from the first step of this command, after
+    which training stops as well; None for no limit. Lightning's Timer counts the time of all
+    commands together, so the same command could not resume.
     """
 
     def __init__(
         self,
         signals: StopSignals,
         checkpoints: Checkpoints,
-        said: Callable[[int], None],
+        on_stop: Callable[[int], None],
         limit: float | None = None,
     ) -> None:
         self.signals = signals
         self.checkpoints = checkpoints
-        self.said = said
+        self.on_stop = on_stop
         self.limit = math.inf if limit is None else limit
         self._until = math.inf
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals from Lightning, which would broadcast from inside of a handler.
+        """Replace Lightning's handlers, which would broadcast inside a signal handler.
 
-        Before, while control images are encoded and processes meet, a signal stops at once.
+        Until here (control images are encoded, processes connect) a signal stops at once.
         """
         self.signals.install()
         self.signals.later = True
         self._until = time.monotonic() + self.limit
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """All steps are done: nothing is to be waited for any more."""
+        """Let signals stop at once again, since all steps are done."""
         self.signals.later = False
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """No step will follow."""
+        """Let signals stop at once again, since no step follows."""
         self.signals.later = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        """Save and raise Preempted where a signal came, or the time is up before the last step."""
+        """Save and raise Preempted after a signal, or at the time limit before the last step."""
         caught = self.signals.caught
         unfinished = trainer.global_step < trainer.max_steps
-        # By the clock of the process that keeps the status.
+        # The first process alone measures the time.
         if caught is None and unfinished and trainer.is_global_zero:
             caught = _TIME_IS_UP if time.monotonic() >= self._until else None
         if trainer.strategy.reduce_boolean_decision(caught is not None, all=False):
             self.checkpoints.save(trainer)
-            self.said(trainer.global_step)
+            self.on_stop(trainer.global_step)
             self.signals.stop(signal.SIGTERM if caught is None else caught)

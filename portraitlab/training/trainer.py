@@ -1,4 +1,4 @@
-"""Settings of the trainer that no training is done with, known before anything is loaded."""
+"""Check the trainer's settings before anything is loaded."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from portraitlab.support.precision import precision_of
 
-_LENGTH = "how long a training is, budget.steps=NUMBER says"
-# What leaves a training as it is, and what to do instead of anything else.
+_LENGTH = "budget.steps=NUMBER sets the length of a training"
+# By setting: the only accepted value besides null, and the alternative to name in the error.
 _REFUSED: dict[str, tuple[object, str]] = {
     "accumulate_grad_batches": (
         1,
@@ -18,16 +18,17 @@ _REFUSED: dict[str, tuple[object, str]] = {
     ),
     "max_epochs": (-1, _LENGTH),
     "limit_train_batches": (None, _LENGTH),
-    "overfit_batches": (0, "debug=overfit learns two people by heart"),
+    "overfit_batches": (0, "debug=overfit overfits two people"),
     "use_distributed_sampler": (False, "each process takes its share of a batch by itself"),
-    "fast_dev_run": (False, "debug=fast takes the whole path in few steps"),
+    "fast_dev_run": (False, "debug=fast runs the whole program in a few steps"),
 }
 
 
 def check_trainer(trainer: Mapping[str, Any], steps: int) -> None:
-    """ValueError where a training would not be the one that it is recorded as, or none.
+    """Check that the trainer's settings leave the training as the run's key describes it.
 
-    Batches and noise are those of a step, and one epoch holds all steps. steps: of the budget.
+    Batches and noise are functions of the step, and one epoch contains all steps.
+    steps: steps of the budget. Raises ValueError for settings that would change the training.
     """
     for name, (same, instead) in _REFUSED.items():
         value = trainer.get(name)
@@ -46,7 +47,7 @@ def check_trainer(trainer: Mapping[str, Any], steps: int) -> None:
 
 
 def time_limit(trainer: Mapping[str, Any]) -> float | None:
-    """Seconds after which a training stops, by trainer.max_time; None is never.
+    """Parse trainer.max_time into seconds; None for no limit.
 
     Raises ValueError for another form than DD:HH:MM:SS.
     """

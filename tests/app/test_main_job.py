@@ -44,7 +44,7 @@ def test_the_main_job_shows_progress_a_table_and_where_the_run_lies(
 ) -> None:
     assert folder.parent == runs / "hifi_portrait"
     assert folder.name.startswith("refiner-landmarks-hifi_net-r4-s0-")
-    for name in [*METRICS, *BOUNDS, "this run", "hold no face"]:
+    for name in [*METRICS, *BOUNDS, "this run", "generated images contain"]:
         assert name in main_job.stdout
     assert "Training" in main_job.stdout
     assert "4/4" in main_job.stdout

@@ -69,7 +69,7 @@ def test_a_further_record_beside_the_first(store: Store, portraitlab: Call) -> N
     table = rows(output := portraitlab("diff", run.folder, again)[1])
     assert table["choices.select"] == ["random", "target"]
     assert table["scoring"] == [run.scoring, "aaaaaaaa"]
-    assert "their scorings have other hashes" in output
+    assert "their scoring hashes differ" in output
 
 
 def test_what_was_measured_otherwise_is_said(store: Store, portraitlab: Call) -> None:
@@ -100,12 +100,12 @@ def test_names_must_be_of_one_run(store: Store, portraitlab: Call, tmp_path: Pat
     assert code == 1
     code, _, message = portraitlab("diff", a.key, "zzz", "--runs", store.folder)
     assert code == 1
-    assert "'zzz' is no folder and ends the name of no run" in message
+    assert "no run 'zzz': it is neither a folder nor the end of a run's name" in message
     assert str(a.folder) in message
     same = b.folder.rename(b.folder.with_name(f"of-another-{a.key}"))
     code, _, message = portraitlab("diff", a.key, a.folder, "--runs", store.folder)
     assert code == 1
-    assert "ends the names of 2 runs" in message
+    assert f"the names of 2 runs end in {a.key!r}" in message
     assert str(same) in message
     code, _, message = portraitlab("diff", a.folder, tmp_path)
     assert code == 1

@@ -69,7 +69,7 @@ def test_what_runs_is_told_from_what_was_killed(store: Store, portraitlab: Call)
         process.wait()
     _, output, _ = portraitlab("runs", store.folder)
     assert rows(output)[run.key][1] == "lost"
-    assert "was killed without a word; the same command goes on" in output
+    assert "was killed; the same command resumes it" in output
 
 
 def test_a_run_of_another_machine_is_not_called_lost(store: Store, portraitlab: Call) -> None:
@@ -86,7 +86,7 @@ def test_stopped_and_queued_runs(store: Store, portraitlab: Call) -> None:
     queued = Run.of(store.settings("fusion=concat", "seed=3"))
     write_status(queued.folder, "queued")
     _, output, _ = portraitlab("runs", store.folder)
-    assert f"{stopped.key} preempted: stopped by Ctrl-C; the same command goes on" in output
+    assert f"{stopped.key} preempted: stopped by Ctrl-C; the same command resumes it" in output
     # It has no config.yaml yet: its name tells.
     assert {"queued", "concat", "3"} < set(rows(output)[queued.key])
 
@@ -117,7 +117,7 @@ def test_filters(store: Store, portraitlab: Call) -> None:
     assert listed("--where", "fusion=refiner", "--where", "seed=1") == {one.key}
     assert listed("--where", "optimiser.schedule=cosine", "--where", "steps=1000") == listed()
     assert listed("--where", "fresh=true") == set()
-    assert portraitlab("runs", store.folder, "--state", "lost")[1].endswith("is like that\n")
+    assert portraitlab("runs", store.folder, "--state", "lost")[1].endswith(" matches\n")
 
 
 def test_order(store: Store, portraitlab: Call) -> None:

@@ -177,9 +177,11 @@ def test_the_cost_of_a_step_knows_of_it(make, tiny_batch) -> None:
         loss = prediction.square().mean() + model.backbone.decode(prediction).mean()
     assert loss.requires_grad
     assert memory.activations == pytest.approx(kept.bytes, rel=0.02)
-    assert 0 < memory.anew < without.activations
-    assert without.anew == 0
-    assert memory.total == without.total - without.activations + memory.activations + memory.anew
+    assert 0 < memory.recomputed < without.activations
+    assert without.recomputed == 0
+    assert (
+        memory.total == without.total - without.activations + memory.activations + memory.recomputed
+    )
 
 
 def test_what_is_averaged_costs_a_number_a_parameter(make) -> None:

@@ -27,7 +27,7 @@ def test_a_damaged_export_is_refused(export: Export, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             PortraitPipeline.from_pretrained(folder)
 
-    refused(tmp_path / "none", r"holds no portraitlab\.json, so it is no exported run; make one")
+    refused(tmp_path / "none", r"has no portraitlab\.json, so it is not an exported run; make one")
     folder = damaged("half.json")
     (folder / "portraitlab.json").write_text('{"format": ')
     refused(folder, r"portraitlab\.json is damaged")

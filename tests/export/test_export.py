@@ -200,7 +200,7 @@ def test_what_cannot_be_exported_leaves_nothing_behind(
     write_status(copy, "preempted", error="stopped by SIGTERM")
     code, _, said = portraitlab("export", copy, tmp_path / "new")
     assert code == 1
-    assert "is preempted (stopped by SIGTERM; the same command goes on), and only" in said
+    assert "is preempted (stopped by SIGTERM; the same command resumes it), and only" in said
     write_status(copy, "done")
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -210,5 +210,5 @@ def test_what_cannot_be_exported_leaves_nothing_behind(
     code, _, said = portraitlab("export", copy, tmp_path / "new")
     assert (code, "model.safetensors is not there" in said) == (1, True)
     code, _, said = portraitlab("export", "nobody", tmp_path / "new", "--runs", tmp_path / "runs")
-    assert (code, "'nobody' is no folder and ends the name of no run" in said) == (1, True)
+    assert (code, "no run 'nobody': it is neither a folder nor" in said) == (1, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "runs"]

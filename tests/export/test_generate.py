@@ -71,7 +71,7 @@ def test_the_current_folder_is_drawn_with_where_none_is_given(
     monkeypatch.chdir(tmp_path)
     code, _, problem = portraitlab("generate", *given)
     assert code == 1
-    assert ". holds no portraitlab.json, so it is no exported run" in problem
+    assert ". has no portraitlab.json, so it is not an exported run" in problem
 
 
 def test_whose_shape_is_drawn_can_be_chosen(
@@ -97,7 +97,7 @@ def test_a_bad_photo_is_named_with_the_remedy(
         (noise, "shows no face; give another photo, with one face"),
         (cut, "cannot be read: "),
         (text, "is not a picture, or a broken one; give another photo"),
-        (tmp_path / "none.png", "is no file; give a picture's."),
+        (tmp_path / "none.png", "is not a file; give a picture."),
     ):
         role = "--target" if path == text else "--refs"
         given = ("--refs", files[0], role, path, "--out", tmp_path / "out")
@@ -107,7 +107,9 @@ def test_a_bad_photo_is_named_with_the_remedy(
     assert not (tmp_path / "out").exists()
     # Before anything of the export is read.
     none = ("--refs", files[0], "--target", tmp_path / "none.png")
-    assert portraitlab("generate", tmp_path / "none", *none)[2].startswith(f"{none[-1]} is no file")
+    assert portraitlab("generate", tmp_path / "none", *none)[2].startswith(
+        f"{none[-1]} is not a file"
+    )
 
 
 @real
@@ -162,18 +164,18 @@ def test_a_bad_option_is_named_before_anything_is_loaded(
 ) -> None:
     for given, message in (
         (("--count", 0), "--count 0: give 1 or more"),
-        (("--lora", "a.safetensors:much"), "'much' is no number; give PATH[:SCALE]"),
+        (("--lora", "a.safetensors:much"), "'much' is not a number; give PATH[:SCALE]"),
         (("--controlnet", "folder"), "is not of the form FOLDER:IMAGE[:SCALE]"),
         (("--controlnet", "a:b:c:1"), "is not of the form FOLDER:IMAGE[:SCALE]"),
-        (("--controlnet", "a:b:c"), "'c' is no number"),
-        (("--lora", "a.safetensors:nan"), "'nan' is no number; give PATH[:SCALE]"),
+        (("--controlnet", "a:b:c"), "'c' is not a number"),
+        (("--lora", "a.safetensors:nan"), "'nan' is not a number; give PATH[:SCALE]"),
         (("--lora", "a.safetensors"), "a.safetensors is no .safetensors file; give a LoRA"),
-        (("--controlnet", f"{tmp_path}:{files[0]}"), "is no folder with a config.json; give a"),
+        (("--controlnet", f"{tmp_path}:{files[0]}"), "is not a folder with a config.json; give a"),
         (("--out", files[0]), "is a file; give a folder."),
         (("--out", files[0] / "new"), f"new: {files[0]} is a file; give a folder."),
-        (("--set", "encoder.root"), "names no value; give it as --set encoder.root=VALUE"),
-        (("--set", "seed=["), "--set seed=[: '[' is no value in YAML"),
-        ((), "holds no portraitlab.json, so it is no exported run"),
+        (("--set", "encoder.root"), "has no value; give it as --set encoder.root=VALUE"),
+        (("--set", "seed=["), "--set seed=[: '[' is not valid YAML"),
+        ((), "has no portraitlab.json, so it is not an exported run"),
     ):
         code, _, said = portraitlab("generate", tmp_path, "--refs", files[0], *given)
         assert (code, message in said) == (1, True), said

@@ -49,7 +49,7 @@ def test_another_base_and_a_further_controlnet_are_taken(
         *("--controlnet", f"{tmp_path / 'controlnet'}:{tmp_path / 'none.png'}"),
     )
     assert code == 1
-    assert said.endswith(f"{tmp_path / 'none.png'} is no file; give a picture's.\n")
+    assert said.endswith(f"{tmp_path / 'none.png'} is not a file; give a picture.\n")
 
 
 def test_a_picture_names_its_student_and_no_place(

@@ -224,7 +224,7 @@ def test_a_run_that_was_scored_by_a_student_is_drawn_by_it(
     again = pixels(pipe(pictures[:2], pictures[3], "abc", negative_prompt="xyz", seed=1))
     assert np.array_equal(again, drawn)
     assert caplog.messages == [
-        "the negative prompt is not read: guidance is 1, which is without; give another"
+        "the negative prompt is not read: guidance=1 turns guidance off; give another"
     ]
     with pytest.raises(ValueError, match=r"sampler\.steps is 4, and sdxl_lightning_8step_lora"):
         pipe(pictures[:2], steps=4)

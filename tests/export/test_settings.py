@@ -105,7 +105,7 @@ def test_what_conf_does_not_build_is_never_built(target: object) -> None:
 def test_an_export_that_names_a_place_is_refused() -> None:
     settings = drawing_settings(settings_of())
     settings["backbone"]["folder"] = "/elsewhere"
-    with pytest.raises(ValueError, match=r"backbone\.folder is '/elsewhere': an export names no"):
+    with pytest.raises(ValueError, match=r"backbone\.folder is '/elsewhere': an export contains"):
         with_changes(settings, [], {})
     assert with_changes(drawing_settings(settings_of()), [], {"refs": 3})["refs"] == 3
 

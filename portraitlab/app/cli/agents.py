@@ -1,4 +1,4 @@
-"""Write a sweep for W&B's agents, which choose the jobs in place of run.py -m."""
+"""Write a sweep for W&B's agents, which then choose the jobs instead of run.py -m."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The overrides, how W&B chooses among them, and where the YAML goes."""
-    parser.add_argument("overrides", nargs="+", metavar="NAME=CHOICE,...", help="as run.py -m's")
-    parser.add_argument("--method", default="grid", help="grid, random or bayes")
-    parser.add_argument("--project", default="portraitlab", help="W&B's project")
-    parser.add_argument("--file", type=Path, default=Path("sweep.yaml"), help="where it is written")
+    """Add the overrides, W&B's method and project, and the file."""
+    parser.add_argument(
+        "overrides", nargs="+", metavar="NAME=CHOICE,...", help="overrides, as for run.py -m"
+    )
+    parser.add_argument(
+        "--method", default="grid", help="W&B's search: grid, random or bayes (default: grid)"
+    )
+    parser.add_argument(
+        "--project", default="portraitlab", help="W&B's project (default: portraitlab)"
+    )
+    parser.add_argument(
+        "--file", type=Path, default=Path("sweep.yaml"), help="output (default: sweep.yaml)"
+    )
 
 
 def run(given: argparse.Namespace) -> None:
-    """Raises ValueError for overrides that an agent cannot hand on."""
+    """Write the YAML. Raises ValueError for overrides that an agent cannot pass on."""
     from omegaconf import OmegaConf
 
     from portraitlab.support.files import write_text
@@ -25,4 +33,4 @@ def run(given: argparse.Namespace) -> None:
     write_text(given.file, OmegaConf.to_yaml(OmegaConf.create(sweep)))
     print(f"sweep: {given.file}; after `wandb login`, beside run.py:")
     print(f"    wandb sweep {given.file}")
-    print("    wandb agent SWEEP   # as the first command says; as many agents as you like")
+    print("    wandb agent SWEEP   # printed by the first command; start as many as you like")

@@ -1,4 +1,4 @@
-"""Free checkpoints of done and failed runs, and half-written files, after asking."""
+"""Delete checkpoints of done and failed runs, and half-written files, after a question."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from portraitlab.runs.survey import FoundRun, look, run_folders
 from portraitlab.support.lock import is_locked, locked
 from portraitlab.support.table import Table
 
-# What a process that died left of a file: write_text's, a checkpoint's, the weights'.
+# Names of files that a killed process left half-written: by write_text, checkpoints, the weights.
 _HALF = re.compile(r"\..+\.\d+|\.half|\.model\.safetensors")
-# The states of a run on which nobody works, unless its lock says otherwise.
+# States of runs on which no process works, unless the run is locked.
 _IDLE = ("queued", "done", "failed", "preempted", "lost")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folder, and whether to ask."""
+    """Add the folder and --yes."""
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path("runs"), help="of runs (default: runs)"
+        "folder", type=Path, nargs="?", default=Path("runs"), help="folder of runs (default: runs)"
     )
-    parser.add_argument("--yes", action="store_true", help="free them without asking")
+    parser.add_argument("--yes", action="store_true", help="delete without a question")
 
 
 def run(given: argparse.Namespace) -> None:
-    """List what can be freed, ask, and free it. Raises ValueError where there is no folder."""
+    """List the files that can be deleted, confirm, and delete them.
+
+    Raises ValueError where there is no folder.
+    """
+    # Find the files.
     found = [each for folder in run_folders(given.folder) if (each := look(folder)).state in _IDLE]
     listed = {each: files for each in found if (files := unneeded(each))}
     listed = {each: files for each, files in listed.items() if not is_locked(each.folder)}
     if not listed:
         print(f"nothing to free in {given.folder}")
         return
+
+    # Show them and confirm.
     rows = [
         [each.folder.name, each.state, str(len(files)), _amount(files)]
         for each, files in listed.items()
@@ -42,6 +48,8 @@ def run(given: argparse.Namespace) -> None:
     if not (given.yes or _agreed(f"free {len(everything)} files, {_amount(everything)}? [y/N] ")):
         print("nothing was freed")
         return
+
+    # Delete them.
     freed = [_free(each.folder, files) for each, files in listed.items()]
     print(
         f"freed {sum(count for count, _ in freed)} files, {_size(sum(size for _, size in freed))}"
@@ -49,9 +57,9 @@ def run(given: argparse.Namespace) -> None:
 
 
 def unneeded(found: FoundRun) -> list[Path]:
-    """Files that a run on which nobody works has no more use for.
+    """List the files that a run without a process no longer needs.
 
-    They are what was left half written and, where the run is done with its weights or failed, its
+    These are half-written files and, where the run is done with its weights or failed, its
     checkpoints; never weights, records, losses or messages.
     """
     folder = found.folder
@@ -67,12 +75,12 @@ def unneeded(found: FoundRun) -> list[Path]:
 
 
 def _free(folder: Path, listed: Sequence[Path]) -> tuple[int, int]:
-    """The number and the bytes of the files that were deleted."""
+    """Delete listed files that are still unneeded; return their number and bytes."""
     if is_locked(folder):
-        print(f"left alone: {folder}, on which a process works by now")
+        print(f"left alone: {folder}, which is in use by a process now")
         return 0, 0
     with locked(folder):
-        # Looked at once more: it may have gone on and stopped while the question stood.
+        # List again: the run may have been resumed and stopped since the question.
         files = [file for file in unneeded(look(folder)) if file in listed]
         size = _bytes(files)
         for file in files:

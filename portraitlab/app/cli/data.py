@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # they import what only `prepare` needs
+if TYPE_CHECKING:  # heavy imports that only `prepare` needs
     from omegaconf import DictConfig
 
     from portraitlab.data.prepare.bar import Bar
@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # they import what only `prepare` needs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Two commands of its own."""
+    """Add the subcommands validate and prepare."""
     commands = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    # validate
     check = commands.add_parser(
         "validate",
         help="read every photo and list what is wrong with it",
@@ -29,51 +30,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check.add_argument("root", type=Path, metavar="ROOT", help="folder of identity folders")
     check.add_argument(
-        "--format", choices=("text", "json"), default="text", help="how (default: text)"
+        "--format", choices=("text", "json"), default="text", help="output format (default: text)"
     )
     _workers(check)
+    # prepare
     make = commands.add_parser(
         "prepare",
         usage="portraitlab data prepare [options] ROOT OUT [OVERRIDE ...]",
-        help="take the photos, run all frozen models on them and store the results",
-        description="Takes the photos of ROOT/<identity>/ as data=folder does, runs all frozen "
-        "models on them once and stores what they say in OUT, for training with data=prepared "
-        "data.root=OUT. The same command goes on where it was stopped or killed, and takes photos "
-        "that came since.",
+        help="run all frozen models on the photos and store the results",
+        description="Reads the photos of ROOT/<identity>/ as data=folder does, runs all frozen "
+        "models on them once and stores the results in OUT, for training with data=prepared "
+        "data.root=OUT. The same command resumes after a stop or kill, and adds photos that are "
+        "new in ROOT.",
     )
     make.add_argument("root", type=Path, metavar="ROOT", help="folder of identity folders")
-    make.add_argument("out", type=Path, metavar="OUT", help="folder of what is prepared")
+    make.add_argument("out", type=Path, metavar="OUT", help="folder of the results")
     make.add_argument(
         "overrides",
         nargs="*",
         metavar="OVERRIDE",
-        help="what training will be given: encoder=…, scale=…, face3d=…; also data.caption=…, "
-        "data.minimum_side=…, matting=…, trainer=…; trainer.devices=8 takes eight GPUs",
+        help="the overrides of the training: encoder=…, scale=…, face3d=…; also data.caption=…, "
+        "data.minimum_side=…, matting=…, trainer=…; trainer.devices=8 uses eight GPUs",
     )
     make.add_argument(
         "--precision",
         choices=("float16", "float32"),
         default="float16",
-        help="of latents and text features (default: float16)",
+        help="precision of latents and text features (default: float16)",
     )
     make.add_argument(
-        "--shard", type=int, default=256, help="photos of one file at most (default: 256)"
+        "--shard", type=int, default=256, help="maximum number of photos in a file (default: 256)"
     )
     make.add_argument(
-        "--batch", type=int, default=16, help="photos the models see at once (default: 16)"
+        "--batch", type=int, default=16, help="batch size of the models (default: 16)"
     )
     make.add_argument(
         "--part",
         default="1/1",
         metavar="K/N",
-        help="of the shards only the K-th of N parts, while other processes, also of other "
-        "machines, take the others into the same OUT (default: 1/1, all)",
+        help="prepare only the K-th of N parts of the shards; other processes, also on other "
+        "machines, can prepare the others in the same OUT (default: 1/1, all)",
     )
     _workers(make)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit code of the command. Raises ValueError for what the user can mend."""
+    """Run the subcommand and return its exit code. Raises ValueError for errors of the user."""
     _least("--workers", given.workers, 0)
     return _validate(given) if given.what == "validate" else _prepare(given)
 
@@ -81,7 +83,10 @@ def run(given: argparse.Namespace) -> int:
 def _workers(parser: argparse.ArgumentParser) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser.add_argument(
-        "--workers", type=int, default=cores, help="processes that read photos (default: cores)"
+        "--workers",
+        type=int,
+        default=cores,
+        help="processes that read photos (default: one a core)",
     )
 
 
@@ -114,7 +119,7 @@ def _prepare(given: argparse.Namespace) -> int:
     try:
         part = Part.parse(given.part)
         check_folders(given.root, given.out)  # `prepare` does too, but only with models loaded
-        # The folder is given as it is, since Hydra would want some of its characters quoted.
+        # The placeholder root avoids quoting the folder's name for Hydra.
         config = OmegaConf.create(composed(["data=folder", "++data.root=.", *given.overrides]))
         if config.choices.data != "folder":
             raise ValueError(
@@ -131,14 +136,17 @@ def _prepare(given: argparse.Namespace) -> int:
             results = on_each(work, part.split(devices), device_shares(config.trainer))
             finished = next((each for each in results if each is not None), None)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; the same command goes on", file=sys.stderr)
+        print("stopped by Ctrl-C; the same command resumes", file=sys.stderr)
         return 128 + signal.SIGINT
     except (HydraException, OSError) as error:
         raise ValueError(message(error) or str(error)) from error
+
+    # Print the outcome, and the command that trains with it.
     if finished is None:
         print(
-            f"{given.out}: part {part} is done. Shards of other parts are not: whoever makes the "
-            "last of them finishes, and without --part the same command makes all that are left."
+            f"{given.out}: part {part} is done. Shards of other parts are not: the process that "
+            "makes the last one finishes, and the same command without --part makes all that are "
+            "left."
         )
         return 0
     print(
@@ -149,7 +157,7 @@ def _prepare(given: argparse.Namespace) -> int:
     if finished["identities"] < 2:
         print(
             "too few to train: that takes two identities with two usable photos each. Add photos "
-            "and give the same command again."
+            "and repeat the command."
         )
         return 0
     same = trained_with(given.overrides)
@@ -160,7 +168,7 @@ def _prepare(given: argparse.Namespace) -> int:
 def _take(
     given: argparse.Namespace, config: DictConfig, workers: int, part: Part, bar: Bar
 ) -> dict[str, Any] | None:
-    """One part, in this process or one of a device: what `prepare` returns."""
+    """Prepare one part, in this process or one of a device, and return the result of `prepare`."""
     from hydra.utils import instantiate
 
     from portraitlab.app.experiment import device_of
@@ -170,7 +178,7 @@ def _take(
     data = config.data
     how = How(data.caption, data.minimum_side, given.precision, given.shard, given.batch)
     frozen = build_frozen(config, device_of(config.trainer))
-    # Which devices work decides nothing of what is stored.
+    # The devices do not change the stored results.
     chose = [each for each in given.overrides if not each.startswith("trainer")]
     matting = instantiate(data.matting)
     return prepare(given.root, given.out, frozen, matting, how, workers, chose, part, bar)

@@ -1,4 +1,4 @@
-"""Show what differs between two runs: settings, what made them, and scores."""
+"""Compare two runs: settings, origin (code, versions, machine) and scores."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from portraitlab.support.files import read_json
 from portraitlab.support.table import Table
 from portraitlab.tables.pairing import paired_difference
 
-# Where things lie, how they are logged and run, and the numbers that other settings refer to.
+# Settings hidden by default: paths, logging, launching, and numbers that other settings refer to.
 _APART = ("runs", "cache", "logger", "group", "jobs", "fresh", "task", "scale", "launcher")
 _APART_BELOW = ("choices.task", "data.cache", "data.workers", "trainer.max_steps")
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: a run with its first record, or a further record of one.
+    """One of the two: a run with its first record, or with a further one.
 
-    record: empty where there is none, and `why` then says why.
+    record: empty where there is none. why: the reason for its absence.
     """
 
     settings: Mapping[str, Any]
@@ -35,20 +35,22 @@ class Side:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The two, and where to look for them."""
-    about = "run folder, record folder (RUN/scores/HASH), or the end of a run's name, as its key"
+    """Add the two runs, the folder of runs, and --all."""
+    about = "run folder, record folder (RUN/scores/HASH), or the end of a run's name, e.g. its key"
     parser.add_argument("a", metavar="A", help=about)
-    parser.add_argument("b", metavar="B", help="the other")
+    parser.add_argument("b", metavar="B", help="the other, in the same form")
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="where names are looked up (default: runs)"
+        "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
     )
     parser.add_argument(
-        "--all", action="store_true", help="settings too that change no figure or are given twice"
+        "--all",
+        action="store_true",
+        help="show also settings that change no figure or repeat others",
     )
 
 
 def run(given: argparse.Namespace) -> None:
-    """Print up to three tables. Raises ValueError where a name is not that of one run."""
+    """Print up to three tables. Raises ValueError where a name does not match one run."""
     folders = [_folder(name, given.runs) for name in (given.a, given.b)]
     a, b = (read_side(folder) for folder in folders)
     for name, folder in zip("AB", folders, strict=True):
@@ -64,10 +66,11 @@ def run(given: argparse.Namespace) -> None:
 
 
 def read_side(folder: Path) -> Side:
-    """What a run's folder, or that of a further record, holds.
+    """Read a run's folder, or that of a further record.
 
     Raises ValueError where it is neither, or a file in it is damaged.
     """
+    # Read a run.
     if (folder / "status.json").is_file() or (folder / "config.yaml").is_file():
         found = look(folder)
         if found.state == "damaged":
@@ -75,22 +78,24 @@ def read_side(folder: Path) -> Side:
         why = found.state if found.message is None else f"{found.state}: {found.message}"
         settings = {**found.config, **_scoring(found.record)}
         return Side(settings, read_json(folder / "origin.json") or {}, found.record, why)
+
+    # Read a further record.
     record = read_record(folder / "metrics.json")
     if not record:
         raise ValueError(
-            f"{folder} is neither a run's folder nor a record's: it holds neither status.json nor "
+            f"{folder} is neither a run's folder nor a record's: it has neither status.json nor "
             "metrics.json; give a folder as runs/SYSTEM/NAME or runs/SYSTEM/NAME/scores/HASH"
         )
     trained = folder.parent.parent
     settings = read_config(trained / "config.yaml")
-    # How a further record was scored is known by its choices alone.
+    # A further record stores only the choices of its scoring.
     chosen = {name: record[name] for name in settings.get("choices", {}) if name in record}
     settings |= {"choices": chosen, "refs": record["refs"], **_scoring(record)}
     return Side(settings, read_json(trained / "origin.json") or {}, record)
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """The dotted paths at which two nested mappings differ, and both values as text."""
+    """Map the dotted paths at which two nested mappings differ to both values as text."""
     one, other = dict(_flat(a)), dict(_flat(b))
     return {
         path: (one.get(path, ""), other.get(path, ""))
@@ -100,9 +105,9 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str
 
 
 def scores_table(a: Mapping[str, Any], b: Mapping[str, Any]) -> Table:
-    """A row a metric: both figures, the difference identity by identity, and which is better.
+    """Tabulate by metric both figures, the difference paired by identity, and the better one.
 
-    a and b: records. A difference of less than two of its standard errors is undecided.
+    A difference below two of its standard errors is undecided. a, b: records.
     """
     ones, others = a["metrics"], b["metrics"]
     rows, notes = [], []
@@ -111,6 +116,7 @@ def scores_table(a: Mapping[str, Any], b: Mapping[str, Any]) -> Table:
             have = [figure(metrics[name]) if name in metrics else "" for metrics in (ones, others)]
             rows.append([name, *have, "", "", ""])
             continue
+        # Compare the figures, paired by identity where both records have them.
         one, other = ones[name], others[name]
         arrow = "↑" if one["higher_is_better"] else "↓"
         row = [f"{name} {arrow}", figure(one), figure(other)]
@@ -128,10 +134,12 @@ def scores_table(a: Mapping[str, Any], b: Mapping[str, Any]) -> Table:
             notes.append(
                 f"{name} is not measured alike: {one['method']} (A), {other['method']} (B)"
             )
+
+    # Note different scorings.
     if a["scoring"] != b["scoring"]:
         notes.append(
-            "A and B were scored on other pictures or otherwise (their scorings have other "
-            "hashes); what differs may be that"
+            "A and B were scored with different settings or pictures (their scoring hashes "
+            "differ), which may explain a difference"
         )
     return Table(["metric", "A", "B", "B − A", "people", "better"], rows, notes)
 

@@ -7,25 +7,25 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run, the folder and the precision."""
+    """Add the run, the output, its precision and the data's licence."""
     parser.add_argument("run", metavar="RUN", help="run folder, or the end of a run's name")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write, empty or new")
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
         default="float32",
-        help="precision of the weights written (default: float32)",
+        help="precision of the written weights (default: float32)",
     )
     parser.add_argument(
-        "--data-licence", metavar="TEXT", help="what the photos it was trained on may be used for"
+        "--data-licence", metavar="TEXT", help="permitted use of the training photos, for the card"
     )
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="where names are looked up (default: runs)"
+        "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
     )
 
 
 def run(given: argparse.Namespace) -> None:
-    """Write the folder. Raises ValueError where the run is not done or OUT holds something."""
+    """Write the folder. Raises ValueError where the run is unfinished or OUT is not empty."""
     from portraitlab.deploy.export.run import export_run
     from portraitlab.runs.survey import find_run
 

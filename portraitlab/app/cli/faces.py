@@ -1,4 +1,4 @@
-"""Draw how a 3D morphable model fits photos, with their shapes swapped."""
+"""Draw the fit of a 3D morphable model to photos, also with their shapes swapped."""
 
 from __future__ import annotations
 
@@ -19,29 +19,36 @@ from portraitlab.support.paths import CONF
 from portraitlab.types import FaceCoefficients
 
 _EDGE = 256
-"""Of a portrait in the sheet, and of the one that is fitted, in pixels."""
+"""Edge in pixels of the portraits, both fitted and drawn."""
 _DIMMED = 0.5
 _LINES = [replace(stroke, width=0.01) for stroke in STROKES]  # finer than those for a net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The photos, the model, and where the files that it needs lie."""
-    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="one face each")
-    models = sorted({path.stem for path in (CONF / "face3d").glob("*.yaml")} - {"none"})
-    parser.add_argument("--face3d", choices=models, default="bfm", help="the model (default: bfm)")
+    """Add the photos, the model, its files and the output."""
     parser.add_argument(
-        "--root", required=True, metavar="FOLDER", help="of the model's files (docs/face3d.md)"
+        "photos", type=Path, nargs="+", metavar="PHOTO", help="photos with one face each"
+    )
+    models = sorted({path.stem for path in (CONF / "face3d").glob("*.yaml")} - {"none"})
+    parser.add_argument(
+        "--face3d", choices=models, default="bfm", help="3D face model (default: bfm)"
+    )
+    parser.add_argument(
+        "--root",
+        required=True,
+        metavar="FOLDER",
+        help="folder of the model's files (docs/face3d.md)",
     )
     parser.add_argument(
         "--packs",
         metavar="FOLDER",
-        help="of insightface's packs, as encoder.root (default: ~/.insightface)",
+        help="folder of insightface's packs, as encoder.root (default: ~/.insightface)",
     )
     parser.add_argument(
-        "--pack", metavar="NAME", help="which of several, as encoder.name (default: the first)"
+        "--pack", metavar="NAME", help="name of the pack, as encoder.name (default: the first)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("faces.png"), help="the sheet (default: faces.png)"
+        "--out", type=Path, default=Path("faces.png"), help="output picture (default: faces.png)"
     )
 
 
@@ -49,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Draw the sheet.
 
-    Raises ValueError where a photo cannot be used, a file is missing, or --out is no PNG's name.
+    Raises ValueError where a photo cannot be used, a file is missing, or --out does not end in
+    .png.
     """
     if given.out.suffix.lower() != ".png":
         raise ValueError(f"--out={given.out}: the sheet is a PNG; give a name that ends in .png.")
@@ -64,9 +72,12 @@ def run(given: argparse.Namespace) -> None:
     from portraitlab.faces.face3d.fitter import FaceFitter
     from portraitlab.world.pretrained import load_clip
 
+    # Build the model and the encoder.
     chosen = OmegaConf.load(CONF / "face3d" / f"{given.face3d}.yaml")
     fitter: FaceFitter = get_method(chosen.fitter._target_)(given.root)
     encoder = InsightFaceEncoder(given.packs, load_clip(), given.pack, face3d=fitter)
+
+    # Cut the portraits.
     portraits = []
     for path in given.photos:
         try:
@@ -75,6 +86,8 @@ def run(given: argparse.Namespace) -> None:
         except UnusablePhoto as error:
             raise ValueError(f"{path} {error}; give another photo.") from error
         portraits.append(photo_tensor(portrait.resized(_EDGE)))
+
+    # Fit the model and draw the sheet.
     images = torch.cat(portraits)
     geometry = encoder.analyse(images)
     for path, score in zip(given.photos, geometry.score, strict=True):
@@ -89,10 +102,10 @@ def run(given: argparse.Namespace) -> None:
 def swap_sheet(
     portraits: Tensor, coefficients: FaceCoefficients, model: FaceModel, names: Sequence[str]
 ) -> Image.Image:
-    """A row for each of B people: portrait, landmarks on it, and their shape as all others look.
+    """Draw a row for each of B people: portrait, landmarks, and the shape with all expressions.
 
-    portraits [B, 3, K, K] in [-1, 1], coefficients [B]. In column j of the last B lies the row's
-    shape under person j's expression and pose, over person j's portrait, dimmed.
+    Column j of the last B has the row's shape with person j's expression and pose, over person j's
+    dimmed portrait. portraits: [B, 3, K, K] in [-1, 1]. coefficients: [B].
     """
     rows = []
     for row, portrait in enumerate(portraits):
@@ -105,6 +118,6 @@ def swap_sheet(
 
 
 def _over(portraits: Tensor, landmarks: Tensor) -> Tensor:
-    """Landmarks [B, 68, 2] as lines over dimmed portraits [B, 3, K, K]."""
+    """Draw landmarks [B, 68, 2] as lines over dimmed portraits [B, 3, K, K]."""
     dimmed = _DIMMED * (portraits + 1) - 1
     return torch.maximum(dimmed, draw(landmarks, _LINES, portraits.shape[-1]))

@@ -1,4 +1,4 @@
-"""`portraitlab COMMAND ...`: finds the command's module and runs it."""
+"""Run `portraitlab COMMAND ...` with the command's module."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def commands() -> dict[str, str]:
-    """Every command's name and the first line of its module's docstring; imports none of them."""
+    """Map each command to the first line of its module's docstring, without importing it."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem not in ("__init__", "main"):
@@ -22,12 +22,16 @@ def commands() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; what the user can mend is said in one message, with exit code 1.
+    """Run the command line and return the exit code.
 
-    A command that finds something wrong gives an exit code of its own.
+    Errors of the user are printed as one message, with exit code 1. A command may return another
+    exit code.
     """
+    # Parse the arguments; only the called command's module is imported.
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(prog="portraitlab", description="What is done with runs.")
+    parser = argparse.ArgumentParser(
+        prog="portraitlab", description="Commands on runs, their tables and photos."
+    )
     known = commands()
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in known.items():
@@ -35,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name in arguments[:1]:
             import_module(f"portraitlab.app.cli.{name}").add_arguments(command)
     given = parser.parse_args(arguments)
+
+    # Run the command, and print errors of the user as one message.
     try:
         code: int | None = import_module(f"portraitlab.app.cli.{given.command}").run(given)
         sys.stdout.flush()
@@ -42,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # the user's folders or disk, which the system names
+    except OSError as error:  # an error of the user's folders or disk; the message names the file
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a sweep, a run or a table: results, charts and pictures."""
+"""Write a self-contained HTML page of a sweep, a run or a table: results, charts, pictures."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from portraitlab.tables.report.rows import read_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folder that is reported on, and where the page goes."""
+    """Add the folder and the output."""
     parser.add_argument(
         "path", type=Path, help="folder of a sweep (runs/sweeps/...), of one run, or of a table"
     )
     parser.add_argument(
-        "--output", type=Path, help="file of the page (default: report.html in the folder)"
+        "--output", type=Path, help="output file (default: report.html in the folder)"
     )
 
 
 def run(given: argparse.Namespace) -> None:
-    """Write the page and print where it lies.
+    """Write the page and print its path.
 
-    Raises ValueError where the folder holds none of them, or the page cannot be written.
+    Raises ValueError where the folder is none of them, or the page cannot be written.
     """
     text = _page(given.path)
     output = given.path / "report.html" if given.output is None else given.output
@@ -38,7 +38,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _page(path: Path) -> str:
-    """Of a table alone, or of a sweep or run; a sweep with a table of its own begins with it."""
+    """Write the page of a table, or of a sweep or run; a paper table's sweep begins with it."""
     table = PaperTable.read(path) if (path / "table.yaml").is_file() else None
     if table is not None and not (path / "sweep.json").is_file():
         return table_page(table)

@@ -1,4 +1,4 @@
-"""List runs: what became of each, its key settings and its scores."""
+"""List runs with their states, key settings and scores."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from portraitlab.support.table import Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The folder, what to keep, the order and the form."""
+    """Add the folder, the filters, the order and the format."""
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path("runs"), help="of runs (default: runs)"
+        "folder", type=Path, nargs="?", default=Path("runs"), help="folder of runs (default: runs)"
     )
-    parser.add_argument("--state", choices=STATES, help="only the runs of this state")
+    parser.add_argument("--state", choices=STATES, help="list only runs in this state")
     parser.add_argument(
         "--where",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="only the runs with this setting, as fusion=concat or data.split=test; repeatable",
+        help="list only runs with this setting, e.g. fusion=concat or data.split=test; repeatable",
     )
     parser.add_argument(
         "--sort",
         metavar="NAME",
-        help="by a metric, best first, or a setting; else the latest last",
+        help="sort by a metric, best first, or by a setting (default: by time, latest last)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON and no table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(given: argparse.Namespace) -> None:
@@ -47,18 +47,21 @@ def run(given: argparse.Namespace) -> None:
         print(json.dumps([_content(each, now) for each in shown], indent=2))
         return
     if not shown:
-        print(f"no run in {given.folder}" + (" is like that" if found else ""))
+        print(f"no run in {given.folder}" + (" matches" if found else ""))
         return
     runs_table(shown, now).show()
 
 
 def runs_table(found: Sequence[FoundRun], now: datetime) -> Table:
-    """One row a run; what all have in common, and what became of the others, stands below."""
+    """Tabulate runs, one row each; common settings and the runs' messages are notes below."""
+    # Separate the settings that vary from those that all runs share.
     settings = {name: [_text(each, name) for each in found] for name in KEY_SETTINGS}
     common = {
         name: texts[0] for name, texts in settings.items() if len(found) > 1 and len({*texts}) == 1
     }
     varying = [name for name in settings if name not in common and any(settings[name])]
+
+    # Write the rows.
     metrics = {name: metric for each in found for name, metric in each.metrics.items()}
     again = any(each.scorings for each in found)
     rows = []
@@ -67,6 +70,8 @@ def runs_table(found: Sequence[FoundRun], now: datetime) -> Table:
         row += [settings[name][place] for name in varying]
         row += [figure(each.metrics[name]) if name in each.metrics else "" for name in metrics]
         rows.append([*row, *([str(len(each.scorings) or "")] if again else [])])
+
+    # Write the columns and notes.
     columns = ["run", "state", "last sign", *varying, *headings([{"metrics": metrics}])]
     notes = [f"{each.key} {each.state}: {each.message}" for each in found if each.message]
     alike = " ".join(f"{name}={text}" for name, text in common.items() if text)
@@ -78,9 +83,7 @@ def runs_table(found: Sequence[FoundRun], now: datetime) -> Table:
 def _where(found: Sequence[FoundRun], condition: str) -> list[FoundRun]:
     name, sign, wanted = condition.partition("=")
     if not sign:
-        raise ValueError(
-            f"--where {condition} names no value; give it as --where {condition}=VALUE"
-        )
+        raise ValueError(f"--where {condition} has no value; give it as --where {condition}=VALUE")
     texts = [_text(each, name) for each in found]
     if found and not any(texts):
         raise ValueError(
@@ -142,7 +145,7 @@ def _setting(each: FoundRun, name: str) -> Any:
 
 
 def _text(each: FoundRun, name: str) -> str:
-    """A setting as it is typed in a command (true, null); empty where there is none."""
+    """Format a setting as in a command (true, null); empty where the run has none."""
     try:
         value = each.setting(name)
     except KeyError:

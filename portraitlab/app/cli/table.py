@@ -1,4 +1,4 @@
-"""A paper's table, rendered from its results alone: ours beside the paper's numbers."""
+"""Render a paper's table from its stored results: our numbers beside the paper's."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ FORMATS = ("md", "csv", "latex", "html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which table, and how it is written."""
-    parser.add_argument("table", help="PAPER/TABLE, as of `portraitlab tables`, or its folder")
+    """Add the table, its format and its outputs."""
+    parser.add_argument("table", help="PAPER/TABLE (see `portraitlab tables`), or its folder")
     written = parser.add_mutually_exclusive_group()
     written.add_argument(
         "--format",
         choices=FORMATS,
-        help="how (default: drawn for a terminal); csv has plain numbers, and no order",
+        help="output format (default: for a terminal); csv has plain numbers and no statement of "
+        "order",
     )
     parser.add_argument(
-        "--figures", action="store_true", help="draw its figures and write its README.md anew too"
+        "--figures", action="store_true", help="also redraw its figures and rewrite its README.md"
     )
     written.add_argument(
         "--document",
         type=Path,
-        help="instead of printing, write ours beside the paper's into this file, between its lines "
+        help="write the table into this file instead of printing it, between its lines "
         "`<!-- PAPER/TABLE -->` and `<!-- end of PAPER/TABLE -->`",
     )
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Print the table, or write it into a document.
 
-    Raises ValueError where there is none of that name, and where the document has no place for it.
+    Raises ValueError where there is no such table, and where the document lacks its two lines.
     """
     table = find_table(given.table)
     results = read_results(table)

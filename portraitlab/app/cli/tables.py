@@ -1,4 +1,4 @@
-"""Every table of a paper that is known: what is done, and how long the rest will take here."""
+"""List the papers' tables: finished results, and the time that the rest takes on this machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from portraitlab.tables.paper_table import find_table, known_tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the runs lie whose times are known."""
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    """Add the folder of runs whose times are used."""
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
+    )
 
 
 def run(given: argparse.Namespace) -> None:
@@ -34,7 +36,7 @@ def _missing(seen: Outlook) -> list[str]:
 
 def _time(seen: Outlook) -> str:
     if seen.seconds is None:
-        return "not known: nothing was timed"
+        return "unknown: nothing was timed"
     of = "" if seen.timed == "here" or not seen.seconds else f" as on {seen.timed}"
     return _duration(seen.seconds) + of
 

@@ -61,7 +61,7 @@ class Cost:
             f"{_gigabytes(memory.total)} = weights {_gigabytes(memory.weights)}"
             f" + gradients {_gigabytes(memory.gradients)} + Adam {_gigabytes(memory.optimiser)}"
             f"{_more('average', memory.average)} + activations {_gigabytes(memory.activations)}"
-            f"{_more('one block anew', memory.anew)}"
+            f"{_more('one block anew', memory.recomputed)}"
         )
         costs = {name: asdict(part) for name, part in parts.items()}
         return {"parts": costs, "memory": asdict(memory) | {"total": memory.total}}

@@ -1,1 +1,1 @@
-"""A trained run as a folder that others can use: weights in diffusers' format, settings, a card."""
+"""Export a trained run as a folder: weights in diffusers' format, settings, a model card."""

@@ -1,4 +1,4 @@
-"""The model card of an exported run: what it is, what it was trained on, how it scored, its limits.
+"""Write the model card of an exported run: use, parts, training, figures, licences, limits.
 
 The front matter is the Hugging Face hub's (hf.co/docs/hub/model-cards).
 """
@@ -31,24 +31,27 @@ def model_card(
     stock: bool,
     data_licence: str | None = None,
 ) -> str:
-    """The text of README.md.
+    """Write the text of README.md.
 
     config: the run's resolved configuration. record: its scoring. facts: key, commit and dtype.
-    stock: whether there is a controlnet/. data_licence: what the photos may be used for.
+    stock: True if the export has a controlnet/. data_licence: permitted use of the photos.
     """
+    # Write the front matter.
     choices, base = config["choices"], base_model(config)
     rendered = config["data"]["_target_"].endswith("WorldData")
     licence = data_licence or (_RENDERED if rendered else _UNSTATED)
     front: dict[str, Any] = {
-        "library_name": "portraitlab",  # of diffusers the hub would show code that cannot load it
+        "library_name": "portraitlab",  # for diffusers the hub would show code that cannot load it
         "pipeline_tag": "text-to-image",
         "tags": ["portraitlab", "identity-preserved", choices["system"], choices["net"]],
-        # Of weights that stand on a base, encoders and photos under licences of their own.
+        # The base, the encoders and the photos have licences of their own.
         "license": "other",
         "license_name": "see-model-card",
     }
     if base is not None:
         front["base_model"] = base
+
+    # Write the sections.
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# Portraits by {choices['system']} ({choices['fusion']}, {choices['net']})",
@@ -197,8 +200,7 @@ def _licences(config: Mapping[str, Any], base: str | None, licence: str) -> str:
         lines.append("matting, needed to use this: by the licence of its weights")
     for published in published_in({name: config[name] for name in BUILT}):
         if published["repository"] != base:
-            told = f"{published['repository']}, {published['licence']}"
-            lines.append(f"needed to use this: {told}")
+            lines.append(f"needed to use this: {published['repository']}, {published['licence']}")
     lines.append(f"photos it was trained on: {licence}")
     return "\n".join(["## Licences\n", *(f"- {line}" for line in dict.fromkeys(lines))])
 

@@ -1,9 +1,9 @@
-"""The folder of an exported run: written whole or not at all, and read without executing any of it.
+"""Write and read the folder of an exported run: written atomically, read without executing code.
 
-model_index.json   the pipeline's class, PortraitLab's own, and its parts, as diffusers lists them
-controlnet/        the net, or the part of it that diffusers' ControlNetModel can hold
-net/               the net's settings, and the weights that diffusers has no class for
-fusion/            the same of the fusion
+model_index.json   the pipeline's class (PortraitLab's own) and its parts, as diffusers lists them
+controlnet/        the net, or the part of it that fits diffusers' ControlNetModel
+net/               the net's settings, and the weights for which diffusers has no class
+fusion/            the fusion's settings and weights
 portraitlab.json   settings of the frozen parts, the run's key and commit, the UNet's form
 README.md          the model card
 """
@@ -34,7 +34,7 @@ FORMAT = 1
 _ABOUT, _INDEX, _CONFIG, _WEIGHTS = (
     "portraitlab.json", "model_index.json", "config.json", "model.safetensors",
 )  # fmt: skip
-_SAYS = ("format", "settings", "needed", "unet", "base_model", "parts")
+_KEYS = ("format", "settings", "needed", "unet", "base_model", "parts")  # of portraitlab.json
 _TRAINED = ("fusion", "net")
 _UNET = ("in_channels", "sample_size", "block_out_channels", "cross_attention_dim")
 
@@ -43,8 +43,9 @@ _UNET = ("in_channels", "sample_size", "block_out_channels", "cross_attention_di
 class Exported:
     """An exported run as read from its files.
 
-    settings: of all that draws portraits (portraitlab.deploy.export.settings). needed: dotted names
-    of the places that the user must give. about: the rest of portraitlab.json.
+    settings: settings of the components that draw portraits (portraitlab.deploy.export.settings).
+    needed: dotted names of the paths that the user must give. about: the contents of
+    portraitlab.json.
     """
 
     folder: Path
@@ -54,12 +55,12 @@ class Exported:
 
     @property
     def controlnet(self) -> Path | None:
-        """The folder of the net's stock part, where there is one."""
+        """The folder of the net's stock part; None where there is none."""
         folder = self.folder / "controlnet"
         return folder if "controlnet" in self.about["parts"] else None
 
     def check_base(self, backbone: Backbone) -> None:
-        """ValueError where a backbone's UNet is of another form than the one trained with."""
+        """Check that a backbone's UNet has the form of the training's. Raises ValueError if not."""
         for name, needed in self.about["unet"].items():
             given = _plain(backbone.unet.config[name])
             if given != needed:
@@ -70,7 +71,8 @@ class Exported:
                 )
 
     def load_into(self, model: PortraitModel) -> None:
-        """Load all that was trained. Raises ValueError where a file is damaged or missing."""
+        """Load the trained weights. Raises ValueError where a file is damaged or missing."""
+        # Read the weights in PortraitLab's format, and the stock part.
         state: dict[str, Tensor] = {}
         for part in _TRAINED:
             path = self.folder / part / _WEIGHTS
@@ -80,8 +82,10 @@ class Exported:
             model.net.load_stock(read_controlnet(str(self.controlnet)))
         own = model.trained_state_dict()
         if model.net.stock_part is not None:
-            held = f"net.{model.net.stock_part}."
-            state |= {name: value for name, value in own.items() if name.startswith(held)}
+            stock = f"net.{model.net.stock_part}."
+            state |= {name: value for name, value in own.items() if name.startswith(stock)}
+
+        # Check that all are there, and load them.
         missing = sorted(own.keys() - state.keys())
         if missing:
             raise DamagedFile(
@@ -92,7 +96,7 @@ class Exported:
 
 
 def read_controlnet(folder: str) -> Any:
-    """A ControlNetModel in single precision, by diffusers' stock loader; ValueError if damaged."""
+    """Read a ControlNetModel in single precision with diffusers' loader; ValueError if damaged."""
     from diffusers import ControlNetModel
 
     from portraitlab.support.hub import read_model
@@ -101,14 +105,14 @@ def read_controlnet(folder: str) -> Any:
 
 
 def read_export(folder: Path) -> Exported:
-    """What an exported folder holds, weights aside. Raises ValueError where it is none."""
+    """Read an exported folder without its weights. Raises ValueError where it is not one."""
     try:
-        about = read_json(folder / _ABOUT, _SAYS)
+        about = read_json(folder / _ABOUT, _KEYS)
     except NotADirectoryError:
         about = None
     if about is None:
         raise ValueError(
-            f"{folder} holds no {_ABOUT}, so it is no exported run; make one with "
+            f"{folder} has no {_ABOUT}, so it is not an exported run; make one with "
             "`portraitlab export RUN OUT`"
         )
     if about["format"] != FORMAT:
@@ -136,19 +140,22 @@ def write_export(
     dtype: str = "float32",
     **facts: Any,
 ) -> None:
-    """Write a trained model as a folder, whole or not at all.
+    """Write a trained model as a folder, completely or not at all.
 
     config: the run's resolved configuration. card: the text of its README.md. dtype: precision of
-    the weights, by name. facts: what else portraitlab.json is to say. Raises ValueError for an
-    unknown precision, and where `out` holds something.
+    the weights, by name. facts: further entries of portraitlab.json. Raises ValueError for an
+    unknown precision, and where `out` is not empty.
     """
+    # Check the arguments.
     precision = precision_named(dtype, "--dtype")
     check_empty(out)
     net, stock = model.net, None
     if net.stock_part is not None:
-        # What the net started from is in its weights, and its form in their config.json.
+        # The net's start is contained in its weights, and its form in their config.json.
         config = {**config, "net": {**config["net"], "start": None}}
         stock = net.stock()
+
+    # Write into a hidden folder, which is renamed at the end.
     settings = drawing_settings(config)
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.{os.getpid()}")
@@ -158,7 +165,7 @@ def write_export(
         index: dict[str, Any] = {"_class_name": "PortraitPipeline"}
         index["_diffusers_version"] = version("diffusers")
         if stock is not None:
-            # A copy, since the model itself is to stay as it is.
+            # Write the stock part from a copy, since casting would change the model.
             stock = nn.Module.to(deepcopy(stock), precision)
             stock.save_pretrained(half / "controlnet")
             state = {
@@ -167,19 +174,23 @@ def write_export(
                 if not name.startswith(f"net.{net.stock_part}.")
             }
             index["controlnet"] = ["diffusers", "ControlNetModel"]
+
+        # Write settings and weights of the trained parts.
         for part in _TRAINED:
             chosen = settings.pop(part)
             module, _, name = chosen["_target_"].rpartition(".")
             index[part] = [module, name]
             write_json(half / part / _CONFIG, chosen)
             weights = {
-                # A copy each: safetensors refuses tensors that share their memory.
+                # Copied, since safetensors refuses tensors that share memory.
                 name.removeprefix(f"{part}."): value.to(precision, copy=True).contiguous()
                 for name, value in state.items()
                 if name.startswith(f"{part}.")
             }
             if weights:
                 save_file(weights, half / part / _WEIGHTS, metadata={"format": "pt"})
+
+        # Write the index, portraitlab.json and the card.
         write_json(half / _INDEX, index)
         about = {"format": FORMAT, "dtype": dtype, **facts, "base_model": base_model(config)}
         unet = {name: _plain(model.backbone.unet.config[name]) for name in _UNET}
@@ -194,7 +205,7 @@ def write_export(
 
 
 def check_empty(out: Path) -> None:
-    """ValueError where something is in the way of an export."""
+    """Check that `out` is new or an empty folder. Raises ValueError if not."""
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists():
@@ -202,7 +213,7 @@ def check_empty(out: Path) -> None:
 
 
 def base_model(config: Mapping[str, Any]) -> str | None:
-    """The hub's name of what the backbone was published as; None for the miniature's own."""
+    """Return the backbone's repository on the hub; None for the miniature's own."""
     published = config["backbone"].get("weights")
     return published["repository"] if isinstance(published, Mapping) else None
 

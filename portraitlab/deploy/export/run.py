@@ -1,4 +1,4 @@
-"""From a finished run to an exported folder."""
+"""Export a finished run."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ from portraitlab.training.build import build_model
 def export_run(
     folder: Path, out: Path, dtype: str = "float32", data_licence: str | None = None
 ) -> None:
-    """Write the trained weights of a run, with all that is needed to draw with them.
+    """Write the trained weights of a run, with all settings that drawing with them needs.
 
-    folder: of a run that is done. out: a folder that is empty or not there yet. dtype: precision of
-    the weights written. data_licence: what the photos that it was trained on may be used for.
+    folder: folder of a finished run. out: an empty or new folder. dtype: precision of the written
+    weights. data_licence: permitted use of the training photos.
 
-    Raises ValueError where the run is not done or damaged, where `out` holds something, for an
+    Raises ValueError where the run is unfinished or damaged, where `out` is not empty, for an
     unknown precision, and where frozen weights are missing on this machine.
     """
+    # Check the arguments and the run.
     precision_named(dtype, "--dtype")
     check_empty(out)
     found = look(folder)
     if found.state != "done" or not found.record or not found.config:
-        said = f" ({found.message})" if found.message else ""
+        reason = f" ({found.message})" if found.message else ""
         raise ValueError(
-            f"{folder} is {found.state}{said}, and only a run that is done and scored is exported; "
-            "give the command that trains it again, it goes on where it stopped."
+            f"{folder} is {found.state}{reason}, and only a run that is done and scored is "
+            "exported; repeat the command that trains it, which resumes it."
         )
+
+    # Build the model with the run's weights.
     config = found.config
     run = Run.of(config, str(folder))
     run.require_weights()
@@ -45,8 +48,10 @@ def export_run(
     with own_errors():
         model = build_model(built, instantiate(built.backbone), instantiate(built.encoder))
     model.load_trained_state_dict(state)
-    made = run.trained_by() or {}
-    facts = {"key": run.key, "commit": made.get("commit"), "choices": config["choices"]}
-    told = {**facts, "dtype": dtype}
-    card = model_card(config, found.record, told, model.net.stock_part is not None, data_licence)
+
+    # Write the folder with its card.
+    origin = run.trained_by() or {}
+    facts = {"key": run.key, "commit": origin.get("commit"), "choices": config["choices"]}
+    stock = model.net.stock_part is not None
+    card = model_card(config, found.record, {**facts, "dtype": dtype}, stock, data_licence)
     write_export(model, config, out, card, dtype, **facts)

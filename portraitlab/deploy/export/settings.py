@@ -1,4 +1,4 @@
-"""The settings of an exported run: which travel, which are this machine's, which may be built."""
+"""Select, change and check the settings of an exported run."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from portraitlab.support.hub import describes_repository, folder_setting
 from portraitlab.support.paths import CONF
 
 BUILT = ("backbone", "encoder", "cond", "fusion", "net", "select", "sampler")
-"""The components that draw a portrait; all else of a run's configuration trained or scored it."""
+"""Components that draw a portrait; the others of a configuration only train or score."""
 
 _PLACES = {
     *("root", "folder", "autoencoder_folder", "detector", "recogniser", "weights", "file"),
     "pretrained_model_name_or_path",
 }
-"""Settings that, where they are text, name a file or folder of one machine."""
+"""Settings that, if they are text, name a file or folder of one machine."""
 
 _CACHED = {"folder", "autoencoder_folder"}
-"""Those of them that need no value: the Hugging Face hub's cache is looked into."""
+"""Settings of _PLACES that default to the Hugging Face hub's cache."""
 
 
 _GROUPS = (*BUILT, "clip", "face3d", "matting", "scale")
-"""Groups of conf/ of which these are made."""
+"""Groups of conf/ with the components of an export."""
 
 _CONTROLNET = "diffusers.ControlNetModel.from_pretrained"
-"""How a net is given a ControlNet of the user's own; it executes nothing that it reads."""
+"""The loader of a user's own ControlNet; it executes no code from the files."""
 
 
 def drawing_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's resolved configuration draws its portraits, without this machine's places.
+    """Select the settings of a run that draw its portraits, without this machine's paths.
 
-    Raises ValueError where it names something that conf/ does not.
+    Raises ValueError where they name a class that conf/ does not.
     """
     data = config["data"]
     settings = {name: config[name] for name in BUILT}
@@ -50,7 +50,7 @@ def drawing_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def needed_places(config: Mapping[str, Any]) -> list[str]:
-    """The dotted names of the places that an export's user must give."""
+    """List the dotted names of the paths that the user of an export must give."""
     built = {name: config[name] for name in BUILT}
     built["matting"] = config["data"].get("matting", {})
     return [
@@ -63,20 +63,22 @@ def needed_places(config: Mapping[str, Any]) -> list[str]:
 def with_changes(
     settings: Mapping[str, Any], needed: Sequence[str], changes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Settings with those changed that a user gives by dotted name.
+    """Change an export's settings by dotted name.
 
-    Published weights in them are told to be looked for under the export's own settings.
+    Errors about missing published weights then name the export's settings.
 
-    Raises ValueError for a name that is none, for a value of another kind than the export's, where
-    a needed place is not given, and where the settings that came with the export name a place
-    themselves.
+    Raises ValueError for an unknown name, for a value of another kind than the export's, where a
+    needed path is not given, and where the export's own settings contain a path.
     """
+    # Refuse exports with paths of a machine.
     for name, key, value in _walk(settings):
         if key in _PLACES and isinstance(value, str):
             raise ValueError(
-                f"{name} is {value!r}: an export names no place of a machine, so this one was "
-                "changed; fetch it again from where you trust it."
+                f"{name} is {value!r}: an export contains no paths of a machine, so this one was "
+                "changed; fetch it again from a source that you trust."
             )
+
+    # Apply the user's changes.
     changed: dict[str, Any] = _copied(settings)
     for name, value in changes.items():
         *above, last = name.split(".")
@@ -87,11 +89,13 @@ def with_changes(
             raise ValueError(f"{name} is no setting of this export; see its portraitlab.json")
         _check_kind(name, part[last], value)
         part[last] = _copied(value)
-    # In the run's configuration one setting may have held the folder of several parts.
+
+    # Name the folder's setting in the export: in the run, several parts may have shared one.
     for name, _, value in _walk(changed):
         if describes_repository(value):
             value["setting"] = folder_setting(name)
-    # A part that is changed as a whole needs no more what it was.
+
+    # Check that all needed paths are given; a part that is replaced as a whole needs none.
     lacking = [name for name in needed if not {name, name.split(".")[0]} & changes.keys()]
     if lacking:
         raise ValueError(
@@ -104,28 +108,29 @@ def with_changes(
 
 
 def check_known(settings: Mapping[str, Any]) -> None:
-    """ValueError where settings would build what no file of conf/ builds, or interpolate.
+    """Check that settings build only classes of conf/, and do not interpolate.
 
-    An export may come from anybody, and instantiating executes what `_target_` names.
+    An export may come from anybody, and instantiating executes the `_target_`. Raises ValueError
+    for other classes and for interpolations.
     """
     for name, key, value in _walk(settings):
         if key == "_target_" and str(value) not in _targets():
             raise ValueError(
-                f"{name} is {value!r}, which no file of conf/ builds, so it is not built here; if "
-                "you trust it, add a choice with this _target_ to conf/."
+                f"{name} is {value!r}, which no file of conf/ builds, so it is not built; if you "
+                "trust it, add a choice with this _target_ to conf/."
             )
         if isinstance(value, str) and "${" in value:
             raise ValueError(f"{name} is {value!r}: an interpolation has no place in an export.")
 
 
 def published_in(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What of settings describes a Repository of the Hugging Face hub, at any depth."""
+    """List the descriptions of Hugging Face repositories in settings, at any depth."""
     return [value for _, _, value in _walk(settings) if describes_repository(value)]
 
 
 @contextmanager
 def own_errors() -> Iterator[None]:
-    """Raise what a component says of its settings as it says it: Hydra wraps it."""
+    """Re-raise a component's own ValueError, which Hydra wraps, inside `with`."""
     try:
         yield
     except InstantiationException as error:
@@ -138,9 +143,9 @@ def own_errors() -> Iterator[None]:
 
 
 def _check_kind(name: str, own: Any, value: Any) -> None:
-    """ValueError where a number, a switch or a component is to become something else.
+    """Check that numbers, switches and components keep their kind. Raises ValueError if not.
 
-    Text and lists are left to the component, which may take either and says what it takes.
+    Text and lists are checked by the component, which may accept either.
     """
     wanted = None
     if isinstance(own, bool):
@@ -149,7 +154,7 @@ def _check_kind(name: str, own: Any, value: Any) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         wanted = None if number else f"a number, as the export's own {own}"
     elif isinstance(own, Mapping) and not isinstance(value, Mapping):
-        # Inside of a component another may be left out; what draws needs each of its own.
+        # A component inside another is optional; those of BUILT are not.
         spared = value is None and "." in name
         wanted = None if spared else f"a component's settings, one by one as {name}.NAME=VALUE"
     if wanted is not None:
@@ -158,7 +163,7 @@ def _check_kind(name: str, own: Any, value: Any) -> None:
 
 @cache
 def _targets() -> frozenset[str]:
-    """All that conf/ builds for drawing, and ControlNets."""
+    """Collect the targets in conf/ that draw, and that of ControlNets."""
     paths = [path for group in _GROUPS for path in (CONF / group).glob("*.yaml")]
     files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
     found = (value for file in files for _, key, value in _walk(file) if key == "_target_")
@@ -166,7 +171,7 @@ def _targets() -> frozenset[str]:
 
 
 def _walk(value: Any, name: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Dotted name, last key and value of all that is nested."""
+    """Yield dotted name, last key and value of all nested entries."""
     items: Any = ()
     if isinstance(value, Mapping):
         items = value.items()
@@ -192,7 +197,7 @@ def _copied(value: Any) -> Any:
 
 
 def another_base(backbone: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The backbone's settings with the weights of another checkpoint of the same base.
+    """Set the backbone's weights to another checkpoint of the same base.
 
     Raises ValueError where there is no such folder.
     """
