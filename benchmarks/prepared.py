@@ -24,8 +24,8 @@ from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo import read_photo
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.prepare.columns import Taken, described_by
-from portraitlab.data.prepare.prepare import How, prepare
+from portraitlab.data.prepare.columns import PortraitRow, model_columns
+from portraitlab.data.prepare.prepare import PrepareOptions, prepare
 from portraitlab.data.prepared import PreparedData
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.encoder.world import WorldEncoder
@@ -36,7 +36,9 @@ from portraitlab.world.render import render_photo
 
 PEOPLE, PHOTOS, PIXELS = 40, 5, 128
 BATCH, REFERENCES, STEPS, ROUNDS = 24, 4, 10, 5
-HOW = How(caption="a photo of a person", minimum_side=32, precision="float16", shard=64, batch=32)
+OPTIONS = PrepareOptions(
+    caption="a photo of a person", minimum_side=32, precision="float16", shard=64, batch=32
+)
 
 
 class LargeFeatures(WorldEncoder):
@@ -70,10 +72,12 @@ def one_by_one(root: Path, frozen: Frozen) -> None:
     """The same work photo by photo, of which nothing is stored."""
     size = frozen.backbone.image_size
     for row, path in enumerate(sorted(root.glob("*/*.png"))):
-        portrait = usable_portrait(read_photo(path), frozen.encoder, NoMatting(), HOW.minimum_side)
-        described_by(
+        portrait = usable_portrait(
+            read_photo(path), frozen.encoder, NoMatting(), OPTIONS.minimum_side
+        )
+        model_columns(
             frozen,
-            [Taken(row, portrait.view, None, portrait.resized_mask(size), portrait.face)],
+            [PortraitRow(row, portrait.view, None, portrait.resized_mask(size), portrait.face)],
         )
 
 
@@ -82,7 +86,7 @@ def preparing(root: Path, place: Path, frozen: Frozen) -> None:
     ways: dict[str, Callable[[Path], object]] = {
         "a bare loop, photo by photo, nothing stored": lambda _: one_by_one(root, frozen),
         "portraitlab data prepare, one process": lambda out: prepare(
-            root, out, frozen, NoMatting(), HOW, workers=0
+            root, out, frozen, NoMatting(), OPTIONS, workers=0
         ),
     }
     seconds = dict.fromkeys(ways, float("inf"))
@@ -117,7 +121,7 @@ def mapped(photos: PhotoSet, folder: Path) -> Callable[[Tensor, Tensor], FaceFea
 
 def reading(root: Path, place: Path, frozen: Frozen) -> None:
     """Seconds in which the features of a batch's references are read, warm."""
-    prepare(root, place / "store", frozen, NoMatting(), HOW, workers=0)
+    prepare(root, place / "store", frozen, NoMatting(), OPTIONS, workers=0)
     data = PreparedData(str(place / "store"))
     kept = data.train_photos(frozen)
     batches = TrainingBatches(kept, refs=REFERENCES, batch_size=BATCH, steps=STEPS, seed=0)

@@ -1,1 +1,1 @@
-"""Photos, the features that frozen models compute of them once, and batches of both."""
+"""Photos, their features (computed once by frozen models) and batches of both."""

@@ -15,20 +15,22 @@ from portraitlab.support.side_by_side import side_by_side
 from portraitlab.types import Batch, FaceGeometry
 
 Encode = Callable[[FaceGeometry, FaceGeometry], Tensor | None]
-"""Takes geometries of shape and target [B] to control images as the net reads them; None: none."""
+"""Encodes shape and target geometries [B] to the net's control images; None if cond draws none."""
 
 _AT_ONCE = 16
 _CPU = torch.device("cpu")
-_MEMORY = 2**28  # bytes of control images that are held
+_MEMORY = 2**28  # bytes of control images kept in memory
 
 
 class EncodedAhead(Dataset[Batch]):
     """Training batches with control images, each pair of photos drawn and encoded only once.
 
-    Which photos meet in which step is known beforehand, so the control images of all steps, or of
-    as many as fit in `memory` bytes, are encoded before the first of them: in larger batches than
-    a step's, and once where a pair comes back. numbers: of one control image as the net reads it;
-    None: as many as a photo's latents. device: of the model that encodes.
+    The pairs of photos of every step are known in advance. Control images are therefore encoded
+    for all steps, or for as many as fit in `memory` bytes, before the first of them: in larger
+    batches than a step's, and once for each distinct pair.
+
+    numbers: size of one control image as the net reads it; None means that of a photo's latents.
+    device: of the model that encodes.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class EncodedAhead(Dataset[Batch]):
         return len(self.batches)
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step in 0..steps-1; its drawing None where cond draws nothing."""
+        """Return the batch of a step in 0..steps-1; `drawing` is None if cond draws nothing."""
         batch = self.batches[step]
         if step not in self._places:
             self.encode_from(step)
@@ -61,10 +63,11 @@ class EncodedAhead(Dataset[Batch]):
         return replace(batch, drawing=self._drawn[self._places[step]])
 
     def encode_from(self, step: int, show: bool = False) -> None:
-        """Encode for this step and those after it, as many as there is memory for.
+        """Encode the control images of this step and of as many later ones as fit in memory.
 
-        show: with a progress bar.
+        show: show a progress bar.
         """
+        # Collect the distinct pairs of the coming steps.
         known: set[tuple[int, int]] = set()
         steps: dict[int, Tensor] = {}
         for later in range(step, len(self)):
@@ -74,6 +77,7 @@ class EncodedAhead(Dataset[Batch]):
                 break
             known |= new
             steps[later] = pairs
+        # Encode each pair once and keep where each step finds its images.
         distinct, places = torch.cat(list(steps.values())).unique(dim=0, return_inverse=True)
         self._drawn = self._encode(distinct, show)
         self._places = dict(zip(steps, places.split([len(p) for p in steps.values()]), strict=True))
@@ -81,8 +85,8 @@ class EncodedAhead(Dataset[Batch]):
     @torch.no_grad()
     def _encode(self, pairs: Tensor, show: bool) -> Tensor | None:
         geometry = self.batches.photos.features.geometry
-        # Always as many at once: how products are rounded depends on a batch's size, and a resumed
-        # training, which has fewer pairs left, is to go on with the same numbers.
+        # Pad to full batches: rounding depends on the batch size, and a resumed training, which has
+        # fewer pairs left, must get the same numbers.
         padded = pairs[torch.arange(-(-len(pairs) // _AT_ONCE) * _AT_ONCE) % len(pairs)]
         parts = padded.split(_AT_ONCE)
 

@@ -1,4 +1,4 @@
-"""An order of photos in which all people come equally often, whatever number each has."""
+"""An order of photos that shows every identity equally often, however many photos it has."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 
 class BalancedOrder:
-    """Whom, and which of their photos, each place of a training shows.
+    """The identity, and which of its photos, at each place of a training.
 
-    An epoch shows each of I identities once, in an order of its own. So many epochs as an identity
-    has photos show each of them once, and the next so many again, in another order. What stands at
-    a place is a function of seed, epoch, rank and position alone: nothing is counted on the way,
-    and a training that is stopped goes on by asking for its next place.
+    An epoch shows each of I identities once, in a new order. An identity with n photos shows each
+    of them once in n epochs, and again in the next n in another order. A place is a function of
+    seed, epoch, rank and position alone: there is no state, so a training resumes at its next
+    place.
 
-    counts [I]: photos of each identity, 1 or more. Raises ValueError where there are none.
+    counts [I]: photos of each identity, 1 or more. Raises ValueError if an identity has none.
     """
 
     def __init__(self, counts: NDArray[np.int64], seed: int) -> None:
@@ -27,18 +27,18 @@ class BalancedOrder:
             )
         self.counts = counts
         self.seed = seed
-        # The same epoch is asked for many times in a row, and two where a batch begins a new one.
+        # Successive places share an epoch; a batch that crosses into the next one needs two.
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def __len__(self) -> int:
-        """Places of an epoch, over all ranks: the number of identities."""
+        """Return the number of places in an epoch over all ranks: the number of identities."""
         return len(self.counts)
 
     def place(self, epoch: int, rank: int, position: int, world_size: int = 1) -> tuple[int, int]:
-        """Identity in 0..I-1 and photo in 0..counts-1 of a rank's position in an epoch.
+        """Return identity in 0..I-1 and photo in 0..counts-1 at a rank's position in an epoch.
 
-        Rank r takes every world_size-th place from the r-th on, so that all ranks together show
-        the same as one alone. Raises IndexError beyond the rank's share of the epoch.
+        Rank r takes places r, r + world_size, …, so that all ranks together show the same photos
+        as one process alone. Raises IndexError beyond the rank's share of the epoch.
         """
         place = position * world_size + rank
         if not (0 <= rank < world_size and position >= 0 and place < len(self)):
@@ -50,7 +50,7 @@ class BalancedOrder:
         return int(identities[0]), int(photos[0])
 
     def at(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Identities [B] and photos [B] of places [B] counted over all ranks and epochs."""
+        """Return identities [B] and photos [B] of places [B] counted over all ranks and epochs."""
         epochs, within = np.divmod(places, len(self))
         identities = np.empty_like(places)
         for epoch in np.unique(epochs):

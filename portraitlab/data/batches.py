@@ -17,25 +17,25 @@ from portraitlab.method.select.random import RandomReference
 from portraitlab.types import Batch, Candidates
 
 Order = Literal["shuffled", "balanced"]
-"""How identities follow each other: drawn by chance each time, or all of them in turn."""
+"""The order of identities: drawn at random for each sample, or all of them in turn."""
 
 
 class TrainingBatches(Dataset[Batch]):
-    """`batches[step]` is the batch of a training step, the same whenever and wherever it is asked.
+    """Batches of training steps: `batches[step]` is a pure function of seed and step.
 
-    Each sample draws an identity, one of its photos without a flaw as the target (any, where all
-    have one) and N others as references, flawed or not, N from 1 to `refs` (at most all its other
-    photos), all with equal chance; the rest of the `refs` places is masked. One reference, drawn
-    by chance, gives the shape of the landmarks. The prompt is the empty one with probability
-    `prompt_dropout`.
+    Each sample draws an identity, one of its photos as the target and N others as references, all
+    with equal probability. The target is a photo without a flaw unless all have one; references
+    may be flawed. N is 1 to `refs` (at most all other photos); the remaining reference slots are
+    masked. One reference, drawn at random, gives the shape of the landmarks. The prompt is empty
+    with probability `prompt_dropout`.
 
-    order: `balanced` takes identities and targets in turn instead of by chance, as BalancedOrder
-    says, sample s of a step at place `step * batch_size + s`; all else is drawn as above.
+    order: `balanced` takes identities and targets in turn (BalancedOrder), sample s of a step at
+    place `step * batch_size + s`; all else is drawn as above.
 
-    batch_size: samples of one step over all devices; rank r of `world_size` takes every
-    world_size-th of them from the r-th on, so that what is drawn does not depend on the devices.
+    batch_size: samples of one step over all devices. Rank r of `world_size` takes samples r,
+    r + world_size, …, so the samples do not depend on the number of devices.
 
-    Raises ValueError where no identity has refs other photos, or for an unknown order.
+    Raises ValueError if no identity has `refs` other photos, or for an unknown order.
     """
 
     def __init__(
@@ -63,10 +63,11 @@ class TrainingBatches(Dataset[Batch]):
         most = int(members.counts[largest])
         if most <= refs:
             raise ValueError(
-                f"refs={refs} is too many for the photos at hand: training needs an identity with "
+                f"refs={refs} is too many for these photos: training needs an identity with "
                 f"{refs + 1} photos (a target and {refs} references), and the largest, "
                 f"{members.names[largest]}, has {most}. Lower refs or add photos."
             )
+        # Keep the settings; the Trainer sets rank and world size.
         self.photos = photos
         self.refs = refs
         self.batch_size = batch_size
@@ -75,6 +76,7 @@ class TrainingBatches(Dataset[Batch]):
         self.prompt_dropout = prompt_dropout
         self.rank = 0
         self.world_size = 1
+        # Keep the photos of the identities that can be drawn as flat arrays.
         self._counts = torch.from_numpy(members.counts[pairs])
         self._starts = torch.from_numpy(members.starts[pairs])
         self._places = torch.arange(most)
@@ -90,11 +92,11 @@ class TrainingBatches(Dataset[Batch]):
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step in 0..steps-1: this rank's share of it."""
+        """Return this rank's share of the batch of a step in 0..steps-1."""
         return self.photos.batch(*self._share(step))
 
     def pairs(self, step: int) -> Tensor:
-        """Rows [B, 2] of the photos whose shape, and whose expression and pose, are drawn."""
+        """Return rows [B, 2] of the photos that give the shape, and the expression and pose."""
         targets, _, _, shape_rows, _ = self._share(step)
         return torch.stack([shape_rows, targets], dim=1)
 
@@ -105,27 +107,32 @@ class TrainingBatches(Dataset[Batch]):
     def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} is outside 0..{self.steps - 1}")
+        # Seed by the step alone.
         entropy = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
         size = self.batch_size
+        # Draw an identity for each sample.
         identity = torch.randint(len(self._counts), (size,), generator=generator)
         if self._turns is not None:
             turns = self._turns.at(np.arange(step * size, (step + 1) * size))
             identity, turn = map(torch.from_numpy, turns)
+        # List the rows of its photos, padded to the largest identity.
         count = self._counts[identity]
         there = self._places < count[:, None]
         rows = self._rows[(self._starts[identity, None] + self._places) * there] * there
-        # A random order of each identity's photos: places beyond its count sort behind all others.
+        # Shuffle each identity's photos; the padding sorts last.
         keys = torch.rand(rows.shape, generator=generator)
         keys[~there] = 2.0
-        # The target is the first without a flaw, or whose turn it is; the others keep their order.
+        # The target is the first photo without a flaw, or the one whose turn it is.
         first = (keys + self._flawed[rows].float()).argmin(1) if self._turns is None else turn
         keys[torch.arange(size), first] = -1.0
         rows = rows.gather(1, keys.argsort(dim=1))
         targets, references = rows[:, 0], rows[:, 1 : self.refs + 1]
+        # Draw how many references there are.
         most = (count - 1).clamp(max=self.refs)
         number = 1 + (torch.rand(size, generator=generator) * most).long()
         mask = torch.arange(self.refs) < number[:, None]
+        # Draw the reference that gives the shape, and drop prompts.
         geometry = self.photos.features.geometry
         candidates = Candidates(geometry[references], mask, geometry[targets])
         chosen = RandomReference().choose(candidates, generator)
@@ -137,8 +144,9 @@ class TrainingBatches(Dataset[Batch]):
 def _sound_first(
     members: Members, flawed: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows with each identity's photos without a flaw before its others, and how many may be aimed
-    at: those without a flaw, or all where each has one.
+    """Sort each identity's rows so that photos without a flaw come first, and count the targets.
+
+    Targets are the photos without a flaw, or all photos of an identity whose photos all have one.
     """
     owner = np.repeat(np.arange(len(members.counts)), members.counts)
     bad = flawed[members.rows]

@@ -1,4 +1,4 @@
-"""Real photos: a folder with one folder of photos for each identity."""
+"""Real photos: a folder with one subfolder of photos for each identity."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from portraitlab.support.hashes import content_key, file_digest
 _LOG = logging.getLogger(__name__)
 
 _KINDS = ("photo ", "identity ", "file ")
-"""How lines about what is left out begin."""
+"""The first words of lines about what is left out, by kind."""
 
 
 class FolderData(PhotoSource):
     """Photos in `root/<identity>/`, read, checked and cut to portraits once, then cached.
 
-    A photo must show exactly one face, as the encoder finds it, and differ from all others. Beside
-    a photo may stand a text file of its name with its caption (UTF-8); `caption` is for the rest.
-    What cannot be used is left out with one line in the log that says which and why.
+    The encoder must find exactly one face in a photo, and no two photos may be the same file. The
+    caption of a photo is in a text file of the same name (UTF-8); other photos get `caption`. A
+    photo that cannot be used is left out, and a line in the log names it and the reason.
 
-    test_share: share of the identities that is held out, drawn by `split_seed` among those with
-    enough photos for any number of references, or else those with the most. minimum_side: edge in
-    pixels below which a portrait is too small. matting: what of a portrait is the person; a photo's
-    own transparency counts beside it. targets, judges, noise_seeds, targets_of,
-    real_photos: see PhotoSource.
+    test_share: share of the identities that is held out, drawn with `split_seed` among those with
+    enough photos for any number of references; if those are too few, those with the most photos
+    follow. minimum_side: least edge of a portrait in pixels. matting: masks the person in a
+    portrait; a photo's own transparency is applied as well. targets, judges, noise_seeds,
+    targets_of, real_photos: see PhotoSource.
 
-    Raises ValueError where the folder is missing, holds no identity folders, or leaves fewer than
-    two identities with two photos.
+    Raises ValueError if the folder is missing, has no identity folders, or has fewer than two
+    identities with two usable photos.
     """
 
     def __init__(
@@ -72,7 +72,9 @@ class FolderData(PhotoSource):
         self.cache = Path(cache)
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
-            raise ValueError(f"data.root={root} is no folder; give a folder of identity folders.")
+            raise ValueError(
+                f"data.root={root} is not a folder; give a folder of identity folders."
+            )
         check_share(test_share)
         self.test_share = test_share
         self.split_seed = split_seed
@@ -82,20 +84,20 @@ class FolderData(PhotoSource):
         self._read: tuple[Frozen, PhotoSet] | None = None
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
-        """Photos of the identities that are not held out."""
+        """Return photos of the identities that are not held out."""
         photos = self._photos(frozen)
         held_out = self._held_out(photos)
         kept = tuple(name for name in photos.identities if name not in held_out)
         return PhotoSet(photos.store, photos.features, kept)
 
     def score_photos(self, frozen: Frozen) -> PhotoSet:
-        """Photos of the identities that are held out."""
+        """Return photos of the identities that are held out."""
         photos = self._photos(frozen)
         return PhotoSet(photos.store, photos.features, self._held_out(photos))
 
     def digest(self) -> str:
-        """sha256 of the files' names, contents and captions, as they were first listed."""
-        return content_key(_made_of(self._listed[0]))
+        """Return a sha256 of the files' names, contents and captions, as first listed."""
+        return content_key(_content_of(self._listed[0]))
 
     @cached_property
     def _listed(self) -> tuple[list[_File], list[str]]:
@@ -106,9 +108,10 @@ class FolderData(PhotoSource):
         return held_out(counts, self.test_share, self.split_seed, self.targets)
 
     def _photos(self, frozen: Frozen) -> PhotoSet:
-        """All usable photos; training and scoring share them."""
+        """Return all usable photos; training and scoring share them."""
         if self._read is not None and self._read[0] is frozen:
             return self._read[1]
+        # List the files; their content and the settings name the cached store.
         files, strays = self._listed
         left_out = [*strays]
         if not files:
@@ -117,10 +120,11 @@ class FolderData(PhotoSource):
         recipe = {
             "source": "folder", "encoder": frozen.encoder.fingerprint,
             "minimum_side": self.minimum_side,
-            "photos": _made_of(files),
+            "photos": _content_of(files),
         }  # fmt: skip
-        if self.matting.fingerprint:  # photos that were cached without matting stay known
+        if self.matting.fingerprint:  # keeps the key of photos cached without matting
             recipe["matting"] = self.matting.fingerprint
+        # Read the photos, unless they are cached, and report what was left out.
         walk = self._walk(files, frozen.encoder, size, view_size, left_out)
         store = PhotoStore.cached(self.cache, recipe, size, view_size, walk, left_out)
         identities = tuple(sorted(set(store.identity)))
@@ -142,8 +146,9 @@ class FolderData(PhotoSource):
         view_size: int,
         left_out: list[str],
     ) -> Iterator[StoredPhoto]:
-        """The usable photos of all identities that have two or more, and lines about the rest."""
+        """Yield the usable photos of identities with two or more; add lines to `left_out`."""
         usable: dict[str, list[StoredPhoto]] = {name: [] for name in identity_folders(self.root)}
+        # Cut a portrait from each photo, once for identical files.
         seen: dict[str, str] = {}
         for file in track(files, description="Reading photos"):
             try:
@@ -153,6 +158,7 @@ class FolderData(PhotoSource):
                 seen[file.digest] = file.name
             except UnusablePhoto as error:
                 left_out.append(f"photo {file.name}: {error}")
+        # Leave out identities with a single usable photo.
         for identity in [name for name, photos in usable.items() if len(photos) < 2]:
             number = len(usable.pop(identity))
             left_out.append(
@@ -171,9 +177,10 @@ class FolderData(PhotoSource):
     def _portrait(
         self, file: _File, encoder: FaceEncoder, size: int, view_size: int
     ) -> StoredPhoto:
-        """Raises UnusablePhoto with the reason where the photo cannot be used.
+        """Read a photo and cut its portrait.
 
-        Raises ValueError where the system cannot read it: a cache keeps what is said of a photo.
+        Raises UnusablePhoto with the reason if the photo cannot be used, and ValueError if the
+        system cannot read it: the cache stores verdicts on photos.
         """
         try:
             photo = read_photo(file.path)
@@ -193,7 +200,7 @@ class FolderData(PhotoSource):
 
 @dataclass(frozen=True)
 class _File:
-    """A file that should be a photo; `name` is identity/file, digest the sha256 of its bytes."""
+    """A file that should be a photo; `name` is identity/file, `digest` the sha256 of its bytes."""
 
     path: Path
     identity: str
@@ -202,13 +209,13 @@ class _File:
     caption: str
 
 
-def _made_of(files: list[_File]) -> list[list[str]]:
-    """All that decides what photos are, whoever looks at them."""
+def _content_of(files: list[_File]) -> list[list[str]]:
+    """List name, digest and caption of each file: all that determines a photo."""
     return [[file.name, file.digest, file.caption] for file in files]
 
 
 def _list_files(root: Path, caption: str) -> tuple[list[_File], list[str]]:
-    """All files of the identity folders but captions and hidden ones, and lines about the rest."""
+    """List all files but captions and hidden ones, and lines about files that are left out."""
     files: list[_File] = []
     left_out = [str(problem) for problem in stray_files(root)]
     for identity in identity_folders(root):

@@ -1,4 +1,4 @@
-"""Training batches as a Trainer takes them: from its current step on, each rank its share."""
+"""Training batches for a Trainer: from its current step, each rank its share."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from portraitlab.types import Batch
 
 
 class _StepsFrom(Sampler[int]):
-    """Step numbers from `start` on; its length counts the steps already done too, because Lightning
-    goes on counting where the checkpoint stopped."""
+    """Step numbers from `start`.
+
+    The length includes the steps already done: Lightning continues the count of the checkpoint.
+    """
 
     def __init__(self, start: int, steps: int) -> None:
         self.start = start
@@ -31,11 +33,11 @@ class _StepsFrom(Sampler[int]):
 
 
 class PortraitData(LightningDataModule):
-    """Gives the batches to a Trainer, from its current step on and this rank's share of each.
+    """A data module with this rank's share of each batch, from the Trainer's current step.
 
-    The Trainer needs `use_distributed_sampler=False` and, because one epoch holds all steps,
+    The Trainer needs `use_distributed_sampler=False` and, because one epoch contains all steps,
     `max_steps` equal to `batches.steps`. encode, numbers, device: see EncodedAhead; without encode
-    the batches hold no control images.
+    batches have no control images.
     """
 
     def __init__(
@@ -52,12 +54,12 @@ class PortraitData(LightningDataModule):
         self.device = torch.device("cpu") if device is None else device
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """One batch a step. Raises ValueError where the devices cannot share a batch evenly."""
+        """Return one batch a step. Raises ValueError if the devices cannot share it evenly."""
         assert self.trainer is not None
         batches, devices = self.batches, self.trainer.world_size
         check_batch(batches.batch_size, devices)
         batches.rank, batches.world_size = self.trainer.global_rank, devices
-        # Lightning cannot know that these batches go on exactly where a checkpoint stopped.
+        # Lightning cannot know that these batches resume exactly at the checkpoint's step.
         warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
         steps = _StepsFrom(self.trainer.global_step, batches.steps)
         if self.encode is None:
@@ -70,5 +72,5 @@ class PortraitData(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """The batch on the Trainer's device."""
+        """Return the batch on the Trainer's device."""
         return batch.to(device)

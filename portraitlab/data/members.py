@@ -1,4 +1,4 @@
-"""Which photos show whom, in arrays: a million photos take no million of objects."""
+"""Photos of each identity as arrays, so that a million photos need no million objects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 class Members:
     """The photos of I identities.
 
-    names: of the identities. counts [I]: photos of each. rows [P']: those of the first identity,
-    then those of the second, and so on, each in the store's order.
+    names: names of the identities. counts [I]: photos of each. rows [P']: the rows of the first
+    identity, then those of the second, and so on, each in the store's order.
     """
 
     names: Sequence[str]
@@ -24,29 +24,29 @@ class Members:
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """[I]: where in `rows` those of each identity begin."""
+        """First position in `rows` of each identity [I]."""
         return self.counts.cumsum() - self.counts
 
     def of(self, number: int) -> NDArray[np.int64]:
-        """Rows of one identity by its number."""
+        """Return the rows of one identity by its number."""
         start = self.starts[number]
         return self.rows[start : start + self.counts[number]]
 
 
 class Owned(Protocol):
-    """A store that knows whose each photo is."""
+    """A store that knows the identity of each photo."""
 
     def owners(self) -> tuple[Sequence[str], NDArray[np.int64]]:
-        """Names of identities, and for each photo [P] the number of its own."""
+        """Return the identities' names and, for each photo [P], its identity's number."""
         ...
 
 
 def members_of(store: Owned, identities: Sequence[str]) -> Members:
-    """The photos of some identities of a store, in the order of `identities`."""
+    """Collect the photos of some identities of a store, in the order of `identities`."""
     known, owner = store.owners()
     number = {name: place for place, name in enumerate(identities)}
-    asked = np.array([number.get(name, -1) for name in known], dtype=np.int64)
-    place = asked[owner]
+    requested = np.array([number.get(name, -1) for name in known], dtype=np.int64)
+    place = requested[owner]
     taken = np.flatnonzero(place >= 0)
     rows = taken[np.argsort(place[taken], kind="stable")]
     counts = np.bincount(place[taken], minlength=len(identities))

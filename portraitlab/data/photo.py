@@ -1,4 +1,4 @@
-"""Reading one photo file as it is meant to be seen, or not at all."""
+"""Read one photo file, upright and in RGB; a damaged file is never read in part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DAMAGED = (
     OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, AttributeError,
     LookupError, ArithmeticError, struct.error, Image.DecompressionBombError,
 )  # fmt: skip
-"""What Pillow's decoders raise on damaged files; each format has its own."""
+"""Errors that Pillow's decoders raise on damaged files; each format has its own."""
 
 _ORIENTATION = 0x0112
 
@@ -27,20 +27,23 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each orientation of EXIF.
+"""The transpose that undoes each EXIF orientation.
 
-ImageOps.exif_transpose also writes the other tags anew, which fails on fine photos whose tags are
-of other types than the standard's.
+ImageOps.exif_transpose also rewrites the other tags, which fails on sound photos whose tags have
+other types than the standard's.
 """
 
 
 class UnusablePhoto(ValueError):
-    """A file that is no whole picture, or no portrait of one person; the message says why."""
+    """A file that is not a complete picture or a portrait of one person; the message says why."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """image uint8 [H, W, 3] RGB, upright; person_mask bool [H, W]: False where transparent."""
+    """A decoded photo: upright RGB pixels and a mask of what is not transparent.
+
+    image: uint8 [H, W, 3]. person_mask: bool [H, W], False where the photo is transparent.
+    """
 
     image: NDArray[np.uint8]
     person_mask: NDArray[np.bool_]
@@ -49,10 +52,10 @@ class Photo:
 def read_photo(path: Path) -> Photo:
     """Read a photo of any format and mode that Pillow knows.
 
-    The EXIF rotation is honoured. 16-bit greys keep their upper eight bits; CMYK, palette and grey
-    pictures become RGB; transparency becomes mid-grey outside the person's mask, so that a photo
-    may bring its own matte. Raises UnusablePhoto where the file is no picture or is cut off:
-    a partly decoded picture is never returned.
+    The EXIF rotation is applied. 16-bit greys keep their upper eight bits; CMYK, palette and grey
+    pictures become RGB; transparent pixels become mid-grey outside the person's mask, so that a
+    photo may bring its own matte. Raises UnusablePhoto if the file is not a picture or is
+    truncated: a partly decoded picture is never returned.
     """
     try:
         with Image.open(path) as file:
@@ -67,24 +70,25 @@ def read_photo(path: Path) -> Photo:
 
 
 def require_verdict(path: Path, error: UnusablePhoto) -> None:
-    """ValueError where it was the system that could not read a file, which says nothing of it.
+    """Raise ValueError if the system failed to read a file, as opposed to the file being damaged.
 
-    A disk may fail for a moment, and what is said of a photo is kept. error: of read_photo.
+    Verdicts on photos are stored, and a disk may fail only for a moment. error: from read_photo.
     """
     cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno is not None:  # Pillow's own have none
+    if isinstance(cause, OSError) and cause.errno is not None:  # Pillow's own errors have no errno
         raise unreadable(path, cause) from error
 
 
 def unreadable(path: Path, error: OSError) -> ValueError:
-    """The error of a file that the system cannot read now."""
+    """Make the error for a file that the system cannot read now."""
     return ValueError(
-        f"{path} cannot be read now: {error.strerror}. Once it can be, the same command goes on."
+        f"{path} cannot be read now: {error.strerror}. Once it can be read, run the same command "
+        "again to resume."
     )
 
 
 def as_photo(picture: Image.Image) -> Photo:
-    """A picture of any mode that is open already, as read_photo gives it; raises as it does."""
+    """Convert an open picture of any mode as read_photo does; raises as it does."""
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
     elif picture.mode == "F":

@@ -1,4 +1,4 @@
-"""Photos, their features, and the batches that are gathered from them."""
+"""Photos with their features, and the batches gathered from them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Photos with their features, and the identities of them that one purpose may use.
+    """Photos with their features, restricted to some identities.
 
-    reference_latents: whether batches hold the references' latents, for a net that reads them.
+    identities: those that this use (training or scoring) may take. reference_latents: add the
+    references' latents to batches, for a net that reads them.
     """
 
     store: Photos
@@ -31,20 +32,20 @@ class PhotoSet:
     reference_latents: bool = False
 
     def rows(self) -> dict[str, list[int]]:
-        """Rows of the photos of each identity, in the store's order."""
+        """Return the rows of each identity's photos, in the store's order."""
         members = self.members()
         parts = np.split(members.rows, members.counts.cumsum()[:-1])
         return {name: part.tolist() for name, part in zip(members.names, parts, strict=False)}
 
     def members(self) -> Members:
-        """The same in arrays."""
+        """Return the photos of each identity as arrays."""
         return members_of(self.store, self.identities)
 
     @torch.no_grad()
     def quality(self, model: FaceQuality, rows: Tensor) -> Tensor:
-        """What a model says of the aligned faces of photos, rows [B, N]: scores [B, N] in [0, 1].
+        """Score the aligned faces of photos, rows [B, N], by a model: [B, N] in [0, 1].
 
-        Not cached: it takes a second for all the references of a scoring.
+        Scores are not cached: all references of a scoring take a second.
         """
         scores = [self._quality(model, part) for part in rows.flatten().split(_BATCH)]
         return torch.cat(scores).view(rows.shape)
@@ -61,10 +62,11 @@ class PhotoSet:
         shape_rows: Tensor,
         without_prompt: Tensor,
     ) -> Batch:
-        """Gather samples: rows of targets [B], references [B, N] (mask [B, N] False: none there).
+        """Gather samples by rows of targets [B] and references [B, N].
 
-        shape_rows [B]: the photos whose 3D shape draws the landmarks. without_prompt bool [B]:
-        where the empty prompt stands for the caption.
+        mask bool [B, N]: False for an empty reference slot. shape_rows [B]: the photos whose 3D
+        shape draws the landmarks. without_prompt bool [B]: True to use the empty prompt in place
+        of the caption.
         """
         features = self.features
         return Batch(
@@ -80,8 +82,8 @@ class PhotoSet:
 
 
 def face_quality(model: FaceQuality, views: Tensor, keypoints: Tensor) -> Tensor:
-    """What a model says of the faces in views [B, 3, V, V]: scores [B] in [0, 1].
+    """Score the faces in views [B, 3, V, V] by a model: [B] in [0, 1].
 
-    keypoints [B, 5, 2]: theirs.
+    keypoints [B, 5, 2]: the faces' keypoints.
     """
     return model(face_crops(views, keypoints, model))

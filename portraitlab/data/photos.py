@@ -1,4 +1,4 @@
-"""What every store of photos offers, held in memory or mapped from disk."""
+"""The interface of every store of photos, in memory or mapped from disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portraitlab.types import FaceCoefficients
 
 
 class Photos(Protocol):
-    """P photos by row: whose they are, what they are called, and their pixels."""
+    """P photos by row: identities, names, captions and pixels."""
 
     @property
     def identity(self) -> Sequence[str]:
@@ -32,27 +32,27 @@ class Photos(Protocol):
 
     @property
     def flawed(self) -> Sequence[bool] | NDArray[np.bool_]:
-        """Whether each photo is blurred, badly lit or covered: a reference, nothing to aim at."""
+        """True for a photo that is blurred, badly lit or covered: a reference, never a target."""
         ...
 
     def __len__(self) -> int: ...
 
     def owners(self) -> tuple[Sequence[str], NDArray[np.int64]]:
-        """Names of identities, and for each photo [P] the number of its own."""
+        """Return the identities' names and, for each photo [P], its identity's number."""
         ...
 
     def images(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Photos [B, 3, S, S] in [-1, 1], at the backbone's size."""
+        """Return photos [B, 3, S, S] in [-1, 1], at the backbone's size."""
         ...
 
     def views(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """The same photos [B, 3, V, V] in [-1, 1], at the encoder's size."""
+        """Return the same photos [B, 3, V, V] in [-1, 1], at the encoder's size."""
         ...
 
     def person_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """bool [B, S, S], False where a photo is known not to show the person."""
+        """Return masks bool [B, S, S], False where a photo is known not to show the person."""
         ...
 
     def true_coefficients(self, rows: Sequence[int] | Tensor) -> FaceCoefficients:
-        """The coefficients that photos were rendered with; ValueError for others."""
+        """Return the coefficients that photos were rendered with; ValueError for real photos."""
         ...

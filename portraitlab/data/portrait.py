@@ -1,4 +1,4 @@
-"""Cuts a portrait out of a photo, framed as the miniature world frames its own."""
+"""Cut a portrait out of a photo, framed as the miniature world frames its own."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from PIL import Image
 from portraitlab.data.photo import Photo, UnusablePhoto
 
 FRAME_CENTRE = (0.501, 0.510)
-"""Where the centroid of the five keypoints lies in a portrait (x, y), as fractions of it.
+"""Centroid (x, y) of the five keypoints, as fractions of the portrait.
 
-This and FRAME_SPREAD are means over the world's photos, so that the backbone, which only knows
-those, meets faces of the size and at the place it was trained on.
+This and FRAME_SPREAD are means over the world's photos, so that the backbone, which has only seen
+those, gets faces of the size and at the place it was trained on.
 """
 
 FRAME_SPREAD = 0.146
 """Root mean square distance of the keypoints from their centroid, as a fraction of the portrait.
 
-Taken over all five, because yaw narrows the eyes and pitch shortens the nose, but not both at once.
+All five are used because yaw narrows the eyes and pitch shortens the nose, but not both at once.
 """
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A square piece of a photo: pixels uint8 [K, K, 3], person_mask bool [K, K].
+    """A square crop of a photo.
 
-    keypoints [5, 2]: of its face, in its pixels.
+    pixels: uint8 [K, K, 3]. person_mask: bool [K, K]. keypoints [5, 2]: those of the face, in
+    pixels of the crop.
     """
 
     pixels: NDArray[np.uint8]
@@ -36,23 +37,24 @@ class Portrait:
     keypoints: NDArray[np.float32]
 
     def resized(self, size: int) -> NDArray[np.uint8]:
-        """The pixels at another size [size, size, 3]."""
+        """Return the pixels resized to [size, size, 3]."""
         return np.asarray(
             Image.fromarray(self.pixels).resize((size, size), Image.Resampling.LANCZOS)
         )
 
     def resized_mask(self, size: int) -> NDArray[np.bool_]:
-        """The mask at another size [size, size]."""
+        """Return the mask resized to [size, size]."""
         mask = Image.fromarray(self.person_mask.astype(np.uint8) * 255)
         return np.asarray(mask.resize((size, size), Image.Resampling.BOX)) >= 128
 
 
 def cut_portrait(photo: Photo, keypoints: NDArray[np.float32], minimum: int) -> Portrait:
-    """The square around a face with keypoints [5, 2] (fractions of the photo).
+    """Cut the square around a face with keypoints [5, 2] (fractions of the photo).
 
-    Where the square reaches beyond the photo, the photo's border is repeated and the mask is False.
-    Raises UnusablePhoto where the square has fewer than `minimum` pixels a side.
+    Beyond the photo's edge its border is repeated and the mask is False. Raises UnusablePhoto if
+    the square has fewer than `minimum` pixels a side.
     """
+    # Derive the square from the keypoints' centroid and spread.
     height, width = photo.image.shape[:2]
     points = keypoints * np.array([width, height])
     centre = points.mean(axis=0)
@@ -63,6 +65,7 @@ def cut_portrait(photo: Photo, keypoints: NDArray[np.float32], minimum: int) -> 
             f"its face is too small: a portrait of {side} pixels a side, and {minimum} are needed"
         )
     left, top = (round(float(c - f * side)) for c, f in zip(centre, FRAME_CENTRE, strict=True))
+    # Crop it, repeating the photo's border.
     columns = np.arange(left, left + side)
     rows = np.arange(top, top + side)
     inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))

@@ -1,4 +1,4 @@
-"""Photos that `portraitlab data prepare` took, mapped from disk: training runs no encoder."""
+"""Photos prepared by `portraitlab data prepare`, mapped from disk: training runs no encoder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from torch import Tensor
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.heldout import check_share, held_out
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.prepare.layout import caption_shard, photo_shard, taken_settings, trained_with
+from portraitlab.data.prepare.layout import (
+    caption_shard,
+    photo_shard,
+    store_settings,
+    training_overrides,
+)
 from portraitlab.data.prepare.shards import FORMAT, Shards, read_shard
 from portraitlab.data.prepare.validate import LEAST
 from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
@@ -31,31 +36,32 @@ from portraitlab.types import FaceCoefficients
 
 
 class PreparedPhotos:
-    """The P photos of a prepared store by row; pixels are read and decoded where asked for.
+    """The P photos of a prepared store by row; pixels are read and decoded on access.
 
-    Rows are identity after identity, in the order of their files' names, whenever they were stored.
-    identity, name, caption, flawed: of each photo. names [I] and counts [I]: its identities and how
-    many photos each has.
-    Raises ValueError where the store is unfinished, of another format or damaged.
+    Rows are sorted by identity and then by file name, whenever they were stored. identity, name,
+    caption, flawed: one value a photo. names [I], counts [I]: the identities and their numbers of
+    photos. Raises ValueError if the store is unfinished, of another format or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
+        # Check that the store is complete and of this format.
         about, finished = (read_json(folder / f"{name}.json") for name in ("about", "finished"))
         if about is None:
             raise ValueError(
-                f"data.root={folder} holds no prepared photos (no about.json); make them by "
+                f"data.root={folder} holds no prepared photos (no about.json); make them with "
                 f"`portraitlab data prepare PHOTOS {folder}`."
             )
         if about["format"] != FORMAT:
             raise ValueError(
-                f"{folder} has format {about['format']}, and {FORMAT} is read; prepare it anew "
-                "into another folder."
+                f"{folder} has format {about['format']}, and {FORMAT} is read; prepare the photos "
+                "again into another folder."
             )
         if finished is None:
             raise ValueError(
-                f"The photos in {folder} are not all prepared yet. The same `portraitlab data "
-                "prepare` goes on where it was stopped."
+                f"The photos in {folder} are not all prepared yet. Run the same `portraitlab data "
+                "prepare` again to resume."
             )
+        # Map the index of identities and all shards.
         self.folder = folder
         self.settings = about["settings"]
         self.overrides: list[str] = about["overrides"]
@@ -70,22 +76,25 @@ class PreparedPhotos:
         self.captions = Shards.of(
             caption_shard(folder, n) for n in range(finished["caption_shards"])
         )
-        for kind, held, told in (
+        # Compare the rows found with the recorded counts.
+        for kind, found, recorded in (
             ("photos in the index", len(order), finished["photos"]),
             ("photos", len(self.photos), finished["photos"]),
             ("captions", len(self.captions) - 1, finished["captions"]),  # and the empty prompt
         ):
-            if held != told:
+            if found != recorded:
                 raise ValueError(
-                    f"{folder} has {held} {kind}, not {told}. Where a preparation just ends, try "
-                    "again; else a file is of another one: prepare into another folder."
+                    f"{folder} has {found} {kind}, not {recorded}. If a preparation is just "
+                    "ending, try again; otherwise a file is of another one: prepare into another "
+                    "folder."
                 )
         if not len(self):
             raise ValueError(
-                f"{folder} holds no photo, since none could be used; see {folder}/problems.txt."
+                f"{folder} holds no photos, since none could be used; see {folder}/problems.txt."
             )
+        # Read strings of photos on access.
         self.caption_index = self.photos.column("caption")
-        self.flawed = np.zeros(len(self), bool)  # nobody has looked for flaws in photos
+        self.flawed = np.zeros(len(self), bool)  # flaws are not detected in real photos
         self.identity = MappedStrings(len(self), lambda row: self.names[self._owner(row)])
         self.name = MappedStrings(len(self), lambda row: str(self.photos.value("name", row)))
         self.caption = MappedStrings(
@@ -97,28 +106,28 @@ class PreparedPhotos:
         return len(self.photos)
 
     def owners(self) -> tuple[list[str], NDArray[np.int64]]:
-        """Names of the identities, and for each photo [P] the number of its own."""
+        """Return the identities' names and, for each photo [P], its identity's number."""
         return self.names, np.repeat(np.arange(len(self.names)), self.counts)
 
     def images(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Photos [B, 3, S, S] in [-1, 1], at the backbone's size."""
+        """Return photos [B, 3, S, S] in [-1, 1], at the backbone's size."""
         return self._pictures("image", rows)
 
     def views(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """The same photos [B, 3, V, V] in [-1, 1], at the encoder's size."""
+        """Return the same photos [B, 3, V, V] in [-1, 1], at the encoder's size."""
         same = self.settings["view_size"] == self.size
         return self._pictures("image" if same else "view", rows)
 
     def person_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """bool [B, S, S], False where a photo is known not to show the person."""
+        """Return masks bool [B, S, S], False where a photo is known not to show the person."""
         return torch.from_numpy(self._decoded("person_mask", rows))
 
     def true_coefficients(self, rows: Sequence[int] | Tensor) -> FaceCoefficients:
-        """Raises ValueError: nobody knows them of photos."""
+        """Raise ValueError: real photos have no known coefficients."""
         raise ValueError(f"The prepared photos {self.folder} have no true coefficients.")
 
     def features(self) -> FeatureStore:
-        """What the frozen models said of them, mapped."""
+        """Return the features that the frozen models computed, mapped from disk."""
         column, text = self.photos.column, self.captions.column
         coefficients = (
             (column("shape"), column("expression"), column("pose"))
@@ -143,9 +152,9 @@ class PreparedPhotos:
         )
 
     def digest(self) -> str:
-        """sha256 of what was prepared, how, and in which order it is numbered.
+        """Return a sha256 of the photos, the settings and the order of rows.
 
-        Features are not read for it: they follow from the files, the captions and the settings.
+        Features are not read for it: files, captions and settings determine them.
         """
         assert self.photos.order is not None
         digest = hashlib.sha256()
@@ -173,15 +182,15 @@ class PreparedPhotos:
 
 
 class PreparedData(PhotoSource):
-    """The photos of a store that `portraitlab data prepare` made, as data=folder gives them.
+    """The photos of a store made by `portraitlab data prepare`, as data=folder gives them.
 
-    root: the store. test_share, split_seed: which identities are held out, as in FolderData.
-    minimum_side, matting: those that it was prepared with, for whoever draws with what is trained.
-    targets, judges, noise_seeds, targets_of: see ScoringSet.
+    root: the store's folder. test_share, split_seed: choose the held-out identities, as in
+    FolderData. minimum_side, matting: must be those that the store was prepared with; an export
+    keeps them. targets, judges, noise_seeds, targets_of: see ScoringSet.
 
-    Raises ValueError where the store is missing, unfinished or damaged, was prepared with other
-    frozen models, another matting or another minimum_side than it is asked for, or has fewer than
-    two identities with two photos.
+    Raises ValueError if the store is missing, unfinished or damaged, was prepared with other frozen
+    models, another matting or another minimum_side, or has fewer than two identities with two
+    photos.
     """
 
     def __init__(
@@ -215,22 +224,22 @@ class PreparedData(PhotoSource):
         self.kept = tuple(name for name in usable if name not in held)
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
-        """Photos of the identities that are not held out."""
+        """Return photos of the identities that are not held out."""
         return self._photos(frozen, self.kept)
 
     def score_photos(self, frozen: Frozen) -> PhotoSet:
-        """Photos of the identities that are held out."""
+        """Return photos of the identities that are held out."""
         return self._photos(frozen, self.held_out)
 
     def digest(self) -> str:
-        """sha256 of what the store holds, whatever is being added to it."""
+        """Return a sha256 of the store's photos; photos being added do not change it."""
         return self.photos.digest()
 
     def _photos(self, frozen: Frozen, identities: tuple[str, ...]) -> PhotoSet:
-        asked = taken_settings(frozen, self.matting, self.minimum_side)
-        other = [name for name in asked if asked[name] != self.photos.settings[name]]
+        wanted = store_settings(frozen, self.matting, self.minimum_side)
+        other = [name for name in wanted if wanted[name] != self.photos.settings[name]]
         if other:
-            by = " ".join(trained_with(self.photos.overrides)) or "the default choices"
+            by = " ".join(training_overrides(self.photos.overrides)) or "the default choices"
             raise ValueError(
                 f"data.root={self.photos.folder} was prepared with another {', '.join(other)}, by "
                 f"{by}. Choose the same, or prepare the photos with what is chosen now."

@@ -1,4 +1,4 @@
-"""What is known of photos by row: held in memory, or mapped from files and read where asked for."""
+"""Values of photos by row, in memory or mapped from files and read on access."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _Record = TypeVar("_Record", covariant=True)
 
 
 class Rows(Protocol[_Record]):
-    """Something of each of P photos: a tensor or record [P, …], or what reads one."""
+    """Values of P photos: a tensor or record [P, …], or an object that reads one."""
 
     def __getitem__(self, rows: Any) -> _Record:
-        """That of rows [B, …], a tensor or a list of numbers from 0 to P-1."""
+        """Return the values of rows [B, …], a tensor or a list of numbers from 0 to P-1."""
         ...
 
 
 class MappedColumn:
-    """One column of many files, one array [n, …] a file, read only where rows are asked for.
+    """One column stored over many files, one array [n, …] a file, read only on access.
 
     parts: the arrays, mapped from disk. starts: first row of each, ascending from 0. order [P]: the
-    stored row of each row that is asked for; None: they are the same. Numbers are given in single
-    precision, integers as long, whatever they are stored in.
+    stored row of each row; None if they are the same. Numbers are returned in single precision and
+    integers as long, whatever their stored type.
     """
 
     def __init__(
@@ -45,27 +45,27 @@ class MappedColumn:
         self.dtype = np.int64 if np.issubdtype(parts[0].dtype, np.integer) else np.float32
 
     def __getitem__(self, rows: Any) -> Tensor:
-        """Values [B, …] of rows [B], any shape of rows."""
-        asked = np.asarray(rows, dtype=np.int64)
-        flat = asked.ravel() if self.order is None else self.order[asked.ravel()]
+        """Return the values [B, …] of rows [B], any shape of rows."""
+        places = np.asarray(rows, dtype=np.int64)
+        flat = places.ravel() if self.order is None else self.order[places.ravel()]
         gathered = np.empty((len(flat), *self.shape), self.dtype)
         numbers = np.searchsorted(self.starts, flat, side="right") - 1
         for number in np.unique(numbers):
             here = numbers == number
             gathered[here] = self.parts[number][flat[here] - self.starts[number]]
-        return torch.from_numpy(gathered.reshape((*asked.shape, *self.shape)))
+        return torch.from_numpy(gathered.reshape((*places.shape, *self.shape)))
 
 
 @dataclass(frozen=True)
 class MappedGeometry:
-    """FaceGeometry of photos; shape, expression and pose are None where no 3DMM saw them."""
+    """FaceGeometry of photos; coefficients are None if no 3DMM was fitted."""
 
     keypoints: Rows[Tensor]
     score: Rows[Tensor]
     coefficients: tuple[Rows[Tensor], Rows[Tensor], Rows[Tensor]] | None
 
     def __getitem__(self, rows: Any) -> FaceGeometry:
-        """Geometry [B] of rows [B]."""
+        """Return the geometry [B] of rows [B]."""
         known = self.coefficients
         return FaceGeometry(
             self.keypoints[rows],
@@ -76,14 +76,14 @@ class MappedGeometry:
 
 @dataclass(frozen=True)
 class MappedText:
-    """Text features of prompts; pooled and sizes are None where the backbone adds none."""
+    """Text features of prompts; pooled and sizes are None if the backbone has none."""
 
     words: Rows[Tensor]
     pooled: Rows[Tensor] | None
     sizes: Rows[Tensor] | None
 
     def __getitem__(self, rows: Any) -> TextFeatures:
-        """Features [B] of the prompts in rows [B]."""
+        """Return the features [B] of the prompts in rows [B]."""
         return TextFeatures(
             self.words[rows],
             None if self.pooled is None else self.pooled[rows],
@@ -92,9 +92,9 @@ class MappedText:
 
 
 class MappedStrings(Sequence[str]):
-    """Strings of many rows, each read when it is asked for.
+    """Strings of many rows, each read on access.
 
-    read: the string of a row in 0..length-1.
+    read: returns the string of a row in 0..length-1.
     """
 
     def __init__(self, length: int, read: Callable[[int], str]) -> None:
@@ -111,7 +111,7 @@ class MappedStrings(Sequence[str]):
     def __getitem__(self, row: slice) -> list[str]: ...
 
     def __getitem__(self, row: int | slice) -> str | list[str]:
-        """One string, or those of a slice."""
+        """Return one string, or those of a slice."""
         if isinstance(row, slice):
             return [self._read(each) for each in range(*row.indices(self._length))]
         if not 0 <= row < self._length:

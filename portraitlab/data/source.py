@@ -1,4 +1,4 @@
-"""What every source of photos offers to the tasks."""
+"""The base class of sources of photos."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from portraitlab.method.select.selection import Selection
 
 
 class PhotoSource(ABC):
-    """A choice of the `data` group: settings only, until photos are asked for.
+    """A choice of the `data` group; photos are read or made only when a method needs them.
 
-    How a task uses it:
+    A task uses it like this:
 
         frozen = Frozen(encoder, backbone, recogniser, device="cpu")
         train, score = data.train_photos(frozen), data.score_photos(frozen)
@@ -54,11 +54,11 @@ class PhotoSource(ABC):
 
     @abstractmethod
     def train_photos(self, frozen: Frozen) -> PhotoSet:
-        """Photos of the identities to train on: from the cache, or made and then cached."""
+        """Return photos of the identities to train on: from the cache, or made and then cached."""
 
     @abstractmethod
     def score_photos(self, frozen: Frozen) -> PhotoSet:
-        """Photos of held-out identities: from the cache, or made and then cached."""
+        """Return photos of held-out identities: from the cache, or made and then cached."""
 
     def real_photos(self, frozen: Frozen, scoring: ScoringSet) -> RealPhotos:
         """Photos without a flaw that FID compares with, none of which a bound is made of.
@@ -69,15 +69,15 @@ class PhotoSource(ABC):
 
     @abstractmethod
     def digest(self) -> str | None:
-        """sha256 of the photos, where others may come to lie in the same place; else None.
+        """Return a sha256 of the photos if files at their place may change, else None.
 
-        Settings have no part in it, since a run is named by them.
+        It does not include settings, which a run's key covers.
         """
 
     def scoring_set(
         self, photos: PhotoSet, refs: int, select: Selection, seed: int = 0
     ) -> ScoringSet:
-        """The samples to generate and judge. Raises ValueError where refs asks for too many."""
+        """Return the samples to generate and judge. Raises ValueError if `refs` is too large."""
         return ScoringSet(
             photos,
             refs,

@@ -1,4 +1,4 @@
-"""From a photo to the portrait that is taken of it, or the reason why none is."""
+"""Turn a photo into a portrait, or give the reason why it cannot be used."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from portraitlab.types import FaceGeometry
 
 @dataclass(frozen=True)
 class UsablePortrait(Portrait):
-    """A portrait as its encoder sees it.
+    """A portrait together with its view at the encoder's size.
 
-    view uint8 [V, V, 3]: the pixels at the encoder's size. face [1]: what it finds in the view, on
-    the CPU; whoever goes on with the view need not look for a face in it again.
+    view: uint8 [V, V, 3]. face [1]: the face that the encoder finds in the view, on the CPU, so
+    that later steps need not detect it again.
     """
 
     view: NDArray[np.uint8]
@@ -29,13 +29,13 @@ class UsablePortrait(Portrait):
 def usable_portrait(
     photo: Photo, encoder: FaceEncoder, matting: Matting, minimum_side: int
 ) -> UsablePortrait:
-    """The portrait of the one face that the encoder finds, with what of it is the person.
+    """Cut the portrait of the only face in a photo and mask the person in it.
 
-    A face is looked for twice: in the photo, to cut the portrait, and in the portrait at the
-    encoder's size, another picture, whose keypoints are those that features are made with.
+    The face is detected twice: in the photo, to cut the portrait, and in the portrait at the
+    encoder's size, whose keypoints features are computed with.
 
-    minimum_side: edge in pixels below which it is too small. Raises UnusablePhoto with the reason
-    where the photo cannot be used.
+    minimum_side: least edge of a portrait in pixels. Raises UnusablePhoto with the reason if the
+    photo cannot be used.
     """
     portrait = cut_portrait(photo, only_face(photo, encoder), minimum_side)
     person = portrait.person_mask & matting.person(portrait.pixels)
@@ -49,9 +49,9 @@ def usable_portrait(
 
 
 def only_face(photo: Photo, encoder: FaceEncoder) -> NDArray[np.float32]:
-    """Keypoints [5, 2] (fractions of the photo) of the one face that the encoder finds in it.
+    """Return the keypoints [5, 2] (fractions of the photo) of the only face in it.
 
-    Raises UnusablePhoto where it finds none or several.
+    Raises UnusablePhoto if the encoder finds none or several.
     """
     faces = encoder.find(photo.image)
     if not len(faces):
@@ -63,9 +63,10 @@ def only_face(photo: Photo, encoder: FaceEncoder) -> NDArray[np.float32]:
 
 
 def _shows(person: NDArray[np.bool_], keypoints: NDArray[np.float32]) -> bool:
-    """Whether most of the keypoints [5, 2] (pixels) lie in a mask [K, K], as far as they are in it.
+    """Return True if most of the keypoints [5, 2] (pixels) are inside a mask [K, K].
 
-    A matte without the face would leave a grey reference, and nothing else would tell.
+    Keypoints beyond the edge are clipped to it. Without this check a matte that misses the face
+    would give a grey reference unnoticed.
     """
     places = np.round(keypoints - 0.5).astype(int).clip(0, len(person) - 1)
     return int(person[places[:, 1], places[:, 0]].sum()) >= 3

@@ -42,7 +42,7 @@ def clip() -> ClipEncoder:
 
 @pytest.fixture
 def make_encoder() -> Callable[..., WorldEncoder]:
-    """An untrained encoder that takes every picture for a face in the middle of it."""
+    """An untrained encoder that finds a face in the middle of every picture."""
 
     def make(seed: int = 0, minimum_score: float = 0.5) -> WorldEncoder:
         torch.manual_seed(seed)
@@ -66,7 +66,7 @@ def frozen(
 
 @pytest.fixture
 def world_data(tmp_path: Path) -> Callable[..., WorldData]:
-    """A small world in a fresh cache; settings may be given by name."""
+    """Make a small world in a fresh cache, with settings by name."""
 
     def make(**settings: object) -> WorldData:
         small = {

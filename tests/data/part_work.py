@@ -1,4 +1,4 @@
-"""What processes of devices do in tests: here, so that they import no more than it takes."""
+"""Work of device processes in tests, in a module of its own to keep their imports small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of prepared photos share."""
+"""Helpers of the tests of prepared photos."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but the locks, which tell which parts there were."""
+    """Read every file of a store but the locks, which depend on the parts."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

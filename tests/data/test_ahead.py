@@ -12,7 +12,7 @@ from portraitlab.types import FaceGeometry
 
 
 class Drawing:
-    """Stands for the model: latents that tell shape and target apart, and how often it drew."""
+    """A stand-in for the model: its latents identify shape and target; it counts its drawings."""
 
     def __init__(self) -> None:
         self.pairs: list[tuple[float, ...]] = []
@@ -53,7 +53,7 @@ def test_a_pair_of_photos_is_drawn_once(photos) -> None:
     distinct = len(pairs.unique(dim=0))
     assert distinct < 0.5 * len(pairs)
     assert len(set(drawing.pairs)) == distinct
-    # All of one size, so the last is filled up.
+    # All batches have one size, so the last is padded.
     assert set(drawing.sizes) == {16}
     assert sum(drawing.sizes) < distinct + 16
 

@@ -1,4 +1,4 @@
-"""The balanced order: everybody once an epoch, alike at every world size, without a memory."""
+"""The balanced order: everybody once an epoch, the same at every world size, without state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNTS = np.array([3, 1, 5, 2, 4, 2, 7])
 
 
 def epoch_of(order: BalancedOrder, epoch: int, world_size: int) -> list[tuple[int, int]]:
-    """The places of an epoch as ranks ask for them, put back in their order."""
+    """Collect the places of an epoch from all ranks, in their order."""
     places = {}
     for rank in range(world_size):
         for position in range(-(-(len(order) - rank) // world_size)):

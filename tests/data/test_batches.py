@@ -1,4 +1,4 @@
-"""Training batches: what a sample may hold, and that seed and step alone decide it."""
+"""Training batches: the content of samples, and that seed and step alone determine it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portraitlab.types import Batch
 
 
 def rows_of(features: Tensor, batch: Tensor) -> Tensor:
-    """Which photos the references are, found again by their features."""
+    """Find the rows of the references by their features."""
     return (batch[:, :, None] - features).abs().sum(-1).argmin(-1)
 
 
@@ -100,11 +100,11 @@ def test_a_tenth_of_the_prompts_is_dropped(photos) -> None:
 
 
 def assert_equal(first: Batch, second: Batch) -> None:
-    torch.testing.assert_close(told(first), told(second), rtol=0, atol=0)
+    torch.testing.assert_close(drawn_tensors(first), drawn_tensors(second), rtol=0, atol=0)
 
 
-def told(batch: Batch) -> list[torch.Tensor | None]:
-    """All that the draw of a sample decides."""
+def drawn_tensors(batch: Batch) -> list[torch.Tensor | None]:
+    """List the tensors that depend on the draw of samples."""
     references = vars(batch.references).values()
     return [*references, batch.text.words, batch.target_index, batch.identity]
 
@@ -151,7 +151,7 @@ def test_too_many_references_are_refused_with_the_remedy(photos) -> None:
 
 
 class Recorder(LightningModule):
-    """Writes down which photos it was given."""
+    """A module that records the targets of its training steps."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Photos that come later: a store takes them beside its own, and training sees no difference."""
+"""Photos added later: a store takes them, and training sees no difference."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from prepared_photos import contents
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.prepare.part import Part
-from portraitlab.data.prepare.prepare import How, prepare
+from portraitlab.data.prepare.prepare import PrepareOptions, prepare
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
 from portraitlab.faces.matting.none import NoMatting
 from portraitlab.world.render import render_photo
 
-HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=3, batch=2)
+OPTIONS = PrepareOptions(
+    caption="a photo of a person", minimum_side=32, precision="float32", shard=3, batch=2
+)
 LATE = ("person 0/1.png", "person 1/0.png", "person 1/3.png", "person 2/4.png")
 
 
@@ -33,7 +35,7 @@ def whole(sound, tmp_path) -> Path:
 
 @pytest.fixture
 def root(whole, tmp_path) -> Path:
-    """The same without what comes late: some photos of each, with their captions, and person 1a."""
+    """The same folder without the photos added later: some of each identity, and person 1a."""
     root = Path(shutil.copytree(whole, tmp_path / "root"))
     for name in LATE:
         (root / name).unlink()
@@ -43,7 +45,7 @@ def root(whole, tmp_path) -> Path:
 
 @pytest.fixture
 def add(whole, root):
-    """Lets the late photos come, and an identity whose name stands between the others."""
+    """Add the late photos, and an identity whose name sorts between the others."""
 
     def come() -> None:
         for folder in (whole, root):
@@ -61,14 +63,14 @@ def add(whole, root):
 def make(root, tmp_path, frozen):
     def run(out: str = "out", part: str = "1/1", root: Path = root):
         made = tmp_path / out
-        return prepare(root, made, frozen, NoMatting(), HOW, workers=0, part=Part.parse(part))
+        return prepare(root, made, frozen, NoMatting(), OPTIONS, workers=0, part=Part.parse(part))
 
     return run
 
 
 @pytest.fixture
 def searches(frozen) -> Iterator[list[int]]:
-    """Grows with every photo or view in which a face is looked for."""
+    """A list that grows with every photo or view in which a face is detected."""
     found, find = [], frozen.encoder.find
     frozen.encoder.find = lambda photo: (found.append(1), find(photo))[1]
     yield found
@@ -94,7 +96,7 @@ def test_training_sees_an_extended_store_as_one_that_was_made_at_once(
     add()
     searches.clear()
     assert make()["photos"] == 17
-    assert len(searches) == 2 * 6  # of the late ones alone
+    assert len(searches) == 2 * 6  # only the late photos
     after = contents(tmp_path / "out")
     kept = {name for name in before if name.startswith(("plan", "photos/", "captions/"))}
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
@@ -117,7 +119,7 @@ def test_training_sees_an_extended_store_as_one_that_was_made_at_once(
             assert torch.equal(a.target_index, b.target_index)
             assert torch.equal(a.references.mask, b.references.mask)
             assert torch.equal(ours_drawn.pairs(step), theirs_drawn.pairs(step))
-            # The models saw other photos beside each, which moves the last digits.
+            # Batches differ, which changes the last digits.
             torch.testing.assert_close(a.latents, b.latents)
             torch.testing.assert_close(a.text.words, b.text.words)
             torch.testing.assert_close(a.references.local_, b.references.local_, atol=2e-3, rtol=0)
@@ -151,7 +153,7 @@ def test_what_was_finished_is_trained_on_until_the_late_photos_are_there(
     assert PreparedPhotos(tmp_path / "out").digest() != before.digest()
 
 
-def test_what_is_wrong_with_the_folder_is_told_as_it_is_now(make, root, tmp_path) -> None:
+def test_problems_are_those_of_the_folder_as_it_is_now(make, root, tmp_path) -> None:
     person = root / "person 0"
     twin = (person / "2.png").read_bytes()
     (person / "late.txt").write_text("a caption that comes first")

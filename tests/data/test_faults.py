@@ -1,4 +1,4 @@
-"""Planted faults: each changes what it says and nothing else."""
+"""Planted faults: each changes only the fields that its name says."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def batch_and_samples(held_out):
 
 
 def changed(before: Batch, after: Batch) -> set[str]:
-    """Fields that are not the same to the bit."""
+    """Name the fields that are not bitwise equal."""
 
     def same(one: object, other: object) -> bool:
         if isinstance(one, TensorRecord):

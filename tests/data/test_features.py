@@ -1,4 +1,4 @@
-"""Features are what the frozen models say, are computed once, and belong to their models."""
+"""Features are the frozen models' outputs, computed once and cached by model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of photos: what is taken, what is left out and with which words, what is refused."""
+"""Folders of photos: usable photos, photos left out with their reasons, refused folders."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_used_is_left_out_with_one_line_each(
         "file person 0/more: is a folder inside an identity's folder",
         "identity alone: usable photos 1, needed 2",
         "identity nobody: usable photos 0, needed 2",
-        "file list.csv: lies outside the identity folders",
+        "file list.csv: is outside the identity folders",
     ]
     for _ in range(2):
         caplog.clear()
@@ -157,12 +157,12 @@ def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
 def test_captions_stand_beside_their_photos(folder_data, frozen, root) -> None:
     (root / "person 2" / "1.txt").write_text("a photo of a person in a red hat\n")
     store = folder_data(caption="somebody").train_photos(frozen).store
-    told = [
+    captions = [
         caption
         for identity, name, caption in zip(store.identity, store.name, store.caption, strict=True)
         if (identity, name) == ("person 2", "1.png")
     ]
-    assert told == ["a photo of a person in a red hat"]
+    assert captions == ["a photo of a person in a red hat"]
     assert store.caption.count("somebody") == 32
     (root / "person 2" / "1.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"1\.txt is not UTF-8.*Save it as UTF-8"):
@@ -181,7 +181,7 @@ def test_a_photo_without_a_face_is_left_out(
 
 
 def test_folders_without_photos_are_refused(folder_data, frozen, tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"data\.root=.*nowhere is no folder"):
+    with pytest.raises(ValueError, match=r"data\.root=.*nowhere is not a folder"):
         folder_data(root=str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Real faces: packs, detection and embedding on real photos, where these are present."""
+"""Real faces: packs, detection and embedding on real photos, if these are present."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_pack_is_found_by_its_name_where_insightface_puts_it(tmp_path, monkeyp
     assert find_pack(Path("~/.insightface/models/two"), None) == two
 
 
-def test_who_lacks_a_pack_is_told_where_they_are_under_which_licence(tmp_path) -> None:
+def test_a_missing_pack_s_error_names_source_and_licence(tmp_path) -> None:
     help_ = (
         r".*Download a pack of insightface, such as antelopev2\.zip or buffalo_l\.zip \(.*, "
         r"non-commercial research only\): https://github\.com/deepinsight/insightface/releases/tag/"
@@ -145,7 +145,7 @@ def test_who_lacks_a_pack_is_told_where_they_are_under_which_licence(tmp_path) -
         load_pack(tmp_path / "one", TASKS, CPU)
 
 
-def test_pointers_and_broken_files_are_told_from_weights(tmp_path) -> None:
+def test_pointers_and_broken_files_are_distinguished_from_weights(tmp_path) -> None:
     pack = make_pack(tmp_path / "pack", "det.onnx", "rec.onnx")
     with pytest.raises(ValueError, match=r"det\.onnx, rec\.onnx are Git LFS pointers.*lfs pull"):
         load_pack(pack, TASKS, CPU)
@@ -192,7 +192,7 @@ def encoder(clip) -> InsightFaceEncoder:
 
 @functools.cache
 def noted(note: str) -> Path:
-    """The first photo whose note in the list of real photos begins so."""
+    """Find the first real photo whose note begins with a text."""
     with (REAL / "photos.csv").open(newline="", encoding="utf-8") as file:
         return next(
             REAL / row["path"] for row in csv.DictReader(file) if row["note"].startswith(note)
@@ -306,7 +306,7 @@ def test_real_identities_are_taken_embedded_and_batched(
     same = torch.from_numpy(identity[:, None] == identity) & ~torch.eye(18, dtype=torch.bool)
     assert similarity[same].median() > 0.45
     assert similarity[torch.from_numpy(identity[:, None] != identity)].max() < 0.4
-    # The portraits are framed alike, so the middle of every face lies at about the same place.
+    # The portraits are framed alike, so the middle of every face is at about the same place.
     centres = train.features.geometry.keypoints.mean(dim=1)
     assert centres.std(dim=0).max() < 0.02
 

@@ -1,4 +1,4 @@
-"""Several processes on one preparation: they share the work out, and nobody sees it afterwards."""
+"""Several processes share one preparation, and the store does not depend on their number."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from prepared_photos import contents
 
 from portraitlab.data.prepare.devices import device_shares, on_each
 from portraitlab.data.prepare.part import Part, claimed
-from portraitlab.data.prepare.prepare import How, prepare
+from portraitlab.data.prepare.prepare import PrepareOptions, prepare
 from portraitlab.data.prepared import PreparedPhotos
 from portraitlab.faces.matting.none import NoMatting
 from portraitlab.support.share import Share
 
-HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=2, batch=2)
+OPTIONS = PrepareOptions(
+    caption="a photo of a person", minimum_side=32, precision="float32", shard=2, batch=2
+)
 PARTS = [Part(number, count) for count in (1, 2, 3, 4, 6, 8) for number in range(1, count + 1)]
 
 
@@ -57,7 +59,7 @@ def make(sound, tmp_path, frozen):
 
     def run(out: str, part: str = "1/1"):
         made = tmp_path / out
-        return prepare(root, made, frozen, NoMatting(), HOW, workers=0, part=Part.parse(part))
+        return prepare(root, made, frozen, NoMatting(), OPTIONS, workers=0, part=Part.parse(part))
 
     return run
 
@@ -98,11 +100,11 @@ def test_a_part_that_another_process_has_is_refused(make, tmp_path) -> None:
     make("out", "1/4")
     out = tmp_path / "out"
     with claimed(out, Part(2, 4)):
-        with pytest.raises(ValueError, match=r"Part 2/4 of .*out cannot be begun.*works on it now"):
+        with pytest.raises(ValueError, match=r"Part 2/4 of .*cannot be started.*works on it now"):
             make("out", "2/4")
         with pytest.raises(ValueError, match=r"Part 2/2 .*works on pieces of it, as part 2/4, now"):
             make("out", "2/2")
-        with pytest.raises(ValueError, match=r"Part 1/1 .*as part 2/4.*another --part of one"):
+        with pytest.raises(ValueError, match=r"Part 1/1 .*as part 2/4.*another --part with"):
             make("out")
         make("out", "1/2")
     assert make("out")["photos"] == 9

@@ -15,7 +15,7 @@ from portraitlab.data.photo import UnusablePhoto, read_photo
 
 @pytest.fixture
 def picture() -> Image.Image:
-    """Smooth colours with a dark corner, which tells all rotations apart."""
+    """A picture of smooth colours with a dark corner, which distinguishes all rotations."""
     rows, columns = np.mgrid[:40, :60]
     pixels = np.stack([4 * columns, 6 * rows, 2 * (columns + rows)], axis=-1).astype(np.uint8)
     pixels[:10, :10] = 0
@@ -45,7 +45,7 @@ def test_exif_rotation_is_honoured(tmp_path, picture, orientation, undo) -> None
 
 def test_tags_of_unusual_types_do_not_keep_a_photo_from_being_turned(tmp_path, picture) -> None:
     entries = [
-        struct.pack("<HHII", 0x010F, 5, 1, 38),  # the maker as a fraction, which stands at byte 38
+        struct.pack("<HHII", 0x010F, 5, 1, 38),  # the maker as a fraction, stored at byte 38
         struct.pack("<HHII", 0x0112, 3, 1, 6),
     ]
     tags = b"II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + struct.pack("<III", 0, 72, 1)
@@ -122,7 +122,7 @@ def test_a_file_cut_off_anywhere_never_passes_for_the_picture(
     for cut in np.linspace(0, len(data) - 1, 60).astype(int):
         path.write_bytes(data[:cut])
         try:
-            # A cut behind the last pixel loses nothing, and may pass.
+            # A cut after the last pixel loses nothing and may pass.
             np.testing.assert_array_equal(read_photo(path).image, whole)
         except UnusablePhoto:
             refused += 1

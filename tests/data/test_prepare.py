@@ -1,4 +1,4 @@
-"""Prepared photos: what is stored, what is left out, what is refused, and what a kill leaves."""
+"""Prepared photos: stored columns, photos left out, refused input, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from prepared_photos import contents
 
 from portraitlab.data import prepared as module
 from portraitlab.data.folder import FolderData
-from portraitlab.data.prepare.layout import trained_with
+from portraitlab.data.prepare.layout import training_overrides
 from portraitlab.data.prepare.parallel import reading
-from portraitlab.data.prepare.prepare import How, prepare
+from portraitlab.data.prepare.prepare import PrepareOptions, prepare
 from portraitlab.data.prepare.shards import problems_of, read_arrow, read_shard
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.matting.none import NoMatting
 from portraitlab.world.render import render_photo
 
-HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=5, batch=2)
+OPTIONS = PrepareOptions(
+    caption="a photo of a person", minimum_side=32, precision="float32", shard=5, batch=2
+)
 
 
 @pytest.fixture
@@ -40,14 +42,20 @@ def root(sound: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def make(root: Path, tmp_path: Path, frozen) -> Callable[..., dict]:
     def run(out: str = "out", **changes) -> dict:
-        given = {"root": root, "frozen": frozen, "matting": NoMatting(), "how": HOW, "workers": 0}
+        given = {
+            "root": root,
+            "frozen": frozen,
+            "matting": NoMatting(),
+            "options": OPTIONS,
+            "workers": 0,
+        }
         return prepare(**(given | changes), out=tmp_path / out)
 
     return run
 
 
 def forbid(encoder: FaceEncoder) -> None:
-    """A face encoder that may not look at anything any more."""
+    """Make a face encoder fail if it is used."""
 
     def forbidden(*_: object) -> None:
         raise AssertionError("a photo was looked at again")
@@ -101,7 +109,7 @@ def test_what_is_stored_is_what_a_folder_gives(make, root, frozen, tmp_path) -> 
 
 
 def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
-    make(how=replace(HOW, precision="float16"))
+    make(options=replace(OPTIONS, precision="float16"))
     shard = read_shard(tmp_path / "out" / "photos" / "000000.arrow")
     kinds = {field.name: field.type for field in shard.schema}
     tensor = pa.fixed_shape_tensor
@@ -133,11 +141,11 @@ def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
 
 
 def test_the_page_has_every_column_and_no_other(make, tmp_path) -> None:
-    make(how=replace(HOW, precision="float16"))
+    make(options=replace(OPTIONS, precision="float16"))
     page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
     for kind, only_sdxl in (("photos", set()), ("captions", {"pooled", "sizes"})):
         table = page[page.index(f"### {kind}") :].partition("| --- ")[2].partition("\n\n")[0]
-        told = dict(re.findall(r"^\| `(\w+)` \| (\w+)", table, re.MULTILINE))
+        documented = dict(re.findall(r"^\| `(\w+)` \| (\w+)", table, re.MULTILINE))
         schema = read_shard(tmp_path / "out" / kind / "000000.arrow").schema
         names = {
             "halffloat": "float16", "float": "float32", "large_binary": "PNG",
@@ -147,7 +155,7 @@ def test_the_page_has_every_column_and_no_other(make, tmp_path) -> None:
             field.name: str(getattr(field.type, "value_type", field.type)) for field in schema
         }
         stored = {name: names.get(kind, kind) for name, kind in stored.items()}
-        assert {name: kind for name, kind in told.items() if name not in only_sdxl} == stored
+        assert {name: kind for name, kind in documented.items() if name not in only_sdxl} == stored
 
 
 def test_several_processes_store_the_same_bytes(make, tmp_path) -> None:
@@ -157,7 +165,7 @@ def test_several_processes_store_the_same_bytes(make, tmp_path) -> None:
     assert alone == together
 
 
-def test_what_cannot_be_used_is_told_and_the_rest_stored(make, root, tmp_path) -> None:
+def test_unusable_photos_are_reported_and_the_rest_is_stored(make, root, tmp_path) -> None:
     person = root / "person 0"
     (person / "cut.png").write_bytes((person / "0.png").read_bytes()[:999])
     (person / "0.txt").write_bytes(b"\xff\xfe\x00")
@@ -172,7 +180,7 @@ def test_what_cannot_be_used_is_told_and_the_rest_stored(make, root, tmp_path) -
     finished = make()
     lines = (tmp_path / "out" / "problems.txt").read_text().splitlines()
     expected = [
-        "file list.csv: lies outside the identity folders",
+        "file list.csv: is outside the identity folders",
         "file person 0/pipe.jpg: is neither a file nor a folder",
         "file person 0/lost.txt: is a caption without a photo",
         "photo person 0/0.png: its caption 0.txt is not UTF-8",
@@ -201,7 +209,7 @@ def test_a_finished_store_is_not_looked_into_again(make, frozen, tmp_path) -> No
     assert contents(tmp_path / "out") == before
 
 
-def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> None:
+def test_only_a_damaged_or_half_written_piece_is_made_again(make, tmp_path) -> None:
     make("whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "out")
     out = tmp_path / "out"
@@ -221,11 +229,13 @@ def test_a_damaged_or_half_written_piece_alone_is_made_anew(make, tmp_path) -> N
 
 def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder, tmp_path) -> None:
     make()
-    match = r"begun otherwise: --shard was 5 and is 6; --batch .* with \(--shard 5 --batch 2\), or"
+    match = (
+        r"other settings: --shard was 5 and is 6; --batch .*Use those \(--shard 5 --batch 2\), or"
+    )
     with pytest.raises(ValueError, match=match):
-        make(how=replace(HOW, shard=6, batch=3))
+        make(options=replace(OPTIONS, shard=6, batch=3))
     other = replace(frozen, encoder=make_encoder(seed=1))
-    with pytest.raises(ValueError, match=r"begun otherwise: encoder was world 0\.5.* and is world"):
+    with pytest.raises(ValueError, match=r"other settings: encoder was world 0\.5.* and is world"):
         make(frozen=other)
     with pytest.raises(ValueError, match=r"prepared with another encoder, by the default choices"):
         PreparedData(str(tmp_path / "out")).train_photos(other)
@@ -233,7 +243,7 @@ def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder
     (tmp_path / "full" / "notes.txt").touch()
     with pytest.raises(ValueError, match=r"full is not empty and holds no prepared photos"):
         make("full")
-    with pytest.raises(ValueError, match=r"nowhere is no folder"):
+    with pytest.raises(ValueError, match=r"nowhere is not a folder"):
         make(root=root / "nowhere")
     (tmp_path / "nobody").mkdir()
     with pytest.raises(ValueError, match=r"nobody holds no photos in identity folders"):
@@ -244,7 +254,7 @@ def test_other_settings_and_weights_are_refused(make, root, frozen, make_encoder
 def test_training_is_given_what_the_photos_were_taken_with_but_where_and_captions() -> None:
     same = ["scale=smoke", "data.minimum_side=64", "matting=onnx", "trainer=gpu"]
     taken = ["data=folder", *same, "data.caption=a", "data.test_share=0.5"]
-    assert trained_with(taken) == same
+    assert training_overrides(taken) == same
 
 
 def test_photos_of_another_least_size_are_refused(make, frozen, tmp_path) -> None:
@@ -257,7 +267,7 @@ def test_where_a_store_cannot_lie_is_said_before_anything_is_written(make, root,
     (tmp_path / "link").symlink_to(root)
     before = sorted(tmp_path.rglob("*"))
     for place in ("photos", "photos/store", "link/person 0/store"):
-        with pytest.raises(ValueError, match=r"lies in .*photos, whose folders are .* outside of"):
+        with pytest.raises(ValueError, match=r"is in .*photos, whose folders are .* outside of"):
             make(place)
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"file is a file; give a new or an empty folder"):
@@ -271,7 +281,7 @@ def test_a_photo_that_was_changed_meanwhile_is_refused(make, root, tmp_path) -> 
     (out / "photos" / "000004.arrow").unlink()
     photo = root / "person 3" / "6.png"
     whole = photo.read_bytes()
-    photo.write_bytes(whole[:-1] + b"!")  # of the same size: seen when it is read
+    photo.write_bytes(whole[:-1] + b"!")  # of the same size: noticed when it is read
     with pytest.raises(ValueError, match=r"person 3/6\.png was changed or removed since it was"):
         make()
     photo.write_bytes(whole)
@@ -296,7 +306,7 @@ def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
         return picture
 
     monkeypatch.setattr(Image, "open", failing)
-    match = r"person 3/1\.png cannot be read now: Stale file handle\. Once .* same command goes on"
+    match = r"person 3/1\.png cannot be read now: Stale file handle\. Once .* same command again"
     with pytest.raises(ValueError, match=match):
         make()
     monkeypatch.undo()
@@ -323,14 +333,14 @@ def test_without_its_plan_a_store_is_refused(make, tmp_path) -> None:
 def test_numbers_that_half_precision_cannot_hold_are_refused(make, frozen) -> None:
     frozen.backbone.latent_scale.fill_(1e9)
     with pytest.raises(ValueError, match=r"latents has numbers .* not finite in float16.*=float32"):
-        make(how=replace(HOW, precision="float16"))
+        make(options=replace(OPTIONS, precision="float16"))
 
 
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"--shard=0 must be at least 1"):
-        replace(HOW, shard=0)
+        replace(OPTIONS, shard=0)
     with pytest.raises(ValueError, match=r"--precision=int8: choose float16 or float32"):
-        replace(HOW, precision="int8")
+        replace(OPTIONS, precision="int8")
 
 
 def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) -> None:
@@ -354,7 +364,7 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     with pytest.raises(ValueError, match=r"captions/000000\.arrow is missing.*same command"):
         PreparedData(str(out))
     (finished := out / "finished.json").unlink()
-    with pytest.raises(ValueError, match=r"not all prepared yet.*goes on"):
+    with pytest.raises(ValueError, match=r"not all prepared yet.*again to resume"):
         PreparedData(str(out))
     make()
     assert len(PreparedPhotos(out)) == 22
@@ -368,7 +378,7 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
 def test_a_shard_says_what_was_left_out_of_it_also_where_that_is_all(make, root, tmp_path) -> None:
     for photo in (root / "person 0").glob("*.png"):
         photo.write_bytes(b"no picture")
-    finished = make(how=replace(HOW, shard=2))
+    finished = make(options=replace(OPTIONS, shard=2))
     assert (finished["photos"], finished["identities"]) == (18, 3)
     shard = read_shard(tmp_path / "out" / "photos" / "000000.arrow")
     assert len(shard) == 0
@@ -380,7 +390,7 @@ def test_a_shard_says_what_was_left_out_of_it_also_where_that_is_all(make, root,
 
 
 def test_memory_does_not_grow_with_the_number_of_photos(make, frozen, tmp_path) -> None:
-    """Photos of 400 kB each: what is held at once is a shard and what is read ahead."""
+    """Check with photos of 400 kB that memory is bounded by a shard and the photos read ahead."""
     small, large = tmp_path / "small", tmp_path / "large"
     for folder, number in ((small, 8), (large, 32)):
         for photo in range(number):
@@ -397,7 +407,7 @@ def test_memory_does_not_grow_with_the_number_of_photos(make, frozen, tmp_path) 
         finally:
             tracemalloc.stop()
 
-    peak(small)  # what is imported and cached on the way
+    peak(small)  # imports and caches count once
     shutil.rmtree(tmp_path / "out of small")
     assert peak(large) < peak(small) + 400_000
 

@@ -1,4 +1,4 @@
-"""A preparation that was really killed, in the miniature world, by the command itself."""
+"""A preparation in the miniature world, run by the command and killed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_killed_part_is_gone_on_with_by_another_number_of_parts(sound, tmp_pat
     assert 2 <= len(done) < 6
     with pytest.raises(ValueError, match="not all prepared yet"):
         PreparedPhotos(out)
-    # Its lock went with it; two of three parts, and then a process for each of two devices.
+    # The kill released its lock: resume in two of three parts, then on two devices.
     for part in ("3/3", "1/3"):
         assert main(arguments(out, part)) == 0
         assert f"part {part} is done. Shards of other parts are not" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Mapped rows are those of one tensor, and members those that a plain walk would find."""
+"""Mapped rows equal those of one tensor, and members those found by a plain loop."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def test_members_are_those_that_a_walk_finds() -> None:
             return list("abcde"), np.random.default_rng(1).integers(0, 5, 40)
 
     names, owner = Store().owners()
-    asked = ["d", "nobody", "a", "c"]
-    members = members_of(Store(), asked)
-    for number, name in enumerate(asked):
+    requested = ["d", "nobody", "a", "c"]
+    members = members_of(Store(), requested)
+    for number, name in enumerate(requested):
         expected = [row for row in range(40) if names[owner[row]] == name]
         assert members.of(number).tolist() == expected
     assert members.counts.sum() == len(members.rows)

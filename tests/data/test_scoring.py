@@ -55,7 +55,7 @@ def test_targets_of_others_are_strangers_photos_and_nothing_else_changes(held_ou
 
 
 def test_targets_of_others_are_the_same_for_every_number_of_references(held_out) -> None:
-    """Also where more references leave somebody out, who would have moved everybody's by one."""
+    """Check nesting also if more references leave an identity out, which would shift the others."""
     held_out.store.identity[0] = "somebody else"
     few, many = (
         {

@@ -1,4 +1,4 @@
-"""How often a face is looked for while photos are prepared, and that nothing is lost by it."""
+"""Faces are detected twice a photo in a preparation, and nothing is lost by it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from portraitlab.data.features import describe_faces
 from portraitlab.data.photo import read_photo
-from portraitlab.data.prepare.prepare import How, prepare
+from portraitlab.data.prepare.prepare import PrepareOptions, prepare
 from portraitlab.data.prepared import PreparedPhotos
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.alignment import TEMPLATE
@@ -20,11 +20,13 @@ from portraitlab.faces.encoder.passes import Passes
 from portraitlab.faces.encoder.real import RealFaceEncoder
 from portraitlab.faces.matting.none import NoMatting
 
-HOW = How(caption="a photo of a person", minimum_side=32, precision="float32", shard=8, batch=3)
+OPTIONS = PrepareOptions(
+    caption="a photo of a person", minimum_side=32, precision="float32", shard=8, batch=3
+)
 
 
 class BrightFace(RealFaceEncoder):
-    """Takes every picture for a face, a little beside the middle as its pixels say."""
+    """An encoder that finds a face in every picture, off centre by an offset from its pixels."""
 
     def __init__(self, clip: PatchEncoder) -> None:
         once = Passes([{"det_size": 64}], fallback=None, same_face=0.4)
@@ -51,7 +53,7 @@ def test_a_face_is_looked_for_in_the_photo_and_in_its_portrait_and_no_third_time
     encoder, frozen, sound, tmp_path
 ) -> None:
     ours = replace(frozen, encoder=encoder)
-    assert prepare(sound, tmp_path / "out", ours, NoMatting(), HOW, 0)["photos"] == 22
+    assert prepare(sound, tmp_path / "out", ours, NoMatting(), OPTIONS, 0)["photos"] == 22
     view = (encoder.image_size, encoder.image_size, 3)
     assert encoder.looks == [(64, 64, 3), view] * 22
     stored = PreparedPhotos(tmp_path / "out")

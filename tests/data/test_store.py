@@ -65,7 +65,7 @@ def test_what_is_cached_is_not_made_again(tmp_path) -> None:
     key = cached(tmp_path, make_photos(3)).key
 
     def never():
-        raise AssertionError("the photos were asked for again")
+        raise AssertionError("the photos were requested again")
         yield
 
     assert cached(tmp_path, never()).key == key

@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def spoil(root: Path) -> list[str]:
-    """Put one problem of each kind into a folder; the lines that must tell of them."""
+    """Put one problem of each kind into a folder; return the lines expected for them."""
     anna = root / "anna"
     whole = (anna / "0.png").read_bytes()
     (anna / "cut.png").write_bytes(whole[:-40])
@@ -78,7 +78,7 @@ def spoil(root: Path) -> list[str]:
         "photo carl/x.png: has the same name as X.png on many disks",
         "identity dora: usable photos 1, needed 2",
         "identity nobody: usable photos 0, needed 2",
-        "file list.csv: lies outside the identity folders",
+        "file list.csv: is outside the identity folders",
     ]
 
 
@@ -100,10 +100,10 @@ def test_every_problem_is_one_line_with_its_file(root: Path, capsys) -> None:
     assert main(["data", "validate", str(root), "--workers", "0"]) == 1
     out = capsys.readouterr().out
     lines = out.splitlines()
-    told = lines[lines.index(f"problems: {len(expected)}") + 1 :]
-    assert len(told) == len(expected)
+    reported = lines[lines.index(f"problems: {len(expected)}") + 1 :]
+    assert len(reported) == len(expected)
     for line in expected:
-        assert sum(found.startswith(line) for found in told) == 1, (line, told)
+        assert sum(found.startswith(line) for found in reported) == 1, (line, reported)
 
 
 def test_processes_find_what_one_finds_and_json_says_the_same(root: Path, capsys) -> None:
@@ -120,7 +120,7 @@ def test_processes_find_what_one_finds_and_json_says_the_same(root: Path, capsys
 
 def test_a_missing_folder_is_refused(tmp_path: Path, capsys) -> None:
     assert main(["data", "validate", str(tmp_path / "nowhere")]) == 1
-    assert "nowhere is no folder; give a folder" in capsys.readouterr().err
+    assert "nowhere is not a folder; give a folder" in capsys.readouterr().err
     assert main(["data", "validate", str(tmp_path), "--workers", "-1"]) == 1
     assert "--workers=-1 must be at least 0" in capsys.readouterr().err
 
@@ -138,7 +138,7 @@ def test_a_folder_without_photos_is_a_problem(tmp_path: Path, capsys, content: s
     assert f"problems: {1 if content == 'nothing' else 3}\n" in out
 
 
-def test_names_that_are_no_text_are_told_without_breaking_the_line() -> None:
+def test_names_that_are_not_text_are_reported_on_one_line() -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     text = name_problem(name)
     assert text is not None

@@ -72,7 +72,7 @@ def test_settings_out_of_range_are_refused(world_data, settings, message) -> Non
 
 
 def test_real_portraits_are_framed_as_the_worlds_photos() -> None:
-    # as render_photo places them, without drawing: chance must not hide an exchanged x and y
+    # as render_photo places them, without drawing, so that an exchange of x and y shows
     points = np.stack([keypoints(IDENTITIES["train"][n % 1000], n) for n in range(3000)])
     centres = points.mean(axis=1)
     spreads = np.sqrt(np.square(points - centres[:, None]).sum(-1).mean(-1))

@@ -20,7 +20,7 @@ def sweep(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """Headless Chromium that tells of its console and its network."""
+    """Headless Chromium that logs its console and its network."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("needs chromium and chromedriver: apt-get install chromium chromium-driver")
@@ -40,7 +40,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 @pytest.fixture
 def opened(browser: webdriver.Chrome) -> Callable[..., webdriver.Chrome]:
-    """Opens a file in a window of a width, with the logs emptied before."""
+    """Open a file in a window of a given size, after emptying the logs."""
 
     def open_page(path: Path, width: int = 1600, height: int = 1200) -> webdriver.Chrome:
         browser.get("about:blank")

@@ -27,7 +27,7 @@ def made(sweep: Path) -> Path:
 
 
 def rows(browser: webdriver.Chrome) -> list[int]:
-    """Numbers of the rows that the table shows, from the top."""
+    """List the numbers of the rows that the table shows, from the top."""
     lines = browser.find_elements(By.CSS_SELECTOR, "#rows tr")
     return [int(line.get_attribute("data-row")) for line in lines if line.is_displayed()]
 
@@ -35,7 +35,7 @@ def rows(browser: webdriver.Chrome) -> list[int]:
 def heading(
     browser: webdriver.Chrome, name: str
 ) -> tuple[webdriver.remote.webelement.WebElement, str]:
-    """A heading's button and its direction."""
+    """Find a heading's button and its direction."""
     for cell in browser.find_elements(By.CSS_SELECTOR, "#results-table thead th"):
         button = cell.find_element(By.TAG_NAME, "button")
         if button.text.startswith(name):
@@ -57,12 +57,12 @@ def test_it_opens_from_a_file_and_asks_for_nothing_else(made: Path, opened: Open
     browser = opened(made)
     assert browser.find_element(By.TAG_NAME, "h1").text == "fusion-cond"
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [
+    requested = [
         event["params"]["request"]["url"]
         for event in events
         if event["method"] == "Network.requestWillBeSent"
     ]
-    assert [url for url in asked if not url.startswith("data:")] == [made.as_uri()]
+    assert [url for url in requested if not url.startswith("data:")] == [made.as_uri()]
     says_nothing(browser)
     assert browser.execute_script("return window.attacked") is None
     images = "return [...document.images].every((image) => image.naturalWidth === 4)"
@@ -171,7 +171,7 @@ def test_dragging_over_an_axis_keeps_its_rows(made: Path, opened: Opened) -> Non
     says_nothing(browser)
 
 
-def test_a_failure_is_told_as_text_with_its_traceback(made: Path, opened: Opened) -> None:
+def test_a_failure_is_shown_as_text_with_its_traceback(made: Path, opened: Opened) -> None:
     browser = opened(made)
     failures = browser.find_element(By.ID, "failures")
     assert "<script>window.attacked" in failures.text

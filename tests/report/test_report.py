@@ -1,4 +1,4 @@
-"""What a page tells of, read from folders, and the markup that it becomes."""
+"""Reports read from folders, and the markup made of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_single_run_is_a_page_of_one_row(tmp_path: Path) -> None:
     assert "one row alone" in page(report)
 
 
-def test_rows_tell_what_was_swept_and_what_became_of_them(sweep: Path) -> None:
+def test_rows_have_the_swept_settings_and_their_states(sweep: Path) -> None:
     report = read_report(sweep)
     assert report.swept == ["fusion", "cond"]
     assert [row.state for row in report.rows] == ["done", "done", "failed", "done"]
@@ -113,7 +113,7 @@ def test_jobs_without_a_record_keep_their_rows(tmp_path: Path) -> None:
     assert "step 7; steps 9" in text
 
 
-def test_damaged_files_of_a_row_are_told_and_the_others_shown(sweep: Path) -> None:
+def test_damaged_files_of_a_row_are_reported_and_the_others_shown(sweep: Path) -> None:
     jobs = Sweep.read(sweep).jobs
     write_text(jobs[0].run.folder / "config.yaml", "a: [")
     write_text(jobs[0].run.losses, "{\n")
@@ -129,19 +129,19 @@ def test_damaged_files_of_a_row_are_told_and_the_others_shown(sweep: Path) -> No
     assert "metrics.jsonl is damaged" in page(report)
 
 
-def test_the_best_and_what_cannot_be_told_from_it(sweep: Path) -> None:
+def test_the_best_row_and_rows_within_chance_of_it(sweep: Path) -> None:
     rows = read_report(sweep).rows
     assert best(rows, "sim_f") == [rows[3]]
     assert best(rows, "exp") == [rows[0]]
     assert best(rows, "nothing") == []
-    # Row 4 leads by a mean of 0.3 over people, of whom one has 0.3 less: chance explains that.
+    # Row 4 leads by 0.3 on average, but one person has 0.3 less: chance explains that.
     assert "within two standard errors" in (level_with(rows[0], rows[3], "sim_f") or "")
     assert level_with(rows[1], rows[0], "sim_f") is not None
     assert level_with(rows[2], rows[3], "sim_f") is None
     assert level_with(rows[3], rows[0], "exp") is None
 
 
-def test_bounds_are_told_once_unless_they_differ(sweep: Path) -> None:
+def test_bounds_are_shown_once_unless_they_differ(sweep: Path) -> None:
     report = read_report(sweep)
     [bound] = bounds(report)
     assert bound.label(report) == BOUND
@@ -164,11 +164,11 @@ def test_differences_leave_out_what_changes_no_figure(tmp_path: Path) -> None:
     assert differing([flattened(second), flattened(third)]) == ["a.c", "a.d"]
 
 
-def test_rows_stand_under_the_same_references(sweep: Path) -> None:
+def test_rows_are_shown_below_the_same_references(sweep: Path) -> None:
     found = sheets(read_report(sweep).rows)
     assert [sheet.identity for sheet in found] == ["ann", "bob", "cy"]
     assert [drawn.row.number for drawn in found[0].drawn] == [1, 2, 4]
-    assert len(found[0].given.references) == 2
+    assert len(found[0].inputs.references) == 2
     assert "All rows drew under the same references and noise" in page(read_report(sweep))
 
 

@@ -25,7 +25,7 @@ BOUND = "autoencoder round trip"
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
-    """A small resolved configuration, with what Run.of reads."""
+    """Make a small resolved configuration with the settings that Run.of reads."""
     fusion, cond = changes.get("fusion", "refiner"), changes.get("cond", "landmarks")
     names = {"system": "paper", "fusion": fusion, "cond": cond, "net": "hifi_net"}
     return {
@@ -49,7 +49,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def metric(values: Sequence[float | None], up: bool = True) -> dict[str, Any]:
-    """A figure of PEOPLE, with the standard error of one that is not None."""
+    """Make a metric over PEOPLE, with a standard error if any value is not None."""
     known = [value for value in values if value is not None]
     return {
         "value": sum(known) / len(known) if known else None,
@@ -77,7 +77,7 @@ def record(run: Run, sim_f: Sequence[float | None], exp: Sequence[float | None])
 
 @dataclass
 class Given:
-    """A job to write: overrides, its people's figures, or what it failed with."""
+    """A job to write: its overrides, and people's figures or an error."""
 
     overrides: Mapping[str, str]
     sim_f: Sequence[float | None] = (0.1, 0.2, 0.3)
@@ -88,7 +88,7 @@ class Given:
 
 
 def write_run(folder: Path, given: Given) -> SweepJob:
-    """A run as it lies on disk after its job, with pictures of 4 px."""
+    """Write a run as it is on disk after its job, with pictures of 4 px."""
     config = settings(folder, **given.overrides)
     run = Run.of(config)
     if not given.begun:
@@ -120,7 +120,7 @@ def write_run(folder: Path, given: Given) -> SweepJob:
 
 
 def write_sweep(folder: Path, jobs: Sequence[Given], name: str = "fusion-cond") -> Path:
-    """A sweep's folder and its runs, below a folder of runs."""
+    """Write a sweep's folder and its runs in a folder of runs."""
     place = folder / "sweeps" / name
     Sweep(place, [write_run(folder, job) for job in jobs]).write()
     return place

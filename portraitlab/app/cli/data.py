@@ -108,7 +108,7 @@ def _prepare(given: argparse.Namespace) -> int:
 
     from portraitlab.data.prepare.bar import progress_bar
     from portraitlab.data.prepare.devices import device_shares, on_each
-    from portraitlab.data.prepare.layout import trained_with
+    from portraitlab.data.prepare.layout import training_overrides
     from portraitlab.data.prepare.part import Part
     from portraitlab.data.prepare.planning import check_folders
     from portraitlab.support.devices import device_count
@@ -160,7 +160,7 @@ def _prepare(given: argparse.Namespace) -> int:
             "and repeat the command."
         )
         return 0
-    same = trained_with(given.overrides)
+    same = training_overrides(given.overrides)
     print(" ".join(["train with: python run.py data=prepared", f"data.root={given.out}", *same]))
     return 0
 
@@ -172,16 +172,18 @@ def _take(
     from hydra.utils import instantiate
 
     from portraitlab.app.experiment import device_of
-    from portraitlab.data.prepare.prepare import How, prepare
+    from portraitlab.data.prepare.prepare import PrepareOptions, prepare
     from portraitlab.training.build import build_frozen
 
     data = config.data
-    how = How(data.caption, data.minimum_side, given.precision, given.shard, given.batch)
+    options = PrepareOptions(
+        data.caption, data.minimum_side, given.precision, given.shard, given.batch
+    )
     frozen = build_frozen(config, device_of(config.trainer))
     # The devices do not change the stored results.
     chose = [each for each in given.overrides if not each.startswith("trainer")]
     matting = instantiate(data.matting)
-    return prepare(given.root, given.out, frozen, matting, how, workers, chose, part, bar)
+    return prepare(given.root, given.out, frozen, matting, options, workers, chose, part, bar)
 
 
 def _least(name: str, value: int, least: int) -> None:

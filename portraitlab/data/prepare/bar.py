@@ -1,4 +1,4 @@
-"""The progress bar of work on many photos: how many, how fast, how long still."""
+"""The progress bar of work on many photos: count, speed and time left."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from rich.text import Text
 
 
 class Bar(Protocol):
-    """What shows how far one kind of work is; what is yielded is told how many units more."""
+    """A progress bar for one kind of work; the yielded function advances it by units."""
 
     def __call__(
         self, title: str, total: int | None = None, done: int = 0, /
     ) -> AbstractContextManager[Callable[[int], None]]:
-        """total: None where nobody knows. done: units at an earlier time."""
+        """Open the bar. total: None if unknown. done: units done by an earlier run."""
         ...
 
 
 class _Speed(ProgressColumn):
-    """Units a second, once there is a figure."""
+    """A column of units a second, once there is a figure."""
 
     def render(self, task: Task) -> Text:
-        """Empty before anything is done."""
+        """Return the speed; empty before anything is done."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.1f}/s")
 
@@ -51,14 +51,14 @@ def _shown() -> Progress:
 def progress_bar(
     title: str, total: int | None = None, done: int = 0
 ) -> Iterator[Callable[[int], None]]:
-    """A Bar on the error stream."""
+    """Show a Bar on the error stream."""
     with _shown() as progress:
         task = progress.add_task(title, total=total, completed=done)
         yield lambda units: progress.advance(task, units)
 
 
 class SharedBars:
-    """A bar for each kind of work that several processes do together, on the error stream."""
+    """Bars on the error stream for work shared by several processes, one a kind of work."""
 
     def __init__(self) -> None:
         self._progress = _shown()
@@ -72,7 +72,7 @@ class SharedBars:
         self._progress.stop()
 
     def begins(self, title: str, total: int | None, done: int) -> None:
-        """One process more is at this work, with a share of this size."""
+        """Add a process's share to the bar of this title."""
         if title not in self._tasks:
             self._tasks[title] = self._progress.add_task(title, total=None)
         task = self._progress.tasks[self._tasks[title]]
@@ -81,5 +81,5 @@ class SharedBars:
         self._progress.update(task.id, advance=done)
 
     def advances(self, title: str, units: int) -> None:
-        """One of them did some more."""
+        """Advance the bar of this title."""
         self._progress.advance(self._tasks[title], units)

@@ -1,4 +1,4 @@
-"""From the photos that are taken to the columns of a shard (docs/data.md)."""
+"""Build the columns of a shard from usable photos (docs/data.md)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from portraitlab.types import FaceGeometry
 Precision = Literal["float16", "float32"]
 
 HALF = ("latents", "person", "text", "pooled")
-"""Columns that `precision` decides; `local` is in half precision always, all others in single."""
+"""Columns stored in `precision`; `local` is always in half precision, all others in single."""
 
 _KINDS = {
     "identity": pa.string(),
@@ -43,10 +43,10 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A photo that is used: its row in the plan, its pixels at both sizes, the face in `view` [1].
+class PortraitRow:
+    """A usable photo: its row in the plan, its pixels at both sizes and the face in `view` [1].
 
-    view: None where both sizes are one.
+    view: None if both sizes are the same.
     """
 
     row: int
@@ -56,38 +56,38 @@ class Taken:
     face: FaceGeometry
 
 
-def described_by(frozen: Frozen, taken: Sequence[Taken]) -> dict[str, Tensor]:
-    """What the frozen models say of a batch of photos, by column [B, …], on the CPU."""
-    images = to_tensor(np.stack([one.image for one in taken]))
-    views = to_tensor(np.stack([one.image if one.view is None else one.view for one in taken]))
-    masks = torch.from_numpy(np.stack([one.mask for one in taken]))
-    seen = views.to(frozen.device)
-    geometry = frozen.encoder.fit(seen, FaceGeometry.cat([one.face for one in taken]))
-    faces = describe_faces(frozen.encoder, seen, masks.to(frozen.device), geometry)
+def model_columns(frozen: Frozen, portraits: Sequence[PortraitRow]) -> dict[str, Tensor]:
+    """Compute the frozen models' columns [B, …] of a batch of photos, on the CPU."""
+    images = to_tensor(np.stack([one.image for one in portraits]))
+    views = to_tensor(np.stack([one.image if one.view is None else one.view for one in portraits]))
+    masks = torch.from_numpy(np.stack([one.mask for one in portraits]))
+    device_views = views.to(frozen.device)
+    geometry = frozen.encoder.fit(device_views, FaceGeometry.cat([one.face for one in portraits]))
+    faces = describe_faces(frozen.encoder, device_views, masks.to(frozen.device), geometry)
     pictures = describe_pictures(images, masks, frozen)
     embedded = describe_identity(images, masks, faces["keypoints"], frozen)
     described = {**faces, **pictures, "recogniser": embedded["identity"]}
     return {name: tensor.cpu() for name, tensor in described.items()}
 
 
-def told_by(
-    plan: Plan, taken: Sequence[Taken], threads: ThreadPoolExecutor
+def known_columns(
+    plan: Plan, portraits: Sequence[PortraitRow], threads: ThreadPoolExecutor
 ) -> dict[str, list[Any]]:
-    """What is known of a batch of photos without a model, by column; threads: compress pictures."""
-    rows = [one.row for one in taken]
+    """Return the columns of a batch that need no model; threads: compress the pictures."""
+    rows = [one.row for one in portraits]
     return {
         "identity": [plan.identity[row].as_py() for row in rows],
         "name": [plan.name[row].as_py() for row in rows],
         "digest": [plan.digest[row].as_py() for row in rows],
         "caption": [1 + int(plan.caption_number[row]) for row in rows],
-        "image": list(threads.map(_png, (one.image for one in taken))),
-        "view": list(threads.map(_png, (one.view for one in taken))),
-        "person_mask": list(threads.map(_png, (one.mask for one in taken))),
+        "image": list(threads.map(_png, (one.image for one in portraits))),
+        "view": list(threads.map(_png, (one.view for one in portraits))),
+        "person_mask": list(threads.map(_png, (one.mask for one in portraits))),
     }
 
 
 def plain_columns(batches: Sequence[Mapping[str, list[Any]]]) -> dict[str, pa.Array]:
-    """The columns of `told_by` of all batches of a shard."""
+    """Join the columns of `known_columns` over all batches of a shard."""
     return {
         name: pa.array([value for batch in batches for value in batch[name]], kind)
         for name, kind in _KINDS.items()
@@ -97,9 +97,9 @@ def plain_columns(batches: Sequence[Mapping[str, list[Any]]]) -> dict[str, pa.Ar
 def tensor_columns(
     batches: Sequence[Mapping[str, Tensor]], precision: Precision
 ) -> dict[str, pa.Array]:
-    """Columns of the tensors of all batches of a shard, none of no batches; precision: of HALF.
+    """Join the tensors of all batches of a shard to columns; no batches give no columns.
 
-    Raises ValueError where a number does not fit into it.
+    precision: of the columns in HALF. Raises ValueError if a number does not fit into it.
     """
     columns = {}
     for name in batches[0] if batches else ():
@@ -117,10 +117,10 @@ def tensor_columns(
 
 
 def _png(pixels: NDArray[Any] | None) -> bytes | None:
-    """A picture uint8 [S, S, 3] or mask bool [S, S] without loss; None of none."""
+    """Encode a picture uint8 [S, S, 3] or mask bool [S, S] without loss; None stays None."""
     if pixels is None:
         return None
     file = io.BytesIO()
-    # The quickest level: higher ones take several times as long for a few percent.
+    # The fastest level: higher ones take several times as long to save a few percent.
     Image.fromarray(pixels).save(file, "png", compress_level=1)
     return file.getvalue()

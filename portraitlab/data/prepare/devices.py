@@ -1,4 +1,4 @@
-"""The parts of one machine's preparation, a process for each device, under one bar."""
+"""Run a preparation on all devices of a machine, one process each, under one progress bar."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _Result = TypeVar("_Result")
 
 
 def device_shares(trainer: Mapping[str, Any]) -> list[Share]:
-    """What of this machine each process may use: a device, and its share of the cores.
+    """Divide the machine among processes: a device and a share of the cores for each.
 
-    On a CPU `devices` counts processes. Raises ValueError where there are fewer GPUs or cores.
+    On a CPU `devices` counts processes. Raises ValueError if there are fewer GPUs or cores.
     """
     count, cores = device_count(trainer), len(os.sched_getaffinity(0))
     if count > cores:
         raise ValueError(
-            f"trainer.devices={trainer['devices']}, and there are {cores} cores: no process may "
-            f"have less than one; take {cores} devices or fewer."
+            f"trainer.devices={trainer['devices']}, and there are {cores} cores: each process "
+            f"needs one; take {cores} devices or fewer."
         )
     split = split_cores(count)
     gpus = visible_gpus() if trainer["accelerator"] != "cpu" else []
@@ -38,7 +38,7 @@ def device_shares(trainer: Mapping[str, Any]) -> list[Share]:
         return [Share(own) for own in split]
     if count > len(gpus):
         raise ValueError(
-            f"trainer.devices={trainer['devices']}, and there are {len(gpus)} GPUs; take those."
+            f"trainer.devices={trainer['devices']}, and there are {len(gpus)} GPUs; take no more."
         )
     return [Share(own, (gpu,)) for own, gpu in zip(split, gpus[:count], strict=True)]
 
@@ -46,46 +46,50 @@ def device_shares(trainer: Mapping[str, Any]) -> list[Share]:
 def on_each(
     work: Callable[[Part, Bar], _Result], parts: Sequence[Part], shares: Sequence[Share]
 ) -> list[_Result]:
-    """Results of the parts, each done in a process of its own on its share of the machine.
+    """Run each part in a process of its own on its share of the machine; return their results.
 
-    work: can be pickled. The first failure stops all, since an idle device is else noticed last:
-    raises ValueError with its words, RuntimeError with the traceback of a fault.
+    work: can be pickled. The first failure stops all processes, so that it is noticed at once: it
+    is raised as ValueError with its message or, for a fault, as RuntimeError with its traceback.
     """
     context = multiprocessing.get_context("spawn")
     running: dict[Connection, tuple[Part, BaseProcess]] = {}
     results: list[_Result] = []
     try:
+        # Start a process for each part.
         for part, share in zip(parts, shares, strict=True):
-            here, there = context.Pipe(duplex=False)
-            process: BaseProcess = context.Process(target=_perform, args=(work, part, share, there))
+            receiver, sender = context.Pipe(duplex=False)
+            process: BaseProcess = context.Process(
+                target=_perform, args=(work, part, share, sender)
+            )
             process.start()
-            there.close()  # so that its end is known when the process ends
-            running[here] = (part, process)
+            sender.close()  # so that the receiver notices when the process ends
+            running[receiver] = (part, process)
+        # Handle their messages until all are done.
         with SharedBars() as bars:
             while running:
-                for said in wait(list(running)):
-                    assert isinstance(said, Connection)
-                    part, process = running[said]
+                for ready in wait(list(running)):
+                    assert isinstance(ready, Connection)
+                    part, process = running[ready]
                     try:
-                        kind, *told = said.recv()
+                        kind, *content = ready.recv()
                     except EOFError:
                         process.join()
                         raise ValueError(
                             f"The process of part {part} was killed (exit code {process.exitcode}),"
-                            " perhaps for its memory. The same command goes on."
+                            " perhaps for its memory. Run the same command again to resume."
                         ) from None
                     if kind == "result":
-                        results += told
+                        results += content
                         process.join()
-                        del running[said]
+                        del running[ready]
                     elif kind == "refused":
-                        raise ValueError(*told)
+                        raise ValueError(*content)
                     elif kind == "failed":
-                        raise RuntimeError(f"The process of part {part} failed:\n{told[0]}")
+                        raise RuntimeError(f"The process of part {part} failed:\n{content[0]}")
                     elif kind == "begins":
-                        bars.begins(*told)
+                        bars.begins(*content)
                     else:
-                        bars.advances(*told)
+                        bars.advances(*content)
     finally:
         for _, process in running.values():
             process.terminate()
@@ -108,5 +112,5 @@ def _perform(
     try:
         parent.send(("result", work(part, bar)))
     except Exception as error:
-        said = message(error)
-        parent.send(("failed", traceback.format_exc()) if said is None else ("refused", said))
+        text = message(error)
+        parent.send(("failed", traceback.format_exc()) if text is None else ("refused", text))

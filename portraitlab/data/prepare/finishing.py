@@ -1,4 +1,4 @@
-"""The end of a preparation, once all shards are there, whoever made them."""
+"""Finish a preparation once all shards are there, whichever process made them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from portraitlab.support.files import write_json
 
 
 def finish(root: Path, out: Path, shard: int, listed: list[Problem]) -> dict[str, Any] | None:
-    """Write the index of identities, the problems and, last, the counts, which are returned.
+    """Write the index of identities, the problems and, last, the counts; return the counts.
 
-    shard: rows of a file at most. listed: what of the folder is in no row of the plan. None where a
-    shard is not there yet, be it of a listing that another process just made.
+    shard: most rows of a file. listed: problems of files that have no row in the plan. Returns None
+    if a shard is not there yet, including those of a listing that another process just made.
     """
     plan = Plan(out)
     photos, captions = plan.photo_pieces(shard), plan.caption_pieces(shard)
@@ -47,15 +47,15 @@ def finish(root: Path, out: Path, shard: int, listed: list[Problem]) -> dict[str
 
 
 def _write_index(out: Path, photos: list[Path]) -> dict[str, int]:
-    """Write which rows show whom; how many each identity has.
+    """Write the rows of each identity; return its number of photos.
 
-    Identities, and the photos of each, stand in the order of their names, as in one listing of all:
-    whoever numbers photos by this index sees no difference between early and late ones.
+    Identities, and the photos of each, are sorted by name, as if all had been listed at once: row
+    numbers by this index do not depend on when a photo was added.
     """
     batches = [read_shard(path).select(["identity", "name"]) for path in photos]
     table = pa.Table.from_batches([batch.replace_schema_metadata() for batch in batches])
     rows = pc.sort_indices(table, [("identity", "ascending"), ("name", "ascending")])
-    # Of each value in the order of its first place, which is that of the names.
+    # Values come in the order of their first place, which is that of the names.
     runs = table["identity"].take(rows).value_counts()
     names, counts = runs.field("values"), runs.field("counts").to_numpy()
     starts = pa.array(np.concatenate([[0], counts.cumsum()]), pa.int32())

@@ -1,4 +1,4 @@
-"""What a process that reads photos does with one of them; nothing heavy is imported for it."""
+"""Jobs of the processes that read photos; this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from portraitlab.support.hashes import file_digest
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Bytes of a file, their sha256, and the caption beside it; None where there is none."""
+class FileInfo:
+    """Size of a file in bytes, sha256 of its content, and its caption or None."""
 
     size: int
     digest: bytes
     caption: str | None
 
 
-def look(path: Path) -> Seen | str:
-    """What a plan notes of a file, or why it cannot be taken."""
+def inspect_file(path: Path) -> FileInfo | str:
+    """Return what a plan records of a file, or the reason why it cannot be used."""
     if (text := not_text(path.name)) is not None:
         return text
     try:
         digest = bytes.fromhex(file_digest(path))
-        return Seen(path.stat().st_size, digest, caption_of(path))
+        return FileInfo(path.stat().st_size, digest, caption_of(path))
     except BadCaption:
         return f"its caption {path.with_suffix('.txt').name} is not UTF-8"
     except OSError as error:
@@ -39,18 +39,18 @@ def look(path: Path) -> Seen | str:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A file to read that had this sha256 when it was planned."""
+class PlannedFile:
+    """A file to read, with the sha256 that it had when it was listed."""
 
     path: Path
     digest: bytes
 
 
-def read_planned(job: Planned) -> Photo | str:
-    """A photo, or the reason why it is none.
+def read_planned(job: PlannedFile) -> Photo | str:
+    """Read a photo, or return the reason why it cannot be used.
 
-    Raises ValueError where the file is no longer what was planned, and where the system cannot read
-    it: a shard keeps what is said here.
+    Raises ValueError if the file changed since it was listed, and if the system cannot read it: a
+    shard stores the reasons, so a passing failure must not become one.
     """
     try:
         if not job.path.is_file() or bytes.fromhex(file_digest(job.path)) != job.digest:
@@ -66,8 +66,8 @@ def read_planned(job: Planned) -> Photo | str:
 
 
 def changed(path: Path) -> ValueError:
-    """The error of a planned file or folder that is no longer what it was."""
+    """Make the error for a listed file or folder that has changed since."""
     return ValueError(
-        f"{path} was changed or removed since it was listed. Put it back and go on with the same "
-        "command, or prepare into another folder."
+        f"{path} was changed or removed since it was listed. Restore it and run the same command "
+        "again, or prepare into another folder."
     )

@@ -1,4 +1,4 @@
-"""Where things lie in a prepared store, and what it was begun with."""
+"""Files of a prepared store, and the settings that it was created with."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from portraitlab.support.files import read_json, write_json
 from portraitlab.support.hashes import weights_fingerprint
 
 _OPTIONS = ("precision", "shard", "batch")
-"""Settings that `portraitlab data prepare` is given by options, and not by overrides."""
+"""Settings of `portraitlab data prepare` that are options, not overrides."""
 
 
 def listing_file(out: Path, number: int) -> Path:
-    """The file of what was new in the folder of photos when it was listed this time."""
+    """Return the file of a listing: the photos that were new when the folder was listed."""
     return out / "plan" / f"{number:06}.arrow"
 
 
 def photo_shard(out: Path, number: int) -> Path:
-    """The file of a shard of photos."""
+    """Return the file of a shard of photos."""
     return out / "photos" / f"{number:06}.arrow"
 
 
 def caption_shard(out: Path, number: int) -> Path:
-    """The file of a shard of captions."""
+    """Return the file of a shard of captions."""
     return out / "captions" / f"{number:06}.arrow"
 
 
-def taken_settings(frozen: Frozen, matting: Matting, minimum_side: int) -> dict[str, Any]:
-    """What must be the same where photos are prepared and trained on."""
+def store_settings(frozen: Frozen, matting: Matting, minimum_side: int) -> dict[str, Any]:
+    """Return the settings that must be the same in preparation and training."""
     return {
         "encoder": frozen.encoder.fingerprint,
         "backbone": frozen.backbone.fingerprint,
@@ -44,10 +44,10 @@ def taken_settings(frozen: Frozen, matting: Matting, minimum_side: int) -> dict[
     }
 
 
-def trained_with(overrides: Sequence[str]) -> list[str]:
-    """Those overrides of a preparation that training from it is given too.
+def training_overrides(overrides: Sequence[str]) -> list[str]:
+    """Select the overrides of a preparation that training from it needs too.
 
-    Of data=folder that is the least size, which whoever draws goes by: captions are stored.
+    Of data=folder that is only minimum_side, by which an export checks photos; captions are stored.
     """
     return [
         each
@@ -57,11 +57,12 @@ def trained_with(overrides: Sequence[str]) -> list[str]:
 
 
 def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Note what a store is begun with, or see that it is gone on with the same.
+    """Record a new store's settings, or check that an existing store has the same.
 
-    settings: plain values by name. overrides: what chose them, for people. Raises ValueError where
-    the folder holds something else, or was begun otherwise.
+    settings: plain values by name. overrides: the command's overrides, for messages. Raises
+    ValueError if the folder contains something else, or a store with other settings.
     """
+    # Create the store, in an empty folder only.
     about = read_json(out / "about.json")
     if about is None:
         if out.exists() and any(out.iterdir()):
@@ -70,6 +71,7 @@ def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None
             )
         about = {"format": FORMAT, "settings": settings, "overrides": list(overrides)}
         write_json(out / "about.json", about)
+    # Compare format and settings with those recorded.
     if about.get("format") != FORMAT:
         raise ValueError(
             f"{out} has format {about.get('format')}, and {FORMAT} is written now; give another "
@@ -78,14 +80,14 @@ def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None
     before = about["settings"]
     other = [name for name in settings if settings[name] != before.get(name)]
     if other:
-        said = "; ".join(
+        changes = "; ".join(
             f"{'--' if name in _OPTIONS else ''}{name} was {_short(before.get(name))} and is "
             f"{_short(settings[name])}"
             for name in other
         )
         options = [f"--{name} {before[name]}" for name in other if name in _OPTIONS]
         raise ValueError(
-            f"{out} was begun otherwise: {said}. Go on with what it was begun with"
+            f"{out} was created with other settings: {changes}. Use those"
             f" ({' '.join([*options, *about['overrides']]) or 'no overrides'}), or give another "
             "folder."
         )

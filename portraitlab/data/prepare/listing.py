@@ -1,6 +1,6 @@
-"""What lies in a folder of identity folders: photos, their captions, and what belongs to neither.
+"""List a folder of identity folders: photos, their captions, and files that are neither.
 
-Nothing is opened but captions, and one identity's files are listed at a time.
+Only captions are opened, and one identity's files are listed at a time.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ NO_PHOTOS = "holds no photos in identity folders; put them as <identity>/<photo>
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that keeps a photo, or an identity, from being used, or that nobody will read.
+    """One reason why a photo or an identity cannot be used, or a file that will not be read.
 
-    kind: "photo", "identity", "file" or, for all of it, "folder". name: `identity/file`, or of a
-    file beside the identity folders, or an identity's, or the whole folder's. text: what is the
-    matter; it reads on after the name.
+    kind: "photo", "identity", "file" or, for the whole folder, "folder". name: `identity/file`, the
+    name of a file beside the identity folders, an identity, or the whole folder. text: the problem,
+    as a continuation of the name.
     """
 
     kind: str
@@ -27,7 +27,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        # A name may hold line breaks, or bytes that are no text; the line must stay one.
+        # Escape line breaks and bytes that are not text, to keep a problem on one line.
         name = "".join(
             character if character.isprintable() else ascii(character)[1:-1]
             for character in self.name
@@ -37,35 +37,36 @@ class Problem:
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos of one identity in the order of their names, and what else lies beside them."""
+    """The photos of one identity sorted by name, and the problems of its other files."""
 
     photos: list[Path]
     problems: list[Problem]
 
 
 class BadCaption(ValueError):
-    """A caption that is no UTF-8."""
+    """A caption that is not UTF-8."""
 
 
 def identity_folders(root: Path) -> list[str]:
-    """Names of the identity folders in order; those that begin with a dot are hidden."""
+    """List the identity folders sorted by name, without those that begin with a dot."""
     return sorted(
         path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
 
 
 def stray_files(root: Path) -> Iterator[Problem]:
-    """What lies beside the identity folders."""
+    """Yield a problem for each file beside the identity folders."""
     for path in sorted(root.iterdir()):
         if not path.is_dir() and not path.name.startswith("."):
-            yield Problem("file", path.name, "lies outside the identity folders")
+            yield Problem("file", path.name, "is outside the identity folders")
 
 
 def list_identity(root: Path, identity: str) -> Listing:
-    """All files of an identity's folder but hidden ones, and what of them is no photo."""
+    """List an identity's photos, and a problem for each other file that is not hidden."""
     photos: list[Path] = []
     captions: list[Path] = []
     problems: list[Problem] = []
+    # Sort the files into photos, captions and problems.
     for path in sorted((root / identity).iterdir()):
         name = f"{identity}/{path.name}"
         if path.name.startswith("."):
@@ -78,6 +79,7 @@ def list_identity(root: Path, identity: str) -> Listing:
             captions.append(path)
         else:
             photos.append(path)
+    # Report captions without a photo.
     stems = {photo.stem for photo in photos}
     problems += [
         Problem("file", f"{identity}/{path.name}", "is a caption without a photo")
@@ -88,9 +90,9 @@ def list_identity(root: Path, identity: str) -> Listing:
 
 
 def caption_of(photo: Path) -> str | None:
-    """What the text file beside a photo says; None where there is none.
+    """Read the caption in the text file beside a photo; None if there is no such file.
 
-    Raises BadCaption where it is not UTF-8.
+    Raises BadCaption if it is not UTF-8.
     """
     path = photo.with_suffix(".txt")
     if not path.is_file():
@@ -102,7 +104,7 @@ def caption_of(photo: Path) -> str | None:
 
 
 def not_text(name: str) -> str | None:
-    """Why a name cannot be stored as text, if it cannot."""
+    """Return why a name cannot be stored as text, or None if it can."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -111,9 +113,9 @@ def not_text(name: str) -> str | None:
 
 
 def name_problem(name: str) -> str | None:
-    """Why a file or folder with this name gets lost on its way through other systems, if it does.
+    """Return why a file or folder name may not survive on other systems, or None if it does.
 
-    The name itself is read here, but a store, an archive or another disk may not take it.
+    This system can read the name, but a store, an archive or another disk may not.
     """
     if (text := not_text(name)) is not None:
         return text
@@ -125,9 +127,9 @@ def name_problem(name: str) -> str | None:
 
 
 def alike(names: list[str]) -> dict[str, str]:
-    """Names that another disk takes for an earlier one of these, with that one.
+    """Map names to an earlier name that other disks do not distinguish from them.
 
-    Disks of Windows and macOS do not tell upper from lower case, or composed from decomposed
+    Disks of Windows and macOS do not distinguish upper from lower case, or composed from decomposed
     letters.
     """
     first: dict[str, str] = {}

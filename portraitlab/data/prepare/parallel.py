@@ -1,4 +1,4 @@
-"""Processes that read photos, each on one core, a bounded number of photos ahead."""
+"""Processes that read photos, each a bounded number of photos ahead."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ _Done = TypeVar("_Done")
 
 
 class Apply(Protocol):
-    """What `map` does, by however many processes."""
+    """The interface of `map`, for any number of processes."""
 
     def __call__(
         self, function: Callable[[_Job], _Done], jobs: Iterable[_Job], /
     ) -> Iterator[_Done]:
-        """Results in the order of the jobs."""
+        """Yield results in the order of the jobs."""
         ...
 
 
 @contextmanager
 def reading(workers: int, ahead: int = 2) -> Iterator[Apply]:
-    """A `map` over this many processes; 0 does the jobs in this one.
+    """Open a `map` over this many processes; 0 runs the jobs in this one.
 
-    ahead: jobs for each process that are begun before their turn. No more than those are held, so
-    that memory does not grow with the number of photos. Raises ValueError, while results are
-    taken, where a process was killed.
+    ahead: jobs started early, for each process. The bound keeps memory from growing with the number
+    of photos. Raises ValueError, while results are read, if a process was killed.
     """
     if not workers:
         yield map
         return
-    # Fresh processes: a forked one would inherit torch's threads in whatever state they are.
+    # Spawn, since a forked process would inherit torch's threads in an unknown state.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=follow_the_parent) as pool:
 
@@ -54,7 +53,7 @@ def reading(workers: int, ahead: int = 2) -> Iterator[Apply]:
             except BrokenProcessPool as error:
                 raise ValueError(
                     "A process that reads photos was killed, most likely for the memory that a "
-                    "huge photo takes. Go on with fewer --workers; 0 shows which photo it is."
+                    "huge photo takes. Resume with fewer --workers; 0 shows which photo it is."
                 ) from error
             finally:
                 for future in waiting:
@@ -64,13 +63,13 @@ def reading(workers: int, ahead: int = 2) -> Iterator[Apply]:
 
 
 def follow_the_parent() -> None:
-    """Leave Ctrl-C to the process that started this one, and end when it ends."""
+    """Leave Ctrl-C to the parent process, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
 
 def _end_with_the_parent() -> None:
-    """A parent that was killed cannot tell, and its processes would wait for work for ever."""
+    """End this process with its parent; if that is killed, this would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""One of the parts that several processes, of one machine or of many, take of one preparation."""
+"""Parts of one preparation, shared by processes of one or several machines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Piece = TypeVar("_Piece")
 class Part:
     """The pieces number, number + count, number + 2 count, … of the work, counted from 1.
 
-    Raises ValueError where the number is not from 1 to count.
+    Raises ValueError if the number is not in 1..count.
     """
 
     number: int = 1
@@ -33,7 +33,7 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """`2/8`, the second of eight. Raises ValueError for anything else."""
+        """Parse NUMBER/COUNT, such as `2/8`. Raises ValueError for anything else."""
         match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
         if match is None:
             raise ValueError(f"--part={text}: give NUMBER/COUNT, such as 2/8.")
@@ -43,34 +43,36 @@ class Part:
         return f"{self.number}/{self.count}"
 
     def of(self, pieces: Sequence[_Piece]) -> Sequence[_Piece]:
-        """Its pieces of all of them; no two parts of one count share any, and together they have
-        all. Every count-th, so that what a stopped run left is spread over the parts of the next.
+        """Select this part's pieces.
+
+        Parts of one count are disjoint and cover all pieces. Taking every count-th piece spreads
+        what a stopped run left over the parts of the next.
         """
         return pieces[self.number - 1 :: self.count]
 
     def split(self, count: int) -> list[Part]:
-        """Parts that have its pieces together."""
+        """Split this part into `count` parts."""
         return [
             Part(self.number + place * self.count, self.count * count) for place in range(count)
         ]
 
     def overlaps(self, other: Part) -> bool:
-        """Whether both may have a piece (Chinese remainder theorem)."""
+        """Return True if both parts may contain the same piece (Chinese remainder theorem)."""
         return (self.number - other.number) % gcd(self.count, other.count) == 0
 
 
 @contextmanager
 def claimed(out: Path, part: Part) -> Iterator[None]:
-    """Have a part of a store's work alone.
+    """Lock a part of a store's work for this process.
 
-    Raises ValueError where a living process has pieces of it.
+    Raises ValueError if a living process works on pieces of it.
     """
     folder = out / ".parts"
     with locked(_place(folder, part), busy=_busy(out, part, part)):
         for path in folder.iterdir():
             match = re.fullmatch(r"\.(\d+)-of-(\d+)\.lock", path.name)
             other = part if match is None else Part(int(match[1]), int(match[2]))
-            # No other lock is asked for, since who asks holds it for a moment.
+            # Only test other locks: acquiring one would hold it for a moment.
             if other != part and part.overlaps(other) and is_locked(_place(folder, other)):
                 raise ValueError(_busy(out, part, other))
         yield
@@ -81,8 +83,8 @@ def _place(folder: Path, part: Part) -> Path:
 
 
 def _busy(out: Path, part: Part, other: Part) -> str:
-    said = "it" if other == part else f"pieces of it, as part {other},"
+    shared = "it" if other == part else f"pieces of it, as part {other},"
     return (
-        f"Part {part} of {out} cannot be begun: another process works on {said} now. Wait for it, "
-        "or give each process another --part of one count."
+        f"Part {part} of {out} cannot be started: another process works on {shared} now. Wait for "
+        "it, or give each process another --part with the same count."
     )

@@ -1,4 +1,4 @@
-"""Which photos a preparation takes, in which order, and which file each of them goes into."""
+"""The plan of a preparation: its photos in order, and the shard that each is stored in."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ SCHEMA = pa.schema(
         "caption": pa.string(),
     }
 )
-"""Of a listing: the files that were new in the folder when it was listed."""
+"""Schema of a listing: the files that were new in the folder when it was listed."""
 
 Piece = tuple[Path, range]
-"""A piece of the work: the file that comes of it, and which rows it covers."""
+"""A piece of the work: the shard to write and the rows in it."""
 
 
 class Plan:
-    """The files of a folder that may be photos, by row, mapped from a store's listings.
+    """The candidate photos of a folder by row, mapped from a store's listings.
 
-    Whatever is listed later has later rows, captions and shards, so that those of earlier listings
-    stay what they are.
+    Later listings add later rows, captions and shards, so that those of earlier listings do not
+    change.
 
-    identity, name: strings, identity after identity within a listing. digest: sha256 of the bytes.
-    caption_number [P]: of each in `captions`. captions [C]: the distinct ones, as they first come.
-    first [P]: the first row of the same bytes, its own where there is no earlier. listings: how
-    many. Held in memory are 12 bytes a row, the distinct captions and the identities.
+    identity, name: strings, sorted by identity within a listing. digest: sha256 of the bytes.
+    captions [C]: the distinct captions in the order of their first use. caption_number [P]: index
+    into `captions`. first [P]: the first row with the same bytes, its own if there is no earlier.
+    listings: number of listings. Memory: 12 bytes a row, the distinct captions and the identities.
 
-    Raises ValueError where a listing was deleted or damaged.
+    Raises ValueError if a listing was deleted or damaged.
     """
 
     def __init__(self, out: Path) -> None:
@@ -48,12 +48,14 @@ class Plan:
         self.listings = len(list(listing_file(out, 0).parent.glob("[0-9]*.arrow")))
         tables = [_listed(listing_file(out, number)) for number in range(self.listings)]
         table = pa.concat_tables([SCHEMA.empty_table(), *tables])
+        # Map the columns; only captions are collected in memory.
         self.identity, self.name, self.digest, self._size = (
             table[name] for name in ("identity", "name", "digest", "size")
         )
         captions = table["caption"].combine_chunks().dictionary_encode()
         self.captions = captions.dictionary
         self.caption_number: NDArray[np.int32] = captions.indices.to_numpy()
+        # Find the first row of each distinct file.
         digests = np.frombuffer(
             b"".join(chunk.buffers()[1][: 32 * len(chunk)] for chunk in self.digest.chunks),
             np.uint8,
@@ -66,16 +68,16 @@ class Plan:
         return len(self.first)
 
     def file(self, row: int) -> str:
-        """`identity/name` of a row."""
+        """Return `identity/name` of a row."""
         return f"{self.identity[row]}/{self.name[row]}"
 
     @property
     def identities(self) -> Iterable[str]:
-        """Names of all that have a row."""
+        """Names of all identities with a row."""
         return self._places.keys()
 
     def files_of(self, identity: str) -> dict[str, int]:
-        """Names and sizes in bytes of one identity's files."""
+        """Return the names and sizes in bytes of one identity's files."""
         return {
             name: size
             for rows in self._places.get(identity, ())
@@ -85,18 +87,18 @@ class Plan:
         }
 
     def photo_pieces(self, size: int) -> list[Piece]:
-        """All shards of photos, of at most `size` rows each, none of two listings."""
+        """List all shards of photos, of at most `size` rows and of one listing each."""
         parts = _cut(self._ends, size)
         return [(photo_shard(self.out, number), rows) for number, rows in enumerate(parts)]
 
     def caption_pieces(self, size: int) -> list[Piece]:
-        """All shards of captions: row 0 is the empty prompt, row c + 1 is caption c."""
+        """List all shards of captions: row 0 is the empty prompt, row c + 1 is caption c."""
         known = [1 + int(self.caption_number[:end].max(initial=-1)) for end in self._ends[1:]]
         parts = _cut([0, *(1 + number for number in known)], size)
         return [(caption_shard(self.out, number), rows) for number, rows in enumerate(parts)]
 
     def _runs(self) -> dict[str, list[slice]]:
-        """Where the rows of each identity stand: a stretch in each listing that has any."""
+        """Find the rows of each identity: one slice for each listing that has any."""
         encoded = self.identity.combine_chunks().dictionary_encode()
         numbers, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
         new = np.flatnonzero(np.diff(numbers, prepend=-1))
@@ -111,7 +113,7 @@ def _listed(path: Path) -> pa.Table:
         return read_arrow(path)
     except ValueError as error:
         raise ValueError(
-            f"{path} was deleted or damaged, and nothing else says which photo stands where. "
+            f"{path} was deleted or damaged, and only it says which photo is in which row. "
             "Prepare into another folder."
         ) from error
 

@@ -1,4 +1,4 @@
-"""Lists a folder for a preparation: all of it at first, and later what came since."""
+"""List a folder for a preparation: all of it at first, later the files added since."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from portraitlab.data.prepare.bar import Bar
-from portraitlab.data.prepare.jobs import changed, look
+from portraitlab.data.prepare.jobs import changed, inspect_file
 from portraitlab.data.prepare.layout import listing_file
 from portraitlab.data.prepare.listing import (
     NO_PHOTOS,
@@ -31,17 +31,17 @@ _Row = tuple[str, str, int, bytes, str]
 
 
 def check_folders(root: Path, out: Path) -> None:
-    """Raises ValueError where `root` holds nothing to prepare, or nothing can be prepared to `out`.
+    """Check that `root` contains photos and that `out` can be a store; nothing is written.
 
-    Nothing is written for it.
+    Raises ValueError otherwise.
     """
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder; give a folder of identity folders of photos.")
+        raise ValueError(f"{root} is not a folder; give a folder of identity folders of photos.")
     if not any(list_identity(root, identity).photos for identity in identity_folders(root)):
         raise _no_photos(root)
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(
-            f"{out} lies in {root}, whose folders are read as people's; prepare into a folder "
+            f"{out} is in {root}, whose folders are read as identities; prepare into a folder "
             "outside of it."
         )
     if out.exists() and not out.is_dir():
@@ -51,17 +51,17 @@ def check_folders(root: Path, out: Path) -> None:
 def planned(
     root: Path, out: Path, caption: str, shard: int, apply: Apply, bar: Bar
 ) -> tuple[Plan, list[Problem]]:
-    """The plan of a store with all that is in the folder now, and what of it stands in no row.
+    """Update a store's plan with the files now in the folder; also return their problems.
 
-    caption: of photos without one of their own. shard: rows of a file at most. Files that the plan
-    knows are not opened; new ones are read once, for their digest, by whoever comes first.
+    caption: for photos without one of their own. shard: most rows of a file. Files in the plan are
+    not opened; new ones are read once, for their digest, by the first process that lists them.
 
-    Raises ValueError where there are no photos, where a planned one is gone or has another size,
-    and where shards are there that a lost listing planned.
+    Raises ValueError if there are no photos, if a listed photo is gone or has another size, and if
+    there are shards of a lost listing.
     """
     while True:
         shards = list((out / "photos").glob("[0-9]*.arrow"))
-        plan = Plan(out)  # after them: whoever made one of them knew a listing of it
+        plan = Plan(out)  # after the shards: each was planned by a listing that existed before
         _check_shards(shards, plan, shard)
         problems: list[Problem] = []
         with closing(_new(root, plan, caption, apply, problems)) as new:
@@ -69,7 +69,7 @@ def planned(
                 break
         with locked(out):
             path = listing_file(out, plan.listings)
-            if not path.exists():  # another process may have listed the same meanwhile
+            if not path.exists():  # another process may have listed the same files
                 with bar("Listing photos") as advance:
                     new = _new(root, plan, caption, apply, [])
                     write_arrow(path, SCHEMA, _batches(new, advance))
@@ -87,20 +87,21 @@ def _check_shards(shards: list[Path], plan: Plan, size: int) -> None:
     for path in shards:
         if path not in known:
             raise ValueError(
-                f"{path} is of a listing in {plan.out / 'plan'} that was deleted, and nothing else "
-                "says which photo stands where. Prepare into another folder."
+                f"{path} is of a listing in {plan.out / 'plan'} that was deleted, and only that "
+                "says which photo is in which row. Prepare into another folder."
             )
 
 
 def _new(
     root: Path, plan: Plan, caption: str, apply: Apply, problems: list[Problem]
 ) -> Generator[_Row, None, None]:
-    """Rows of the files that the plan does not know; what is in no row is added to `problems`."""
+    """Yield rows of files that are not in the plan; add the problems of others."""
     problems.extend(stray_files(root))
     folders = identity_folders(root)
     for gone in set(plan.identities).difference(folders):
         raise changed(root / gone)
 
+    # Walk the folder for files without a row; a listed file must still be there with its size.
     def unknown() -> Iterator[Path]:
         for identity in folders:
             if (text := not_text(identity)) is not None:
@@ -118,13 +119,14 @@ def _new(
             for name in known:
                 raise changed(root / identity / name)
 
+    # Inspect them in the reading processes.
     paths, jobs = tee(unknown())
-    for path, seen in zip(paths, apply(look, jobs), strict=True):
+    for path, info in zip(paths, apply(inspect_file, jobs), strict=True):
         identity, name = path.parent.name, path.name
-        if isinstance(seen, str):
-            problems.append(Problem("photo", f"{identity}/{name}", seen))
+        if isinstance(info, str):
+            problems.append(Problem("photo", f"{identity}/{name}", info))
         else:
-            yield identity, name, seen.size, seen.digest, seen.caption or caption
+            yield identity, name, info.size, info.digest, info.caption or caption
 
 
 def _batches(rows: Iterator[_Row], advance: Callable[[int], None]) -> Iterator[pa.RecordBatch]:

@@ -1,6 +1,6 @@
-"""Prepares a folder of photos for training at scale: everything frozen is computed once, in shards.
+"""Prepare a folder of photos for training at scale: run all frozen models once, into shards.
 
-The store that comes of it is described in docs/data.md, and read by portraitlab/data/prepared.py.
+docs/data.md describes the store; portraitlab/data/prepared.py reads it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from portraitlab.data.features import Frozen, describe_prompts
 from portraitlab.data.photo import Photo, UnusablePhoto
 from portraitlab.data.prepare.bar import Bar, progress_bar
 from portraitlab.data.prepare.columns import (
+    PortraitRow,
     Precision,
-    Taken,
-    described_by,
+    known_columns,
+    model_columns,
     plain_columns,
     tensor_columns,
-    told_by,
 )
 from portraitlab.data.prepare.finishing import finish
-from portraitlab.data.prepare.jobs import Planned, read_planned
-from portraitlab.data.prepare.layout import begin, taken_settings
+from portraitlab.data.prepare.jobs import PlannedFile, read_planned
+from portraitlab.data.prepare.layout import begin, store_settings
 from portraitlab.data.prepare.listing import Problem
 from portraitlab.data.prepare.parallel import Apply, reading
 from portraitlab.data.prepare.part import Part, claimed
@@ -40,13 +40,13 @@ from portraitlab.support.lock import locked
 
 
 @dataclass(frozen=True)
-class How:
-    """How photos are taken, and how they are stored.
+class PrepareOptions:
+    """Options of a preparation.
 
-    caption: of photos without one. minimum_side: edge in pixels below which a portrait is too
-    small. precision: of latents, the person's share and text features. shard: photos, or captions,
-    of one file at most, which is what a kill loses and what is held in memory. batch: photos that
-    the frozen models see at once.
+    caption: for photos without one. minimum_side: least edge of a portrait in pixels. precision:
+    of latents, the person's share and text features. shard: most photos, or captions, of one file,
+    which bounds what a kill loses and what is in memory. batch: photos in a batch of the frozen
+    models.
 
     Raises ValueError for numbers below 1 and an unknown precision.
     """
@@ -72,42 +72,45 @@ def prepare(
     out: Path,
     frozen: Frozen,
     matting: Matting,
-    how: How,
+    options: PrepareOptions,
     workers: int,
     overrides: Sequence[str] = (),
     part: Part = Part(),  # noqa: B008 - frozen
     bar: Bar = progress_bar,
 ) -> dict[str, Any] | None:
-    """Prepare the photos of root/<identity>/ into `out`, or go on where it was stopped.
+    """Prepare the photos of root/<identity>/ into `out`, or resume a preparation.
 
-    Photos that came since are taken beside those that are there, which are not looked at again.
+    Photos added since an earlier preparation are added to the store; stored photos are not read
+    again.
 
-    workers: processes that read photos. overrides: what chose the frozen models, noted for whoever
-    trains. part: of the shards, while other processes take the others. bar: shows how far it is.
-    Returns the counts that `finished.json` holds; None where shards of other parts are not there
-    yet, and whoever makes the last of them finishes.
+    workers: processes that read photos. overrides: the overrides that chose the frozen models,
+    recorded for training. part: the shards of this process, while others make the rest. bar: shows
+    the progress. Returns the counts in `finished.json`, or None if shards of other parts are not
+    there yet; the process that makes the last of them finishes the store.
 
-    Raises ValueError where there are no photos, where `out` was begun with other settings or
-    weights, holds something else or lies among the photos, where another process works on the same
-    part, where a photo was changed or removed since it was listed, and where a number does not fit
-    into half precision.
+    Raises ValueError if there are no photos, if `out` has other settings or weights, contains
+    something else or is inside `root`, if another process works on the same part, if a photo was
+    changed or removed since it was listed, and if a number does not fit into half precision.
     """
+    # Create the store or check its settings, and list the photos.
     check_folders(root, out)
     with reading(workers) as apply, ThreadPoolExecutor(max(workers, 1)) as threads:
         with locked(out):
-            settings = {**taken_settings(frozen, matting, how.minimum_side), **vars(how)}
+            settings = {**store_settings(frozen, matting, options.minimum_side), **vars(options)}
             begin(out, settings, overrides)
-        plan, problems = planned(root, out, how.caption, how.shard, apply, bar)
+        plan, problems = planned(root, out, options.caption, options.shard, apply, bar)
+        # Make the shards of this part.
         with claimed(out, part):
-            work = _Preparation(root, plan, frozen, matting, how, part, bar)
+            work = _Preparation(root, plan, frozen, matting, options, part, bar)
             work.captions()
             work.photos(apply, threads)
+    # Finish the store if no shard is missing.
     with locked(out):
-        return finish(root, out, how.shard, problems)
+        return finish(root, out, options.shard, problems)
 
 
 class _Preparation:
-    """The work on one part, piece by piece; a piece whose file is whole is not done again."""
+    """The work on one part, shard by shard; complete shards are not made again."""
 
     def __init__(
         self,
@@ -115,28 +118,29 @@ class _Preparation:
         plan: Plan,
         frozen: Frozen,
         matting: Matting,
-        how: How,
+        options: PrepareOptions,
         part: Part,
         bar: Bar,
     ) -> None:
-        self.root, self.plan, self.frozen, self.matting, self.how = root, plan, frozen, matting, how
+        self.root, self.plan, self.frozen = root, plan, frozen
+        self.matting, self.options = matting, options
         self.size = frozen.backbone.image_size
         self._bar = bar
-        self._captions = part.of(plan.caption_pieces(how.shard))
-        self._photos = part.of(plan.photo_pieces(how.shard))
+        self._captions = part.of(plan.caption_pieces(options.shard))
+        self._photos = part.of(plan.photo_pieces(options.shard))
 
     def captions(self) -> None:
-        """Text features of the empty prompt, row 0, and of each distinct caption."""
+        """Write text features of the empty prompt, row 0, and of each distinct caption."""
         with self._bar("Encoding captions", _rows(self._captions)) as advance:
             for path, rows in self._captions:
                 if not is_whole(path):
                     prompts = [self._prompt(row) for row in rows]
                     described = [
-                        describe_prompts(prompts[start : start + self.how.batch], self.frozen)
-                        for start in range(0, len(prompts), self.how.batch)
+                        describe_prompts(prompts[start : start + self.options.batch], self.frozen)
+                        for start in range(0, len(prompts), self.options.batch)
                     ]
                     columns = {"caption": pa.array(prompts, pa.string())}
-                    features = tensor_columns(described, self.how.precision)
+                    features = tensor_columns(described, self.options.precision)
                     write_shard(path, columns | features)
                 advance(len(rows))
 
@@ -144,7 +148,7 @@ class _Preparation:
         return self.plan.captions[row - 1].as_py() if row else ""
 
     def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> None:
-        """All shards of photos that are not there yet, read ahead over their borders."""
+        """Write the shards of photos that are not there yet; reading runs ahead across shards."""
         todo = [(path, rows) for path, rows in self._photos if not is_whole(path)]
         total = _rows(self._photos)
         read = apply(read_planned, self._jobs(rows for _, rows in todo))
@@ -153,26 +157,29 @@ class _Preparation:
                 problems: list[Problem] = []
                 described: list[dict[str, Tensor]] = []
                 columns: list[dict[str, list[Any]]] = []
-                taken: list[Taken] = []
+                portraits: list[PortraitRow] = []
                 for row in rows:
-                    one = self._take(row, read, problems)
-                    taken += [] if one is None else [one]
-                    if taken and (len(taken) == self.how.batch or row == rows[-1]):
-                        described.append(described_by(self.frozen, taken))
-                        columns.append(told_by(self.plan, taken, threads))
-                        taken = []
+                    one = self._portrait(row, read, problems)
+                    portraits += [] if one is None else [one]
+                    if portraits and (len(portraits) == self.options.batch or row == rows[-1]):
+                        described.append(model_columns(self.frozen, portraits))
+                        columns.append(known_columns(self.plan, portraits, threads))
+                        portraits = []
                     advance(1)
-                features = tensor_columns(described, self.how.precision)
+                features = tensor_columns(described, self.options.precision)
                 write_shard(path, plain_columns(columns) | features, problems)
 
-    def _jobs(self, parts: Iterator[range]) -> Iterator[Planned]:
+    def _jobs(self, parts: Iterator[range]) -> Iterator[PlannedFile]:
         for rows in parts:
             for row in rows:
                 if self.plan.first[row] == row:
                     path = self.root / self.plan.file(row)
-                    yield Planned(path, self.plan.digest[row].as_py())
+                    yield PlannedFile(path, self.plan.digest[row].as_py())
 
-    def _take(self, row: int, read: Iterator[Photo | str], problems: list[Problem]) -> Taken | None:
+    def _portrait(
+        self, row: int, read: Iterator[Photo | str], problems: list[Problem]
+    ) -> PortraitRow | None:
+        """Cut the portrait of a row's photo; add a problem and return None if that fails."""
         name, first = self.plan.file(row), int(self.plan.first[row])
         try:
             if first != row:
@@ -181,13 +188,13 @@ class _Preparation:
             if isinstance(photo, str):
                 raise UnusablePhoto(photo)
             portrait = usable_portrait(
-                photo, self.frozen.encoder, self.matting, self.how.minimum_side
+                photo, self.frozen.encoder, self.matting, self.options.minimum_side
             )
         except UnusablePhoto as error:
             problems.append(Problem("photo", name, str(error)))
             return None
         same = self.frozen.encoder.image_size == self.size
-        return Taken(
+        return PortraitRow(
             row=row,
             image=portrait.view if same else portrait.resized(self.size),
             view=None if same else portrait.view,

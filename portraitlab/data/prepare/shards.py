@@ -1,4 +1,4 @@
-"""Files of a prepared store: written whole or not at all, each by one process, read by mapping."""
+"""Files of a prepared store: written atomically, each by one process, and read by mapping."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from portraitlab.data.prepare.listing import Problem
 from portraitlab.data.rows import MappedColumn
 
 FORMAT = 3
-"""Version of the whole format, to be raised whenever the same names come to mean other contents."""
+"""Version of the format, to be raised whenever the same names come to mean other contents."""
 
 _PROBLEMS = b"problems"
 
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write an Arrow file: whole and on disk under its name, or, if killed, not there."""
+    """Write an Arrow file atomically: complete and synced under its name, or not there."""
     unfinished = path.with_name(f"unfinished-{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with unfinished.open("wb") as sink:
@@ -41,18 +41,18 @@ def write_shard(
 ) -> None:
     """Write an Arrow file of one record batch, as write_arrow does.
 
-    problems: what was left out of it. They stand in the file, so that it alone says all that its
-    piece of the work gave, and no two processes ever write to one file.
+    problems: the photos that were left out of it. They are stored in the file's metadata, so that a
+    shard is self-contained and no two processes write to one file.
     """
     batch = pa.RecordBatch.from_pydict(columns)
     if problems:
-        said = json.dumps([asdict(problem) for problem in problems])
-        batch = batch.replace_schema_metadata({_PROBLEMS: said})
+        text = json.dumps([asdict(problem) for problem in problems])
+        batch = batch.replace_schema_metadata({_PROBLEMS: text})
     write_arrow(path, batch.schema, [batch])
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk: until then a power cut may take a rename back."""
+    """Sync a folder's names to disk: until then a power cut may undo a rename."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -61,26 +61,26 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_arrow(path: Path) -> pa.Table:
-    """An Arrow file, mapped: its pages are read when they are looked at.
+    """Map an Arrow file; its pages are read on access.
 
-    Raises ValueError where the file is missing or damaged.
+    Raises ValueError if the file is missing or damaged.
     """
     return _read(path, lambda file: file.read_all())
 
 
 def read_shard(path: Path) -> pa.RecordBatch:
-    """The one record batch of a file of write_shard; raises ValueError as read_arrow does."""
+    """Map the one record batch of a file of write_shard; raises as read_arrow does."""
     return _read(path, lambda file: file.get_batch(0))
 
 
 def problems_of(shard: pa.RecordBatch) -> list[Problem]:
-    """What was left out of a shard that was read."""
-    said = (shard.schema.metadata or {}).get(_PROBLEMS, b"[]")
-    return [Problem(**problem) for problem in json.loads(said)]
+    """Read the problems stored with a shard."""
+    text = (shard.schema.metadata or {}).get(_PROBLEMS, b"[]")
+    return [Problem(**problem) for problem in json.loads(text)]
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an Arrow file is there and not cut short: its footer says where all lies."""
+    """Return True if an Arrow file exists and is not truncated: its footer can be read."""
     try:
         read_arrow(path)
     except ValueError:
@@ -90,23 +90,22 @@ def is_whole(path: Path) -> bool:
 
 def _read(path: Path, what: Callable[[Any], Any]) -> Any:
     try:
-        # Closed at once, which keeps the mapping: thousands of shards would use up open files.
+        # Close at once, which keeps the mapping: thousands of shards would exhaust open files.
         with pa.memory_map(str(path)) as file:
             return what(pa.ipc.open_file(file))
     except FileNotFoundError as error:
         raise ValueError(
-            f"{path} is missing. Prepare again with the same command: only what it held is made "
-            "anew."
+            f"{path} is missing. Prepare again with the same command: only this file is made again."
         ) from error
     except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(
             f"{path} cannot be read ({error}). Delete it and prepare again with the same command: "
-            "only what it held is made anew."
+            "only this file is made again."
         ) from error
 
 
 def tensors(values: NDArray[Any]) -> pa.Array:
-    """Numbers [n, …] as a column: of fixed-shape tensors, or plain where each row has one."""
+    """Convert numbers [n, …] to a column: fixed-shape tensors, or plain if each row has one."""
     if values.ndim == 1:
         return pa.array(values)
     return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
@@ -116,8 +115,8 @@ def tensors(values: NDArray[Any]) -> pa.Array:
 class Shards:
     """Many files of the same columns as one table, mapped.
 
-    starts: first row of each file. order [P]: in which order the rows are numbered; None as they
-    are stored.
+    starts: first row of each file. order [P]: the stored row of each row; None if they are the
+    same.
     """
 
     batches: Sequence[pa.RecordBatch]
@@ -126,7 +125,7 @@ class Shards:
 
     @classmethod
     def of(cls, paths: Iterable[Path], order: NDArray[np.int64] | None = None) -> Shards:
-        """The shards of these files, without those that have no rows."""
+        """Map the shards in these files; files without rows are dropped."""
         batches = [batch for batch in map(read_shard, paths) if len(batch)]
         rows = np.array([len(batch) for batch in batches], np.int64)
         return cls(batches, rows.cumsum() - rows, order)
@@ -135,11 +134,11 @@ class Shards:
         return sum(map(len, self.batches))
 
     def has(self, name: str) -> bool:
-        """Whether there is a column of this name."""
+        """Return True if there is a column of this name."""
         return bool(self.batches) and name in self.batches[0].schema.names
 
     def column(self, name: str) -> MappedColumn:
-        """A column of numbers, without a copy."""
+        """Return a column of numbers, without a copy."""
         parts = []
         for batch in self.batches:
             values = batch[name]
@@ -148,7 +147,7 @@ class Shards:
         return MappedColumn(parts, self.starts, self.order)
 
     def value(self, name: str, row: int) -> Any:
-        """What stands in a column in one row."""
+        """Read the value of a column in one row."""
         row = row if self.order is None else int(self.order[row])
         number = int(np.searchsorted(self.starts, row, side="right")) - 1
         return self.batches[number][name][row - int(self.starts[number])].as_py()

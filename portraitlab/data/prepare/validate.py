@@ -1,4 +1,4 @@
-"""Checks a folder of identity folders to the last byte, without any model."""
+"""Check every file in a folder of identity folders, without any model."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ LEAST = 2
 
 @dataclass(frozen=True)
 class Report:
-    """What a folder holds.
+    """The contents and problems of a folder of identity folders.
 
-    photos: that can be read. captions: that stand beside a photo. distribution: number of photos
-    that can be used to the number of identities that have as many.
+    photos: number of readable photos. captions: number of photos with a caption. distribution: maps
+    a number of usable photos to the number of identities with that many.
     """
 
     root: Path
@@ -52,7 +52,7 @@ class Report:
     problems: list[Problem]
 
     def lines(self) -> Iterator[str]:
-        """The report as people read it, the problems last."""
+        """Yield the report as lines of text, the problems last."""
         yield f"{self.root}: {self.identities} identities, {self.files} files in them"
         yield f"photos: {self.photos} can be read, {self.captions} have a caption of their own"
         if self.distribution:
@@ -69,7 +69,7 @@ class Report:
         yield from map(str, self.problems)
 
     def content(self) -> dict[str, Any]:
-        """The report as plain JSON content."""
+        """Return the report as plain JSON content."""
         return {
             "root": str(self.root),
             "identities": self.identities,
@@ -85,11 +85,11 @@ class Report:
 
 
 @dataclass(frozen=True)
-class _Checked:
-    """What is left of a file once it was read.
+class _FileCheck:
+    """The result of checking one file.
 
-    digest: sha256 of its bytes; None where they cannot be had. reasons: why it is no photo, or its
-    caption none. usable: whether it is a photo. captioned: whether it has a caption.
+    digest: sha256 of its bytes; None if they cannot be read. reasons: problems of the photo and of
+    its caption. usable: True if it is a photo. captioned: True if it has a caption.
     """
 
     digest: bytes | None
@@ -99,15 +99,15 @@ class _Checked:
 
 
 def validate(root: Path, workers: int) -> Report:
-    """Read every file of a folder, by this many processes; 0 reads in this one.
+    """Read every file of a folder with this many processes; 0 reads in this one.
 
-    Raises ValueError where there is no such folder.
+    Raises ValueError if there is no such folder.
     """
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder; give a folder of identity folders of photos.")
+        raise ValueError(f"{root} is not a folder; give a folder of identity folders of photos.")
     folders = identity_folders(root)
     problems = [*stray_files(root), *_name_problems("identity", "", folders)]
-    # Numbers of each file and no objects, so that a million photos take 40 MB.
+    # Keep numbers of each file, not objects, so that a million photos take 40 MB.
     sizes = np.zeros(len(folders), np.int64)
     digests, usable = bytearray(), bytearray()
     captions = 0
@@ -122,6 +122,7 @@ def validate(root: Path, workers: int) -> Report:
             sizes[number] = len(names)
             yield from listing.photos
 
+    # Check all files in the reading processes.
     with reading(workers) as apply, progress_bar("Reading photos") as advance:
         paths, jobs = tee(photos())
         for path, checked in zip(paths, apply(_check, jobs), strict=True):
@@ -131,15 +132,19 @@ def validate(root: Path, workers: int) -> Report:
             usable.append(checked.usable)
             captions += checked.captioned
             advance(1)
+    # Find files with the same bytes.
     starts = np.concatenate([[0], sizes.cumsum()])
     good = np.frombuffer(usable, bool).copy()
     first = first_of_each(np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST), good)
     for row in np.flatnonzero(good & (first != np.arange(len(first)))):
         name, earlier = (_name(root, folders, starts, at) for at in (int(row), int(first[row])))
         problems.append(Problem("photo", name, f"is the same file as {earlier}"))
-    taken = good & (first == np.arange(len(first)))
-    counts = np.add.reduceat(np.append(taken, False), starts[:-1]) if folders else np.zeros(0, int)
-    counts[sizes == 0] = 0  # reduceat takes the next one's for an empty stretch
+    # Count the usable photos of each identity.
+    counted = good & (first == np.arange(len(first)))
+    counts = (
+        np.add.reduceat(np.append(counted, False), starts[:-1]) if folders else np.zeros(0, int)
+    )
+    counts[sizes == 0] = 0  # reduceat gives an empty slice the next one's count
     for folder, count in zip(folders, counts.tolist(), strict=True):
         if count < LEAST:
             problems.append(Problem("identity", folder, too_few(count)))
@@ -157,12 +162,12 @@ def validate(root: Path, workers: int) -> Report:
 
 
 def too_few(count: int) -> str:
-    """What is the matter with an identity of so few photos."""
+    """Return the problem of an identity with too few photos."""
     return f"usable photos {count}, needed {LEAST} (a target and a reference)"
 
 
 def first_of_each(digests: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each of digests [P, 32] the first usable row [P] of the same bytes; else its own."""
+    """Return for each digest [P, 32] the first usable row of the same bytes, else its own [P]."""
     first = np.arange(len(digests))
     rows = np.flatnonzero(usable)
     whole = np.ascontiguousarray(digests[rows]).view(f"V{_DIGEST}")[:, 0]
@@ -171,14 +176,14 @@ def first_of_each(digests: NDArray[np.uint8], usable: NDArray[np.bool_]) -> NDAr
     return first
 
 
-def _check(path: Path) -> _Checked:
-    """In a process that reads photos."""
+def _check(path: Path) -> _FileCheck:
+    """Check one photo and its caption, in a reading process."""
     reasons = []
     try:
         digest = bytes.fromhex(file_digest(path))
         read_photo(path)
     except OSError as error:
-        return _Checked(None, (f"cannot be read: {error.strerror}",), False, False)
+        return _FileCheck(None, (f"cannot be read: {error.strerror}",), False, False)
     except UnusablePhoto as error:
         reasons.append(str(error))
     usable = not reasons
@@ -187,7 +192,7 @@ def _check(path: Path) -> _Checked:
         captioned = caption_of(path) is not None
     except BadCaption:
         reasons.append(f"its caption {path.with_suffix('.txt').name} is not UTF-8")
-    return _Checked(digest, tuple(reasons), usable, captioned)
+    return _FileCheck(digest, tuple(reasons), usable, captioned)
 
 
 def _name_problems(kind: str, before: str, names: list[str]) -> Iterator[Problem]:
@@ -208,7 +213,7 @@ def _sharing_captions(folder: str, photos: list[Path]) -> Iterator[Problem]:
 
 
 def _name(root: Path, folders: list[str], starts: NDArray[np.int64], row: int) -> str:
-    """`identity/file` of a row, which only duplicates are asked for, so that none is held."""
+    """Return `identity/file` of a row, by listing again: only duplicates need their names."""
     number = int(np.searchsorted(starts, row, side="right")) - 1
     photo = list_identity(root, folders[number]).photos[row - int(starts[number])]
     return f"{folders[number]}/{photo.name}"

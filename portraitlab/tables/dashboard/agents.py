@@ -1,4 +1,4 @@
-"""A sweep that W&B's agents run: its YAML, from overrides as on run.py's command line."""
+"""Build the YAML of a sweep that W&B's agents run, from overrides as on run.py's command line."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _NAME = re.compile(r"[+~]*[A-Za-z_][\w./@]*")
 def agents_sweep(
     overrides: Sequence[str], method: Method = "grid", project: str = "portraitlab"
 ) -> dict[str, Any]:
-    """The sweep that has W&B choose among the choices of overrides such as fusion=refiner,concat.
+    """Build a W&B sweep over the choices of overrides such as fusion=refiner,concat.
 
     An override with one choice is the same in every job.
 
-    Raises ValueError for an unknown method, for what is no override, for an empty choice or a
-    choice with brackets, which an agent hands on as text, and where nothing is swept.
+    Raises ValueError for an unknown method, for an argument that is not an override, for an empty
+    choice or one with brackets, which an agent passes on as text, and if nothing is swept.
     """
     if method not in get_args(Method):
         raise ValueError(f"method {method!r} is unknown; choose one of {get_args(Method)}")
@@ -35,7 +35,7 @@ def agents_sweep(
         "method": method,
         "metric": {"name": "score/sim_f", "goal": "maximize"},
         "parameters": parameters,
-        # Overrides without hyphens are what Hydra reads.
+        # Hydra reads overrides without hyphens.
         "command": ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"],
     }
 
@@ -50,7 +50,7 @@ def _parameter(override: str) -> tuple[str, dict[str, Any]]:
         or re.search(r"[()\[\]{}]", text)
     ):
         raise ValueError(
-            f"{override!r}: not an override that an agent can hand on; write NAME=CHOICE or "
+            f"{override!r}: not an override that an agent can pass on; write NAME=CHOICE or "
             "NAME=CHOICE,CHOICE without spaces or brackets"
         )
     values = [_number_or_text(choice) for choice in choices]
@@ -58,7 +58,7 @@ def _parameter(override: str) -> tuple[str, dict[str, Any]]:
 
 
 def _number_or_text(choice: str) -> int | float | str:
-    """Numbers as such, so that W&B draws them on an axis; all else as it is written."""
+    """Parse numbers, so that W&B draws them on an axis; keep all else as text."""
     for kind in (int, float):
         try:
             return kind(choice)

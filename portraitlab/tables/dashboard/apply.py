@@ -1,4 +1,4 @@
-"""Write a dashboard's spec, and send it to W&B where there is a login."""
+"""Write a dashboard's spec, and send it to W&B if there is a login."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from portraitlab.tables.dashboard.workspace import Comparison, build_workspace
 def write_dashboard(
     compared: Comparison, folder: Path, entity: str | None, project: str
 ) -> tuple[Path, str | None]:
-    """Write dashboard.json to a folder, and apply it where W&B has a login.
+    """Write dashboard.json to a folder, and apply it if W&B has a login.
 
     entity: W&B's user or team; None for the login's own. A dashboard that was applied before is
-    changed in place.
+    updated in place.
 
-    Returns where the spec lies, and the workspace's address, None without a login. Raises
-    ValueError where there is a login and W&B is not reached or does not take the spec.
+    Returns the spec's path and the workspace's address, None without a login. Raises ValueError if
+    there is a login and W&B cannot be reached or does not accept the spec.
     """
+    # Write the spec, with the workspace that it was applied to before.
     path = folder / "dashboard.json"
     before = read_json(path) or {}
     workspace = build_workspace(compared, entity or "", project)
     applied = before.get("applied")
     write_json(path, {**_spec(workspace), "applied": applied})
+    # Apply it.
     try:
         if not wandb.login(prompt=False, verify=False):
             return path, None
@@ -43,7 +45,7 @@ def write_dashboard(
     except (wandb.errors.Error, OSError) as error:
         raise ValueError(
             f"the dashboard is written to {path}, and W&B did not take it: {error}; run the same "
-            "command again when it is reached"
+            "command again when W&B can be reached"
         ) from error
     applied = {"name": workspace._internal_name, "id": workspace._internal_id}
     write_json(path, {**_spec(workspace), "applied": applied})
@@ -51,21 +53,21 @@ def write_dashboard(
 
 
 def _reach(address: str) -> None:
-    """Raises OSError where nobody answers at an address.
+    """Check that a server answers at an address; raises OSError otherwise.
 
-    W&B's own client goes on trying, and has been seen to hold up the end of the process by minutes.
+    W&B's own client keeps trying, which can delay the end of the process by minutes.
     """
     try:
         urlopen(address, timeout=10).close()
     except HTTPError:  # an answer
         return
     except URLError as error:
-        if not isinstance(error.reason, SSLError):  # of a certificate that W&B's client may know
+        if not isinstance(error.reason, SSLError):  # W&B's client may know the certificate
             raise OSError(f"{address} does not answer ({error.reason})") from error
 
 
 def _spec(workspace: workspaces.Workspace) -> dict[str, Any]:
-    """What the library sends."""
+    """Return the spec as the library sends it."""
     view = workspace._to_model()
     return {
         "entity": view.entity,

@@ -1,4 +1,4 @@
-"""What a sweep compares."""
+"""Read what a dashboard of a sweep compares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portraitlab.runs.sweep import Sweep
 from portraitlab.tables.dashboard.workspace import Comparison
 from portraitlab.training.logged import read_losses
 
-# Of a sweep whose jobs have not got that far.
+# For a sweep whose jobs have no figures or losses yet.
 _METRICS = (
     *("sim_f", "clip_f", "exp", "pose", "fid", "clip_t"),
     *("copy_paste", "rank1", "intrusion", "spread"),
@@ -18,7 +18,7 @@ _CURVES = ("loss",)
 
 
 def sweep_comparison(folder: Path) -> Comparison:
-    """The jobs of the sweep in a folder; ValueError where there is none."""
+    """Collect keys, settings and metrics of the sweep in a folder; ValueError if there is none."""
     sweep = Sweep.read(folder)
     outcomes = [job.outcome() for job in sweep.jobs]
     metrics = dict.fromkeys(

@@ -1,4 +1,4 @@
-"""A W&B workspace that shows the runs of one comparison, as code."""
+"""Build a W&B workspace that shows the runs of one comparison."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ _JUDGED = "score/sim_f"
 class Comparison:
     """Runs that a dashboard compares: the jobs of a sweep, or the rows of a table.
 
-    keys: of the runs (Run.key), by which W&B knows them too. Not W&B's group: that is of the sweep
-    that trained a run, and others that find it done compare it as well.
-    varied: the settings in which they differ, as on the command line; without the seed, they are
-    what tells the rows apart.
-    metrics: names of the figures. curves: names of the losses.
+    keys: keys of the runs (Run.key), which are also their ids in W&B. W&B's group is not used: it
+    names the sweep that trained a run, and other sweeps that find it done compare it as well.
+    varied: the settings in which they differ, as on the command line; without the seed, they
+    identify the rows. metrics: names of the figures. curves: names of the losses.
     """
 
     name: str
@@ -33,16 +32,16 @@ class Comparison:
 
     @property
     def rows(self) -> list[str]:
-        """The settings that tell rows apart, whose runs differ in the seed alone."""
+        """The settings that identify rows; runs of one row differ only in the seed."""
         return [name for name in self.varied if name != "seed"] or ["row"]
 
 
 def build_workspace(compared: Comparison, entity: str, project: str) -> workspaces.Workspace:
-    """The workspace: bars, curves, parallel coordinates, importance of settings, and pictures.
+    """Build the workspace: bars, curves, parallel coordinates, importance of settings and pictures.
 
-    Runs are grouped by row; a group shows the mean over its seeds, and their range.
+    Runs are grouped by row; a group shows the mean over its seeds and their range.
     """
-    # Panels follow the grouping of the list of runs.
+    # Draw metrics and losses; panels follow the grouping of the list of runs.
     group: dict[str, Any] = {"groupby_aggfunc": "mean", "groupby_rangefunc": "minmax"}
     bars = [
         panels.BarPlot(title=name, metrics=[f"score/{name}"], **group) for name in compared.metrics
@@ -51,6 +50,7 @@ def build_workspace(compared: Comparison, entity: str, project: str) -> workspac
         panels.LinePlot(title=name, x=STEP, y=[f"train/{name}"], **group)
         for name in compared.curves
     ]
+    # Relate the settings to the main metric.
     axes: list[Any] = [panels.Config(_config_key(name)) for name in compared.varied]
     axes.append(panels.SummaryMetric(_JUDGED))
     columns = [panels.ParallelCoordinatesPlotColumn(metric=axis) for axis in axes]
@@ -62,6 +62,7 @@ def build_workspace(compared: Comparison, entity: str, project: str) -> workspac
         panels.MediaBrowser(title="grid", media_keys=["grid"], gallery_axis="run"),
         panels.WeavePanelSummaryTable(table_name="portraits"),
     ]
+    # Show the sections over the grouped runs.
     sections: dict[str, list[Any]] = {
         **{"results": bars, "curves": curves},
         **{"settings": settings, "pictures": pictures},
@@ -82,5 +83,5 @@ def build_workspace(compared: Comparison, entity: str, project: str) -> workspac
 
 
 def _config_key(name: str) -> str:
-    """Where W&B keeps a setting: the groups' choices and plain numbers at the top."""
+    """Return W&B's name of a setting; choices of groups and plain numbers are at the top."""
     return f"config.{name}" if "." in name else name

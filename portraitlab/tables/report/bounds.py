@@ -1,4 +1,4 @@
-"""The world's bounds of a page: what all figures lie between, told once."""
+"""The world's bounds of all figures, each shown once a page."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from portraitlab.tables.report.rows import Report
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound and the numbers of the rows that have it."""
+    """One bound and the numbers of the rows that it applies to."""
 
     name: str
     metrics: Mapping[str, Mapping[str, Any]]
     rows: Sequence[int]
 
     def label(self, report: Report) -> str:
-        """Its name, and whose it is where it is not that of every row with a record."""
+        """Return the bound's name, with row numbers unless all rows with a record have it."""
         scored = [row.number for row in report.rows if row.record is not None]
         if list(self.rows) == scored:
             return self.name
@@ -26,7 +26,7 @@ class Bound:
 
 
 def bounds(report: Report) -> list[Bound]:
-    """The different bounds of all rows, each once: rows that were scored alike share theirs."""
+    """Collect the distinct bounds of all rows; rows that were scored alike share theirs."""
     found: list[tuple[str, Mapping[str, Any], list[int]]] = []
     for row in report.rows:
         for name, metrics in row.bounds.items():

@@ -1,4 +1,4 @@
-"""What the charts draw, as plain JSON content for the page's script."""
+"""Collect the charts' data as plain JSON content for the page's script."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _SYMBOLS = ("circle", "square", "triangle-up", "star", "cross")
 
 
 def colour(row: Row) -> str:
-    """A row's colour in all charts; after six rows colours come again, with another dash."""
+    """Return a row's colour in all charts; after six rows colours repeat with another dash."""
     return COLOURS[(row.number - 1) % len(COLOURS)]
 
 
 def chart_content(report: Report) -> dict[str, Any]:
-    """Rows with their figures, losses and looks; bounds; names of metrics, settings and losses."""
+    """Collect rows with figures, losses and styles; bounds; names of metrics, settings, losses."""
     losses = dict.fromkeys(name for row in report.rows for line in row.losses for name in line)
     return {
         "settings": report.swept,

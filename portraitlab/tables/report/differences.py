@@ -1,4 +1,4 @@
-"""In which settings rows differ: configurations by dotted path."""
+"""Find the settings in which rows differ, by dotted path."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from portraitlab.runs.key import PLACES
 
-# Top settings that say where things lie and how jobs are run and watched, and change no figure.
+# Top settings of paths, launching and logging, which change no figure.
 NO_DIFFERENCE = frozenset(
     {"runs", "cache", "group", "jobs", "fresh", "logger", "launcher", "hydra", "debug"}
 )
 
 
 def flattened(configuration: Any) -> dict[str, str]:
-    """A configuration's values by dotted path, without those that change no figure.
+    """Flatten a configuration to values by dotted path, without those that change no figure.
 
-    Lists are one value. Raises ValueError where it is not a mapping.
+    Lists are one value. Raises ValueError if it is not a mapping.
     """
     if not isinstance(configuration, Mapping):
-        raise ValueError("it is no list of names and values")
+        raise ValueError("it is not a mapping of names to values")
     return dict(_leaves(configuration, ()))
 
 
 def differing(configurations: Sequence[Mapping[str, str]]) -> list[str]:
-    """The dotted paths that have other values, or are missing, in some of the configurations."""
+    """List the dotted paths whose values differ, or that are missing in some configurations."""
     paths = dict.fromkeys(path for each in configurations for path in each)
     return [path for path in paths if len({each.get(path) for each in configurations}) > 1]
 
@@ -41,6 +41,6 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _idle(path: Sequence[str]) -> bool:
-    """Whether a setting changes no figure."""
+    """Return True if a setting changes no figure."""
     own = path[1:] if path[0] == "choices" else path
     return path[-1] in PLACES or (own[:1] == path[-1:] and own[0] in NO_DIFFERENCE)

@@ -1,4 +1,4 @@
-"""What the parts of the page are built of."""
+"""Building blocks of the page."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from portraitlab.tables.report.rows import Report, Row
 
 
 def section(name: str, title: str, *content: Html) -> Html:
-    """A part of the page under its heading; the contents link to its name."""
+    """Make a section under its heading; the contents link to its name."""
     heading = element("h2", title, id=f"{name}-title")
     return element("section", heading, *content, id=name, aria_labelledby=f"{name}-title")
 
 
 def note(*text: str | Html) -> Html:
-    """A paragraph that explains."""
+    """Make an explaining paragraph."""
     return element("p", *text, class_="note")
 
 
 def box(label: str, *content: Html) -> Html:
-    """What may be wider than the window scrolls inside of this, also by keyboard."""
+    """Make a box in which wide content scrolls, also by keyboard."""
     return element("div", *content, class_="box", tabindex="0", role="region", aria_label=label)
 
 
 def menu(text: str, name: str, values: Sequence[str]) -> Html:
-    """A choice of values; name: the id that the script knows it by."""
+    """Make a choice of values; name: its id for the script."""
     options = [element("option", value, value=value) for value in values]
     return element("label", text, element("select", *options, id=name))
 
 
 def chart(name: str) -> Html:
-    """The place of a chart that the script draws."""
+    """Make the place of a chart that the script draws."""
     return element("div", id=name, class_="chart")
 
 
 def legend(report: Report) -> Html:
-    """The colours of all rows; filters hold for it too."""
+    """Make a legend of the rows' colours, which filters apply to as well."""
     names = [
         element("li", swatch(row), report.label(row), data_row=row.number) for row in report.rows
     ]
@@ -45,5 +45,5 @@ def legend(report: Report) -> Html:
 
 
 def swatch(row: Row) -> Html:
-    """The row's colour, as a square before its name."""
+    """Make a square in the row's colour, shown before its name."""
     return element("span", class_="swatch", style=f"background:{colour(row)}", aria_hidden="true")

@@ -1,4 +1,4 @@
-"""HTML that is put together of elements, so that no text gets into a page unescaped."""
+"""Build HTML from elements, so that no text enters a page unescaped."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _VOID = frozenset({"img", "input", "link", "meta"})
 
 
 class Html(str):
-    """Markup; any other text is escaped where it becomes part of an element."""
+    """Markup; any other text is escaped when it becomes part of an element."""
 
     __slots__ = ()
 
 
 def element(name: str, /, *content: str | Html, **attributes: str | int | bool | None) -> Html:
-    """One element and what it holds.
+    """Make one element with its content.
 
     attributes: `class_` is class, `data_row` is data-row; None and False are left out, True has no
     value.
@@ -31,5 +31,5 @@ def element(name: str, /, *content: str | Html, **attributes: str | int | bool |
 
 
 def joined(*content: str | Html) -> Html:
-    """Pieces one after the other, escaped where they are text."""
+    """Join pieces, escaping those that are text."""
     return Html("".join(p if isinstance(p, Html) else html.escape(p) for p in content))

@@ -1,6 +1,6 @@
 "use strict";
 
-// The page's own script: sorting, filters and charts of the data that stands in #report-data.
+// The page's own script: sorting, filters and charts of the data in #report-data.
 (() => {
   const data = JSON.parse(document.getElementById("report-data").textContent);
   const rows = new Map(data.rows.map((row) => [row.number, row]));
@@ -8,7 +8,7 @@
   const each = (selector, action) => document.querySelectorAll(selector).forEach(action);
 
   let order = data.rows.map((row) => row.number);
-  let kept = new Set(order); // by dragging over the parallel coordinates
+  let kept = new Set(order); // rows selected in the parallel coordinates
   let shown = new Set(order);
 
   const drawnRows = () => order.filter((number) => shown.has(number)).map((n) => rows.get(n));
@@ -93,7 +93,7 @@
   // Charts
 
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  // Where fingers scroll the page, a chart must not take their movement for its own.
+  // On touch screens a chart must not capture the movement that scrolls the page.
   const drags = (how) => (matchMedia("(pointer: coarse)").matches ? false : how);
   const config = { displaylogo: false, responsive: true, displayModeBar: false };
 
@@ -111,7 +111,7 @@
     };
   }
 
-  // Plotly takes some markup in its texts; a name is never meant as such.
+  // Plotly reads some markup in its texts; escape names.
   const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const short = (label) => (label.length > 34 ? `${label.slice(0, 33)}…` : label);
 
@@ -158,17 +158,17 @@
     }), config);
   }
 
-  // An axis of the parallel coordinates: where a row's point lies in 0..1, what it says, its ticks.
+  // An axis of the parallel coordinates: a row's place in 0..1, its label, and the ticks.
   function settingAxis(name, place) {
     const found = [...new Set(data.rows.map((row) => row.settings[place] ?? "–"))];
     if (numeric(found)) found.sort((one, other) => Number(one) - Number(other));
     const at = (text) => (found.length > 1 ? found.indexOf(text) / (found.length - 1) : 0.5);
-    const says = (row) => row.settings[place] ?? "–";
+    const label = (row) => row.settings[place] ?? "–";
     const ticks = found.length > 12 ? [found[0], found[found.length - 1]] : found;
     return {
       title: name,
-      at: (row) => at(says(row)),
-      says,
+      at: (row) => at(label(row)),
+      label,
       ticks: ticks.map((text) => [at(text), text]),
     };
   }
@@ -186,7 +186,7 @@
     return {
       title: `${name} ${up ? "↑" : "↓"}`,
       at: (row) => at(value(row)),
-      says: (row) => (value(row) === null ? "not measured" : value(row).toFixed(3)),
+      label: (row) => (value(row) === null ? "not measured" : value(row).toFixed(3)),
       ticks: known.length ? ends.map((number) => [at(number), number.toFixed(3)]) : [],
     };
   }
@@ -205,11 +205,11 @@
       meta: row.number,
       x: places,
       y: axes.map((axis) => axis.at(row)),
-      text: axes.map((axis) => escaped(`${axis.title} ${axis.says(row)}`)),
+      text: axes.map((axis) => escaped(`${axis.title} ${axis.label(row)}`)),
       line: { color: row.colour, dash: row.dash, width: 2 },
       marker: { color: row.colour, symbol: row.symbol, size: 8 },
       hovertemplate: "%{text}",
-      // The whole line of a row stays in sight while points of some are being chosen.
+      // Keep the whole line of a row visible while points are being selected.
       unselected: { marker: { opacity: 0.35 } },
     }));
     const ticks = axes.flatMap((axis, place) =>
@@ -218,7 +218,7 @@
         y,
         text: escaped(short(text)),
         showarrow: false,
-        // Lines leave the lowest points upwards, so that what they say has room below.
+        // Lines leave the lowest points upwards, so labels have room below.
         xanchor: "left",
         xshift: 6,
         yshift: y > 0 ? 10 : -10,

@@ -1,4 +1,4 @@
-"""The page itself: one HTML file that holds its style, its scripts, its data and its pictures."""
+"""Build the page: one HTML file with its style, scripts, data and pictures."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ from portraitlab.tables.report.sections import (
 
 
 def page(report: Report, table: PaperTable | None = None) -> str:
-    """The whole page of a report, a function of what lies in its folders alone.
+    """Build the whole page of a report from the files in its folders alone.
 
-    table: that the rows are of, where they are a paper's; it stands first.
+    table: the paper's table that the rows belong to, if any; it comes first.
     """
+    # Collect scripts and data.
     here = Path(__file__).parent
     scripts = [get_plotlyjs(), (here / "page.js").read_text(encoding="utf-8")]
     content = {
         **chart_content(report),
         "columns": [{"values": c.values, "descends": c.descends} for c in columns(report)],
     }
+    # Put the sections in order.
     papers = [] if table is None else paper_sections(table)
     return _document(
         f"{report.name} · PortraitLab {report.kind}",
@@ -63,7 +65,7 @@ def page(report: Report, table: PaperTable | None = None) -> str:
 
 
 def table_page(table: PaperTable) -> str:
-    """The page of a paper's table, from its declaration and its results alone."""
+    """Build the page of a paper's table from its declaration and its results alone."""
     facts = {"printed in": table.paper, "command": table.command}
     pairs = [element("div", element("dt", name), element("dd", v)) for name, v in facts.items()]
     return _document(
@@ -84,7 +86,7 @@ def _document(
     data: Sequence[Html] = (),
     scripts: Sequence[str] = (),
 ) -> str:
-    """A whole HTML file, which may run its own scripts and load nothing."""
+    """Build a whole HTML file that runs only its own scripts and loads nothing."""
     style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     head = element(
         "head",
@@ -107,7 +109,7 @@ def _document(
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """Lets the page run its own scripts alone, and load nothing from anywhere."""
+    """Return a content policy that allows only the page's own scripts and no loading."""
     hashes = [
         f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in scripts
@@ -119,26 +121,29 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _data(content: Any) -> Html:
-    """JSON in which no text can end the script that it stands in."""
+    """Encode JSON so that no text can end the script element around it."""
     return Html(json.dumps(content, allow_nan=False).replace("<", "\\u003c"))
 
 
 def _about(report: Report) -> Html:
+    # List the settings: what was swept, and what all rows share.
     done = [row for row in report.rows if row.record is not None]
     facts: list[tuple[str, str]] = []
     if report.kind == "sweep" and len(report.rows) > 1:
         facts += [("swept", "; ".join(_choices(report)))]
     facts += [*report.fixed.items()]
+    # Count rows by state.
     counts = dict.fromkeys(sorted({row.state for row in report.rows}), 0)
     for row in report.rows:
         counts[row.state] += 1
     facts += [("rows", ", ".join(f"{number} {state}" for state, number in counts.items()))]
+    # Name what the records were made from.
     records = [row.record for row in done if row.record is not None]
-    told = {
+    origins = {
         "scored": [f"{r['images']} pictures of {r['identities']} people" for r in records],
         "commit": [_commit(record) for record in records],
     }
-    facts += [(name, " and ".join(dict.fromkeys(each))) for name, each in told.items() if each]
+    facts += [(name, " and ".join(dict.fromkeys(each))) for name, each in origins.items() if each]
     pairs = [
         element("div", element("dt", name), element("dd", value)) for name, value in facts if value
     ]
@@ -172,6 +177,6 @@ def _contents(report: Report, table: PaperTable | None) -> Html:
 
 
 def _links(names: Mapping[str, str]) -> Html:
-    """The contents: parts by the names of their sections."""
+    """Make the contents: links to the sections."""
     links = [element("a", text, href=f"#{name}") for name, text in names.items()]
     return element("nav", *links, aria_label="Parts of the page")

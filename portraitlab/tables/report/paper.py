@@ -1,4 +1,4 @@
-"""The parts of a page that tell of a paper's table: ours beside the paper's, and its figures."""
+"""The sections of a paper's table: ours beside the paper's, and its figures."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PAPER_PARTS = {
     "figures": "Figures",
     "made": "Runs of the table",
 }
-"""Names of the sections, and what they are called."""
+"""Ids of the sections, and their titles."""
 
 
 def paper_sections(table: PaperTable) -> list[Html]:
-    """The table, its order beside the paper's, its figures, and what each result was made with.
+    """Make the sections of the table, its order beside the paper's, its figures and its runs.
 
-    Raises DamagedFile (a ValueError) where a result is damaged.
+    Raises DamagedFile (a ValueError) if a result is damaged.
     """
     results = read_results(table)
     orders = [part for view in order_views(table, results) for part in _shown("order", view)]
@@ -41,7 +41,7 @@ def paper_sections(table: PaperTable) -> list[Html]:
 
 
 def _shown(part: str, table: Table) -> list[Html]:
-    """A table, whose text Table has escaped, in a box of the part's name, and its notes below."""
+    """Put a table, whose text Table has escaped, in a box named by the part, with its notes."""
     return [box(PAPER_PARTS[part], Html(replace(table, notes=()).html())), *map(note, table.notes)]
 
 

@@ -1,4 +1,4 @@
-"""The part of the page with the picture sheets."""
+"""The section of the page with the picture sheets."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from portraitlab.tables.report.layout import note, section, swatch
 from portraitlab.tables.report.markup import Html, element
 from portraitlab.tables.report.rows import Report
-from portraitlab.tables.report.sheets import Drawn, Sheet, picture_source, sheets
+from portraitlab.tables.report.sheets import DrawnPortrait, Sheet, picture_source, sheets
 
 
 def pictures(report: Report) -> Html:
-    """All sheets, and whether the rows drew from the same."""
+    """Make the section of all sheets, with a note on whether rows had the same inputs."""
     found = sheets(report.rows)
     if not found:
         return section("pictures", "Pictures", note("No row has drawn pictures yet."))
@@ -34,7 +34,7 @@ def pictures(report: Report) -> Html:
 
 
 def _conditions(report: Report, found: Sequence[Sheet]) -> str:
-    """Whether rows drew under the same references and noise, in words.
+    """State in words whether rows drew from the same references and noise.
 
     A scoring's hash covers the data, the references and their choice, the sampler and the seeds;
     noise is seeded by the person and the target photo, not by the training's seed.
@@ -45,7 +45,7 @@ def _conditions(report: Report, found: Sequence[Sheet]) -> str:
         return (
             f"The rows were scored in {len(scorings)} ways ({names}), so what they drew from may "
             "differ. Portraits side by side were drawn from the very same references and target, "
-            "compared byte by byte; a person has a block for each other set of them."
+            "compared byte by byte; a person has a block for each different set of them."
         )
     if len({sheet.identity for sheet in found}) < len(found):
         return (
@@ -62,10 +62,10 @@ def _conditions(report: Report, found: Sequence[Sheet]) -> str:
 def _sheet(report: Report, sheet: Sheet) -> Html:
     given = [
         _picture(content, f"reference {number}")
-        for number, content in enumerate(sheet.given.references, 1)
+        for number, content in enumerate(sheet.inputs.references, 1)
     ]
-    if sheet.given.target is not None:
-        given.append(_picture(sheet.given.target, "target"))
+    if sheet.inputs.target is not None:
+        given.append(_picture(sheet.inputs.target, "target"))
     drawn = [_drawn(report, sheet.identity, each) for each in sheet.drawn]
     return element(
         "article",
@@ -81,7 +81,7 @@ def _picture(content: bytes, name: str) -> Html:
     return element("figure", image, element("figcaption", name))
 
 
-def _drawn(report: Report, identity: str, drawn: Drawn) -> Html:
+def _drawn(report: Report, identity: str, drawn: DrawnPortrait) -> Html:
     label = report.label(drawn.row)
     images = [element("img", src=picture_source(drawn.generated), alt=f"portrait by row {label}")]
     if drawn.control is not None:

@@ -1,4 +1,4 @@
-"""The table of results: a row a job, headings that sort, the bounds apart at its foot."""
+"""The table of results: one row a job, sortable columns, and the bounds in its footer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from portraitlab.tables.report.standing import best, figure_of, level_with
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and what it sorts by in the order of the report's rows (None stands last).
+    """A column of the table: its heading and the values that it sorts by.
 
-    descends: whether the first click sorts from the greatest down. about: its tooltip.
+    values: one for each of the report's rows in their order; None sorts last. descends: True if the
+    first click sorts in descending order. about: its tooltip.
     """
 
     heading: str
@@ -28,7 +29,7 @@ class Column:
 
 
 def columns(report: Report) -> list[Column]:
-    """Number, swept settings, metrics, pictures without a face, state."""
+    """List the columns: number, swept settings, metrics, pictures without a face, state."""
     rows = report.rows
     records = [row.record for row in rows]
     return [
@@ -53,7 +54,7 @@ def columns(report: Report) -> list[Column]:
 
 
 def results(report: Report) -> Html:
-    """The table's markup."""
+    """Make the table's markup."""
     head = element("tr", *(_heading(place, each) for place, each in enumerate(columns(report))))
     rows = [_row(report, row) for row in report.rows]
     blank = len(report.swept)
@@ -77,7 +78,7 @@ def results(report: Report) -> Html:
 
 
 def over_seeds(report: Report, groups: Sequence[Group]) -> Html:
-    """A table of means over seeds ± their standard deviation."""
+    """Make a table of means over seeds ± their standard deviation."""
     names = list(groups[0].settings)
     metrics = {name: metric["higher_is_better"] for name, metric in report.metrics.items()}
     head = [*names, "rows", *(f"{name} {'↑' if up else '↓'}" for name, up in metrics.items())]

@@ -1,4 +1,4 @@
-"""What a page tells of: the rows of a sweep, or the one row of a run, read from their folders."""
+"""Read the rows of a page from their folders: those of a sweep, or the single row of a run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from portraitlab.support.files import DamagedFile
 from portraitlab.tables.report.differences import NO_DIFFERENCE, flattened
 from portraitlab.training.logged import read_losses
 
-# What tells a run from others where no sweep says which settings vary.
-_TOLD = ("fusion", "cond", "net", "refs", "seed")
+# Settings that identify a single run, for which no sweep says which settings vary.
+_IDENTIFYING = ("fusion", "cond", "net", "refs", "seed")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One job: its settings, and all that is known of its run.
+    """One job: its settings, and what the files of its run contain.
 
-    number: its place, from 1. record: None where there is none, and then message says why.
-    state: done, no record, failed, running, queued, preempted, not begun, or unknown where
-    status.json is damaged. configuration: values by dotted path. losses: the lines of
-    metrics.jsonl. remarks: files that could not be read.
+    number: its place, from 1. record: None if there is none; message then says why. state: done, no
+    record, failed, running, queued, preempted, not begun, or unknown if status.json is damaged.
+    configuration: values by dotted path. losses: the lines of metrics.jsonl. remarks: errors of
+    files that could not be read.
     """
 
     number: int
@@ -46,20 +46,20 @@ class Row:
 
     @property
     def metrics(self) -> Mapping[str, Mapping[str, Any]]:
-        """The record's metrics; none where there is no record."""
+        """The record's metrics; empty without a record."""
         return {} if self.record is None else self.record["metrics"]
 
     @property
     def bounds(self) -> Mapping[str, Mapping[str, Any]]:
-        """What the record's figures lie between."""
+        """The record's bounds; empty without a record."""
         return {} if self.record is None else self.record["bounds"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """Rows that are read side by side.
+    """Rows that a page compares.
 
-    kind: sweep or run. name: of the folder.
+    kind: sweep or run. name: the folder's name.
     """
 
     kind: str
@@ -68,18 +68,18 @@ class Report:
 
     @property
     def swept(self) -> list[str]:
-        """Names of the settings that differ between rows; all of them where none does."""
+        """Names of the settings that differ between rows; all of them if none differs."""
         return swept_names([row.settings for row in self.rows])
 
     @property
     def fixed(self) -> dict[str, str]:
-        """The settings that the command gave to all rows alike."""
+        """The settings that the command gave to all rows."""
         swept = self.swept
         return {n: v for n, v in self.rows[0].settings.items() if n not in swept}
 
     @property
     def metrics(self) -> dict[str, Mapping[str, Any]]:
-        """The metrics of any row by name, in the records' order, as the first row has them."""
+        """The metrics of all rows by name, in the records' order, from the first row with each."""
         found: dict[str, Mapping[str, Any]] = {}
         for row in self.rows:
             for name, metric in row.metrics.items():
@@ -87,15 +87,15 @@ class Report:
         return found
 
     def label(self, row: Row) -> str:
-        """A row's number and what was swept, short enough for a chart."""
+        """Return a row's number and its swept settings, short enough for a chart."""
         return f"{row.number}: {' · '.join(row.settings.get(name, '–') for name in self.swept)}"
 
 
 def read_report(path: Path) -> Report:
-    """The sweep or the run that lies in a folder.
+    """Read the sweep or the run in a folder.
 
-    Raises ValueError where there is neither, or what tells of it is damaged. Files of single rows
-    that are damaged become remarks.
+    Raises ValueError if there is neither, or if the file that describes it is damaged. Damaged
+    files of single rows become remarks.
     """
     if (path / "sweep.json").is_file():
         jobs = _sweep(path).jobs
@@ -115,7 +115,7 @@ def _sweep(folder: Path) -> Sweep:
         return Sweep.read(folder)
     except (KeyError, TypeError, AttributeError) as error:
         raise DamagedFile(
-            f"{folder / 'sweep.json'} is damaged (it lists no jobs as a sweep does: {error!r}); "
+            f"{folder / 'sweep.json'} is damaged (it is not a sweep's list of jobs: {error!r}); "
             "delete the file and run the same command again"
         ) from error
 
@@ -124,12 +124,12 @@ def _row_of_run(folder: Path) -> Row:
     try:
         settings: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         run = Run.of(settings, str(folder))
-        told = {**settings["choices"], "refs": settings["refs"], "seed": settings["seed"]}
+        identifying = {**settings["choices"], "refs": settings["refs"], "seed": settings["seed"]}
     except (YAMLError, KeyError, TypeError, OSError) as error:
         raise DamagedFile(
             f"{folder / 'config.yaml'} is damaged ({error}); run the same command again"
         ) from error
-    return _row(1, SweepJob({name: str(told[name]) for name in _TOLD}, run))
+    return _row(1, SweepJob({name: str(identifying[name]) for name in _IDENTIFYING}, run))
 
 
 def _row(number: int, job: SweepJob) -> Row:
@@ -155,7 +155,7 @@ def _row(number: int, job: SweepJob) -> Row:
 def _status(run: Run) -> Mapping[str, Any]:
     try:
         return read_status(run.folder) or {"state": "not begun"}
-    except DamagedFile:  # which is then the job's outcome, in words
+    except DamagedFile:  # the job's outcome then has its message
         return {"state": "unknown"}
 
 
@@ -163,12 +163,12 @@ def _state_without_record(job: SweepJob, status: Mapping[str, Any]) -> str:
     if job.error is not None:
         return "failed"
     state: str = status["state"]
-    # Tasks that only draw end without one.
+    # Tasks that only draw end without a record.
     return "no record" if state == "done" else state
 
 
 def _configuration(path: Path, remarks: list[str]) -> dict[str, str]:
-    """The configuration by dotted path; what is wrong with the file is added to the remarks."""
+    """Read a configuration by dotted path; add a remark if the file is damaged."""
     if not path.is_file():
         return {}
     try:
@@ -179,7 +179,7 @@ def _configuration(path: Path, remarks: list[str]) -> dict[str, str]:
 
 
 def _losses(path: Path, remarks: list[str]) -> list[dict[str, Any]]:
-    """The logged lines; what is wrong with the file is added to the remarks."""
+    """Read the logged lines; add a remark if the file is damaged."""
     try:
         return read_losses(path)
     except ValueError as error:
@@ -188,5 +188,5 @@ def _losses(path: Path, remarks: list[str]) -> list[dict[str, Any]]:
 
 
 def finite(value: float | None) -> float | None:
-    """A number that JSON can hold; None for the others."""
+    """Return the number if JSON can represent it, else None."""
     return value if value is not None and math.isfinite(value) else None

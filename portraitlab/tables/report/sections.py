@@ -1,4 +1,4 @@
-"""The parts of the page beside its head and its pictures."""
+"""The sections of the page other than its header and its pictures."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from portraitlab.tables.report.seeds import seed_groups
 
 
 def filters(report: Report) -> Html:
-    """What chooses rows: words, and a menu for each swept setting."""
+    """Make the filters of rows: a search and a menu for each swept setting."""
     search = element(
         "label",
         "find ",
         element("input", type="search", id="find", placeholder="settings, state, message"),
     )
+    # Make a menu for each setting with several values.
     choices = []
     for place, name in enumerate(report.swept):
         values = dict.fromkeys(row.settings.get(name, "–") for row in report.rows)
@@ -42,11 +43,11 @@ def filters(report: Report) -> Html:
 
 
 def results_section(report: Report) -> Html:
-    """The table of results, and the means over seeds where there are any."""
+    """Make the table of results, and the means over seeds if there are several."""
     several = len(report.rows) > 1
     about = (
-        "Means over people ± standard error. ★ is the best of all rows; ≈ cannot be told from it: "
-        "the difference, paired person by person, is within two standard errors."
+        "Means over people ± standard error. ★ is the best of all rows; ≈ does not differ clearly "
+        "from it: the difference, paired person by person, is within two standard errors."
         if several
         else "Means over people ± standard error."
     )
@@ -78,7 +79,7 @@ def _means(report: Report) -> list[Html]:
 
 
 def scores(report: Report) -> Html:
-    """One metric at a time with its standard errors, drawn by the script."""
+    """Make the chart of one metric at a time with its standard errors."""
     if not report.metrics:
         return section("scores", "Scores", note("No row has a record yet."))
     return section(
@@ -92,15 +93,15 @@ def scores(report: Report) -> Html:
 
 
 def parallel(report: Report) -> Html:
-    """Settings and metrics of every row as a line, drawn by the script."""
+    """Make the chart of each row's settings and metrics as a line."""
     if sum(row.record is not None for row in report.rows) < 2:
         return section("parallel", "Parallel coordinates", note("Needs two rows with records."))
     return section(
         "parallel",
         "Parallel coordinates",
         note(
-            "A line is a row; on every metric's axis better is up. Drag over points of an axis to "
-            "keep only their rows, in the whole page."
+            "Each line is a row; on every metric's axis better is up. Drag over points of an axis "
+            "to keep only their rows, in the whole page."
         ),
         legend(report),
         box("Parallel coordinates", chart("parallel-chart")),
@@ -108,7 +109,7 @@ def parallel(report: Report) -> Html:
 
 
 def curves(report: Report) -> Html:
-    """One loss at a time over the steps of training, drawn by the script."""
+    """Make the chart of one loss at a time over the steps of training."""
     if not any(row.losses for row in report.rows):
         return section("curves", "Training curves", note("No losses were logged."))
     names = dict.fromkeys(name for row in report.rows for line in row.losses for name in line)
@@ -128,12 +129,13 @@ def curves(report: Report) -> Html:
 
 
 def differences(report: Report) -> Html:
-    """The settings in which the configurations of rows differ."""
+    """Make the table of settings in which the rows' configurations differ."""
     known = [row for row in report.rows if row.configuration]
     paths = differing([row.configuration for row in known])
     if not paths:
         alone = "There is one row alone." if len(known) < 2 else "No setting differs."
         return section("differences", "Configuration differences", note(alone))
+    # Make a line for each setting and a column for each row.
     head = element(
         "tr",
         element("th", "setting", scope="col"),
@@ -154,12 +156,13 @@ def differences(report: Report) -> Html:
         for path in paths
     ]
     table = element("table", element("thead", head), element("tbody", *lines))
+    # Explain where the values come from.
     notes = [note("Settings that differ between rows, from each run's config.yaml.")]
     if len({row.run.folder for row in known}) < len(known):
         notes.append(
             note(
-                "Some rows are scorings of one training and show its configuration; what they "
-                "were scored under stands in the table of results."
+                "Some rows are scorings of one training and show its configuration; the settings "
+                "of each scoring are in the table of results."
             )
         )
     return section(
@@ -171,14 +174,14 @@ def differences(report: Report) -> Html:
 
 
 def unfinished(report: Report) -> list[Row]:
-    """Rows without a record, or with files that could not be read."""
+    """List the rows without a record, or with files that could not be read."""
     return [row for row in report.rows if row.record is None or row.remarks]
 
 
 def failures(report: Report) -> Html:
-    """What is known of those rows: messages, how far they came, tracebacks."""
-    told = [_failure(report, row) for row in unfinished(report)]
-    content = told or [note("Every row has its record.")]
+    """Make the section of those rows: messages, progress and tracebacks."""
+    articles = [_failure(report, row) for row in unfinished(report)]
+    content = articles or [note("Every row has its record.")]
     return section("failures", "Failed and unfinished rows", *content)
 
 

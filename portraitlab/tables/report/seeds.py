@@ -1,4 +1,4 @@
-"""Rows that differ in nothing but their seed, as one: means over seeds and their spread."""
+"""Group rows that differ only in their seed: means over seeds and their spread."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from portraitlab.tables.report.standing import figure_of
 
 @dataclass(frozen=True)
 class Group:
-    """Rows with records that differ in their seed alone, two or more."""
+    """Two or more rows with records that differ only in their seed."""
 
     settings: dict[str, str]
     rows: Sequence[Row]
 
     def spread(self, metric: str) -> tuple[float, float] | None:
-        """Mean over seeds and standard deviation; None where a row was not measured."""
+        """Return mean and standard deviation over seeds; None if a row was not measured."""
         values = [figure_of(row, metric) for row in self.rows]
         known = [value for value in values if value is not None]
         if len(known) < len(values):
@@ -27,7 +27,7 @@ class Group:
 
 
 def seed_groups(report: Report) -> list[Group]:
-    """The groups of a sweep over seeds, in the order of their first rows."""
+    """Find the groups of a sweep over seeds, in the order of their first rows."""
     if "seed" not in report.swept:
         return []
     names = [name for name in report.swept if name != "seed"]

@@ -1,4 +1,4 @@
-"""Picture sheets: the rows' portraits of a person side by side, under what they were drawn from."""
+"""Picture sheets: the rows' portraits of a person side by side, below the inputs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from portraitlab.tables.report.rows import Row
 
 
 @dataclass(frozen=True)
-class Given:
-    """What rows were given to draw a person: PNG files' contents."""
+class SheetInputs:
+    """The pictures that rows drew a person from: contents of PNG files."""
 
     references: tuple[bytes, ...]
     target: bytes | None
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What a row drew, and the control image that it drew by, where it has one."""
+class DrawnPortrait:
+    """A portrait drawn by a row, and its control image if there is one."""
 
     row: Row
     generated: bytes
@@ -30,44 +30,45 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A person drawn by rows that were given the very same pictures."""
+    """A person drawn by rows that had the very same inputs."""
 
     identity: str
-    given: Given
-    drawn: Sequence[Drawn]
+    inputs: SheetInputs
+    drawn: Sequence[DrawnPortrait]
 
 
 def sheets(rows: Sequence[Row]) -> list[Sheet]:
-    """All people of all rows, in the order of their names.
+    """Collect the sheets of all people of all rows, sorted by name.
 
-    A person has one sheet for each set of references and target that rows have: pictures are
-    compared byte by byte, so what stands under the same references was drawn from the same.
+    A person has one sheet for each distinct set of references and target. Pictures are compared
+    byte by byte, so all portraits of a sheet were drawn from the same inputs.
     """
-    found: dict[tuple[str, Given], list[Drawn]] = {}
+    found: dict[tuple[str, SheetInputs], list[DrawnPortrait]] = {}
     for row in rows:
         if row.record is not None:
             for folder in sorted((row.run.record_folder / "samples").glob("*/")):
                 generated = _content(folder / "generated.png")
                 if generated is not None:
-                    drawn = Drawn(row, generated, _content(folder / "control-image.png"))
-                    found.setdefault((folder.name, _given(folder)), []).append(drawn)
-    each = [Sheet(identity, given, drawn) for (identity, given), drawn in found.items()]
+                    control = _content(folder / "control-image.png")
+                    drawn = DrawnPortrait(row, generated, control)
+                    found.setdefault((folder.name, _inputs(folder)), []).append(drawn)
+    each = [Sheet(identity, inputs, drawn) for (identity, inputs), drawn in found.items()]
     return sorted(each, key=lambda sheet: sheet.identity)
 
 
 def picture_source(content: bytes) -> str:
-    """A PNG as the source of an <img>, in the page itself."""
+    """Encode a PNG as the source of an <img>, in the page itself."""
     return f"data:image/png;base64,{b64encode(content).decode()}"
 
 
-def _given(folder: Path) -> Given:
+def _inputs(folder: Path) -> SheetInputs:
     numbered = {
         int(match[1]): path
         for path in folder.glob("reference-*.png")
         if (match := re.fullmatch(r"reference-(\d+)\.png", path.name))
     }
     references = tuple(numbered[number].read_bytes() for number in sorted(numbered))
-    return Given(references, _content(folder / "target.png"))
+    return SheetInputs(references, _content(folder / "target.png"))
 
 
 def _content(path: Path) -> bytes | None:

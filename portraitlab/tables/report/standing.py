@@ -1,4 +1,4 @@
-"""Which row is best at a metric, and which cannot be told from it."""
+"""Find the best row of a metric, and the rows that do not differ clearly from it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portraitlab.tables.report.rows import Row, finite
 
 
 def best(rows: Sequence[Row], metric: str) -> list[Row]:
-    """The rows with the best figure; several where they are equal, none where nobody has one."""
+    """Return the rows with the best figure: several if they are equal, none if no row has one."""
     known = [row for row in rows if figure_of(row, metric) is not None]
     if not known:
         return []
@@ -21,10 +21,10 @@ def best(rows: Sequence[Row], metric: str) -> list[Row]:
 
 
 def level_with(row: Row, first: Row, metric: str) -> str | None:
-    """How far a row is from the best one where chance explains it, in words; None where it is not.
+    """Describe a row's difference from the best row if chance explains it, else return None.
 
-    Compared person by person, as far as both were scored alike: a difference within two standard
-    errors of it is chance's.
+    Rows that were scored alike are compared person by person; a difference within two of its
+    standard errors is attributed to chance.
     """
     if figure_of(row, metric) is None or row.run.scoring != first.run.scoring:
         return None
@@ -38,7 +38,7 @@ def level_with(row: Row, first: Row, metric: str) -> str | None:
 
 
 def figure_of(row: Row, metric: str) -> float | None:
-    """A row's value of a metric; None where it was not measured."""
+    """Return a row's value of a metric; None if it was not measured."""
     value: Any = row.metrics.get(metric, {}).get("value")
     return finite(value)
 
