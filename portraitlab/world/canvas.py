@@ -19,6 +19,11 @@ GROUP_SCALES = {
     "full": {2: (0.087, 0.093), 3: (0.085, 0.091), 4: (0.078, 0.086)},
 }
 """Least and greatest image fraction of a head unit, by the bodies' framing and their number."""
+SCENERY = (
+    "light", "light_azimuth", "light_elevation", "background", "background_colour", "style",
+    "exposure",
+)  # fmt: skip
+"""Settings of the first person that all people of a group share."""
 Scene = list[tuple[Identity, PhotoSettings]]
 
 
@@ -33,12 +38,10 @@ def make_canvas(identity_seeds: Sequence[int], photo_seed: int, framing: str) ->
     """
     if framing not in CANVAS_FRAMINGS:
         raise ValueError(f"framing={framing!r} is unknown; choose {', '.join(CANVAS_FRAMINGS)}")
-    least, most = (2, 4) if framing == "group" else (1, 1)
-    if not least <= len(identity_seeds) <= most:
-        raise ValueError(
-            f"framing={framing!r} takes {least if least == most else f'{least} to {most}'} "
-            f"identities; got {len(identity_seeds)}"
-        )
+    numbers, number = ((2, 3, 4) if framing == "group" else (1,)), len(identity_seeds)
+    if number not in numbers:
+        fitting = "2 to 4 people" if framing == "group" else "one person"
+        raise ValueError(f"framing={framing!r} shows {fitting}; got {number} identity seeds")
     if framing == "group":
         return _group(identity_seeds, photo_seed)
     (seed,) = identity_seeds
@@ -62,8 +65,10 @@ def _group(identity_seeds: Sequence[int], photo_seed: int) -> Scene:
     # Places from left to right, dealt out to people; the outer arms may reach out.
     spread = rng.uniform(0.85, 1.0) if count < 4 else 1.0
     places = rng.permutation(count)
-    scene: list[tuple[Identity, PhotoSettings]] = []
     first = make_settings(identity_seeds[0], photo_seed, framing)
+    scenery = {name: getattr(first, name) for name in SCENERY}
+    scenery["blur"] = first.blur * common / first.scale
+    scene: Scene = []
     for seed, place in zip(identity_seeds, places, strict=True):
         own = make_settings(seed, photo_seed, framing)
         scale = common * rng.uniform(0.96, 1.04)
@@ -81,14 +86,7 @@ def _group(identity_seeds: Sequence[int], photo_seed: int) -> Scene:
             ),
             body_turn=float(rng.uniform(-0.35, 0.35)),
             cover="none",
-            light=first.light,
-            light_azimuth=first.light_azimuth,
-            light_elevation=first.light_elevation,
-            background=first.background,
-            background_colour=first.background_colour,
-            style=first.style,
-            exposure=first.exposure,
-            blur=first.blur * common / first.scale,
+            **scenery,
         )
         scene.append((make_identity(seed), settings))
     return scene

@@ -32,7 +32,10 @@ FEATURE_WORDS: dict[str, tuple[str, str]] = {
 }
 """What is said of a shape coefficient far below and far above the mean."""
 NOTABLE, MOST_NOTABLE = 1.0, 4
-"""From how many deviations on a feature is worth a word, and how many are told at most."""
+"""From how many deviations on a feature is worth a word, and how many are told at most.
+
+Descriptions of bodies tell one less, so that the words of their framing go in.
+"""
 COVER_WORDS = {
     "mask": "a mask on the face",
     "scarf": "a scarf up to the lips",
@@ -104,7 +107,8 @@ def description(identity: Identity, settings: PhotoSettings) -> str:
         "freckles": identity.freckles,
     }
     looks += "".join(f", {mark}" for mark, there in marks.items() if there)
-    looks += "".join(f", {feature}" for feature in _features(identity))
+    told = MOST_NOTABLE - 1 if FRAMING_WORDS[settings.framing] else MOST_NOTABLE
+    looks += "".join(f", {feature}" for feature in _features(identity)[:told])
     made = int(settings.expression.argmax())
     face = EXPRESSION_NAMES[made] if settings.expression[made] > 0.45 else "calm"
     turned = (

@@ -1,13 +1,15 @@
 """The larger canvas: its people are where their joints, boxes, regions and captions have them."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from portraitlab.world.canvas import make_canvas, render_canvas
-from portraitlab.world.caption import group_caption
-from portraitlab.world.identity import make_identity
+from portraitlab.world.caption import description, group_caption
+from portraitlab.world.identity import SHAPE_SIZE, make_identity
+from portraitlab.world.mesh import EXPRESSION_NAMES
 from portraitlab.world.models.text_to_image import PROMPT_LENGTH
 from portraitlab.world.photo import Photo
 from portraitlab.world.sheet import annotated, canvas_sheet
@@ -138,6 +140,24 @@ def test_captions_fit_the_canvas_vocabulary_which_only_grows() -> None:
     for framing in ("half", "full"):
         photos = [render_canvas([seed], 0, framing, 32) for seed in range(60)]
         texts += [photo.caption for photo in photos] + [photo.description for photo in photos]
+    # The longest caption there can be.
+    longest = [
+        replace(
+            settings, style="black and white photo", blur=0.01, clothes_pattern="striped",
+            glasses="round",
+        ) for _, settings in make_canvas(range(4), 0, "group")
+    ]  # fmt: skip
+    texts.append(group_caption(longest))
+    striking = replace(
+        make_identity(0), hair_colour="dark brown", hair_style="fringe", beard="full beard",
+        moles=np.ones((1, 3)), birthmarks=np.ones((1, 3)), scars=np.ones((1, 4)), freckles=1,
+        makeup=1, shape=np.full(SHAPE_SIZE, 2.0),
+    )  # fmt: skip
+    shot = replace(
+        longest[0], framing="half", cover="scarf", shave="usual", other_haircut=False, yaw=0.5,
+        expression=np.eye(8)[EXPRESSION_NAMES.index("jaw open")],
+    )  # fmt: skip
+    texts.append(description(striking, shot))
     tokenizer = WordTokenizer(PROMPT_LENGTH, CANVAS_VOCABULARY)
     assert not (tokenizer(texts) == UNKNOWN).any()
     assert not [text for text in texts if tokenizer.cut(text)]
@@ -158,7 +178,7 @@ def test_the_sheet_draws_what_is_known_of_the_people() -> None:
 def test_wrong_numbers_of_people_are_refused() -> None:
     with pytest.raises(ValueError, match="'bust' is unknown; choose half, full, group"):
         render_canvas([5], 0, "bust")
-    with pytest.raises(ValueError, match="takes 2 to 4 identities; got 5"):
+    with pytest.raises(ValueError, match="shows 2 to 4 people; got 5 identity seeds"):
         render_canvas(range(5), 0, "group")
-    with pytest.raises(ValueError, match="takes 1 identities; got 2"):
+    with pytest.raises(ValueError, match="shows one person; got 2"):
         render_canvas([1, 2], 0, "half")
