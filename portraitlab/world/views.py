@@ -75,7 +75,12 @@ def correspondence(view: Photo, other: Photo) -> Correspondence:
     Both come from `render_views` with the same seeds, framing and size. The person is rigid between
     the views, so a pixel's depth determines its place in the other; its depth there, against what
     is drawn, whether something hides it. The background is infinitely far away.
+
+    Raises:
+        ValueError: a photo of several people, whom no camera has moved around.
     """
+    if len(view.people) > 1 or len(other.people) > 1:
+        raise ValueError("a correspondence is between two photos of one person; got a group")
     scale, x, y = (float(value) for value in view.pose[3:])
     size = len(view.image)
     centres = (np.arange(size, dtype=np.float32) + 0.5) / size

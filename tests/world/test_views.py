@@ -7,6 +7,7 @@ import pytest
 
 from portraitlab.world.background import FIELD_OF_VIEW, draw_background
 from portraitlab.world.camera import rotation, turned_pose
+from portraitlab.world.canvas import render_canvas
 from portraitlab.world.identity import make_identity
 from portraitlab.world.photo import Photo
 from portraitlab.world.render import render_photo, render_scene
@@ -134,6 +135,8 @@ def test_what_is_hidden_or_out_of_frame_is_not_visible() -> None:
     right, left = np.s_[:, 64:], np.s_[:, :64]
     seen = [faces[half].sum() / view.face_mask[half].sum() for half in (left, right)]
     assert seen[0] > seen[1] + 0.2
+    with pytest.raises(ValueError, match="two photos of one person"):
+        correspondence(view, render_canvas([1, 2], 0, "group"))
     small = render_views(300_001, 0, [0.0, 0.9], 64)
     assert abs(correspondence(*small).visible.mean() - found.visible.mean()) < 0.1
 
