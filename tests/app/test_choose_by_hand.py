@@ -52,7 +52,7 @@ def test_a_draft_is_made_changed_and_scored_by(make: Compose, tmp_path: Path) ->
 
     Choose(str(tmp_path))(make())
     assert yaml.load(file.read_text(), yaml.BaseLoader) == choices
-    Choose(str(tmp_path))(make("data.split=development"))
+    Choose(str(tmp_path))(make("data.split=test"))
     assert choices.items() < yaml.load(file.read_text(), yaml.BaseLoader).items()
 
 

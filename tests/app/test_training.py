@@ -59,7 +59,7 @@ def test_other_people_are_scored_without_training_again(
     (folder,) = (tmp_path / "hifi_portrait").glob("*/")
     names = ("model.safetensors", "training.json", "config.yaml", "metrics.json")
     before = {name: (folder / name).read_bytes() for name in names}
-    others = Train()(composed(*common, "data.split=development"))
+    others = Train()(composed(*common, "data.split=test"))
     assert list((tmp_path / "hifi_portrait").glob("*/")) == [folder]
     assert {name: (folder / name).read_bytes() for name in names} == before
     assert len(list(folder.glob("scores/*/metrics.json"))) == 1
