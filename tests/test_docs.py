@@ -108,6 +108,14 @@ def test_the_foundation_s_figures_are_those_on_record() -> None:
 
 def test_the_readme_s_results_are_those_on_record() -> None:
     text = (ROOT / "README.md").read_text()
+    table = published_table(FIRST_EDITION.parent / "first_light")
+    assert text == replace_part(text, "results", table), (
+        "run python -m portraitlab.tables.published"
+    )
+
+
+def test_the_first_edition_s_results_are_those_on_record() -> None:
+    text = (ROOT / "docs" / "results.md").read_text()
     table = published_table(FIRST_EDITION / "first_light")
     assert text == replace_part(text, "results", table), (
         "run python -m portraitlab.tables.published"
@@ -139,7 +147,7 @@ def test_the_fusions_that_are_compared_are_those_on_record() -> None:
 
 
 def test_what_becomes_of_the_refiners_lead_is_on_record() -> None:
-    text, readme = ((ROOT / name).read_text() for name in ("docs/fusions.md", "README.md"))
+    text, readme = ((ROOT / name).read_text() for name in ("docs/fusions.md", "docs/results.md"))
     folder = FIRST_EDITION / "full_budget"
     assert text == replace_part(text, "full", published_table(folder)), (
         "run python -m portraitlab.tables.published with --part full"
@@ -149,20 +157,20 @@ def test_what_becomes_of_the_refiners_lead_is_on_record() -> None:
         "run python -m portraitlab.tables.resolution with --part 'full resolution'"
     )
     (lead,) = (row for row in table.rows if row[0] == "concat, landmarks − refiner, landmarks")
-    assert f"[{lead[2].replace('-', '+')} ±{lead[4]}](docs/fusions.md" in readme
+    assert f"[{lead[2].replace('-', '+')} ±{lead[4]}](fusions.md" in readme
 
 
 @pytest.mark.parametrize("name", ["table2", "table3"])
 def test_the_papers_tables_of_the_readme_are_those_on_record(name: str) -> None:
-    table, readme = find_table(str(FIRST_EDITION / name)), (ROOT / "README.md").read_text()
+    table, readme = find_table(str(FIRST_EDITION / name)), (ROOT / "docs" / "results.md").read_text()
     shown = paper_view(table, read_results(table)).markdown()
     assert readme == replace_part(readme, table.name, shown), (
-        f"run portraitlab table {table.folder} --document README.md"
+        f"run portraitlab table {table.folder} --document docs/results.md"
     )
 
 
 def test_what_the_readme_says_of_the_papers_order_is_on_record() -> None:
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    readme = " ".join((ROOT / "docs" / "results.md").read_text().split())
     assert (
         "Intervals over seeds and people separate every pair of Table 3's rows as in the paper in "
         "Sim_f, Exp and Pose; in CLIP_f, and in Table 2, not every pair is separated." in readme
@@ -183,12 +191,12 @@ def test_what_the_readme_says_of_the_papers_order_is_on_record() -> None:
     )
     assert pair.lead.between is not None
     low, high = pair.lead.between
-    lead = f"[{pair.lead.value:+.3f}](experiments/hifi_portrait/first_edition/table2/README.md)"
+    lead = f"[{pair.lead.value:+.3f}](../experiments/hifi_portrait/first_edition/table2/README.md)"
     assert f"{lead} (95 % from {low:+.3f} to {high:+.3f})" in readme
 
 
 def test_what_the_limits_say_of_the_start_is_on_record() -> None:
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    readme = " ".join((ROOT / "docs" / "results.md").read_text().split())
     training = json.loads((WEIGHTS / "foundation.json").read_text())["controlnet"]["training"]
     assert f"trained for {training['minutes']:.0f} minutes to draw people" in readme
     results = FIRST_EDITION / "without_start" / "results"
@@ -199,7 +207,7 @@ def test_what_the_limits_say_of_the_start_is_on_record() -> None:
 
 def test_the_ladder_the_faults_and_the_resolution_are_those_on_record() -> None:
     experiments = FIRST_EDITION
-    readme, world = ((ROOT / name).read_text() for name in ("README.md", "docs/world.md"))
+    readme, world = ((ROOT / name).read_text() for name in ("docs/results.md", "docs/world.md"))
     assert readme == replace_part(readme, "ladder", ladder_table(experiments / "ladder")), (
         "run python -m portraitlab.tables.ladder"
     )
@@ -252,7 +260,7 @@ def spoken(seconds: int) -> str:
 
 
 def test_the_times_and_steps_that_the_readme_tells_are_those_on_record() -> None:
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    readme = " ".join((ROOT / "docs" / "results.md").read_text().split())
     experiments = FIRST_EDITION
     declared = OmegaConf.load(experiments / "first_light" / "table.yaml")
     sweep, (second, third, last) = declared.measured, declared.measured_too.first_run_seconds
@@ -271,7 +279,7 @@ def test_the_times_and_steps_that_the_readme_tells_are_those_on_record() -> None
 def test_the_full_budgets_sentence_says_what_its_record_says() -> None:
     folder = FIRST_EDITION / "full_budget"
     record = json.loads((folder / "results" / "refiner-landmarks-0.json").read_text())
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    readme = " ".join((ROOT / "docs" / "results.md").read_text().split())
     for name in ("sim_f", "exp", "pose"):
         assert (
             f"{record['metrics'][name]['value']:.3f} ±{record['metrics'][name]['error']:.3f}"
