@@ -162,7 +162,10 @@ def test_what_becomes_of_the_refiners_lead_is_on_record() -> None:
 
 @pytest.mark.parametrize("name", ["table2", "table3"])
 def test_the_papers_tables_of_the_readme_are_those_on_record(name: str) -> None:
-    table, readme = find_table(str(FIRST_EDITION / name)), (ROOT / "docs" / "results.md").read_text()
+    table, readme = (
+        find_table(str(FIRST_EDITION / name)),
+        (ROOT / "docs" / "results.md").read_text(),
+    )
     shown = paper_view(table, read_results(table)).markdown()
     assert readme == replace_part(readme, table.name, shown), (
         f"run portraitlab table {table.folder} --document docs/results.md"

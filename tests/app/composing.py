@@ -10,6 +10,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
+from warm import warm
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,13 +33,16 @@ def choices() -> list[tuple[str, str]]:
 def run_py(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """`python run.py ...` as a user types it who has no W&B key and no home to find one in.
 
-    variables: more of the environment.
+    variables: more of the environment; with any, an interpreter is started for the command.
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    environment |= {"HOME": str(home), "NETRC": str(home / "netrc"), **variables}
+    if not variables:
+        return warm().run(list(arguments), environment, timeout=600)
     return subprocess.run(
         [sys.executable, "run.py", *arguments],
         cwd=ROOT,
-        env={**environment, "HOME": str(home), "NETRC": str(home / "netrc"), **variables},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=600,
