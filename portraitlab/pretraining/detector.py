@@ -135,7 +135,7 @@ def main() -> None:
         }
 
     def watch(detector: FaceDetector) -> str:
-        return str(measure(detector))
+        return str(accuracy(detector, checks["_group"][:50]))
 
     untrained = begin("detector", FaceDetector(), budget)
     trained = train("detector", untrained, loss, budget, 2e-3, average=0.998, watch=watch)
