@@ -64,16 +64,20 @@ def test_only_the_student_learns_and_the_centre_moves(model: SelfDistillation) -
     assert torch.isfinite(loss)
 
 
-def test_without_sharpening_a_constant_teacher_gives_the_entropy_of_the_student(model) -> None:
-    with torch.no_grad():
-        for branch in (model.student, model.teacher):
-            branch.head[-1].weight.zero_()
-    images = [torch.randn(4, 3, 64, 64) for _ in range(2)]
-    narrow = [torch.randn(4, 3, 32, 32)]
-    model.centre.copy_(model.teacher(images[0])[0])  # what it gives is all centre
-    guess = torch.log_softmax(model.student(images[0])[0] / 0.1, -1)
-    torch.testing.assert_close(model.loss(images, narrow), -guess.mean(), rtol=1e-4, atol=1e-4)
-    assert len(guess) == PROTOTYPES
+def test_the_loss_is_the_paper_s(model: SelfDistillation) -> None:
+    generator = torch.Generator().manual_seed(0)
+    wide = [torch.randn(3, 3, 64, 64, generator=generator) for _ in range(2)]
+    narrow = [torch.randn(3, 3, 32, 32, generator=generator) for _ in range(2)]
+    model.centre.normal_(generator=generator)
+    centre, terms = model.centre.clone(), []
+    for place, seen in enumerate(wide):
+        wanted = torch.softmax((model.teacher(seen) - centre) / 0.04, -1)
+        for other, crop in enumerate([*wide, *narrow]):
+            if other != place:
+                guess = torch.log_softmax(model.student(crop) / 0.1, -1)
+                terms.append(-(wanted * guess).sum(-1).mean())
+    torch.testing.assert_close(model.loss(wide, narrow), sum(terms) / 6, rtol=1e-4, atol=1e-5)
+    assert len(centre) == PROTOTYPES
 
 
 def test_figures_are_of_nearest_photos(tmp_path, model: SelfDistillation) -> None:
@@ -96,6 +100,13 @@ def test_figures_are_of_nearest_photos(tmp_path, model: SelfDistillation) -> Non
         clothes.append(worn[stranger] == worn[i])
     assert found["nearest_person"] == pytest.approx(sum(person) / len(photos), abs=1e-3)
     assert found["nearest_clothes"] == pytest.approx(sum(clothes) / len(photos), abs=1e-3)
+    others = [
+        worn[i] == worn[j]
+        for i in range(len(photos))
+        for j in range(len(photos))
+        if i // each != j // each
+    ]
+    assert found["random_clothes"] == pytest.approx(sum(others) / len(others), abs=1e-3)
     assert found["random_person"] == pytest.approx((each - 1) / (len(photos) - 1), abs=1e-3)
 
 
