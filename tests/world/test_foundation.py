@@ -45,7 +45,6 @@ NOT_SHIPPED = {
     "recognisers --which second_judge",
     "clip --which judge_clip",
     "regressor --which judge_regressor",
-    "detector",
     "dino",
 }
 """Stages without a file of their own yet; the decoder's is the autoencoder's."""
