@@ -37,7 +37,7 @@ from portraitlab.world.models.recognisers import Recogniser
 from portraitlab.world.pretrained import entry, load_autoencoder, load_recogniser
 
 PORTRAITS, SCENES = 32, 8
-"""Images of a step: portraits in one step, scenes of four times their size in the next."""
+"""Images of a step: portraits of either framing in two steps of three, or larger scenes."""
 STEPS = 128
 """Between one chunk of scenes and the next."""
 SMALL_FACE_WEIGHT = 8.0
@@ -98,9 +98,10 @@ class Lesson:
     ) -> dict[str, Tensor]:
         """The terms of one batch."""
         step = step_of(generator, self.budget)
-        if step % 2:
+        kind = step % 3
+        if kind == len(self.photos):
             return self._scenes(model, self.scenes.at(step), generator)
-        return self._portraits(model, self.photos[step // 2 % 2], generator)
+        return self._portraits(model, self.photos[kind], generator)
 
     def _portraits(
         self, model: UnshuffledAutoencoder, photos: TrainingPhotos, generator: torch.Generator
@@ -160,7 +161,7 @@ def main() -> None:
 
     stream = SceneStream("foundation", DecodedScenes.of)
     lesson = Lesson(portraits, varied, Window(stream, CHUNKS, STEPS, budget.device), budget)
-    trained = train("decoder", model, lesson, budget, 5e-4, average=0.998, watch=watch)
+    trained = train("decoder", model, lesson, budget, 3e-4, average=0.998, watch=watch)
     stream.close()
     # The whole autoencoder's record stays, with what was measured now, and the decoder's beside.
     record = entry("autoencoder")["training"] | round_trips(trained.model, check, budget)
