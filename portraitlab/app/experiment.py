@@ -23,17 +23,11 @@ from portraitlab.runs.key import PROTOCOL, plain
 from portraitlab.runs.origin import origin
 from portraitlab.runs.records import record_table
 from portraitlab.runs.run import Run
+from portraitlab.scoring.draw import SHOWN, Portraits, backbone_alone, draw, show_samples
 from portraitlab.scoring.judge import Judge
+from portraitlab.scoring.measure import measure
 from portraitlab.scoring.metrics.metric import PortraitMetric
 from portraitlab.scoring.pictures import save, save_each, sheet
-from portraitlab.scoring.score import (
-    SHOWN,
-    Portraits,
-    backbone_alone,
-    draw,
-    measure,
-    show_samples,
-)
 from portraitlab.support.files import write_json
 from portraitlab.support.hashes import file_digest
 from portraitlab.support.precision import frozen_precision

@@ -14,7 +14,9 @@ from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.testset import ScoringSet
 from portraitlab.data.world import WorldData
 from portraitlab.method.select.random import RandomReference
+from portraitlab.scoring.draw import Portraits
 from portraitlab.scoring.judge import Judge
+from portraitlab.scoring.measure import measure
 from portraitlab.scoring.metrics.exp import Expression
 from portraitlab.scoring.metrics.fid import Fid, frechet_distance
 from portraitlab.scoring.metrics.intrusion import Intrusion
@@ -23,7 +25,6 @@ from portraitlab.scoring.metrics.pose import Pose
 from portraitlab.scoring.metrics.rank1 import Rank1
 from portraitlab.scoring.metrics.sim_f import SimF
 from portraitlab.scoring.metrics.spread import Spread
-from portraitlab.scoring.score import Portraits, measure
 
 
 class _Model:

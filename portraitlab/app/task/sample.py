@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from portraitlab.app.experiment import Bench
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
+from portraitlab.scoring.draw import draw, show_samples
 from portraitlab.scoring.pictures import save, sheet, to_image
-from portraitlab.scoring.score import draw, show_samples
 
 
 class SamplePortraits:

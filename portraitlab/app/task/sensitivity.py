@@ -13,7 +13,8 @@ from portraitlab.app.experiment import Bench
 from portraitlab.app.task.faults import Fault
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.scoring.score import draw, measure
+from portraitlab.scoring.draw import draw
+from portraitlab.scoring.measure import measure
 from portraitlab.support.files import write_json
 from portraitlab.tables.pairing import paired_difference
 from portraitlab.tables.sensitivity import sensitivity_table

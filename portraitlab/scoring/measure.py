@@ -1,12 +1,10 @@
-"""Scoring: a trained model draws held-out identities, the judge looks, metrics sum up."""
+"""Measure drawn portraits, and the bounds that their scores lie between."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,108 +12,13 @@ from torch import Tensor
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
-from portraitlab.data.testset import RealPhotos, Sample, ScoringSet
-from portraitlab.method.cond.none import NoCond
-from portraitlab.method.fusion.none import NoFusion
+from portraitlab.data.testset import RealPhotos, Sample
 from portraitlab.method.model import PortraitModel
-from portraitlab.method.net.none import NoNet
-from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.scoring.draw import Portraits
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.metrics.metric import PortraitMetric
-from portraitlab.scoring.pictures import Shown
-from portraitlab.support.hashes import tensors_digest
-from portraitlab.support.precision import computing_in, frozen_precision
 from portraitlab.support.side_by_side import side_by_side
-from portraitlab.support.tensor_cache import cached_tensors
-from portraitlab.types import Batch, Judged, View
-
-SHOWN = 6
-"""People of a grid."""
-
-
-@dataclass(frozen=True)
-class Portraits:
-    """What was drawn: images [S, 3, H, W] and the batch they were drawn from, on the CPU."""
-
-    images: Tensor
-    batch: Batch
-    samples: Sequence[Sample]
-
-
-Change = Callable[[Batch, Sequence[Sample]], Batch]
-"""What is done to samples before they are drawn."""
-
-
-@torch.inference_mode()
-def draw(
-    model: PortraitModel,
-    sampler: DDIM,
-    scoring: ScoringSet,
-    batch_size: int,
-    device: torch.device,
-    count: int | None = None,
-    change: Change | None = None,
-    *,
-    precision: str,
-    cache: Path | None = None,
-) -> Portraits:
-    """Draw the first `count` samples of a scoring set, or all, each from its own noise seed.
-
-    change: what is planted in every batch, to see whether the figures notice. precision: see
-    frozen_precision. cache: folder for the latents of control images, which other runs need too.
-    """
-    from rich.progress import track
-
-    model.eval()
-    count = len(scoring) if count is None else min(count, len(scoring))
-    rounds = math.ceil(count / batch_size)
-
-    def parts() -> Iterator[tuple[Batch, list[int]]]:
-        left = count
-        for batch, samples in islice(scoring.batches(batch_size), rounds):
-            batch, samples = batch[:left], samples[:left]
-            left -= len(samples)
-            if change is not None:
-                with computing_in(precision, device):
-                    batch = change(batch, samples)
-            yield batch, [sample.seed for sample in samples]
-
-    def drawn(part: tuple[Batch, list[int]]) -> tuple[Tensor, Batch]:
-        batch, seeds = part
-        given = batch.to(device)
-        if cache is not None:
-            given = replace(given, drawing=_drawing(model, given, cache / "drawings", precision))
-        return sampler.sample(model, given, seeds).cpu(), batch
-
-    with sampler.ready(model.backbone):
-        done = side_by_side(drawn, parts(), device, precision)
-        images, batches = zip(*track(done, "Drawing portraits", total=rounds), strict=True)
-    return Portraits(torch.cat(images), Batch.cat(batches), scoring.samples[:count])
-
-
-def backbone_alone(model: PortraitModel) -> PortraitModel:
-    """The same backbone without a net: what it draws from the prompt."""
-    return PortraitModel(
-        model.backbone,
-        NoFusion(local_dim=0, global_dim=0, dim=0),
-        NoCond(),
-        NoNet(model.backbone, control=False, identity=False),
-    )
-
-
-def _drawing(model: PortraitModel, batch: Batch, folder: Path, precision: str) -> Tensor | None:
-    """The control images of a batch as the net reads them, their latents by way of the cache."""
-    image = model.control_image(batch.shape_geometry, batch.target_geometry)
-    if image is None or model.net.pixels:
-        return image
-    backbone = model.backbone
-    about = [backbone.fingerprint, frozen_precision(precision, image.device)]
-    found = cached_tensors(
-        folder,
-        ["drawing", tensors_digest(image), *about],
-        lambda: {"latents": backbone.encode(image).float().cpu()},
-    )
-    return found["latents"].to(image.device)
+from portraitlab.types import Judged, View
 
 
 def measure(
@@ -129,7 +32,7 @@ def measure(
     device: torch.device,
     alone: Portraits | None = None,
 ) -> dict[str, Any]:
-    """The figures of drawn portraits, and of what they lie between, as plain JSON content.
+    """Compute the metrics of drawn portraits and of bounds, as plain JSON content.
 
     real: what FID compares with. batch_size: of targets that are decoded at once. alone: what the
     backbone drew of the first samples, see backbone_alone.
@@ -192,7 +95,7 @@ def measure(
 
 
 class _Seen:
-    """Views of all photos that samples name, each looked at once."""
+    """Views of all photos of the samples, each seen by the judge once."""
 
     def __init__(self, judge: Judge, photos: PhotoSet, samples: Sequence[Sample]) -> None:
         named = (
@@ -203,11 +106,11 @@ class _Seen:
         self.view = judge.view(_in_parts(photos.store, rows, judge.batch_size), again=True)
 
     def of(self, rows: Sequence[int]) -> View:
-        """Views [B] of photos [B]."""
+        """Return the views [B] of photos [B]."""
         return self.view[[self.place[row] for row in rows]]
 
     def up_to_as_many(self, rows: Sequence[Sequence[int]]) -> View:
-        """Views [B, R] of up to R photos each; has_face is False where there are fewer."""
+        """Return views [B, R] of up to R photos each; has_face is False where there are fewer."""
         places = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         known = torch.zeros(places.shape, dtype=torch.bool)
         for number, own in enumerate(rows):
@@ -220,7 +123,7 @@ class _Seen:
 def _stand_ins(
     truth: Judged, portraits: Portraits, photos: PhotoSet, seen: _Seen, names: Sequence[str]
 ) -> dict[str, Judged]:
-    """By bound: real photos in the place of portraits, of the samples that have one."""
+    """Put real photos in the place of portraits: one Judged for each bound."""
     samples = portraits.samples
     first = {sample.identity: sample.target for sample in reversed(samples)}
     following = dict(zip(names, [*names[1:], names[0]], strict=True))
@@ -240,7 +143,7 @@ def _stand_ins(
 
 
 def _rendered_as(target: View, photos: PhotoSet, samples: Sequence[Sample]) -> View | None:
-    """The targets' views with true expression and pose; None of photos that were not rendered."""
+    """Return the targets' views with true expression and pose; None for real photos."""
     try:
         true = photos.store.true_coefficients([sample.target for sample in samples])
     except ValueError:
@@ -252,37 +155,13 @@ def _in_parts(store: Photos, rows: Sequence[int], size: int) -> Iterator[Tensor]
     return (store.images(rows[start : start + size]) for start in range(0, len(rows), size))
 
 
-def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -> list[Shown]:
-    """One sample of each of the first few identities, as people look at it."""
-    first: dict[str, int] = {}
-    for number, sample in enumerate(portraits.samples):
-        first.setdefault(sample.identity, number)
-    chosen = list(first.values())[:SHOWN]
-    batch = portraits.batch[chosen]
-    device = next(model.backbone.parameters()).device
-    with torch.inference_mode():
-        control = model.control_image(
-            batch.shape_geometry.to(device), batch.target_geometry.to(device)
-        )
-    return [
-        Shown(
-            identity=portraits.samples[number].identity,
-            references=tuple(photos.store.images(list(portraits.samples[number].references))),
-            control=None if control is None else control[place].cpu(),
-            generated=portraits.images[number],
-            target=photos.store.images([portraits.samples[number].target])[0],
-        )
-        for place, number in enumerate(chosen)
-    ]
-
-
 def _estimates(
     metrics: Mapping[str, PortraitMetric],
     judged: Judged,
     names: Sequence[str],
     judge: Judge,
 ) -> dict[str, Any]:
-    """Plain figures; by_identity is by the identities' names, by_judge names recognisers."""
+    """Compute every metric as plain numbers; by_identity has names, by_judge recognisers."""
     estimates: dict[str, Any] = {}
     for name, metric in metrics.items():
         metric.reset()

@@ -1,0 +1,138 @@
+"""Draw portraits of held-out people, each from its own noise seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.testset import Sample, ScoringSet
+from portraitlab.method.cond.none import NoCond
+from portraitlab.method.fusion.none import NoFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.none import NoNet
+from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.scoring.pictures import Shown
+from portraitlab.support.hashes import tensors_digest
+from portraitlab.support.precision import computing_in, frozen_precision
+from portraitlab.support.side_by_side import side_by_side
+from portraitlab.support.tensor_cache import cached_tensors
+from portraitlab.types import Batch
+
+SHOWN = 6
+"""People of a grid."""
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """Drawn images [S, 3, H, W] and the batch that they were drawn from, on the CPU."""
+
+    images: Tensor
+    batch: Batch
+    samples: Sequence[Sample]
+
+
+Change = Callable[[Batch, Sequence[Sample]], Batch]
+"""Changes samples before they are drawn."""
+
+
+@torch.inference_mode()
+def draw(
+    model: PortraitModel,
+    sampler: DDIM,
+    scoring: ScoringSet,
+    batch_size: int,
+    device: torch.device,
+    count: int | None = None,
+    change: Change | None = None,
+    *,
+    precision: str,
+    cache: Path | None = None,
+) -> Portraits:
+    """Draw the first `count` samples of a scoring set, or all, each from its own noise seed.
+
+    change: what is planted in every batch, to see whether the figures notice. precision: see
+    frozen_precision. cache: folder for the latents of control images, which other runs need too.
+    """
+    from rich.progress import track
+
+    model.eval()
+    count = len(scoring) if count is None else min(count, len(scoring))
+    rounds = math.ceil(count / batch_size)
+
+    def parts() -> Iterator[tuple[Batch, list[int]]]:
+        left = count
+        for batch, samples in islice(scoring.batches(batch_size), rounds):
+            batch, samples = batch[:left], samples[:left]
+            left -= len(samples)
+            if change is not None:
+                with computing_in(precision, device):
+                    batch = change(batch, samples)
+            yield batch, [sample.seed for sample in samples]
+
+    def drawn(part: tuple[Batch, list[int]]) -> tuple[Tensor, Batch]:
+        batch, seeds = part
+        given = batch.to(device)
+        if cache is not None:
+            given = replace(given, drawing=_drawing(model, given, cache / "drawings", precision))
+        return sampler.sample(model, given, seeds).cpu(), batch
+
+    with sampler.ready(model.backbone):
+        done = side_by_side(drawn, parts(), device, precision)
+        images, batches = zip(*track(done, "Drawing portraits", total=rounds), strict=True)
+    return Portraits(torch.cat(images), Batch.cat(batches), scoring.samples[:count])
+
+
+def backbone_alone(model: PortraitModel) -> PortraitModel:
+    """Return the same backbone without a net, which draws from the prompt alone."""
+    return PortraitModel(
+        model.backbone,
+        NoFusion(local_dim=0, global_dim=0, dim=0),
+        NoCond(),
+        NoNet(model.backbone, control=False, identity=False),
+    )
+
+
+def _drawing(model: PortraitModel, batch: Batch, folder: Path, precision: str) -> Tensor | None:
+    """Compute the control images of a batch as the net reads them; latents are cached."""
+    image = model.control_image(batch.shape_geometry, batch.target_geometry)
+    if image is None or model.net.pixels:
+        return image
+    backbone = model.backbone
+    about = [backbone.fingerprint, frozen_precision(precision, image.device)]
+    found = cached_tensors(
+        folder,
+        ["drawing", tensors_digest(image), *about],
+        lambda: {"latents": backbone.encode(image).float().cpu()},
+    )
+    return found["latents"].to(image.device)
+
+
+def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -> list[Shown]:
+    """Choose one sample of each of the first few identities, to be looked at."""
+    first: dict[str, int] = {}
+    for number, sample in enumerate(portraits.samples):
+        first.setdefault(sample.identity, number)
+    chosen = list(first.values())[:SHOWN]
+    batch = portraits.batch[chosen]
+    device = next(model.backbone.parameters()).device
+    with torch.inference_mode():
+        control = model.control_image(
+            batch.shape_geometry.to(device), batch.target_geometry.to(device)
+        )
+    return [
+        Shown(
+            identity=portraits.samples[number].identity,
+            references=tuple(photos.store.images(list(portraits.samples[number].references))),
+            control=None if control is None else control[place].cpu(),
+            generated=portraits.images[number],
+            target=photos.store.images([portraits.samples[number].target])[0],
+        )
+        for place, number in enumerate(chosen)
+    ]
