@@ -38,7 +38,7 @@ HEIGHT, WIDTH = 2 * ROWS, 2 * COLUMNS
 
 @lru_cache(maxsize=1)
 def texel_chart() -> Chart:
-    """Chart coordinates [HEIGHT, WIDTH] of the texels' centres."""
+    """Return chart coordinates [HEIGHT, WIDTH] of the texels' centres."""
     rows, columns = grid_angles()
     theta = np.interp(np.linspace(0, ROWS - 1, HEIGHT), np.arange(ROWS), rows)
     phi = np.interp(np.linspace(0, COLUMNS - 1, WIDTH), np.arange(COLUMNS), columns)
@@ -48,7 +48,7 @@ def texel_chart() -> Chart:
 
 @lru_cache(maxsize=1)
 def _face_window() -> tuple[slice, slice, Array, Array]:
-    """The part of the texture in which features are painted, and its x0, y0."""
+    """Return the part of the texture in which features are painted, and its x0, y0."""
     chart = texel_chart()
     columns = np.flatnonzero(np.abs(chart.phi[0]) < 1.45)
     rows = np.flatnonzero((chart.y0[:, 0] < 0.8) & (chart.y0[:, 0] > -0.995))
@@ -57,21 +57,21 @@ def _face_window() -> tuple[slice, slice, Array, Array]:
 
 
 def noise(rng: np.random.Generator, rows: int, columns: int, shape: tuple[int, int]) -> Array:
-    """Smooth noise of unit variance at the grain of rows x columns, [shape]."""
+    """Draw smooth noise [shape] of unit variance, interpolated from rows x columns values."""
     coarse = rng.standard_normal((rows, columns)).astype(np.float32)
     return _between(rows, shape[0]) @ coarse @ _between(columns, shape[1]).T
 
 
 @lru_cache(maxsize=64)
 def _between(few: int, many: int) -> Array:
-    """Weights [many, few] of linear interpolation between the centres of `few` equal cells."""
+    """Return weights [many, few] of linear interpolation between centres of `few` equal cells."""
     place = np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)
     return np.clip(1 - np.abs(place[:, None] - np.arange(few)), 0, 1).astype(np.float32)
 
 
 @lru_cache(maxsize=256)
 def _base(identity: Identity, beard: str) -> Array:
-    """What stays: skin, blush, lips, brows, a beard, marks, scalp [HEIGHT, WIDTH, 4]."""
+    """Paint all but eyes and makeup [HEIGHT, WIDTH, 4]: skin, blush, lips, brows, beard, marks."""
     rng = np.random.default_rng([7103, identity.seed])
     texture = np.ones((HEIGHT, WIDTH, 4), np.float32)
     uneven = 0.012 * noise(rng, 24, 24, (HEIGHT, WIDTH))
@@ -118,7 +118,7 @@ def _base(identity: Identity, beard: str) -> Array:
 
 @lru_cache(maxsize=1)
 def _areas() -> dict[str, Array]:
-    """How strongly each feature is painted on the face's window [H, W], the same for everybody."""
+    """Compute each feature's strength on the face's window [H, W], the same for everybody."""
     _, _, x, y = _face_window()
     aside = np.abs(x)
     nostrils = smoothstep(1.6 - np.hypot((aside - 0.055) / 0.028, (y - NOSE_BASE_Y) / 0.018))
@@ -202,10 +202,10 @@ def _makeup(x: Array, y: Array) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _Eyes:
-    """Both eyes in the texture: its window, and what is painted there, the same for everybody.
+    """The texture's window of both eyes and its masks, the same for everybody.
 
     across and down [h, w]: chart distances to the middle of an eye. white, crease and lash [h, w]:
-    how strongly each is painted.
+    strength of each.
     """
 
     rows: slice
@@ -229,7 +229,7 @@ def _eyes() -> _Eyes:
     crease = bump(v - 1.55 * lid - 0.1, 0 * u, 0, 0, 0.16, 1) * (np.abs(u) < 1.05)
     lash = bump(v - lid, 0 * u, 0, 0, 0.17, 1) * (np.abs(u) < 1.08)
 
-    # Beyond this window nothing is painted that would change a bit of the skin.
+    # Outside this window painting the eyes would not change a bit of the skin.
     painted = np.maximum.reduce([white, crease, lash]) > 1e-12
     r, c = np.flatnonzero(painted.any(1)), np.flatnonzero(painted.any(0))
     window = np.s_[r[0] : r[-1] + 1, c[0] : c[-1] + 1]
@@ -243,7 +243,7 @@ def _eyes() -> _Eyes:
 
 
 def head_texture(identity: Identity, settings: PhotoSettings) -> Array:
-    """The head's texture [HEIGHT, WIDTH, 4] without holes, eyes looking where the photo says."""
+    """Paint the head's texture [HEIGHT, WIDTH, 4] without holes, with the photo's gaze."""
     texture = _base(identity, worn_beard(identity, settings)).copy()
     if wears_makeup(identity, settings):
         rows, columns, _, _ = _face_window()
