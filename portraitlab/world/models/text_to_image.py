@@ -59,7 +59,7 @@ class TextToImage(nn.Module):
         self.text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))
 
     def forward(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
-        """Predict the velocity [B, 4, 16, 16] of noisy latents at timesteps [B], by tokens [B, K]."""
+        """Predict velocities [B, 4, 16, 16] of noisy latents at timesteps [B], by tokens [B, K]."""
         text = self.text_encoder(input_ids=tokens).last_hidden_state
         return self.unet(noisy, timesteps, text).sample
 
