@@ -208,14 +208,14 @@ def measure(
     save_sheet(beside(by_image[:SHOWN], renders[:SHOWN]), budget.work / "canvas_by_image.png")
     trips = torch.cat([backbone.decode(backbone.encode(p)).clamp(-1, 1) for p in renders.split(25)])
     real = statistics(clip, others)
-    asked, followed = clip.image_embedding(renders), clip.image_embedding(by_image)
+    given, followed = clip.image_embedding(renders), clip.image_embedding(by_image)
     figures = {
         "fid": frechet(real, statistics(clip, by_text)),
         "fid_by_image": frechet(real, statistics(clip, by_image)),
         "fid_of_round_trips": frechet(real, statistics(clip, trips)),
         "fid_of_renders": frechet(real, statistics(clip, renders)),
-        "image_followed": round(float((asked * followed).sum(-1).mean()), 3),
-        "image_followed_by_chance": round(float((asked.roll(1, 0) * followed).sum(-1).mean()), 3),
+        "image_followed": round(float((given * followed).sum(-1).mean()), 3),
+        "image_followed_by_chance": round(float((given.roll(1, 0) * followed).sum(-1).mean()), 3),
     }
     if detector is not None:
         detector.to(budget.device)

@@ -62,8 +62,8 @@ def main() -> None:
         if kind < 4:
             texts = looks_of(photos, index)
         else:
-            told = photos.captions if kind == 4 else photos.descriptions
-            texts = [told[i] for i in index.tolist()]
+            source = photos.captions if kind == 4 else photos.descriptions
+            texts = [source[i] for i in index.tolist()]
         return {"contrast": model.contrastive_loss(images.to(budget.device), texts)}
 
     def measure(model: ClipEncoder) -> dict[str, float]:

@@ -190,7 +190,7 @@ def _placed_anywhere(settings: PhotoSettings, rng: np.random.Generator) -> Photo
 
 
 def _with_body(settings: PhotoSettings, framing: str, rng: np.random.Generator) -> PhotoSettings:
-    """Draw the size and place of a body and how it stands; the hands are the body's own."""
+    """Draw size, place and stance of a body; a hand does not cover the face."""
     scale = rng.uniform(0.20, 0.24) if framing == "half" else rng.uniform(0.090, 0.097)
     highest = 1.2 * scale + 0.005
     lowest = highest + 0.10 if framing == "half" else 0.99 + SOLE * scale
