@@ -100,6 +100,7 @@ def make_identity(seed: int) -> Identity:
     shared = np.random.default_rng([7101, seed] if family is None else [7107, family])
     own = np.random.default_rng([7108, seed])
 
+    # Draw what a family shares: skin, hair, beard and structure.
     tone = shared.uniform(0, len(SKIN_TONES) - 1)
     low = int(tone)
     skin = SKIN_TONES[low] * (1 - tone + low) + SKIN_TONES[min(low + 1, 6)] * (tone - low)
@@ -118,6 +119,7 @@ def make_identity(seed: int) -> Identity:
     hair_style = str(shared.choice(styles))
     structure = np.clip(shared.normal(0, 1, SHAPE_SIZE), -2.3, 2.3)
 
+    # Draw what is the person's own.
     features = np.clip(own.normal(0, 1, SHAPE_SIZE), -2.3, 2.3)
     common = np.isin(SHAPE_NAMES, STRUCTURE)
     eye_odds = [0.3, 0.25, 0.17, 0.13, 0.15] if light else [0.45, 0.03, 0.05, 0.04, 0.43]

@@ -77,6 +77,7 @@ def _base(identity: Identity, beard: str) -> Array:
     uneven = 0.012 * noise(rng, 24, 24, (HEIGHT, WIDTH))
     for k in range(3):
         texture[..., k] = identity.skin[k] + uneven
+    # Paint skin, blush, shadows, birthmarks, freckles and wrinkles.
     rows, columns, x, y = _face_window()
     face = texture[rows, columns]
     skin, dark = identity.skin, identity.skin * 0.55
@@ -94,6 +95,7 @@ def _base(identity: Identity, beard: str) -> Array:
         brown = skin * np.array([0.72, 0.5, 0.38], np.float32)
         blend(face, identity.freckles * 0.8 * grain * areas["freckles"], brown)
     blend(face, identity.wrinkles * areas["wrinkles"], dark)
+    # Paint beard, mouth, nostrils and brows.
     if beard != "none":
         hairs = 0.85 + 0.2 * noise(rng, 50, 60, x.shape)
         density = np.clip(areas[beard] * identity.beard_density * hairs, 0, 0.95)
@@ -104,6 +106,7 @@ def _base(identity: Identity, beard: str) -> Array:
     blend(face, areas["mouth"], np.array([0.22, 0.06, 0.07], np.float32))
     blend(face, areas["teeth"], np.array([0.93, 0.92, 0.88], np.float32))
     _paint_brows(face, x, y, identity)
+    # Paint moles and scars.
     for mole_x, mole_y, radius in identity.moles:
         blend(face, 0.85 * smoothstep(1.5 - np.hypot(x - mole_x, y - mole_y) / radius), skin * 0.35)
     for scar_x, scar_y, angle, half_length in identity.scars:
