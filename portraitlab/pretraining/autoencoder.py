@@ -59,6 +59,7 @@ def main() -> None:
     torch.manual_seed(budget.seed)
     recogniser = load_recogniser("recogniser").to(budget.device)
 
+    # Sum pixel, perceptual, edge and KL losses.
     def loss(model: UnshuffledAutoencoder, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         images = photos.pixels(index).to(budget.device)
@@ -77,6 +78,7 @@ def main() -> None:
     def watch(model: UnshuffledAutoencoder) -> str:
         return str(round_trips(model, check, budget))
 
+    # Train, measure and ship.
     untrained = begin("autoencoder", UnshuffledAutoencoder(), budget)
     trained = train("autoencoder", untrained, loss, budget, 2e-3, average=0.998, watch=watch)
     model = trained.model

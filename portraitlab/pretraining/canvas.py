@@ -203,10 +203,12 @@ def measure(
         rounds = range(0, len(renders), 25)
         return torch.cat([sample(backbone, read[i : i + 25], seed=1000 + i) for i in rounds])
 
+    # Draw from captions and from images, and save sheets.
     by_text, by_image = draw(texts), draw(prompts)
     save_sheet(beside(by_text[:SHOWN], renders[:SHOWN]), budget.work / "canvas.png")
     save_sheet(beside(by_image[:SHOWN], renders[:SHOWN]), budget.work / "canvas_by_image.png")
     trips = torch.cat([backbone.decode(backbone.encode(p)).clamp(-1, 1) for p in renders.split(25)])
+    # Compare with the renders.
     real = statistics(clip, others)
     given, followed = clip.image_embedding(renders), clip.image_embedding(by_image)
     figures = {
@@ -217,6 +219,7 @@ def measure(
         "image_followed": round(float((given * followed).sum(-1).mean()), 3),
         "image_followed_by_chance": round(float((given.roll(1, 0) * followed).sum(-1).mean()), 3),
     }
+    # Count the faces.
     if detector is not None:
         detector.to(budget.device)
         people = check.people[: len(renders)]

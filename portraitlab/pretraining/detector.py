@@ -106,6 +106,7 @@ def softened(images: Tensor, generator: torch.Generator) -> Tensor:
 def main() -> None:
     """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=40)
+    # Load portraits and canvases, and crowds to measure on.
     framings = {"portrait": 6, "varied": 3}
     photos = load_framings("foundation", 7000, framings, budget.cache, budget.workers)
     canvases = load_canvases("foundation", 3000, budget.cache, budget.workers)
@@ -116,6 +117,7 @@ def main() -> None:
         checks[ending or "_portrait"] = tiled(shown, 1, SIZE)
     torch.manual_seed(budget.seed)
 
+    # Join canvases and tilings, and augment them.
     def loss(detector: FaceDetector, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(canvases), (CANVASES,), generator=generator)
         parts = [canvases.crowd(index).within(MOST_FACES)]
@@ -137,6 +139,7 @@ def main() -> None:
     def watch(detector: FaceDetector) -> str:
         return str(accuracy(detector, checks["_group"][:50]))
 
+    # Train, measure and ship.
     untrained = begin("detector", FaceDetector(), budget)
     trained = train("detector", untrained, loss, budget, 2e-3, average=0.998, watch=watch)
     record = trained.record | measure(trained.model)

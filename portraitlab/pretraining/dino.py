@@ -134,6 +134,7 @@ def main() -> None:
     checks = load_checks(framings, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
 
+    # Update the teacher, and distil wide into wide and narrow crops.
     def loss(model: SelfDistillation, generator: torch.Generator) -> dict[str, Tensor]:
         model.follow()
         index = torch.randint(len(photos), (BATCH,), generator=generator)
@@ -154,6 +155,7 @@ def main() -> None:
     def watch(model: SelfDistillation) -> str:
         return str(retrieval(model.teacher.encoder, checks[""], "portrait"))
 
+    # Train, measure and ship.
     untrained = SelfDistillation(begin("dino", SelfSupervisedEncoder(), budget))
     trained = train("dino", untrained, loss, budget, 5e-4, weight_decay=0.04, watch=watch)
     record = trained.record | measure(trained.model)

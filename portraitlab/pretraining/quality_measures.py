@@ -41,6 +41,7 @@ def measures(photos: TrainingPhotos) -> dict[str, Tensor]:
     found: dict[str, list[Tensor]] = {}
     embeddings = []
     for index in torch.arange(len(photos)).split(200):
+        # Align the faces, and embed them.
         images = photos.pixels(index)
         points = regressor(images).keypoints
         crops = align(images, points, model.crop_size)
@@ -48,6 +49,7 @@ def measures(photos: TrainingPhotos) -> dict[str, Tensor]:
             recogniser.trunk(functional.interpolate(crops, 64, mode="bilinear")).last_hidden_state
         )
         embeddings.append(functional.normalize(raw, dim=-1))
+        # Embed shifted, noisy crops.
         moved = [
             recogniser(
                 align(images, _noised(points, 0.012, generator), model.crop_size)
@@ -56,6 +58,7 @@ def measures(photos: TrainingPhotos) -> dict[str, Tensor]:
             for _ in range(PERTURBED)
         ]
         towards = functional.normalize(sum(moved), dim=-1)
+        # Score by every measure.
         seen = {
             "the regressor's face score": regressor.estimate(images)[1],
             "sharpness (energy of the Laplacian)": _laplacian(crops).square().mean((1, 2)),

@@ -74,6 +74,7 @@ def main() -> None:
     which = take_which(tuple(ARCHITECTURES))
     architecture, config = ARCHITECTURES[which]
     budget = budget_arguments(__doc__.splitlines()[0], minutes=35)
+    # Load photos to train and to measure on.
     photos = load_photos(which, 5000, 8, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     families = f"foundation_check{LOOK_ALIKES}"
@@ -81,6 +82,7 @@ def main() -> None:
     torch.manual_seed(budget.seed)
     recogniser = begin(which, architecture(config), budget)
 
+    # Classify augmented crops with the margin.
     def loss(model: _Classifier, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         crops = augmented_crops(photos, index, generator).to(budget.device)
@@ -90,6 +92,7 @@ def main() -> None:
             )
         }
 
+    # Measure on held-out people, look-alikes and flawed photos.
     poor = torch.from_numpy(flawed("foundation_check", 300, 8))
 
     def measure(model: _Classifier) -> dict[str, float]:
@@ -103,6 +106,7 @@ def main() -> None:
     def watch(model: _Classifier) -> str:
         return str(measure(model))
 
+    # Train, measure and ship.
     trained = train(
         which, _Classifier(recogniser, 5000), loss, budget, 2e-3, weight_decay=0.05, watch=watch
     )

@@ -202,6 +202,7 @@ def measure(
         parts = [sample(backbone, prompts[i : i + 50], 1000 + i, guidance, steps) for i in rounds]
         return torch.cat(parts)
 
+    # Draw with the teacher and the student.
     longest = draw(teacher, GUIDANCE, 25)
     same = embed_faces(longest, regressor, judge)
     rows = {
@@ -213,6 +214,7 @@ def measure(
         torch.cat([longest[:10], *(images[:10] for images in rows.values())]),
         budget.work / "student.png",
     )
+    # Compare with 25 steps of the teacher, and with renders.
     figures = {"fid_teacher_25": frechet(real, statistics(clip, longest))}
     for name, images in rows.items():
         cosine = (embed_faces(images, regressor, judge) * same).sum(-1).mean()

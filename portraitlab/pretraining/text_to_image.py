@@ -73,6 +73,7 @@ def main() -> None:
     photos += load_photos("foundation", 7000, 3, budget.cache, budget.workers, "varied")
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
+    # Encode the photos, and measure the latents' scale.
     autoencoder = load_autoencoder()
     latents = encode_photos(autoencoder, photos, budget.device)
     shift = latents.float().mean((0, 2, 3)).tolist()
@@ -88,6 +89,7 @@ def main() -> None:
     untrained = begin("text_to_image", TextToImage(), budget)
     backbone = backbone_of(untrained)
     untrained.requires_grad_(True)  # building a backbone freezes its parts
+    # Scale the latents, and tokenize the texts.
     latents = (latents.float() - backbone.latent_shift.cpu()) * backbone.latent_scale.cpu()
     weights = person_weights(photos, backbone.latent_size)
     captions = backbone.tokenizer(photos.captions)
@@ -116,6 +118,7 @@ def main() -> None:
         save_sheet(sample(backbone_of(model), prompts, seed=0), budget.work / "text_to_image.png")
         return f"sheet in {budget.work / 'text_to_image.png'}"
 
+    # Train, measure and ship.
     trained = train("text_to_image", untrained, loss, budget, 8e-4, average=AVERAGE, watch=watch)
     quality = measure(backbone_of(trained.model), check, budget)
     ship(
@@ -153,6 +156,7 @@ def measure(
     def faces(images: Tensor) -> Tensor:
         return embed_faces(images, regressor, judge)
 
+    # Draw from captions, and decode the round trips.
     drawn = draw([check.captions[i] for i in index.tolist()])
 
     real = statistics(clip, check.pixels(other).to(budget.device))
@@ -167,6 +171,7 @@ def measure(
         cosine = faces(shown) @ faces(shown).T
         return round(float(cosine[~torch.eye(len(cosine), dtype=torch.bool)].mean()), 3)
 
+    # Draw from descriptions, and compare the people.
     described = draw([check.descriptions[i] for i in index.tolist()])
     likeness = (faces(described) * faces(check.pixels(other).to(budget.device))).sum(-1).mean()
     return {
