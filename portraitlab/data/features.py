@@ -1,7 +1,7 @@
-"""What the frozen models say of every photo, computed once and cached.
+"""Features of all photos by the frozen models, computed once and cached.
 
-No frozen network but the backbone's UNet runs inside a training step: latents, text, face
-features, identity embeddings and geometry are all read from here.
+The backbone's UNet is the only frozen network of a training step: latents, text, face features,
+identity embeddings and geometry are read from the cache.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Frozen:
-    """The frozen models that look at photos, all already on `device`.
+    """The frozen models that encode photos, all on `device`.
 
-    recogniser: the one of the identity loss (E_id of eq. 7). precision: that FeatureStore computes
-    in, see portraitlab.support.precision.frozen_precision.
+    recogniser: of the identity loss (E_id of eq. 7). precision: of FeatureStore's computations, see
+    portraitlab.support.precision.frozen_precision.
     """
 
     encoder: FaceEncoder
@@ -65,16 +65,16 @@ class FeatureStore:
     empty_text: TextFeatures
 
     def text(self, rows: Tensor) -> TextFeatures:
-        """Text features [B] of the captions of photos [B]."""
+        """Return text features [B] of the captions of photos [B]."""
         return self.text_features[self.caption_index[rows]]
 
     def references(self, rows: Tensor, mask: Tensor, latents: bool = False) -> FaceFeatures:
-        """Features of references, rows [B, N]; where mask [B, N] is False they are zero.
+        """Return features of references, rows [B, N]; zero where mask [B, N] is False.
 
-        latents: with those of the photos.
+        latents: include the latents of the photos.
         """
         return FaceFeatures(
-            # In place, since rows are copied when they are asked for, and 100 MB at full size.
+            # Indexing has copied the rows, which are 100 MB at full size: change them in place.
             local_=self.local[rows].float().mul_(mask[..., None, None]),
             global_=self.global_[rows] * mask[..., None],
             mask=mask,
@@ -82,22 +82,23 @@ class FeatureStore:
         )
 
     def mean_identity(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """Mean identity embedding [B, d2'] of references [B, N], of unit length (F_id, eq. 7)."""
+        """Return the unit mean identity embedding [B, d2'] of references [B, N] (F_id, eq. 7)."""
         total = (self.identity[rows] * mask[..., None]).sum(dim=1)
         return nn.functional.normalize(total, dim=-1)
 
     @classmethod
     def cached(cls, cache: Path, store: PhotoStore, frozen: Frozen) -> FeatureStore:
-        """The features of a store: from the cache, or computed in batches and then cached.
+        """Read the features of a store from the cache, or compute and cache them in batches.
 
-        Three files, one each for encoder, backbone and recogniser, so that changing one of them
-        repeats only its own work; another precision repeats all. Raises ValueError where a cached
-        file was damaged.
+        Encoder, backbone and recogniser have a file each, so that changing one of them repeats only
+        its own work; another precision repeats all. Raises ValueError if a cached file is damaged.
         """
         folder = cache / "features"
         encoder, backbone = frozen.encoder.fingerprint, frozen.backbone.fingerprint
         recogniser = weights_fingerprint(frozen.recogniser)
         about = [store.key, frozen_precision(frozen.precision, torch.device(frozen.device))]
+
+        # Encode the faces.
         faces = cached_tensors(
             folder,
             ["faces", *about, encoder],
@@ -108,6 +109,8 @@ class FeatureStore:
                 frozen,
             ),
         )
+
+        # Encode the pictures and their captions.
         geometry = geometry_of(faces)
         captions = sorted(set(store.caption))
         pictures = cached_tensors(
@@ -115,6 +118,8 @@ class FeatureStore:
             ["pictures", *about, backbone],
             lambda: _describe_pictures(store, ["", *captions], frozen),
         )
+
+        # Embed the identities.
         identity = cached_tensors(
             folder,
             ["identity", *about, encoder, recogniser],
@@ -186,9 +191,9 @@ def _describe_pictures(store: PhotoStore, prompts: list[str], frozen: Frozen) ->
 def describe_faces(
     encoder: FaceEncoder, views: Tensor, masks: Tensor, geometry: FaceGeometry
 ) -> dict[str, Tensor]:
-    """What an encoder says of views [B, 3, V, V] in [-1, 1] with person masks bool [B, S, S].
+    """Encode the faces of views [B, 3, V, V] in [-1, 1] with person masks bool [B, S, S].
 
-    geometry [B]: of their faces, as the encoder's `analyse` or `fit` gives it. By name: local
+    geometry [B]: of the faces, by the encoder's `analyse` or `fit`. Returns by name: local
     [B, L, d1] in half precision, global [B, d2], and the geometry's tensors.
     """
     local, global_ = encoder.encode(views, masks, geometry)
@@ -200,7 +205,7 @@ def describe_faces(
 
 
 def geometry_of(faces: dict[str, Tensor]) -> FaceGeometry:
-    """The geometry among what describe_faces says."""
+    """Return the geometry in the output of describe_faces."""
     coefficients = (
         FaceCoefficients(faces["shape"], faces["expression"], faces["pose"])
         if "shape" in faces
@@ -211,7 +216,7 @@ def geometry_of(faces: dict[str, Tensor]) -> FaceGeometry:
 
 @torch.no_grad()
 def describe_pictures(images: Tensor, masks: Tensor, frozen: Frozen) -> dict[str, Tensor]:
-    """latents [B, c, h, w] and person [B, 1, h, w] of photos [B, 3, S, S], masks [B, S, S]."""
+    """Encode photos [B, 3, S, S], masks [B, S, S] to latents [B, c, h, w], person [B, 1, h, w]."""
     latents = frozen.backbone.encode(images.to(frozen.device)).float()
     size = (latents.shape[-2], latents.shape[-1])
     person = nn.functional.adaptive_avg_pool2d(masks[:, None].float(), size)
@@ -220,7 +225,7 @@ def describe_pictures(images: Tensor, masks: Tensor, frozen: Frozen) -> dict[str
 
 @torch.no_grad()
 def describe_prompts(prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:
-    """text [C, K, dt] of C prompts and, where the backbone adds them, pooled and sizes."""
+    """Return text [C, K, dt] of C prompts and, if the backbone has them, pooled and sizes."""
     text = frozen.backbone.encode_text(prompts)
     summary = {"pooled": text.pooled, "sizes": text.sizes}
     known = {name: tensor for name, tensor in summary.items() if tensor is not None}
@@ -231,7 +236,7 @@ def describe_prompts(prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:
 def describe_identity(
     images: Tensor, masks: Tensor, keypoints: Tensor, frozen: Frozen
 ) -> dict[str, Tensor]:
-    """identity [B, d2'] of the faces with keypoints [B, 5, 2] in photos [B, 3, S, S]."""
+    """Return identity [B, d2'] of the faces with keypoints [B, 5, 2] in photos [B, 3, S, S]."""
     person = matted(images, masks).to(frozen.device)
     crops = face_crops(person, keypoints.to(frozen.device), frozen.recogniser)
     return {"identity": frozen.recogniser(crops).float()}

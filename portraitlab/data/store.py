@@ -1,7 +1,7 @@
-"""Photos of many identities in one memory-mapped Arrow file.
+"""A store of photos of many identities in one memory-mapped Arrow file.
 
-A sample is one target and several references of one identity, which is random access inside a
-group; Arrow gives that without reading the rest and without holding all photos in memory.
+A sample is one target and several references of one identity. That is random access, which Arrow
+supports without reading all photos into memory.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from portraitlab.support.lock import locked
 from portraitlab.types import FaceCoefficients
 
 FORMAT = 3
-"""Version of all that is cached; part of every key, also of the features', and checked on load.
+"""Version of all cached data; part of every key, also of the features', and checked on load.
 
-To be raised whenever the same recipe comes to mean other contents.
+Raise it whenever the same recipe results in other contents.
 """
 
 _ROWS_PER_BATCH = 256
@@ -36,13 +36,13 @@ _ROWS_PER_BATCH = 256
 
 @dataclass(frozen=True)
 class StoredPhoto:
-    """One photo on its way into a store.
+    """A photo to be stored.
 
     identity and name: `name` is unique within its identity. image uint8 [S, S, 3]: RGB at the
     backbone's size. view uint8 [V, V, 3]: the same picture at the encoder's size; None where the
     two sizes are equal. person_mask bool [S, S]: False where it is known not to be the person.
     shape [S'], expression [E'], pose [6]: true coefficients, known of rendered photos only.
-    flawed: blurred, badly lit or covered: it may be a reference, but nothing to aim at.
+    flawed: True if blurred, badly lit or covered: a reference at most, never a target.
     """
 
     identity: str
@@ -59,10 +59,10 @@ class PhotoStore:
     """Read access to a stored list of photos; rows are numbered from 0.
 
     Attributes: `size` and `view_size` (pixels), `identity`, `name` and `caption` (one string a
-    row), `flawed` (one bool a row), `left_out` (one line for each photo or identity that was not
-    taken, with the reason) and `key` (hash of the recipe, under which it is cached).
+    row), `flawed` (one bool a row), `left_out` (one line for each photo or identity that was left
+    out, with the reason) and `key` (hash of the recipe, under which it is cached).
 
-    Raises ValueError where the folder holds another format or was damaged.
+    Raises ValueError if the folder has another format or is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,6 +79,8 @@ class PhotoStore:
             raise ValueError(
                 f"The photo store {folder} has format {about.get('format')}, not {FORMAT}. {remedy}"
             )
+
+        # Read the columns; images stay memory-mapped.
         self.key: str = about["key"]
         self.size: int = about["size"]
         self.view_size: int = about["view_size"]
@@ -105,26 +107,26 @@ class PhotoStore:
         return len(self.identity)
 
     def owners(self) -> tuple[list[str], NDArray[np.int64]]:
-        """Names of the identities, and for each photo the number of its own."""
+        """Return the names of the identities, and the number of each photo's identity."""
         names, owner = np.unique(np.array(self.identity, dtype=object), return_inverse=True)
         return names.tolist(), owner
 
     def images(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Photos [B, 3, S, S] as floats in [-1, 1], at the backbone's size."""
+        """Return photos [B, 3, S, S] as floats in [-1, 1], at the backbone's size."""
         return to_tensor(_gather(self._images, rows))
 
     def views(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """The same photos [B, 3, V, V] as floats in [-1, 1], at the encoder's size."""
+        """Return photos [B, 3, V, V] as floats in [-1, 1], at the encoder's size."""
         return to_tensor(_gather(self._views, rows))
 
     def person_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """bool [B, S, S], False where a photo is known not to show the person."""
+        """Return masks bool [B, S, S], False where a photo is known not to show the person."""
         packed = _gather(self._masks, rows)
         bits = np.unpackbits(packed, axis=1, count=self.size**2)
         return torch.from_numpy(bits.reshape(-1, self.size, self.size).astype(bool))
 
     def true_coefficients(self, rows: Sequence[int] | Tensor) -> FaceCoefficients:
-        """The coefficients that the photos were rendered with.
+        """Return the coefficients that the photos were rendered with.
 
         Raises ValueError for photos that were not rendered.
         """
@@ -146,10 +148,10 @@ class PhotoStore:
         photos: Iterable[StoredPhoto],
         left_out: list[str],
     ) -> Self:
-        """The store of this recipe: from the cache, or made of `photos` and then cached.
+        """Open the store of this recipe in the cache, or make it from `photos`.
 
-        `photos` is only walked where nothing is cached, and may append to `left_out` on its way.
-        An interrupted walk leaves nothing behind that could pass for a store.
+        `photos` is only iterated if nothing is cached, and may append to `left_out` meanwhile. An
+        interrupted iteration leaves no store behind.
         """
         recipe = {**recipe, "format": FORMAT, "size": size, "view_size": view_size}
         key = content_key(recipe)
@@ -174,7 +176,7 @@ class PhotoStore:
 def _make(
     folder: Path, about: dict[str, Any], photos: Iterable[StoredPhoto], left_out: list[str]
 ) -> None:
-    """Make a store, which takes its name when it is whole. Only in one process at a time."""
+    """Write a store, which is renamed to `folder` when complete; one process at a time."""
     unfinished = folder.with_name(f"unfinished-{folder.name}")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
     unfinished.mkdir()
@@ -233,7 +235,7 @@ def _row(photo: StoredPhoto) -> dict[str, Any]:
 
 
 def _bytes(column: pa.Array) -> NDArray[np.uint8]:
-    """A column of equally long byte strings as an array [rows, bytes], without a copy."""
+    """View a column of equally long byte strings as an array [rows, bytes], without a copy."""
     _, offsets, data = column.buffers()
     start, stop = np.frombuffer(offsets, np.int32)[[0, len(column)]]
     return np.frombuffer(data, np.uint8)[start:stop].reshape(len(column), -1)
@@ -249,5 +251,5 @@ def _gather(batches: list[NDArray[np.uint8]], rows: Sequence[int] | Tensor) -> N
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """Photos uint8 [B, S, S, 3] as images [B, 3, S, S] in [-1, 1]."""
+    """Convert photos uint8 [B, S, S, 3] to images [B, 3, S, S] in [-1, 1]."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1

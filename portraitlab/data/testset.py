@@ -1,4 +1,4 @@
-"""What is generated to be scored: fixed targets, references and noise of held-out identities."""
+"""The samples of scoring: fixed targets, references and noise of held-out identities."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from portraitlab.method.select.selection import TARGET, Selection
 from portraitlab.types import Batch, Candidates
 
 TargetsOf = Literal["own", "others"]
-"""Whose photos are generated anew: the person's own, or a stranger's."""
+"""Targets: photos of the person, or of a stranger."""
 
 Judges = int | Literal["references"]
-"""Photos of a person that results are compared with: so many reserved ones, or the conditioned."""
+"""Photos of a person to compare results with: a number of reserved ones, or the references."""
 
 MOST_REFERENCES = 6
-"""A sample has at most so many; judges leave a person as many photos, where there are enough."""
+"""Largest number of references; a person with enough photos keeps as many beside the judges."""
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image to generate; photos are rows of the photo store.
+    """An image to generate; photos are rows of the photo store.
 
-    references: what is conditioned on. shape_reference: the photo whose 3D shape draws the
-    landmarks (the target itself with select=target). judges: photos of the identity that results
-    are compared with, neither conditioned on nor the target, or with judges="references" those
-    conditioned on. other: one more photo of the identity without a flaw, neither target nor judge;
-    None where there is none. seed: of the noise, in 0..2^32-1.
+    references: photos that the image is conditioned on. shape_reference: the photo whose 3D shape
+    is used for the landmarks (the target itself with select=target). judges: photos of the
+    identity that results are compared with, neither references nor the target, or with
+    judges="references" the references. other: one more photo of the identity without a flaw,
+    neither target nor judge, or None. seed: of the noise, in 0..2^32-1.
     """
 
     identity: str
@@ -52,27 +52,27 @@ class Sample:
 
 @dataclass(frozen=True)
 class RealPhotos:
-    """Photos of real people as a set, by rows of a store: what FID compares with."""
+    """A set of real photos that FID compares with, by rows of a store."""
 
     store: Photos
     rows: Sequence[int]
 
 
 def string_seed(*parts: object) -> int:
-    """A seed in 0..2^32-1 from anything that prints, the same on every machine."""
+    """Return a seed in 0..2^32-1 from printable parts, the same on every machine."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def target_name(store: Photos, sample: Sample) -> str:
-    """The name of a sample's target, behind its identity's where that is another one."""
+    """Return the name of a sample's target, prefixed by the identity if it is another person's."""
     identity, name = store.identity[sample.target], store.name[sample.target]
     return name if identity == sample.identity else f"{identity}/{name}"
 
 
 @dataclass(frozen=True)
 class _Aim:
-    """A photo to generate anew, of whomever: its row, caption, and the seed of a noise."""
+    """A target: its row, its caption and the seed of a noise."""
 
     target: int
     caption: str
@@ -82,10 +82,10 @@ class _Aim:
 def _with_targets_of_others(
     samples: list[Sample], aims: Mapping[str, Sequence[_Aim]], seed: int
 ) -> list[Sample]:
-    """Samples whose targets are of the person half the list away.
+    """Replace targets by those of the person half the list away.
 
-    aims: of everybody, also of who has too few photos to be scored, so that it hangs on no number
-    of references whose target somebody gets.
+    aims: of all people, including those with too few photos to be scored, so that the assignment
+    does not depend on the number of references.
     """
     people = list(aims)
     if len(people) < 2:
@@ -112,23 +112,24 @@ def _with_targets_of_others(
 class ScoringSet:
     """The samples of all identities of a PhotoSet, the same for every row of a table.
 
-    The photos of an identity are put in a seeded order. From its end, of those without a flaw, the
-    last `targets` are targets and the next `judges` are judged against; references are the first
-    `refs` of what is left, flawed or not. So targets, noise and judges are the same whatever refs
-    is, and the references of refs=1 are among those of refs=4. An identity with few photos has
-    fewer judges, one at least, so that six references are left where possible. Every target is
-    generated from `noise_seeds` different noises.
+    The photos of an identity are shuffled with a seed. Of those without a flaw, the last `targets`
+    are targets and the `judges` before them are judges; references are the first `refs` of the
+    rest, flawed or not. So targets, noise and judges do not depend on refs, and the references of
+    refs=1 are among those of refs=4. An identity with few photos has fewer judges, at least one, so
+    that six references are left where possible. Every target is generated from `noise_seeds`
+    different noises.
 
-    judges: how many, or "references": what was conditioned on judges, as in the paper (Sec. 4.1),
-    where copying a reference wins.
+    judges: their number, or "references" to judge by the references as in the paper (Sec. 4.1),
+    which rewards copying one.
 
-    targets_of: `own`, a person's own photos; or `others`, of another person each, the one half the
-    list away, whose expression, pose and caption are taken and who must not be recognised
-    (HiFi-Portrait, Sec. 4.1: targets are strangers' photos).
+    targets_of: `own`, a person's own photos; or `others`, those of the person half the list away,
+    whose expression, pose and caption are used and who must not be recognised (HiFi-Portrait, Sec.
+    4.1: targets are strangers' photos).
 
     An identity with fewer than targets + refs + 1 photos, or too few without a flaw, is left out
     with one line in the log.
-    Raises ValueError where none is left, or none but one whose targets are to be of others.
+
+    Raises ValueError if no identity is left, or if targets of others need a second identity.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class ScoringSet:
         samples: list[Sample] = []
         aims: dict[str, list[_Aim]] = {}
         for identity, rows in members.items():
+            # Shuffle the photos, and take targets from the end.
             order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
             ordered = [rows[place] for place in order]
             sound = [row for row in reversed(ordered) if not photos.store.flawed[row]]
@@ -173,6 +175,8 @@ class ScoringSet:
                     "not scored: identity %s has %d photos, needs %s", identity, len(rows), needs
                 )
                 continue
+
+            # Split the rest into judges and references.
             most = max(1, len(rows) - targets - MOST_REFERENCES)
             judging = sound[targets:][: min(1 if judges == "references" else judges, most)]
             left = [row for row in ordered if row not in targeted and row not in judging]
@@ -241,10 +245,9 @@ class ScoringSet:
         return len(self.samples)
 
     def in_strangers_poses(self, people: int) -> ScoringSet:
-        """One sample of each of the first few people, with the target of a stranger.
+        """Return one sample of each of the first `people` people, with the target of a stranger.
 
-        Shapes come from the references that were chosen. Their own targets where nobody else has
-        any.
+        Shapes are those of the selected references. If nobody else has targets, their own is kept.
         """
         first: dict[str, Sample] = {}
         for sample in self.samples:
@@ -264,9 +267,9 @@ class ScoringSet:
         return made
 
     def unaimed(self, number: int) -> RealPhotos:
-        """At most so many photos without a flaw, of all people, that nobody's bound is made of.
+        """Return up to `number` photos without a flaw that are not used in samples or bounds.
 
-        That is neither targets nor each sample's other photo; in a seeded order.
+        They are neither targets nor any sample's other photo, in a seeded order.
         """
         store = self.photos.store
         taken = {row for sample in self.samples for row in (sample.target, sample.other)}
@@ -280,7 +283,7 @@ class ScoringSet:
         return RealPhotos(store, [rows[place] for place in order[:number]])
 
     def batches(self, batch_size: int) -> Iterator[tuple[Batch, list[Sample]]]:
-        """All samples in order, at most batch_size at a time, each with its prompt."""
+        """Yield all samples in order in batches of up to batch_size, each with its prompt."""
         for start in range(0, len(self.samples), batch_size):
             samples = list(self.samples[start : start + batch_size])
             references = torch.tensor([sample.references for sample in samples])

@@ -1,4 +1,4 @@
-"""Rendered photos of the miniature world."""
+"""The source of rendered photos of the miniature world."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
 
 _NO_PIXELS = ("pretrained", "pool", "sheet", "splits", "tokenizer")
-"""Files beside the renderer that have no say in what a photo looks like."""
+"""Modules beside the renderer that do not affect pixels."""
 
 
 class WorldData(PhotoSource):
-    """Photos of made-up people, rendered once by several processes and cached.
+    """Photos of synthetic people, rendered once by several processes and cached.
 
-    identities and photos_per_identity: to train on. score_identities and score_photos: the same of
-    those to score on, whose `split` is "development" (to choose settings on) or "test" (for
-    tables), or one of the two with `_look_alikes`, where only details tell people apart; none
-    shares an identity with another. workers: processes that render; 0 renders in this
-    one. cache: folder for photos and features. targets, judges, noise_seeds, targets_of: see
-    ScoringSet. real_photos: FID compares with one photo each of so many further people of the
-    split, or of all that there are.
+    identities and photos_per_identity: to train on. score_identities and score_photos: to score
+    on. split: of the scored people: "development" (to choose settings on) or "test" (for tables),
+    or one of the two with `_look_alikes`, whose people differ in details only; no two splits share
+    an identity. workers: rendering processes; 0 renders in the main process. cache: folder for
+    photos and features. targets, judges, noise_seeds, targets_of: see ScoringSet. real_photos:
+    number of further people of the split, with one photo each, that FID compares with; fewer if the
+    split has fewer.
 
-    Raises ValueError where the split is unknown, or has fewer identities than asked for, or where
-    there are too few photos for a target, a reference and (when scoring) a judge.
+    Raises ValueError if the split is unknown or has too few identities, or if there are too few
+    photos for a target, a reference and (when scoring) a judge.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class WorldData(PhotoSource):
         return seeds[:number]
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
-        """Photos of the first identities of the world's "train" split."""
+        """Return photos of the first identities of the world's "train" split."""
         return self._photos(*self._train, frozen)
 
     def score_photos(self, frozen: Frozen) -> PhotoSet:
-        """Photos of the first identities of the chosen held-out split."""
+        """Return photos of the first identities of the chosen held-out split."""
         return self._photos(*self._score, frozen)
 
     def real_photos(self, frozen: Frozen, scoring: ScoringSet) -> RealPhotos:
-        """The first photo without a flaw of each of the people after those who are scored.
+        """Return the first photo without a flaw of each person after the scored ones.
 
-        Of the people who are scored where the split has no others.
+        If the split has no further people, photos of the scored people are used.
         """
         if not self._further:
             return super().real_photos(frozen, scoring)
@@ -105,7 +105,7 @@ class WorldData(PhotoSource):
         return RealPhotos(store, range(len(store)))
 
     def digest(self) -> None:
-        """None: the settings alone say which photos are rendered."""
+        """Return None: the settings alone determine the rendered photos."""
 
     def _photos(self, seeds: Sequence[int], per_identity: int, frozen: Frozen) -> PhotoSet:
         size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
@@ -121,7 +121,7 @@ class WorldData(PhotoSource):
     def _render(
         self, photos: list[tuple[int, int]], size: int, view_size: int
     ) -> Iterator[StoredPhoto]:
-        """Photos by identity seed and photo seed, at the backbone's and at the encoder's size."""
+        """Render photos by identity seed and photo seed, at the backbone's and encoder's sizes."""
         with ExitStack() as stack:
             apply: Callable[..., Iterator[render.Photo]] = map
             if self.workers:
@@ -151,12 +151,12 @@ class WorldData(PhotoSource):
 
 
 def first_sound(identity_seed: int) -> int:
-    """Seed of a person's first photo without a flaw."""
+    """Return the seed of a person's first photo without a flaw."""
     return next(seed for seed in count() if not make_settings(identity_seed, seed).flaws)
 
 
 def _renderer_fingerprint() -> str:
-    """Hash of the renderer's source, so that a changed renderer never meets an old cache."""
+    """Hash the renderer's source, so that a changed renderer does not read an old cache."""
     digest = hashlib.sha256()
     for path in sorted(Path(render.__file__).parent.glob("*.py")):
         if path.stem not in _NO_PIXELS:

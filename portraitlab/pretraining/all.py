@@ -2,7 +2,7 @@
 
     python -m portraitlab.pretraining.all --share 1.0
 
-A model whose saved work has reached its minutes is only measured and shipped again.
+A model whose saved training has reached its minutes is only measured and shipped again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("student", 120),
     ("canvas", 480),
 )
-"""Modules and their minutes, in the order in which they need each other."""
+"""Modules and their minutes, in the order of their dependencies."""
 
 
 def main() -> None:

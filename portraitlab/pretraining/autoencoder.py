@@ -20,30 +20,30 @@ from portraitlab.world.pretrained import load_recogniser
 
 BATCH = 32
 PERSON_WEIGHT = 3.0
-"""How much more an error on the person counts than one on the background."""
+"""Additional weight of errors on the person over errors on the background."""
 KL_WEIGHT = 2e-4
-"""Per latent number; enough that the latent is about unit size and easy to diffuse."""
+"""Weight per latent value, large enough for latents of about unit scale, easy to diffuse."""
 FACE_WEIGHT, FACES = 1.0, 16
-"""Weight of the perceptual loss, and on how many images of a batch it acts."""
+"""Weight of the perceptual loss, and the number of images of a batch that it is computed on."""
 MOST_NOISE = 1.0
-"""Every other image is decoded from latents with noise of up to this many deviations of theirs."""
+"""Largest noise of every other image's latents, in standard deviations of the latents."""
 
 
 def edges(images: Tensor) -> Tensor:
-    """Differences [B, 3, E] between all neighbouring pixels of images [B, 3, H, W]."""
+    """Return differences [B, 3, E] between all neighbouring pixels of images [B, 3, H, W]."""
     return torch.cat([images.diff(dim=-1).flatten(2), images.diff(dim=-2).flatten(2)], -1)
 
 
 def spread(latents: Tensor) -> Tensor:
-    """Deviation of each channel [1, 4, 1, 1] over a batch.
+    """Compute the standard deviation of each channel [1, 4, 1, 1] over a batch.
 
-    It keeps its gradient: an encoder that made all of a channel larger would outgrow no noise.
+    The gradient is kept, so that the encoder cannot drown the noise by scaling a channel.
     """
     return latents.std((0, 2, 3), keepdim=True)
 
 
 def with_noise(posterior: DiagonalGaussianDistribution, generator: torch.Generator) -> Tensor:
-    """Latents [B, c, h, w] to decode: every other one with noise, the others from the posterior."""
+    """Draw latents [B, c, h, w] from the posterior, and add noise to every other one."""
     mean = posterior.mean
     noise = torch.randn(mean.shape, generator=generator).to(mean.device)
     level = MOST_NOISE * torch.rand(len(mean), 1, 1, 1, generator=generator).to(mean.device)
@@ -59,6 +59,7 @@ def main() -> None:
     torch.manual_seed(budget.seed)
     recogniser = load_recogniser("recogniser").to(budget.device)
 
+    # Sum pixel, perceptual, edge and KL losses.
     def loss(model: UnshuffledAutoencoder, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         images = photos.pixels(index).to(budget.device)
@@ -77,6 +78,7 @@ def main() -> None:
     def watch(model: UnshuffledAutoencoder) -> str:
         return str(round_trips(model, check, budget))
 
+    # Train, measure and ship.
     untrained = begin("autoencoder", UnshuffledAutoencoder(), budget)
     trained = train("autoencoder", untrained, loss, budget, 2e-3, average=0.998, watch=watch)
     model = trained.model
@@ -92,10 +94,10 @@ def main() -> None:
 def face_cosine(
     recogniser: Recogniser, photos: TrainingPhotos, index: Tensor, decoded: Tensor, images: Tensor
 ) -> Tensor:
-    """The recogniser's cosine [F] between images and round trips, of photos `index` [F].
+    """Compute the recogniser's cosine [F] between images and round trips of photos `index` [F].
 
-    The perceptual loss of Rombach et al. (CVPR 2022, Sec. 3.1), by the net that knows faces: eyes,
-    brows and marks are few pixels, and pixel losses give them up first.
+    It is the perceptual loss (Rombach et al., CVPR 2022, Sec. 3.1), computed by the recogniser
+    because eyes, brows and marks have few pixels, and pixel losses lose them first.
     """
     keypoints = torch.from_numpy(photos.keypoints[index.numpy()]).to(images.device)
     crops = [
@@ -108,9 +110,9 @@ def face_cosine(
 def round_trips(
     model: UnshuffledAutoencoder, photos: TrainingPhotos, budget: Budget, count: int = 400
 ) -> dict[str, float]:
-    """Mean peak signal-to-noise ratio in decibels, and what is left of the faces.
+    """Measure the mean peak signal-to-noise ratio in decibels, and the cosines of faces.
 
-    The judge, unlike the recogniser, has no part in the training.
+    The judge, unlike the recogniser, is not used in the training.
     """
     index = torch.arange(count) * (len(photos) // count)
     images = photos.pixels(index).to(budget.device)

@@ -2,8 +2,8 @@
 
 python -m portraitlab.pretraining.canvas --minutes 480
 
-Half bodies, full bodies and groups of two to four at 128 px, 32 x 32 latents. In a share of the
-steps the UNet reads CLIP's embedding of the image in place of the text.
+It is trained on half bodies, full bodies and groups of two to four at 128 px, 32 x 32 latents. In a
+share of the steps the UNet is conditioned on CLIP's embedding of the image in place of the text.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
 
 BATCH = 16
 STEPS = 128
-"""Between one chunk of scenes and the next: each scene is drawn about eight times."""
+"""Steps between one chunk of scenes and the next: each scene is used about eight times."""
 IMAGE_PROMPTS = 0.25
-"""Share of steps in which the UNet reads an image in place of a text."""
+"""Share of steps in which the UNet is conditioned on an image in place of a text."""
 PROMPTS_DROPPED = 0.1
 BACKGROUND_WEIGHT, FACE_WEIGHT = 0.3, 3.0
-"""What an error on the background and on a face counts beside one on a body, which counts 1."""
+"""Weights of errors on the background and on a face; an error on a body has weight 1."""
 AVERAGE = 0.999
 SHOWN = 20
-"""Samples on a sheet, a multiple of ten."""
+"""Number of samples on a sheet, a multiple of ten."""
 
 
 @dataclass(frozen=True)
 class LatentScenes(TensorRecord):
-    """Scenes as the UNet is trained on them.
+    """Encoded scenes that the UNet is trained on.
 
-    latents [S, 4, 32, 32] fp16, scaled. weight [S, 1, 32, 32] fp16: what an error counts. captions
+    latents [S, 4, 32, 32] fp16, scaled. weight [S, 1, 32, 32] fp16: weight of errors. captions
     [S, K]: token numbers. images [S, 96]: CLIP's embeddings of the scenes.
     """
 
@@ -74,7 +74,7 @@ class LatentScenes(TensorRecord):
 
 @torch.no_grad()
 def prepare(backbone: Backbone, clip: ClipEncoder, scenes: Scenes) -> LatentScenes:
-    """Encode scenes by the frozen models."""
+    """Encode scenes with the frozen models."""
     device = backbone.latent_scale.device
     latents, images = [], []
     for part in scenes.pixels().split(32):
@@ -89,8 +89,8 @@ def prepare(backbone: Backbone, clip: ClipEncoder, scenes: Scenes) -> LatentScen
 
 
 def cell_weights(scenes: Scenes, size: int) -> Tensor:
-    """What an error in each latent cell counts [S, 1, size, size], by what the cell shows most."""
-    # A face's rim may be less than half of a pixel's, which is then none of the person's.
+    """Return the weight of errors in each latent cell [S, 1, size, size], by its main content."""
+    # Pixels on a face's rim may be mostly background, and then are not in the person mask.
     person, face = (
         functional.adaptive_avg_pool2d(torch.from_numpy(masks).float()[:, None], size)
         for masks in (scenes.person_masks | scenes.face_masks, scenes.face_masks)
@@ -100,7 +100,7 @@ def cell_weights(scenes: Scenes, size: int) -> Tensor:
 
 
 def canvas_backbone(model: TextToImage, device: str) -> Backbone:
-    """The backbone of a model under training, on the portraits' scale of latents."""
+    """Build the backbone of a model under training, with the portraits' latent scale."""
     portrait = entry("text_to_image")
     return Backbone(
         unet=model.unet, autoencoder=load_autoencoder(), text_encoder=model.text_encoder,
@@ -110,14 +110,14 @@ def canvas_backbone(model: TextToImage, device: str) -> Backbone:
 
 
 class Lesson:
-    """What a step teaches: the velocity of scenes' latents, from their texts or themselves."""
+    """The loss of a step: velocity of scenes' latents, from their captions or CLIP embeddings."""
 
     def __init__(self, backbone: Backbone, scenes: Window[LatentScenes], budget: Budget) -> None:
         self.backbone, self.scenes, self.budget = backbone, scenes, budget
         self.empty = backbone.tokenizer([""])
 
     def __call__(self, model: CanvasTextToImage, generator: torch.Generator) -> dict[str, Tensor]:
-        """The term of one batch, named by what was read."""
+        """Compute the loss term of one batch, named by its condition."""
         backbone, device = self.backbone, self.budget.device
         scenes = self.scenes.at(step_of(generator, self.budget))
         chosen = scenes[torch.randint(len(scenes), (BATCH,), generator=generator)].to(device)
@@ -144,7 +144,7 @@ def main() -> None:
     load_weights("text_to_image", portrait)
     model = begin("canvas", grow_canvas(portrait), budget)
     backbone = canvas_backbone(model, budget.device)
-    model.requires_grad_(True)  # a backbone's parts are frozen
+    model.requires_grad_(True)  # load_backbone freezes its parts
     clip = load_clip().to(budget.device)
     check = render_scenes("foundation_check", 0, 600)
 
@@ -163,7 +163,7 @@ def main() -> None:
 
 
 def shipped_detector() -> FaceDetector | None:
-    """The detector that counts people; None, with a line printed, where none is in the package."""
+    """Load the detector that counts people; print a line and return None if it is not shipped."""
     try:
         return load_detector()
     except MissingWeights as missing:
@@ -172,7 +172,7 @@ def shipped_detector() -> FaceDetector | None:
 
 
 def counted_right(detector: FaceDetector, images: Tensor, people: NDArray[np.int64]) -> float:
-    """The share of images [B, 3, H, W] in which as many faces are found as there are people [B]."""
+    """Return the share of images [B, 3, H, W] with as many detected faces as people [B]."""
     found = [len(faces) for part in images.split(25) for faces in detector.find(part)]
     return round(float((np.array(found) == people).mean()), 3)
 
@@ -185,13 +185,13 @@ def measure(
     detector: FaceDetector | None,
     budget: Budget,
 ) -> dict[str, float]:
-    """Fréchet distances to held-out scenes, of samples and of the autoencoder's round trips.
+    """Measure Fréchet distances of samples and round trips to held-out scenes, among others.
 
     Samples are drawn from the captions of the first half of `check` and, by_image, from CLIP's
-    view of those scenes; distances are to its second half. image_followed: CLIP's mean cosine
-    between what is drawn from an image and that image; image_followed_by_chance: and the image
-    after it. people_counted: the share of samples from captions with as many faces as the caption
-    says, and of renders, where there is a detector.
+    embeddings of those scenes; distances are to its second half. image_followed: CLIP's mean cosine
+    between an image and the sample drawn from it; image_followed_by_chance: between that sample and
+    the next image. people_counted: the share of samples from captions with as many faces as the
+    caption names, and the same share of renders, if a detector is shipped.
     """
     backbone = canvas_backbone(model, budget.device)
     scenes = check.pixels().to(budget.device)
@@ -203,20 +203,23 @@ def measure(
         rounds = range(0, len(renders), 25)
         return torch.cat([sample(backbone, read[i : i + 25], seed=1000 + i) for i in rounds])
 
+    # Draw from captions and from images, and save sheets.
     by_text, by_image = draw(texts), draw(prompts)
     save_sheet(beside(by_text[:SHOWN], renders[:SHOWN]), budget.work / "canvas.png")
     save_sheet(beside(by_image[:SHOWN], renders[:SHOWN]), budget.work / "canvas_by_image.png")
     trips = torch.cat([backbone.decode(backbone.encode(p)).clamp(-1, 1) for p in renders.split(25)])
+    # Compare with the renders.
     real = statistics(clip, others)
-    asked, followed = clip.image_embedding(renders), clip.image_embedding(by_image)
+    given, followed = clip.image_embedding(renders), clip.image_embedding(by_image)
     figures = {
         "fid": frechet(real, statistics(clip, by_text)),
         "fid_by_image": frechet(real, statistics(clip, by_image)),
         "fid_of_round_trips": frechet(real, statistics(clip, trips)),
         "fid_of_renders": frechet(real, statistics(clip, renders)),
-        "image_followed": round(float((asked * followed).sum(-1).mean()), 3),
-        "image_followed_by_chance": round(float((asked.roll(1, 0) * followed).sum(-1).mean()), 3),
+        "image_followed": round(float((given * followed).sum(-1).mean()), 3),
+        "image_followed_by_chance": round(float((given.roll(1, 0) * followed).sum(-1).mean()), 3),
     }
+    # Count the faces.
     if detector is not None:
         detector.to(budget.device)
         people = check.people[: len(renders)]

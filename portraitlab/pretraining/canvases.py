@@ -1,4 +1,4 @@
-"""Pictures of the larger canvas that the foundation learns from: rendered once, kept as arrays."""
+"""Training pictures of the larger canvas, rendered once and cached as arrays."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from portraitlab.world.pool import rendering_pool
 from portraitlab.world.splits import IDENTITIES
 
 KINDS = ("half", "full", "group", "group")
-"""Framings of pictures number 0, 1, 2, 3, and so on."""
+"""Framings of pictures 0, 1, 2, 3, repeated for the pictures after them."""
 MOST_PEOPLE = 4
 _OUTLINE = [*range(17), 71, 70]
 
 
 @dataclass(frozen=True)
 class Canvases:
-    """Renders of one split: images [P, 128, 128, 3] uint8, and what Crowd has of their faces."""
+    """Renders of one split: images [P, 128, 128, 3] uint8, and Crowd's fields of their faces."""
 
     images: NDArray[np.uint8]
     boxes: NDArray[np.float32]
@@ -39,14 +39,14 @@ class Canvases:
         return len(self.images)
 
     def crowd(self, index: Tensor) -> Crowd:
-        """Pictures `index` [B]."""
+        """Return pictures `index` [B] as a Crowd."""
         chosen = index.numpy()
         images = torch.from_numpy(self.images[chosen]).permute(0, 3, 1, 2).float() / 127.5 - 1
         faces = (self.boxes, self.keypoints, self.shown)
         return Crowd(images, *(torch.from_numpy(part[chosen]) for part in faces))
 
     def by_kind(self) -> dict[str, Crowd]:
-        """All pictures, half bodies, full bodies and groups apart."""
+        """Return all pictures, separated into half bodies, full bodies and groups."""
         numbers = torch.arange(len(self))
         kinds = np.resize(np.array(KINDS), len(self))
         return {
@@ -56,9 +56,9 @@ class Canvases:
 
 
 def share_in_sight(face: Face) -> float:
-    """Share of the outline of a face on whose pixels its head is drawn.
+    """Return the share of a face's outline on whose pixels its head is drawn.
 
-    Hair, glasses, what lies before the face and the picture's edge all take from it.
+    Hair, glasses, covers, other people and the picture's edge reduce it.
     """
     x, y = (face.landmarks72[_OUTLINE] * face.face_mask.shape[0]).T
     area = 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))
@@ -73,7 +73,7 @@ def _render_one(task: tuple[tuple[int, ...], int, str]) -> tuple[NDArray[Any], .
     shown = np.zeros(MOST_PEOPLE, np.float32)
     for place, person in enumerate(photo.people):
         boxes[place], keypoints[place] = person.face_box, person.face.keypoints
-        shown[place] = max(share_in_sight(person.face), 1e-3)  # 0 is no face at all
+        shown[place] = max(share_in_sight(person.face), 1e-3)  # 0 means no face
     return photo.image, boxes, keypoints, shown
 
 

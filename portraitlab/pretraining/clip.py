@@ -26,10 +26,10 @@ DATA: dict[str, tuple[str, int, dict[str, int]]] = {
 
 
 def looks_of(photos: TrainingPhotos, index: Tensor) -> list[str]:
-    """What descriptions tell beyond the caption, of photos `index` [B].
+    """Return the part of descriptions after the caption, of photos `index` [B].
 
-    Clothes and background tell photos apart by themselves; who must tell faces apart has to learn
-    skin, hair, eyes and beard.
+    Clothes and background are enough to distinguish whole photos; to distinguish faces, a model has
+    to learn skin, hair, eyes and beard.
     """
     return [
         "a person, " + photos.descriptions[i].removeprefix(photos.captions[i] + ", ")
@@ -38,7 +38,7 @@ def looks_of(photos: TrainingPhotos, index: Tensor) -> list[str]:
 
 
 def _references(photos: TrainingPhotos, index: Tensor) -> Tensor:
-    """Matted, aligned faces [B, 3, 64, 64], as an encoder is shown references."""
+    """Return matted, aligned faces [B, 3, 64, 64], as an encoder is given references."""
     person = matted(photos.pixels(index), photos.masks(index)[:, 0])
     return align(person, torch.from_numpy(photos.keypoints[index.numpy()]), 64)
 
@@ -47,7 +47,7 @@ def main() -> None:
     """Run the command."""
     which = take_which(tuple(DATA))
     split, people, framings = DATA[which]
-    # another seed is another initialisation
+    # Each model has its own seed, hence its own initialisation.
     budget = budget_arguments(__doc__.splitlines()[0], minutes=37, seed=list(DATA).index(which))
     photos = load_framings(split, people, framings, budget.cache, budget.workers)
     checks = load_checks(framings, budget.cache, budget.workers)
@@ -55,15 +55,15 @@ def main() -> None:
 
     def loss(model: ClipEncoder, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
-        # Matted faces, as references are shown, by their looks alone; whole photos by their looks,
-        # their caption or both, as web texts differ in detail.
+        # Pair matted faces, as references are, with looks alone; pair whole photos with looks,
+        # caption or both, as web texts differ in detail.
         kind = int(torch.randint(6, (), generator=generator))
         images = _references(photos, index) if kind < 3 else photos.pixels(index)
         if kind < 4:
             texts = looks_of(photos, index)
         else:
-            told = photos.captions if kind == 4 else photos.descriptions
-            texts = [told[i] for i in index.tolist()]
+            source = photos.captions if kind == 4 else photos.descriptions
+            texts = [source[i] for i in index.tolist()]
         return {"contrast": model.contrastive_loss(images.to(budget.device), texts)}
 
     def measure(model: ClipEncoder) -> dict[str, float]:
@@ -84,9 +84,9 @@ def main() -> None:
 
 
 def one_photo_each(photos: TrainingPhotos, count: int) -> Tensor:
-    """`count` photos [count] long: the first of every person, then the second of every person, …
+    """Return `count` photos [count]: the first of every person, then the second of every person, …
 
-    So any run of them no longer than there are people shows different ones.
+    So successive photos show different people, in runs of up to the number of people.
     """
     people = len(set(photos.identities.tolist()))
     number = torch.arange(count)
@@ -95,9 +95,9 @@ def one_photo_each(photos: TrainingPhotos, count: int) -> Tensor:
 
 @torch.no_grad()
 def retrieval(model: ClipEncoder, photos: TrainingPhotos, looks: bool, groups: int = 40) -> float:
-    """Share of texts that rank their own image first among 16 of different people.
+    """Return the share of texts that rank their own image first among 16 of different people.
 
-    looks: of looks and matted faces rather than captions and whole photos.
+    looks: compare looks with matted faces in place of captions with whole photos.
     """
     model.eval()
     index = one_photo_each(photos, groups * 16)

@@ -1,4 +1,4 @@
-"""Pictures of several faces, and where the faces are: what the detector learns from."""
+"""Training pictures of the detector: several faces and their places."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from portraitlab.world.pretrained import load_face_model
 
 MOST_FACES = 16
 LEAST_FACE = 11.0
-"""Longer side, in pixels, of the smallest face that is learned; smaller ones count as nothing."""
+"""Longer side, in pixels, of the smallest face to train on; smaller faces are ignored."""
 LEAST_SHOWN = 0.4
-"""The share of a face that is in sight from which it is learned."""
+"""Smallest visible share of a face to train on."""
 MIRRORED = [1, 0, 2, 4, 3]
-"""The five keypoints of a mirrored face, in their order."""
+"""Order of the five keypoints in a mirrored face."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Crowd(TensorRecord):
     """Pictures and their faces, in image fractions.
 
     images [B, 3, S, S] in [-1, 1]. boxes [B, K, 4]: left, top, right and bottom of the landmarks.
-    keypoints [B, K, 5, 2]. shown [B, K]: the share of the face that is in sight, 0 where a picture
-    has fewer than K faces.
+    keypoints [B, K, 5, 2]. shown [B, K]: visible share of the face, 0 where a picture has fewer
+    than K faces.
     """
 
     images: Tensor
@@ -38,11 +38,11 @@ class Crowd(TensorRecord):
 
     @property
     def sizes(self) -> Tensor:
-        """The longer side of each box in pixels [B, K]."""
+        """Return the longer side of each box in pixels [B, K]."""
         return (self.boxes[..., 2:] - self.boxes[..., :2]).amax(-1) * self.images.shape[-1]
 
     def within(self, most: int) -> Crowd:
-        """The same faces in K = `most` columns; K may not be less already."""
+        """Pad the columns of faces to K = `most`, which is at least the current K."""
         spare = most - self.shown.shape[1]
         return Crowd(
             self.images,
@@ -52,7 +52,7 @@ class Crowd(TensorRecord):
         )
 
     def mirrored(self) -> Crowd:
-        """The pictures with left and right exchanged."""
+        """Return the pictures with left and right exchanged."""
         left, top, right, bottom = self.boxes.unbind(-1)
         keypoints = self.keypoints[..., MIRRORED, :]
         return Crowd(
@@ -64,7 +64,7 @@ class Crowd(TensorRecord):
 
 
 def portraits(photos: TrainingPhotos, index: Tensor) -> Crowd:
-    """Portraits `index` [B] as crowds of one."""
+    """Return portraits `index` [B] as crowds of one face."""
     points = load_face_model().points(photos.coefficients(index))[..., :2]
     boxes = torch.cat([points.amin(1), points.amax(1)], -1)
     keypoints = torch.from_numpy(photos.keypoints[index.numpy()])
@@ -74,14 +74,14 @@ def portraits(photos: TrainingPhotos, index: Tensor) -> Crowd:
 
 
 def without_faces(photos: TrainingPhotos, index: Tensor, generator: torch.Generator) -> Crowd:
-    """Portraits `index` [B] whose faces are blurred away, shuffled or taken out."""
+    """Return portraits `index` [B] whose faces are blurred away, shuffled or removed."""
     shown = portraits(photos, index)
     images = faceless(shown.images, photos.masks(index), generator, tile=8)
     return Crowd(images, shown.boxes, shown.keypoints, torch.zeros_like(shown.shown))
 
 
 def tiled(crowd: Crowd, edge: int, size: int) -> Crowd:
-    """Lay pictures out in squares of `edge` by `edge`, and resize each square to `size` pixels.
+    """Tile pictures in squares of `edge` by `edge`, and resize each square to `size` pixels.
 
     crowd: B edge² pictures of up to K faces. Returns B pictures of up to K edge² faces.
     """

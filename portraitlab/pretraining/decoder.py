@@ -2,8 +2,8 @@
 
 python -m portraitlab.pretraining.decoder --minutes 40
 
-The encoder stays as it is to the bit, and so do all latents: what was trained on them stays valid.
-Begins with the package's autoencoder, and ships it with the new decoder.
+The encoder is unchanged, and so are all latents: models trained on them stay valid. The training
+starts from the package's autoencoder, and ships it with the new decoder.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from portraitlab.world.models.recognisers import Recogniser
 from portraitlab.world.pretrained import entry, load_autoencoder, load_recogniser
 
 PORTRAITS, SCENES = 32, 8
-"""Images of a step: portraits of either framing in two steps of three, or larger scenes."""
+"""Images per step: portraits of either framing in two of three steps, else larger scenes."""
 STEPS = 128
-"""Between one chunk of scenes and the next."""
+"""Steps between one chunk of scenes and the next."""
 SMALL_FACE_WEIGHT = 8.0
-"""How much more an error on a face of a scene counts than one on the background."""
+"""Additional weight of errors on a face of a scene over errors on the background."""
 
 
 @dataclass(frozen=True)
 class DecodedScenes(TensorRecord):
-    """Scenes on tensors.
+    """Scenes as tensors.
 
-    images [S, 3, 128, 128] uint8. weight [S, 1, 128, 128] fp16: what an error counts. keypoints
-    [S, 4, 5, 2] of faces, of which the first people [S] are there.
+    images [S, 3, 128, 128] uint8. weight [S, 1, 128, 128] fp16: weight of errors. keypoints
+    [S, 4, 5, 2] of faces, of which the first people [S] exist.
     """
 
     images: Tensor
@@ -59,7 +59,7 @@ class DecodedScenes(TensorRecord):
 
     @classmethod
     def of(cls, scenes: Scenes) -> DecodedScenes:
-        """Rendered scenes in this form."""
+        """Convert rendered scenes."""
         weight = np.where(scenes.person_masks, PERSON_WEIGHT, 1.0).astype(np.float16)
         weight[scenes.face_masks] = SMALL_FACE_WEIGHT
         return cls(
@@ -70,7 +70,7 @@ class DecodedScenes(TensorRecord):
         )
 
     def face_cosine(self, recogniser: Recogniser, decoded: Tensor, images: Tensor) -> Tensor:
-        """The recogniser's cosine [F] between all faces of images and of what was decoded."""
+        """Compute the recogniser's cosine [F] between all faces of images and decoded images."""
         there = torch.arange(self.keypoints.shape[1]) < self.people[:, None]
         scene, keypoints = there.nonzero()[:, 0].to(images.device), self.keypoints[there]
         one, other = (
@@ -81,7 +81,7 @@ class DecodedScenes(TensorRecord):
 
 
 class Lesson:
-    """What a step teaches: to decode portraits of both framings, or scenes, in turn."""
+    """The loss of a step: decoding portraits of both framings, or scenes, in turn."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Lesson:
     def __call__(
         self, model: UnshuffledAutoencoder, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The terms of one batch."""
+        """Compute the loss terms of one batch."""
         step = step_of(generator, self.budget)
         kind = step % 3
         if kind == len(self.photos):
@@ -139,7 +139,7 @@ def _terms(decoded: Tensor, images: Tensor, weight: Tensor, cosine: Tensor) -> d
 
 
 def freeze_encoder(model: UnshuffledAutoencoder) -> UnshuffledAutoencoder:
-    """Leave of an autoencoder's parameters those trainable that make images of latents."""
+    """Freeze all parameters of an autoencoder but those that decode latents to images."""
     model.requires_grad_(False)
     model.inner.decoder.requires_grad_(True)
     model.inner.post_quant_conv.requires_grad_(True)
@@ -148,7 +148,7 @@ def freeze_encoder(model: UnshuffledAutoencoder) -> UnshuffledAutoencoder:
 
 def main() -> None:
     """Run the command."""
-    # It always begins with the package's weights, and its minutes are its own.
+    # Always start from the package's weights, and count only this training's minutes.
     budget = replace(budget_arguments(__doc__.splitlines()[0], minutes=40), from_shipped=False)
     portraits = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
     varied = load_photos("foundation", 7000, 3, budget.cache, budget.workers, "varied")
@@ -163,7 +163,7 @@ def main() -> None:
     lesson = Lesson(portraits, varied, Window(stream, CHUNKS, STEPS, budget.device), budget)
     trained = train("decoder", model, lesson, budget, 3e-4, average=0.998, watch=watch)
     stream.close()
-    # The whole autoencoder's record stays, with what was measured now, and the decoder's beside.
+    # Keep the autoencoder's record, update its measures, and add the decoder's record.
     record = entry("autoencoder")["training"] | round_trips(trained.model, check, budget)
     record |= face_round_trips(trained.model, budget.device)
     record |= {f"decoder_{name}": trained.record[name] for name in ("steps", "minutes")}

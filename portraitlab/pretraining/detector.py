@@ -27,22 +27,22 @@ from portraitlab.world.models.detector import CONFIG, STRIDE, DetectedFaces, Fac
 
 SIZE = 128
 CANVASES, TILINGS = 12, {1: 6, 2: 4, 4: 2}
-"""Pictures of a batch: larger canvases, and tilings of portraits by tiles along an edge."""
+"""Pictures per batch: larger canvases, and tilings of portraits by tiles per edge."""
 EMPTY = 1 / 6
-"""Share of the tiles whose face is taken out."""
+"""Share of the tiles whose face is removed."""
 SPREAD = 0.15
-"""Deviation of a face's heat, by the width and height of its box."""
+"""Standard deviation of a face's heat, as a fraction of the width and height of its box."""
 MEASURED = 16.0
 """Longer side, in pixels, of the smallest face that must be found."""
 
 
 def targets(crowd: Crowd) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the net should give for a crowd, for its S/4 cells an edge.
+    """Compute the detector's targets for a crowd, at S/4 cells per edge.
 
-    Returns heat [B, h, w], 1 at faces' middles; places [B, 7, 2, h, w] as the net gives them, of
-    the face that is the nearest by the heat; weight [B, h, w] of the places, in all 1 for each
-    face, per cell of the face's width; counted [B, h, w] bool: False on faces too small or too
-    hidden to count as faces or as anything else.
+    Returns heat [B, h, w], 1 at the centres of faces; places [B, 7, 2, h, w] as the net predicts
+    them, of the face with the greatest heat in a cell; weight [B, h, w] of the places, which sums
+    to 1 for each face, divided by the face's width in cells; counted [B, h, w] bool: False on faces
+    too small or too hidden to count as a face or as background.
     """
     cells = crowd.images.shape[-1] // STRIDE
     learned = (crowd.shown >= LEAST_SHOWN) & (crowd.sizes >= LEAST_FACE)
@@ -51,13 +51,13 @@ def targets(crowd: Crowd) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     along = torch.arange(cells) + 0.5
     grid = torch.stack(torch.meshgrid(along, along, indexing="xy"), -1)  # [h, w, 2] as x, y
 
-    # Every face is a hill with its top on a cell (Zhou et al., Sec. 3).
+    # Every face is a Gaussian with its peak on a cell (Zhou et al., Sec. 3).
     top = ((low + high) / 2).floor() + 0.5
     away = (grid - top) / (SPREAD * (high - low)).clamp(min=1e-3)
     hills = torch.exp(-0.5 * away.square().sum(-1)) * learned[..., None, None]
     heat, nearest = hills.max(1)
 
-    # Places are learned on the hill, from the cells where this face is the nearest.
+    # Places are trained on the cells in which this face has the greatest heat.
     own = nearest[:, None] == torch.arange(hills.shape[1])[:, None, None]
     share = hills * own * (hills > 0.2)
     share = share / share.sum((2, 3), keepdim=True).clamp(min=1e-6)
@@ -65,14 +65,14 @@ def targets(crowd: Crowd) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     of_nearest = points[torch.arange(len(points))[:, None, None], nearest]
     places = (of_nearest - grid[:, :, None]).permute(0, 3, 4, 1, 2)
 
-    # A face that is there and not learned is neither.
+    # Cells of a face that is not trained on count neither as a face nor as background.
     inside = ((grid >= low) & (grid <= high)).all(-1)
     uncounted = inside & ((crowd.shown > 0) & ~learned)[..., None, None]
     return heat, places, weight, ~uncounted.any(1) | (heat > 0.5)
 
 
 def losses(detector: FaceDetector, crowd: Crowd, device: torch.device | str) -> dict[str, Tensor]:
-    """Focal loss of the heat (Zhou et al., eq. 1), and distances of the places by face width."""
+    """Compute the heat's focal loss (Zhou et al., eq. 1) and distances of places by face width."""
     heat, places, weight, counted = (part.to(device) for part in targets(crowd))
     logits, found = detector(crowd.images.to(device))
     logits, found = logits.float(), found.float()
@@ -85,7 +85,7 @@ def losses(detector: FaceDetector, crowd: Crowd, device: torch.device | str) -> 
 
 
 def tilings(photos: TrainingPhotos, edge: int, count: int, generator: torch.Generator) -> Crowd:
-    """`count` pictures of edge by edge drawn portraits each, some of them without their face."""
+    """Draw `count` pictures of edge by edge portraits each, some of them without their face."""
     tiles = count * edge**2
     index = torch.randint(len(photos), (tiles,), generator=generator)
     empty = torch.rand(tiles, generator=generator) < EMPTY
@@ -95,7 +95,7 @@ def tilings(photos: TrainingPhotos, edge: int, count: int, generator: torch.Gene
 
 
 def softened(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Some blur, noise and another exposure: faces all the same, as samplers give them."""
+    """Change blur, noise and exposure of images, as those of sampled images differ."""
     count = (len(images), 1, 1, 1)
     soft = functional.interpolate(functional.avg_pool2d(images, 2), scale_factor=2, mode="bilinear")
     images = torch.lerp(images, soft, torch.rand(count, generator=generator).square())
@@ -106,6 +106,7 @@ def softened(images: Tensor, generator: torch.Generator) -> Tensor:
 def main() -> None:
     """Run the command."""
     budget = budget_arguments(__doc__.splitlines()[0], minutes=40)
+    # Load portraits and canvases, and crowds to measure on.
     framings = {"portrait": 6, "varied": 3}
     photos = load_framings("foundation", 7000, framings, budget.cache, budget.workers)
     canvases = load_canvases("foundation", 3000, budget.cache, budget.workers)
@@ -116,6 +117,7 @@ def main() -> None:
         checks[ending or "_portrait"] = tiled(shown, 1, SIZE)
     torch.manual_seed(budget.seed)
 
+    # Join canvases and tilings, and augment them.
     def loss(detector: FaceDetector, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(canvases), (CANVASES,), generator=generator)
         parts = [canvases.crowd(index).within(MOST_FACES)]
@@ -137,6 +139,7 @@ def main() -> None:
     def watch(detector: FaceDetector) -> str:
         return str(accuracy(detector, checks["_group"][:50]))
 
+    # Train, measure and ship.
     untrained = begin("detector", FaceDetector(), budget)
     trained = train("detector", untrained, loss, budget, 2e-3, average=0.998, watch=watch)
     record = trained.record | measure(trained.model)
@@ -144,9 +147,10 @@ def main() -> None:
 
 
 def matches(found: DetectedFaces, boxes: Tensor, least: float = 0.5) -> Tensor:
-    """Number of the box that each found face matches [K], -1 for none; no box has two.
+    """Return the number of the box that each detected face matches [K], -1 for none.
 
-    boxes [T, 4]. The surest face takes the box that it overlaps most, by an IoU of `least` or more.
+    boxes [T, 4]; each is matched once. By falling score, a face takes the box that it overlaps
+    most, with an IoU of `least` or more.
     """
     matched = torch.full((len(found),), -1)
     if not len(found) or not len(boxes):
@@ -162,10 +166,10 @@ def matches(found: DetectedFaces, boxes: Tensor, least: float = 0.5) -> Tensor:
 
 @torch.no_grad()
 def accuracy(detector: FaceDetector, crowd: Crowd) -> dict[str, float]:
-    """Recall and precision of faces of MEASURED px and more, and how far off their points are.
+    """Measure recall, precision and keypoint error of faces of MEASURED px and more.
 
-    Faces that are smaller or too hidden are neither missed nor false when they are found.
-    keypoint_error is in shares of the face's longer side.
+    Smaller or too hidden faces count neither as missed nor as false detections. keypoint_error is
+    in fractions of the face's longer side.
     """
     detector.cpu().eval()
     wanted = (crowd.shown >= LEAST_SHOWN) & (crowd.sizes >= MEASURED)

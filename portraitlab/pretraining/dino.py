@@ -24,7 +24,7 @@ from portraitlab.world.splits import IDENTITIES
 
 BATCH = 48
 GLOBAL, LOCAL = (2, 64, (0.5, 1.0)), (4, 32, (0.12, 0.4))
-"""Crops of an image: how many, their pixels, and the share of the image's area that they show."""
+"""Crops of an image: their number, size in pixels, and share of the image's area."""
 PROTOTYPES, BOTTLENECK, WIDTH = 1024, 64, 256
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 CENTRE_MOMENTUM, TEACHER_MOMENTUM = 0.9, 0.993
@@ -46,13 +46,13 @@ class _Branch(nn.Module):
         lengths.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, PROTOTYPES]."""
+        """Predict logits [B, PROTOTYPES]."""
         projected = self.head(self.encoder.class_token(images)).float()
         return self.prototypes(functional.normalize(projected, dim=-1)).float()
 
 
 class SelfDistillation(nn.Module):
-    """A student, its moving average as the teacher, and the centre of what the teacher gives."""
+    """A student, its moving average as the teacher, and the centre of the teacher's outputs."""
 
     centre: Tensor
 
@@ -70,10 +70,11 @@ class SelfDistillation(nn.Module):
             own.lerp_(new, 1 - TEACHER_MOMENTUM)
 
     def loss(self, wide: list[Tensor], narrow: list[Tensor]) -> Tensor:
-        """Cross-entropy of the student's crops to the teacher's wide ones (DINO, eq. 3).
+        """Compute the cross-entropy between the student's crops and the teacher's (DINO, eq. 3).
 
-        wide and narrow: crops [B, 3, s, s] of the same B images; the teacher sees the wide ones
-        alone, and no crop is compared with itself. Centres and sharpens the teacher (Sec. 3.1).
+        wide and narrow: crops [B, 3, s, s] of the same B images; the teacher is given the wide ones
+        alone, and no crop is compared with itself. Teacher outputs are centred and sharpened (Sec.
+        3.1).
         """
         with torch.no_grad():
             taught = self.teacher(torch.cat(wide))
@@ -97,16 +98,16 @@ class SelfDistillation(nn.Module):
 def crops(
     images: Tensor, size: int, area: tuple[float, float], generator: torch.Generator
 ) -> Tensor:
-    """Random crops [B, 3, size, size], half of them mirrored, in other colours and softness.
+    """Draw random crops [B, 3, size, size], half of them mirrored, with colour jitter and blur.
 
-    area: least and greatest share of the image that a crop shows.
+    area: smallest and largest share of the image's area in a crop.
     """
     count = len(images)
 
     def drawn(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
-    # Where: a rectangle of a drawn area and aspect.
+    # Crop a rectangle of random area and aspect.
     side, stretch = drawn(*area).sqrt(), drawn(-0.15, 0.15).exp()
     extent = torch.stack([side * stretch, side / stretch], -1).clamp(max=1)
     place = (1 - extent) * drawn(-1, 1, 2)
@@ -116,7 +117,7 @@ def crops(
     grid = functional.affine_grid(theta, [count, 3, size, size], align_corners=False)
     shown = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
-    # How: exposure, contrast, saturation, blur.
+    # Change exposure, contrast, saturation and blur.
     grey = shown.mean(1, keepdim=True)
     shown = torch.lerp(grey.expand_as(shown), shown, drawn(0.6, 1.4, 1, 1, 1))
     level = shown.mean((1, 2, 3), keepdim=True)
@@ -133,6 +134,7 @@ def main() -> None:
     checks = load_checks(framings, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
 
+    # Update the teacher, and distil wide into wide and narrow crops.
     def loss(model: SelfDistillation, generator: torch.Generator) -> dict[str, Tensor]:
         model.follow()
         index = torch.randint(len(photos), (BATCH,), generator=generator)
@@ -153,6 +155,7 @@ def main() -> None:
     def watch(model: SelfDistillation) -> str:
         return str(retrieval(model.teacher.encoder, checks[""], "portrait"))
 
+    # Train, measure and ship.
     untrained = SelfDistillation(begin("dino", SelfSupervisedEncoder(), budget))
     trained = train("dino", untrained, loss, budget, 5e-4, weight_decay=0.04, watch=watch)
     record = trained.record | measure(trained.model)
@@ -163,17 +166,17 @@ LABELS: dict[str, Callable[[PhotoSettings], tuple[str, ...]]] = {
     "clothes": lambda photo: (photo.clothes, photo.clothes_colour),
     "background": lambda photo: (photo.background, photo.background_colour),
 }
-"""What two photos of different people may share."""
+"""Attributes that photos of different people may share."""
 
 
 @torch.no_grad()
 def retrieval(
     encoder: SelfSupervisedEncoder, photos: TrainingPhotos, framing: str
 ) -> dict[str, float]:
-    """Share of photos whose nearest other one shows the same person, clothes or background.
+    """Measure how often a photo's nearest other one has the same person, clothes or background.
 
-    The nearest for clothes and background is sought among photos of other people. Beside each, the
-    share that a random photo would reach. photos: of `foundation_check`, as `load_photos` gives.
+    The nearest for clothes and background is searched among photos of other people. Each share is
+    accompanied by that of a random photo. photos: of `foundation_check`, by `load_photos`.
     """
     encoder.cpu().eval()
     index = torch.arange(len(photos))

@@ -1,4 +1,4 @@
-"""Photos as the frozen models see them: latents, drawings' latents, embeddings; each made once."""
+"""Encodings of photos by the frozen models: latents, control latents and embeddings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DRAWN: tuple[Callable[[], Cond], ...] = (
 
 
 class EncodedPhotos:
-    """Latents of photos and of what is drawn of their faces, and the recogniser's embeddings.
+    """Latents of photos and of their control images, and the recogniser's embeddings.
 
     Each is computed when it is first needed, and kept.
     """
@@ -43,16 +43,16 @@ class EncodedPhotos:
         self.embedded = torch.zeros(len(photos), dtype=torch.bool)
 
     def latents(self, index: Tensor) -> Tensor:
-        """Latents [B, c, h, w] of photos `index` [B]."""
+        """Return latents [B, c, h, w] of photos `index` [B]."""
         return self._read(0, index)
 
     def drawn(self, cond: int, index: Tensor) -> Tensor:
-        """Latents [B, c, h, w] of what the cond-th of DRAWN draws of their faces."""
+        """Return latents [B, c, h, w] of control images by DRAWN[cond]."""
         return self._read(1 + cond, index)
 
     @torch.no_grad()
     def identity(self, index: Tensor) -> Tensor:
-        """The recogniser's embeddings [B, d] of photos `index`, of unit length."""
+        """Return the recogniser's unit embeddings [B, d] of photos `index`."""
         new = index[~self.embedded[index]].unique()
         if len(new):
             images = self.photos.pixels(new).to(self.device)
@@ -75,5 +75,5 @@ class EncodedPhotos:
 
 
 def draw(cond: Cond, geometry: FaceGeometry, size: int) -> Tensor:
-    """Draw faces [B, 3, size, size] by a cond, each with its own shape."""
+    """Draw control images [B, 3, size, size] of faces by a cond, each with its own shape."""
     return cond(geometry, geometry, size)

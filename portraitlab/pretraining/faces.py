@@ -1,4 +1,4 @@
-"""Faces as recognisers take them."""
+"""Face embeddings of images."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from portraitlab.world.models.regressor import FaceRegressor
 
 
 def embed_faces(images: Tensor, regressor: FaceRegressor, recogniser: Recogniser) -> Tensor:
-    """Unit embeddings [B, d] of the faces of images [B, 3, H, W] in [-1, 1], found and aligned."""
+    """Find, align and embed the faces of images [B, 3, H, W] in [-1, 1]: unit length [B, d]."""
     return recogniser(align(images, regressor(images).keypoints, recogniser.crop_size))

@@ -1,4 +1,4 @@
-"""One training loop for all of the foundation: seeded, within a time budget, resumable."""
+"""The training loop of all foundation models: seeded, time-limited, resumable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True)
 class Trained(Generic[Model]):
-    """A trained model, frozen on the CPU, and how it was trained."""
+    """A trained model, frozen on the CPU, and the record of its training."""
 
     model: Model
     record: dict[str, Any]
@@ -32,13 +32,14 @@ class Trained(Generic[Model]):
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train, and where the work lies.
+    """Time, folders and device of a training.
 
-    minutes: of training, over all calls (a call that finds saved work goes on from it). The rate
-    falls to zero over the last quarter. device: "cpu" or "cuda". half: bfloat16 autocast.
-    from_shipped: where no saved work is found, go on from the weights in the package, whose steps
-    and minutes count; what they were trained with beside (heads, optimiser) begins anew.
-    compiled: compile the model first, which takes minutes and pays in a training of hours.
+    minutes: of training, over all calls (a call resumes from saved work). The learning rate falls
+    to zero over the last quarter. work: folder of saved trainings. cache: folder of rendered
+    photos. device: "cpu" or "cuda". half: bfloat16 autocast. from_shipped: without saved work,
+    continue from the weights in the package, whose steps and minutes count; heads and optimiser
+    start afresh. compiled: compile the model first, which takes minutes and pays off in a training
+    of hours.
     """
 
     minutes: float
@@ -53,12 +54,12 @@ class Budget:
 
 
 def step_of(generator: torch.Generator, budget: Budget) -> int:
-    """The number of the step that a loss's generator was made for."""
+    """Return the number of the step that a loss's generator was seeded for."""
     return generator.initial_seed() - budget.seed * _SEED_STRIDE
 
 
 def take_which(choices: Sequence[str]) -> str:
-    """Take `--which NAME` off the command line, for scripts that train several models.
+    """Remove `--which NAME` from the command line, for scripts that train several models.
 
     Raises:
         SystemExit: no name, or none of `choices`.
@@ -72,7 +73,7 @@ def take_which(choices: Sequence[str]) -> str:
 
 
 def budget_arguments(description: str, minutes: float, seed: int = 0) -> Budget:
-    """The command line that all the training scripts share; `minutes` and `seed` are defaults."""
+    """Parse the command line of a training script; `minutes` and `seed` are defaults."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--minutes", type=float, default=minutes, help="training time over all calls"
@@ -114,13 +115,14 @@ def train(
     average: float = 0.0,
     watch: Callable[[Model], str] | None = None,
 ) -> Trained[Model]:
-    """Train `model` on `loss`; gives it, or its moving average, in eval mode.
+    """Train `model` on `loss`, and return it, or its moving average, in eval mode.
 
     Args:
-        loss: takes the model and a CPU generator, gives named terms; their sum is minimised.
+        loss: takes the model and a CPU generator, returns named terms; their sum is minimised.
         average: decay of an exponential moving average of the weights, 0 for none.
         watch: called at every saving with the weights that would be returned; its line is printed.
     """
+    # Build the optimiser and the moving average.
     budget.work.mkdir(parents=True, exist_ok=True)
     path = budget.work / f"{name}.state.pt"
     device = torch.device(budget.device)
@@ -132,6 +134,7 @@ def train(
     averaged = copy.deepcopy(model).eval() if average else model
     if budget.compiled:
         model.compile()
+    # Resume from saved work, or continue from the shipped weights.
     step, spent, cold = 0, 0.0, 0
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
@@ -147,6 +150,7 @@ def train(
     history: dict[str, float] = {}
     last, saved = _seconds(device), time.monotonic()
     while spent < total:
+        # Set the learning rate: warm-up, then a fall to zero over the last quarter.
         generator = torch.Generator().manual_seed(budget.seed * _SEED_STRIDE + step)
         rate = (
             learning_rate
@@ -155,6 +159,7 @@ def train(
         )
         for group in optimiser.param_groups:
             group["lr"] = rate
+        # Step on the sum of the loss terms.
         half = torch.autocast(device.type, torch.bfloat16, enabled=budget.half)
         with half, quick_attention(device):
             terms = loss(model, generator)
@@ -174,6 +179,8 @@ def train(
         if step % 50 == 0:
             for key, term in terms.items():
                 history[key] = 0.8 * history.get(key, term.item()) + 0.2 * term.item()
+
+        # Save every two minutes and at the end.
         now = _seconds(device)
         spent, last = spent + now - last, now
         if time.monotonic() - saved > 120 or spent >= total:
@@ -199,10 +206,10 @@ def train(
 
 
 def _seconds(device: torch.device) -> float:
-    """Read a clock that runs while `device` computes for this process.
+    """Read a clock of the time that `device` computes for this process, in seconds.
 
-    On a CPU it is the processor's time for each of torch's threads, so that other work on the
-    machine makes a training longer and not worse.
+    On a CPU it is the processor time per thread of torch, so that other work on the machine makes a
+    training longer but not worse.
     """
     if device.type == "cpu":
         return time.process_time() / torch.get_num_threads()

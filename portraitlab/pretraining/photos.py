@@ -1,4 +1,4 @@
-"""The photos that the foundation learns from: rendered once, kept as arrays beside each other."""
+"""Training photos of the foundation, rendered once and cached as arrays."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from portraitlab.world.splits import IDENTITIES
 from portraitlab.world.traits import traits
 
 RENDERER_VERSION = 3
-"""Raise it when the same seeds give other pixels, so that no stale photo is trained on."""
+"""Version of the cached photos, to be raised when the same seeds give other pixels."""
 
 
 @dataclass(frozen=True)
 class TrainingPhotos:
-    """Renders of one split, photos of one identity side by side.
+    """Renders of one split, with the photos of an identity next to each other.
 
     images [P, 64, 64, 3] and person_masks [P, 64, 64]: uint8. truth [P, 32]: shape, expression and
     pose. keypoints [P, 5, 2]. identities [P]: 0, 1, 2 … in the split.
@@ -48,7 +48,7 @@ class TrainingPhotos:
         return len(self.images)
 
     def __add__(self, other: TrainingPhotos) -> TrainingPhotos:
-        """Both sets of photos, of the same people or of others."""
+        """Concatenate two sets of photos, of the same people or of others."""
         return TrainingPhotos(
             images=np.concatenate([self.images, other.images]),
             person_masks=np.concatenate([self.person_masks, other.person_masks]),
@@ -60,16 +60,16 @@ class TrainingPhotos:
         )
 
     def pixels(self, index: Tensor) -> Tensor:
-        """[B, 3, 64, 64] in [-1, 1]."""
+        """Return images [B, 3, 64, 64] in [-1, 1]."""
         chosen = torch.from_numpy(self.images[index.numpy()])
         return chosen.permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def masks(self, index: Tensor) -> Tensor:
-        """[B, 1, 64, 64], 1 on the person."""
+        """Return person masks [B, 1, 64, 64], 1 on the person."""
         return torch.from_numpy(self.person_masks[index.numpy()]).float()[:, None]
 
     def coefficients(self, index: Tensor) -> FaceCoefficients:
-        """The true coefficients of some photos."""
+        """Return the true coefficients of photos `index` [B]."""
         sizes = [SHAPE_SIZE, EXPRESSION_SIZE, POSE_SIZE]
         shape, expression, pose = torch.from_numpy(self.truth[index.numpy()]).split(sizes, 1)
         return FaceCoefficients(shape, expression, pose)
@@ -132,9 +132,9 @@ def load_framings(
 
 
 def load_checks(framings: Iterable[str], cache: Path, workers: int) -> dict[str, TrainingPhotos]:
-    """Load the photos that measure a model, by the ending of the figures' names.
+    """Load the photos that a model is measured on, by the suffix of the figures' names.
 
-    The ending is empty for portraits and `_varied` for varied framing.
+    The suffix is empty for portraits and `_varied` for varied framing.
     """
     return {
         "" if framing == "portrait" else f"_{framing}": load_photos(
@@ -145,14 +145,14 @@ def load_checks(framings: Iterable[str], cache: Path, workers: int) -> dict[str,
 
 
 def flawed(split: str, identities: int, photos: int) -> NDArray[np.bool_]:
-    """Which of the photos that `load_photos` gives have a flaw [P]."""
+    """Return True for photos with a flaw [P], in the order of `load_photos`."""
     seeds = IDENTITIES[split][:identities]
     flaws = [bool(make_settings(seed, photo).flaws) for seed in seeds for photo in range(photos)]
     return np.array(flaws)
 
 
 def load_traits(split: str, identities: int, photos: int) -> Tensor:
-    """The traits of the people in the photos that `load_photos` gives [P, TRAITS_SIZE]."""
+    """Compute the traits [P, TRAITS_SIZE] of people in photos, in the order of `load_photos`."""
     seeds = IDENTITIES[split][:identities]
     rows = [
         traits(make_identity(seed), make_settings(seed, photo))
@@ -183,7 +183,7 @@ def _render(tasks: list[tuple[int, int, str]], folder: Path, workers: int) -> No
     try:
         part.rename(folder)
     except OSError:
-        # Another training rendered the same photos meanwhile: the same seeds, the same pixels.
+        # Another process has rendered the same photos meanwhile; equal seeds give equal pixels.
         if not folder.exists():
             raise
         shutil.rmtree(part)

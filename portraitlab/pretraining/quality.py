@@ -2,10 +2,10 @@
 
 python -m portraitlab.pretraining.quality --minutes 8
 
-As in SDD-FIQA (Ou et al., CVPR 2021) nobody labels quality, a recogniser tells it: the target of a
-photo is the cosine between its embedding and that of the same moment taken again without a flaw.
-SDD-FIQA compares a photo with others of the person, whose hair, light and expression differ too;
-here that tells blur from sharpness hardly better than chance, and a renderer can take photos again.
+As in SDD-FIQA (Ou et al., CVPR 2021) quality is not labelled but measured by a recogniser: the
+target of a photo is the cosine between its embedding and that of the same moment rendered without a
+flaw. SDD-FIQA compares a photo with others of the person, whose hair, light and expression differ
+too; in this world that separates blur from sharpness hardly better than chance.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from portraitlab.world.splits import IDENTITIES
 
 BATCH = 64
 JITTER = 0.01
-"""Deviation of the keypoints from the true ones, about as much as the regressor's."""
+"""Standard deviation of noise on the true keypoints, about the regressor's error."""
 PHOTOS = ("foundation", 7000, 6)
 CHECK = ("foundation_check", 300, 8)
 KINDS = {
@@ -46,11 +46,11 @@ KINDS = {
     "harsh": ("harsh light",),
     "sunglasses": ("sunglasses",),
 }
-"""Kinds of flaws, for the figures alone; the training does not tell them apart."""
+"""Kinds of flaws, for the figures alone; the training does not distinguish them."""
 
 
 def taken_again(settings: PhotoSettings) -> PhotoSettings:
-    """The same moment without a flaw: sharp, in soft light, with nothing before the face."""
+    """Remove the flaws of settings: sharp, in soft light, with nothing before the face."""
     return replace(
         settings,
         blur=0.0,
@@ -63,9 +63,9 @@ def taken_again(settings: PhotoSettings) -> PhotoSettings:
 def load_targets(
     photos: TrainingPhotos, split: str, people: int, each: int, cache: Path, workers: int
 ) -> Tensor:
-    """Cosines [P] of photos, as load_photos gives them for the same arguments, with retaken ones.
+    """Load the cosines [P] of photos with their flawless versions, in the order of load_photos.
 
-    A photo without a flaw is its own, and has 1. The others are rendered again, once.
+    A photo without a flaw has 1. For the others the flawless version is rendered, once.
     """
     path = cache / f"foundation-{RENDERER_VERSION}" / f"{split}-{people}x{each}.quality.npy"
     if not path.exists():
@@ -127,7 +127,7 @@ def main() -> None:
 
 @torch.no_grad()
 def scores_of(model: FaceQualityNet, photos: TrainingPhotos) -> Tensor:
-    """Scores [P] of photos, whose keypoints are found by the regressor, as they are in use."""
+    """Score photos [P] at the keypoints of the regressor, as the model is used."""
     model.cpu().eval()
     regressor = load_regressor()
     parts = [photos.pixels(index) for index in torch.arange(len(photos)).split(200)]
@@ -136,9 +136,9 @@ def scores_of(model: FaceQualityNet, photos: TrainingPhotos) -> Tensor:
 
 
 def separation(scores: Tensor, split: str, people: int, each: int) -> dict[str, float]:
-    """AUC of photos without a flaw above those with each kind, by scores [P] of a split's photos.
+    """Compute the AUC of flawless photos over those with each kind of flaw, from scores [P].
 
-    Ties count half. Besides, the mean score of photos without a flaw and of all others.
+    Ties count half. The mean scores of photos without and with a flaw are returned too.
     """
     seeds = IDENTITIES[split][:people]
     flaws = [make_settings(seed, photo).flaws for seed in seeds for photo in range(each)]

@@ -1,4 +1,4 @@
-"""What tells a poor photo of the world from a good one: cheap measures beside the model.
+"""Compare simple measures of photo quality with the quality model.
 
     python -m portraitlab.pretraining.quality_measures
 
@@ -30,17 +30,18 @@ PERTURBED = 4
 
 @torch.no_grad()
 def measures(photos: TrainingPhotos) -> dict[str, Tensor]:
-    """Scores [P] of photos by several measures, higher where a photo should be better.
+    """Score photos [P] by several measures; a higher score means a better photo.
 
-    Keypoints are the regressor's. Of unit embeddings, perturbed: the mean cosine of crops a little
-    off and with noise with their mean (in the spirit of SER-FIQ, Terhörst et al., CVPR 2020);
-    others: with the person's other photos (the target of SDD-FIQA, but for strangers).
+    Keypoints are the regressor's. perturbed: mean cosine between embeddings of shifted, noisy crops
+    and their mean (similar to SER-FIQ, Terhörst et al., CVPR 2020). others: mean cosine with the
+    person's other photos (the target of SDD-FIQA without its comparison with strangers).
     """
     regressor, recogniser, model = load_regressor(), load_recogniser("recogniser"), load_quality()
     generator = torch.Generator().manual_seed(0)
     found: dict[str, list[Tensor]] = {}
     embeddings = []
     for index in torch.arange(len(photos)).split(200):
+        # Align the faces, and embed them.
         images = photos.pixels(index)
         points = regressor(images).keypoints
         crops = align(images, points, model.crop_size)
@@ -48,6 +49,7 @@ def measures(photos: TrainingPhotos) -> dict[str, Tensor]:
             recogniser.trunk(functional.interpolate(crops, 64, mode="bilinear")).last_hidden_state
         )
         embeddings.append(functional.normalize(raw, dim=-1))
+        # Embed shifted, noisy crops.
         moved = [
             recogniser(
                 align(images, _noised(points, 0.012, generator), model.crop_size)
@@ -56,6 +58,7 @@ def measures(photos: TrainingPhotos) -> dict[str, Tensor]:
             for _ in range(PERTURBED)
         ]
         towards = functional.normalize(sum(moved), dim=-1)
+        # Score by every measure.
         seen = {
             "the regressor's face score": regressor.estimate(images)[1],
             "sharpness (energy of the Laplacian)": _laplacian(crops).square().mean((1, 2)),
@@ -89,7 +92,7 @@ def _agreement(embeddings: Tensor, photos: TrainingPhotos) -> Tensor:
 
 
 def measures_table(record: Mapping[str, Mapping[str, float]]) -> str:
-    """Markdown: a row a measure, a column a kind of flaw."""
+    """Format a Markdown table with a row per measure and a column per kind of flaw."""
     kinds = [name for name in next(iter(record.values())) if name.startswith("auc_")]
     rows = [[name, *(f"{found[kind]:.3f}" for kind in kinds)] for name, found in record.items()]
     return Table(["", *(kind.removeprefix("auc_") for kind in kinds)], rows).markdown()

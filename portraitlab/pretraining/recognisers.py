@@ -25,7 +25,7 @@ from portraitlab.world.splits import LOOK_ALIKES
 BATCH = 96
 MARGIN, SCALE = 0.25, 24.0
 MARGIN_STEPS = 1500
-"""The margin grows from zero over these steps: a small net does not learn under it at once."""
+"""Steps over which the margin grows from zero; a small net does not learn with all at once."""
 
 
 class _Classifier(nn.Module):
@@ -36,12 +36,12 @@ class _Classifier(nn.Module):
     def __init__(self, recogniser: Recogniser, identities: int) -> None:
         super().__init__()
         self.recogniser = recogniser
-        # short vectors: only the direction counts, and a step turns a long one too little
+        # Only directions matter: vectors start short because a step turns a long one too little.
         self.centres = nn.Parameter(0.03 * torch.randn(identities, EMBEDDING))
         self.register_buffer("seen", torch.zeros(()))
 
     def margin_loss(self, crops: Tensor, identities: Tensor) -> Tensor:
-        """ArcFace (Deng et al., CVPR 2019, eq. 3)."""
+        """Compute ArcFace's loss (Deng et al., CVPR 2019, eq. 3)."""
         cosine = self.recogniser(crops).float() @ functional.normalize(self.centres, dim=-1).T
         angle = cosine.clamp(-1 + 1e-5, 1 - 1e-5).acos()
         own = functional.one_hot(identities, len(self.centres)).bool()
@@ -52,7 +52,7 @@ class _Classifier(nn.Module):
 
 
 def augmented_crops(photos: TrainingPhotos, index: Tensor, generator: torch.Generator) -> Tensor:
-    """Crops [B, 3, 48, 48] as they come in use: matted or not, a little off, a little soft."""
+    """Draw crops [B, 3, 48, 48] as in use: matted or not, slightly misaligned, slightly soft."""
     count = len(index)
     images, masks = photos.pixels(index), photos.masks(index)
     matted = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).float()
@@ -74,6 +74,7 @@ def main() -> None:
     which = take_which(tuple(ARCHITECTURES))
     architecture, config = ARCHITECTURES[which]
     budget = budget_arguments(__doc__.splitlines()[0], minutes=35)
+    # Load photos to train and to measure on.
     photos = load_photos(which, 5000, 8, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     families = f"foundation_check{LOOK_ALIKES}"
@@ -81,6 +82,7 @@ def main() -> None:
     torch.manual_seed(budget.seed)
     recogniser = begin(which, architecture(config), budget)
 
+    # Classify augmented crops with the margin.
     def loss(model: _Classifier, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(photos), (BATCH,), generator=generator)
         crops = augmented_crops(photos, index, generator).to(budget.device)
@@ -90,6 +92,7 @@ def main() -> None:
             )
         }
 
+    # Measure on held-out people, look-alikes and flawed photos.
     poor = torch.from_numpy(flawed("foundation_check", 300, 8))
 
     def measure(model: _Classifier) -> dict[str, float]:
@@ -103,6 +106,7 @@ def main() -> None:
     def watch(model: _Classifier) -> str:
         return str(measure(model))
 
+    # Train, measure and ship.
     trained = train(
         which, _Classifier(recogniser, 5000), loss, budget, 2e-3, weight_decay=0.05, watch=watch
     )
@@ -118,7 +122,7 @@ def main() -> None:
 
 @torch.no_grad()
 def _cosines(model: Recogniser, photos: TrainingPhotos) -> Tensor:
-    """Cosines [P, P] between all photos."""
+    """Compute cosines [P, P] between all photos."""
     model.cpu().eval()
     index = torch.arange(len(photos))
     crops = align(photos.pixels(index), torch.from_numpy(photos.keypoints), CROP_SIZE)
@@ -127,7 +131,7 @@ def _cosines(model: Recogniser, photos: TrainingPhotos) -> Tensor:
 
 
 def cosine_of_flawed(model: Recogniser, photos: TrainingPhotos, poor: Tensor) -> float:
-    """Mean cosine between a photo with a flaw (poor [P]) and one without, of the same person."""
+    """Compute the mean cosine of photos with (poor [P]) and without a flaw, of the same person."""
     identity = torch.from_numpy(photos.identities)
     pairs = (identity[:, None] == identity) & poor[:, None] & ~poor
     return round(float(_cosines(model, photos)[pairs].mean()), 3)
@@ -136,9 +140,9 @@ def cosine_of_flawed(model: Recogniser, photos: TrainingPhotos, poor: Tensor) ->
 def verification(
     model: Recogniser, photos: TrainingPhotos, within_families: bool = False
 ) -> dict[str, float]:
-    """AUC, accepted share at 1 % false accepts, and mean cosines, on held-out identities.
+    """Measure AUC, accepted share at 1 % false accepts, and mean cosines on held-out identities.
 
-    within_families: of photos of a look-alike split; pairs of two people are then of one family.
+    within_families: for photos of a look-alike split: only pairs of people of one family count.
     """
     cosine = _cosines(model, photos)
     identity = torch.from_numpy(photos.identities)

@@ -27,9 +27,9 @@ DATA: dict[str, tuple[str, int, dict[str, int]]] = {
 
 
 def faceless(images: Tensor, masks: Tensor, generator: torch.Generator, tile: int = 16) -> Tensor:
-    """Images without a face to accept: blurred away, shuffled, noise, background alone.
+    """Make images without an acceptable face: blurred away, shuffled, noise, background alone.
 
-    tile: edge in pixels of the squares that are shuffled; smaller than the smallest face.
+    tile: edge in pixels of the shuffled squares; smaller than the smallest face.
     """
     coarse = functional.interpolate(
         functional.interpolate(images, size=5, mode="area"), size=64, mode="bilinear"
@@ -57,7 +57,7 @@ def faceless(images: Tensor, masks: Tensor, generator: torch.Generator, tile: in
 
 
 def _softened(images: Tensor, generator: torch.Generator) -> Tensor:
-    """A little blur and noise: faces all the same, as the autoencoder and the sampler give them."""
+    """Add slight blur and noise, as in images of the autoencoder and the sampler."""
     soft = functional.interpolate(
         functional.interpolate(images, size=32, mode="area"), size=64, mode="bilinear"
     )
@@ -69,13 +69,13 @@ def main() -> None:
     """Run the command."""
     which = take_which(tuple(DATA))
     split, people, framings = DATA[which]
-    # another seed is another initialisation
+    # Each model has its own seed, hence its own initialisation.
     budget = budget_arguments(__doc__.splitlines()[0], minutes=52, seed=list(DATA).index(which))
     photos = load_framings(split, people, framings, budget.cache, budget.workers)
     checks = load_checks(framings, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
 
-    # a tile of 16 px could hold most of a head of .25
+    # A tile of 16 px could contain most of a head of .25.
     tile = 16 if FRAMINGS[which] == "portrait" else 8
 
     def loss(model: FaceRegressor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -121,9 +121,9 @@ def main() -> None:
 def accuracy(
     model: FaceRegressor, photos: TrainingPhotos, tile: int = 16, every: int = 2
 ) -> dict[str, float]:
-    """Landmark error in pixels of a 64 px photo, RMSE of the rest, and what the score accepts.
+    """Measure landmark error in pixels of a 64 px photo, RMSE of the rest, and accepted shares.
 
-    tile: see faceless. every: measure on one photo in so many.
+    tile: see faceless. every: use every such photo.
     """
     model.cpu().eval()
     index = torch.arange(0, len(photos), every)

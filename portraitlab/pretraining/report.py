@@ -18,7 +18,7 @@ ABOUT_TRAINING = {"command", "device", "minutes", "seed", "steps", "torch"}
 
 
 def figures(listing: dict[str, Any], weights: Path = WEIGHTS) -> str:
-    """A Markdown table: each model, its size, how long it trained, what was measured."""
+    """Format a Markdown table of each model's size, training and measures."""
     lines = [
         "| model | parameters | fp16 | trained | measured on held-out identities |",
         "| --- | ---: | ---: | --- | --- |",

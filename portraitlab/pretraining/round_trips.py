@@ -22,17 +22,17 @@ from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES
 
 FACES: tuple[tuple[float, int], ...] = ((0.425, 64), (0.30, 64), (0.22, 128), (0.10, 128))
-"""Scale of the head, as a fraction of the width, and the picture's size in pixels."""
+"""Scales of the head, as fractions of the width, and picture sizes in pixels."""
 
 
 def sound_photos(person: int) -> tuple[int, int]:
-    """The first two photos of a person that have no flaw."""
+    """Return the first two photos of a person without a flaw."""
     sound = (photo for photo in count() if not make_settings(person, photo).flaws)
     return next(sound), next(sound)
 
 
 def render_head(person: int, photo: int, scale: float, size: int) -> Photo:
-    """Render a photo with a head of that scale, in the middle of the upper part."""
+    """Render a photo with a head of the given scale, centred in the upper part."""
     placed = replace(make_settings(person, photo), scale=scale, x=0.5, y=min(0.44, 1.6 * scale))
     return render_scene([(make_identity(person), placed)], size)
 
@@ -41,10 +41,10 @@ def render_head(person: int, photo: int, scale: float, size: int) -> Photo:
 def face_round_trips(
     model: UnshuffledAutoencoder, device: str = "cpu", people: int = 300
 ) -> dict[str, float]:
-    """The judge's mean cosine to a portrait of the person, by the size of the face.
+    """Measure the judge's mean cosine to a portrait of the person, by the size of the face.
 
-    Of another photo of them, as rendered (`real`) and through the autoencoder (`trip`). Photos
-    have no flaws, and crops are cut at the true keypoints.
+    Another photo of the person is compared as rendered (`real`) and after the autoencoder
+    (`trip`). Photos have no flaws, and crops are at the true keypoints.
     """
     judge = load_recogniser("judge").to(device)
     model.to(device)
@@ -74,7 +74,7 @@ def _tensors(shots: list[Photo], device: str) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
-    """Print the figures of the package's autoencoder."""
+    """Print the measures of the package's autoencoder."""
     for name, value in face_round_trips(load_autoencoder()).items():
         print(f"{name} {value:.3f}")
 

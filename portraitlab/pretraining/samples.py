@@ -2,7 +2,7 @@
 
 python -m portraitlab.pretraining.samples --out docs/images/samples.png
 
-A sample and the render below it have the same caption, which says nothing of the person.
+A sample and the render below it have the same caption, which does not describe the person.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def sample(
     steps: int = 25,
     steer: Callable[[Tensor, Tensor], Injection] = lambda latents, timesteps: Injection(),
 ) -> Tensor:
-    """Images [B, 3, H, W] in [-1, 1] of prompts, by DDIM; guidance 1 is without, at half the price.
+    """Sample images [B, 3, H, W] in [-1, 1] by DDIM.
 
-    prompts: texts, or what the UNet reads in their place. steer: from latents [B, 4, h, w] and
-    timesteps [B] to what is injected beside the prompts.
+    prompts: texts, or their features. guidance: 1 disables guidance, at half the cost. steer: maps
+    latents [B, 4, h, w] and timesteps [B] to what is injected beside the prompts.
     """
     device = backbone.latent_scale.device
     scheduler = make_scheduler()
@@ -74,13 +74,13 @@ def sample(
 
 
 def beside(drawn: Tensor, renders: Tensor, columns: int = 10) -> Tensor:
-    """A row of drawn images, a row of renders, and so on [2 B, 3, H, W]; columns divides B."""
+    """Interleave rows of drawn images and of renders [2 B, 3, H, W]; columns divides B."""
     rows = zip(drawn.split(columns), renders.split(columns), strict=True)
     return torch.cat([row for pair in rows for row in pair])
 
 
 def save_sheet(images: Tensor, path: Path, columns: int = 10) -> None:
-    """Images [B, 3, H, W] in [-1, 1] as one picture."""
+    """Save images [B, 3, H, W] in [-1, 1] as one picture."""
     tiles = ((images.cpu().permute(0, 2, 3, 1) + 1) * 127.5).round().byte().numpy()
     rows = [np.concatenate(list(tiles[i : i + columns]), 1) for i in range(0, len(tiles), columns)]
     Image.fromarray(np.concatenate(rows)).save(path)

@@ -1,4 +1,4 @@
-"""Scenes of the larger canvas to train on, rendered ahead in chunks."""
+"""Training scenes of the larger canvas, rendered ahead in chunks."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from portraitlab.world.splits import IDENTITIES
 SIZE, MOST_PEOPLE = 128, 4
 FRAMING_ODDS = {"half": 0.4, "full": 0.25, "group": 0.35}
 CHUNK, CHUNKS = 256, 8
-"""Scenes of a chunk, and how many chunks are in use at a time."""
+"""Scenes per chunk, and the number of chunks in use at a time."""
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """S scenes as they are rendered.
+    """S rendered scenes.
 
-    images [S, 128, 128, 3] uint8. person_masks and face_masks [S, 128, 128] bool: where people are,
-    and where their faces are. keypoints [S, 4, 5, 2]: of each person's face, zeros beyond the last.
-    people [S]: how many there are.
+    images [S, 128, 128, 3] uint8. person_masks and face_masks [S, 128, 128] bool: pixels of people
+    and of their faces. keypoints [S, 4, 5, 2]: of each person's face, zeros beyond the last.
+    people [S]: number of people.
     """
 
     images: NDArray[np.uint8]
@@ -44,12 +44,12 @@ class Scenes:
         return len(self.images)
 
     def pixels(self) -> Tensor:
-        """[S, 3, 128, 128] in [-1, 1]."""
+        """Return images [S, 3, 128, 128] in [-1, 1]."""
         return torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def render_numbered(split: str, number: int) -> Photo:
-    """Render one scene of a split; framing, people and photo follow from its number alone."""
+    """Render one scene of a split; its number determines framing, people and photo."""
     rng = np.random.default_rng([7301, number])
     framing = str(rng.choice(list(FRAMING_ODDS), p=list(FRAMING_ODDS.values())))
     count = int(rng.integers(2, MOST_PEOPLE + 1)) if framing == "group" else 1
@@ -78,9 +78,9 @@ def _faces(photo: Photo) -> NDArray[np.bool_]:
 
 
 class SceneStream(Generic[Chunk]):
-    """Makes chunks of scenes for a Window; a process of its own renders the next one meanwhile.
+    """A source of chunks of scenes for a Window; its own process renders the next one meanwhile.
 
-    prepare: makes of a chunk's scenes what the training reads. size: scenes of a chunk.
+    prepare: converts a chunk's scenes to training data. size: scenes per chunk.
     """
 
     def __init__(self, split: str, prepare: Callable[[Scenes], Chunk], size: int = CHUNK) -> None:
@@ -89,7 +89,7 @@ class SceneStream(Generic[Chunk]):
         self.rendered: dict[int, Future[Scenes]] = {}
 
     def __call__(self, number: int) -> Chunk:
-        """Chunk `number`."""
+        """Return chunk `number`."""
         for wanted in (number, number + 1):
             if wanted not in self.rendered:
                 task = (self.split, wanted * self.size, self.size)

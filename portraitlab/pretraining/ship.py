@@ -1,4 +1,4 @@
-"""Put trained weights into the package: fp16 safetensors, and a line in foundation.json."""
+"""Write trained weights into the package: fp16 safetensors, and an entry in foundation.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def begin(name: str, model: Model, budget: Budget) -> Model:
-    """`model` as it is or, where the budget says so, with the package's weights, to train on."""
+    """Load the package's weights into `model` if budget.from_shipped is set, and return it."""
     if budget.from_shipped:
         load_weights(name, model)
         model.requires_grad_(True)
@@ -35,9 +35,9 @@ def ship(
 ) -> None:
     """Write `weights/<name>.safetensors` in fp16 and its entry of `weights/foundation.json`.
 
-    record: how it was trained and what quality was measured; script: what trained it, below
-    portraitlab.pretraining, with its arguments; only: part of the names of the weights that are
-    written; extra: numbers that loading needs.
+    record: training and measured quality; script: module of portraitlab.pretraining that trained
+    it, with its arguments; only: part of the names of the weights to write; extra: numbers that
+    loading needs.
     """
     WEIGHTS.mkdir(exist_ok=True)
     path = WEIGHTS / f"{name}.safetensors"

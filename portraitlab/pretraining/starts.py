@@ -3,10 +3,10 @@
 python -m portraitlab.pretraining.starts --which branch --minutes 220
 
 branch: a ControlNet, from which HiFi-Net starts. attention: keys and values of IP-Adapter's
-attention. Both see the same people, tokens and drawings for the same minutes, so that rows which
-compare ways in start alike. Tokens come from numbers that no encoder gives (traits). HiFi-Portrait
-starts from SDXL and takes 800,000 steps; FPGA (Sec. 4.1) trains its ControlNet in stages too,
-landmarks first.
+attention. Both are trained on the same people, tokens and control images for the same minutes, so
+that rows which compare the two start alike. Tokens are made of traits, which no encoder predicts.
+HiFi-Portrait starts from SDXL and takes 800,000 steps; FPGA (Sec. 4.1) trains its ControlNet in
+stages too, landmarks first.
 """
 
 from __future__ import annotations
@@ -44,17 +44,19 @@ from portraitlab.world.pretrained import (
 BATCH = 16
 PROMPTS_DROPPED = 0.1
 TIMESTEP_POWER = 0.35
-"""t = 1000 · u^0.35: mostly high noise, where a face's layout and build are settled."""
+"""Exponent of t = 1000 · u^0.35: mostly high noise levels, which determine a face's layout."""
 AVERAGE = 0.999
 RECOGNISED, RECOGNISED_FROM, RECOGNISED_WEIGHT = 6, 450, 1.0
-"""The recogniser looks at what at most 6 samples of a batch imply, at noise levels from 450: below
-it the photo shows through. Its distance (eq. 7) counts as much as the error of the velocity."""
+"""Largest number of samples per batch in the identity loss, their least noise level, and the weight
+of its distance (eq. 7), equal to that of the velocity's error. The loss is computed on the clean
+estimate; below level 450 the photo shows through."""
 
 
 def choose(reads: Mapping[str, float], generator: torch.Generator) -> tuple[int | None, str]:
-    """Choose a batch's drawing, each of DRAWN as often as none (None), and what the net reads.
+    """Choose a batch's control image and condition: "tokens", "words" or "both".
 
-    Without a drawing it reads tokens: what words say, the UNet knows by itself.
+    Each of DRAWN is as likely as no control image (None). Without a control image the net reads
+    tokens, because the UNet follows words by itself.
     """
     cond = int(torch.randint(len(DRAWN) + 1, (), generator=generator))
     read = int(torch.multinomial(torch.tensor(list(reads.values())), 1, generator=generator))
@@ -64,9 +66,9 @@ def choose(reads: Mapping[str, float], generator: torch.Generator) -> tuple[int 
 
 
 class Lesson:
-    """What a step teaches: the loss of drawing photos' people from their traits and landmarks.
+    """The loss of a step: drawing the people of photos from their traits and control images.
 
-    photos: P of them; traits: [P, TRAITS_SIZE], of who is on each. device: where the model is.
+    photos: P photos. traits [P, TRAITS_SIZE]: of the person on each. device: of the model.
     """
 
     def __init__(
@@ -81,8 +83,8 @@ class Lesson:
         self.recognised = IdentityLoss(self.encoded.recogniser, self.encoded.regressor)
 
     def __call__(self, model: WayIn, generator: torch.Generator) -> dict[str, Tensor]:
-        """The terms of one batch, which with all its noise is drawn from the generator alone."""
-        # Choose photos, noise, drawing and reading.
+        """Compute the loss terms of one batch, which is drawn with the generator alone."""
+        # Choose photos, noise, control image and condition.
         backbone, encoded = self.backbone, self.encoded
         index = torch.randint(len(self.traits), (BATCH,), generator=generator)
         cond, read = choose(model.reads, generator)
@@ -107,12 +109,12 @@ class Lesson:
         weight = self.weights[index].to(clean)
         terms = {"velocity": (weight * error).sum() / weight.sum() / error.shape[1]}
 
-        # Recognise the person in what it implies.
+        # Recognise the person in the clean estimate (eq. 7).
         chosen = (timesteps >= RECOGNISED_FROM).nonzero().flatten()[:RECOGNISED]
-        if len(chosen) and read != "words":  # words leave open who it is
+        if len(chosen) and read != "words":  # words do not determine the person
             implied = backbone.clean_estimate(noisy[chosen], predicted[chosen], timesteps[chosen])
-            asked = encoded.identity(index[chosen.cpu()])
-            distance = self.recognised.loss(backbone.decode(implied), asked)
+            identity = encoded.identity(index[chosen.cpu()])
+            distance = self.recognised.loss(backbone.decode(implied), identity)
             terms["identity"] = RECOGNISED_WEIGHT * distance
         return terms
 
@@ -135,7 +137,7 @@ def main() -> None:
     if which == Branch.name:
         model: WayIn = Branch(backbone, budget.from_shipped)
     else:
-        # All its weights read tokens, and what made those is not in the package.
+        # All its weights read tokens, and the embeddings that made those are not shipped.
         budget = replace(budget, from_shipped=False)
         model = WAYS[which](backbone)
     with cast_once(backbone.unet, "bf16-mixed" if budget.half else "32-true"):
@@ -150,13 +152,13 @@ def main() -> None:
 def measure(
     model: WayIn, backbone: Backbone, budget: Budget, people: int = 300
 ) -> dict[str, float]:
-    """What is drawn of people held out, from their traits and the landmarks of one photo.
+    """Measure images of held-out people, drawn from their traits and the landmarks of one photo.
 
-    likeness: the judge's mean cosine to another photo of the person; landmark_error_px: between the
-    landmarks found in what is drawn and those that were asked for, in pixels of 64. people: how
-    many are drawn, a multiple of ten, as the sheet has ten in a row.
+    likeness: the judge's mean cosine to another photo of the person. landmark_error_px: distance
+    between the landmarks of the drawn image and the requested ones, in pixels of 64. people: number
+    of people to draw, a multiple of ten, because the sheet has ten in a row.
     """
-    # An average's attention is not the one that the UNet asks: build the net again.
+    # Rebuild the net, because the moving average's attention is not installed in the UNet.
     weights, model = model.state_dict(), WAYS[model.name](backbone)
     model.load_state_dict(weights)
     shots = 8
@@ -165,6 +167,7 @@ def measure(
     regressor, judge = load_regressor(), load_recogniser("judge")
     face_model, index = load_face_model(), torch.arange(people) * shots
 
+    # Draw each person, and compare the landmarks.
     drawn, errors = [], []
     for part in index.split(50):
         seen = regressor(check.pixels(part))
@@ -176,11 +179,13 @@ def measure(
         condition = model.condition(text, tokens, None, backbone.encode(images))
         steer = partial(_steer, model.net, condition)
         drawn.append(sample(backbone, prompts, seed=int(part[0]), steer=steer))
-        found, asked = regressor(drawn[-1]).coefficients, seen.coefficients
+        found, requested = regressor(drawn[-1]).coefficients, seen.coefficients
         assert found is not None
-        assert asked is not None
-        distance = face_model.landmarks(found) - face_model.landmarks(asked)
+        assert requested is not None
+        distance = face_model.landmarks(found) - face_model.landmarks(requested)
         errors.append(distance.norm(dim=-1).mean() * backbone.image_size)
+
+    # Save a sheet, and compare the identities.
     images = torch.cat(drawn)
     save_sheet(beside(images[:30], check.pixels(index[:30])), budget.work / f"{model.weights}.png")
     mine, theirs = (

@@ -2,11 +2,12 @@
 
 python -m portraitlab.pretraining.student --minutes 120
 
-Progressive distillation (Salimans and Ho, ICLR 2022) from twelve guided steps to four in one
-stage: each step of the student lands where three of the teacher's do. SDXL-Lightning (Lin et al.,
-2024) is distilled so too, from the teacher's own path, and handed out as low-rank weights. The loss
-is consistency distillation's (Song and Dhariwal, ICLR 2024): a Huber loss, as most errors are small
-and a few paths part. The student is sampled by DDIM like any model, with guidance 1.
+This is progressive distillation (Salimans and Ho, ICLR 2022) from twelve guided steps to four in
+one stage: each step of the student ends where three of the teacher's do. SDXL-Lightning (Lin et
+al., 2024) is also distilled from the teacher's own path and published as low-rank weights. The loss
+is that of consistency distillation (Song and Dhariwal, ICLR 2024): a Huber loss, because most
+errors are small and a few paths diverge. The student is sampled by DDIM like any model, with
+guidance 1.
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ from portraitlab.world.pretrained import (
 
 GUIDANCE = 2.0
 FINE = 3
-"""Steps of the teacher for one of the student's."""
+"""Steps of the teacher per step of the student."""
 PATHS, CHUNKS, EVERY = 16, 32, 8
-"""Paths that the teacher draws at once, how many such chunks are in use, and how many steps lie
-between one and the next. A place on a path is seen about four times."""
+"""Paths per chunk that the teacher draws, chunks in use, and steps between one chunk and the next.
+Each point of a path is used about four times."""
 BATCH = 32
 HUBER = 0.1
-"""Where the Huber loss turns from the square of an error to its size."""
+"""Size of an error at which the Huber loss changes from squared to absolute."""
 AVERAGE = 0.998
 
 
 @dataclass(frozen=True)
 class Paths(TensorRecord):
-    """Where the teacher's paths are between the student's steps.
+    """Points of the teacher's paths between the student's steps.
 
-    latents [P, 5, 4, 16, 16]: from pure noise to an image. tokens [P, K]: the prompts'.
+    latents [P, 5, 4, 16, 16]: from pure noise to an image. tokens [P, K]: of the prompts.
     """
 
     latents: Tensor
@@ -59,7 +60,7 @@ class Paths(TensorRecord):
 
 
 class Noise:
-    """The student's noise levels, and how a velocity moves latents from one to another."""
+    """The student's noise levels, and the steps between them."""
 
     def __init__(self, backbone: Backbone, fine: int = FINE) -> None:
         scheduler = deepcopy(backbone.scheduler)
@@ -70,9 +71,10 @@ class Noise:
         self.signal, self.noise = share.sqrt(), (1 - share).sqrt()
 
     def factors(self, start: int | Tensor, end: int | Tensor) -> tuple[Tensor, Tensor]:
-        """What latents at level number `start`, and their velocity, count in those at `end`.
+        """Return the factors of latents and velocity at level number `start` in latents at `end`.
 
-        DDIM's step with the velocity's estimates of image and noise (Salimans and Ho, App. D).
+        It is DDIM's step with the velocity's estimates of image and noise (Salimans and Ho, App.
+        D).
         """
         a, s, b, z = self.signal[start], self.noise[start], self.signal[end], self.noise[end]
         return a * b + s * z, a * z - s * b
@@ -80,7 +82,7 @@ class Noise:
 
 @torch.no_grad()
 def draw_paths(teacher: Backbone, tokens: Tensor, generator: torch.Generator) -> Paths:
-    """Draw from prompts [P, K] by the guided teacher."""
+    """Draw paths from prompts [P, K] by the guided teacher."""
     noise, device = Noise(teacher), teacher.latent_scale.device
     text, empty = (
         TextFeatures(teacher.text_encoder(input_ids=read.to(device)).last_hidden_state)
@@ -101,7 +103,7 @@ def draw_paths(teacher: Backbone, tokens: Tensor, generator: torch.Generator) ->
 
 
 class Student(nn.Module):
-    """The UNet with low-rank weights, and the text encoder it reads by."""
+    """The UNet with low-rank weights, and its text encoder."""
 
     def __init__(self, teacher: Backbone) -> None:
         super().__init__()
@@ -110,20 +112,20 @@ class Student(nn.Module):
         self.text_encoder = teacher.text_encoder
 
     def forward(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
-        """The velocity [B, 4, 16, 16] of noisy latents at timesteps [B], given tokens [B, K]."""
+        """Predict velocities [B, 4, 16, 16] of noisy latents at timesteps [B], by tokens [B, K]."""
         with torch.no_grad():
             text = self.text_encoder(input_ids=tokens).last_hidden_state
         return self.unet(noisy, timesteps, text).sample
 
 
 class Lesson:
-    """What a step teaches: the velocities that lead straight along the teacher's paths."""
+    """The loss of a step: velocities that connect points of the teacher's paths in one step."""
 
     def __init__(self, teacher: Backbone, paths: Window[Paths], budget: Budget) -> None:
         self.noise, self.paths, self.budget = Noise(teacher), paths, budget
 
     def __call__(self, model: Student, generator: torch.Generator) -> dict[str, Tensor]:
-        """The term of one batch."""
+        """Compute the loss term of one batch."""
         paths = self.paths.at(step_of(generator, self.budget))
         chosen = paths[torch.randint(len(paths), (BATCH,), generator=generator)]
         step = torch.randint(STEPS, (BATCH,), generator=generator)
@@ -146,7 +148,7 @@ def main() -> None:
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
     teacher = load_backbone().to(budget.device)
-    # Captions and descriptions alike: the UNet follows both.
+    # Use captions and descriptions equally, because the UNet follows both.
     prompts = teacher.tokenizer(photos.captions + photos.descriptions)
 
     def make(number: int) -> Paths:
@@ -170,7 +172,7 @@ def main() -> None:
 
 
 def drawing(model: Student, teacher: Backbone) -> Backbone:
-    """The teacher's backbone with the student's UNet in it."""
+    """Return the teacher's backbone with the student's UNet."""
     return Backbone(
         unet=model.unet, autoencoder=teacher.autoencoder, text_encoder=teacher.text_encoder,
         tokenizer=teacher.tokenizer, scheduler=teacher.scheduler,
@@ -183,9 +185,9 @@ def drawing(model: Student, teacher: Backbone) -> Backbone:
 def measure(
     model: Student, teacher: Backbone, check: TrainingPhotos, budget: Budget, count: int = 400
 ) -> dict[str, float]:
-    """The student's four steps beside the teacher's ten and four, from the same noise.
+    """Compare the student's four steps with the teacher's ten and four, from the same noise.
 
-    cosine: the judge's mean cosine to what the teacher draws in 25 steps. fid: Fréchet distance to
+    cosine: the judge's mean cosine to the teacher's images of 25 steps. fid: Fréchet distance to
     held-out renders.
     """
     clip, judge = load_clip().to(budget.device), load_recogniser("judge").to(budget.device)
@@ -200,6 +202,7 @@ def measure(
         parts = [sample(backbone, prompts[i : i + 50], 1000 + i, guidance, steps) for i in rounds]
         return torch.cat(parts)
 
+    # Draw with the teacher and the student.
     longest = draw(teacher, GUIDANCE, 25)
     same = embed_faces(longest, regressor, judge)
     rows = {
@@ -211,6 +214,7 @@ def measure(
         torch.cat([longest[:10], *(images[:10] for images in rows.values())]),
         budget.work / "student.png",
     )
+    # Compare with 25 steps of the teacher, and with renders.
     figures = {"fid_teacher_25": frechet(real, statistics(clip, longest))}
     for name, images in rows.items():
         cosine = (embed_faces(images, regressor, judge) * same).sum(-1).mean()

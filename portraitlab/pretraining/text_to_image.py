@@ -35,18 +35,18 @@ from portraitlab.world.tokenizer import WordTokenizer
 BATCH = 32
 PROMPTS_DROPPED = 0.1
 DESCRIBED = 0.8
-"""Share of prompts that tell the looks too, as texts on the web do. What the UNet's cross-attention
-learns of looks from them is what a ControlNet that starts as its copy can build on."""
+"""Share of prompts that describe the looks too, as texts on the web do. The UNet's cross-attention
+learns looks from them, and so does a ControlNet that starts as its copy."""
 BACKGROUND_WEIGHT = 0.3
-"""How much less an error on the background counts than one on the person, who is what all
-experiments are about. Stripes and dots are easy to see and hard to guess."""
+"""Weight of errors on the background; on the person, whom all experiments are about, it is 1.
+Stripes and dots are easy to see and hard to guess."""
 AVERAGE = 0.9995
 
 
 def encode_photos(
     autoencoder: UnshuffledAutoencoder, photos: TrainingPhotos, device: str
 ) -> Tensor:
-    """The latents' means [P, 4, 16, 16] in fp16, unscaled."""
+    """Encode photos to latent means [P, 4, 16, 16] in fp16, unscaled."""
     autoencoder.to(device)
     parts = []
     with torch.no_grad():
@@ -57,9 +57,9 @@ def encode_photos(
 
 
 def person_weights(photos: TrainingPhotos, size: int) -> Tensor:
-    """What an error in each latent cell of each photo counts [P, 1, size, size].
+    """Return the weight of errors in each latent cell of each photo [P, 1, size, size].
 
-    From BACKGROUND_WEIGHT, where there is nothing of the person, to 1.
+    It is between BACKGROUND_WEIGHT, for cells without the person, and 1.
     """
     parts = torch.arange(len(photos)).split(1024)
     person = torch.cat([functional.adaptive_avg_pool2d(photos.masks(part), size) for part in parts])
@@ -73,6 +73,7 @@ def main() -> None:
     photos += load_photos("foundation", 7000, 3, budget.cache, budget.workers, "varied")
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)
+    # Encode the photos, and measure the latents' scale.
     autoencoder = load_autoencoder()
     latents = encode_photos(autoencoder, photos, budget.device)
     shift = latents.float().mean((0, 2, 3)).tolist()
@@ -87,7 +88,8 @@ def main() -> None:
 
     untrained = begin("text_to_image", TextToImage(), budget)
     backbone = backbone_of(untrained)
-    untrained.requires_grad_(True)  # a backbone's parts are frozen
+    untrained.requires_grad_(True)  # building a backbone freezes its parts
+    # Scale the latents, and tokenize the texts.
     latents = (latents.float() - backbone.latent_shift.cpu()) * backbone.latent_scale.cpu()
     weights = person_weights(photos, backbone.latent_size)
     captions = backbone.tokenizer(photos.captions)
@@ -116,6 +118,7 @@ def main() -> None:
         save_sheet(sample(backbone_of(model), prompts, seed=0), budget.work / "text_to_image.png")
         return f"sheet in {budget.work / 'text_to_image.png'}"
 
+    # Train, measure and ship.
     trained = train("text_to_image", untrained, loss, budget, 8e-4, average=AVERAGE, watch=watch)
     quality = measure(backbone_of(trained.model), check, budget)
     ship(
@@ -133,13 +136,13 @@ def main() -> None:
 def measure(
     backbone: Backbone, check: TrainingPhotos, budget: Budget, count: int = 400
 ) -> dict[str, float]:
-    """What share of samples has a face, and the Fréchet distance to held-out renders.
+    """Measure the share of samples with a face, and the Fréchet distance to held-out renders.
 
-    The distance is taken on the CLIP-like's image embeddings; beside it that of the autoencoder's
-    round trips of the same renders, which no sampler on these latents can be asked to beat.
-    described_likeness: the judge's mean cosine between what is drawn from a description and a
-    photo of the person described, which says whether words for looks are followed. Pairwise cosine:
-    the judge's mean over all pairs of faces, more where people are less diverse.
+    The distance is computed on the CLIP-like model's image embeddings. That of the autoencoder's
+    round trips of the same renders is a bound for samplers on these latents. described_likeness:
+    the judge's mean cosine between a sample drawn from a description and a photo of the described
+    person, which measures if words for looks are followed. Pairwise cosine: the judge's mean over
+    all pairs of faces, greater for less diverse people.
     """
     clip, regressor = load_clip().to(budget.device), load_regressor().to(budget.device)
     judge = load_recogniser("judge").to(budget.device)
@@ -153,6 +156,7 @@ def measure(
     def faces(images: Tensor) -> Tensor:
         return embed_faces(images, regressor, judge)
 
+    # Draw from captions, and decode the round trips.
     drawn = draw([check.captions[i] for i in index.tolist()])
 
     real = statistics(clip, check.pixels(other).to(budget.device))
@@ -167,6 +171,7 @@ def measure(
         cosine = faces(shown) @ faces(shown).T
         return round(float(cosine[~torch.eye(len(cosine), dtype=torch.bool)].mean()), 3)
 
+    # Draw from descriptions, and compare the people.
     described = draw([check.descriptions[i] for i in index.tolist()])
     likeness = (faces(described) * faces(check.pixels(other).to(budget.device))).sum(-1).mean()
     return {

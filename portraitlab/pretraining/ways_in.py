@@ -1,4 +1,4 @@
-"""The two ways in that a start is trained for: a branch beside the UNet, and attention in it."""
+"""Nets that starts are trained for: a branch beside the UNet, and attention in the UNet."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from portraitlab.world.pretrained import load_controlnet
 from portraitlab.world.traits import TRAITS_SIZE
 
 READS_TOKENS = re.compile(r"attn2\.to_[kv]\.")
-"""Names of a branch's weights that make keys and values of tokens."""
+"""Pattern of a branch's weights that compute keys and values of tokens."""
 
 
 class WayIn(nn.Module):
-    """A net under training, and the tokens it learns from, which are thrown away afterwards.
+    """A net under training, and its trait tokens, which are discarded afterwards.
 
-    name: as scripts are given it; weights: the name in foundation.json of what is shipped of it.
-    reads: of the batches, the shares in which it reads tokens of traits, a description in their
-    place, or both.
+    name: the value of --which. weights: name of the shipped part in foundation.json. reads: shares
+    of the batches in which it reads tokens of traits, a description in their place, or both.
     """
 
     name: str
@@ -46,29 +45,30 @@ class WayIn(nn.Module):
         words: TextFeatures | None,
         drawing: Tensor | None,
     ) -> Condition:
-        """Put together what the net reads.
+        """Assemble the net's condition.
 
-        prompts: what the UNet reads. tokens: of traits; words: of a description; at least one of
-        them is given. drawing: through the autoencoder, None for no drawing.
+        prompts: of the UNet. tokens: of traits; words: of a description; at least one of the two is
+        given. drawing: latents of the control image, None for no control image.
         """
         raise NotImplementedError
 
     def start(self) -> nn.Module:
-        """The part that is shipped."""
+        """Return the part that is shipped."""
         raise NotImplementedError
 
 
 class Branch(WayIn):
-    """HiFi-Net: a copy of the UNet's encoder that reads a drawing, and tokens, a text or both."""
+    """HiFi-Net: a copy of the UNet's encoder, with a control image, and tokens, text or both."""
 
     name, weights = "branch", "controlnet"
     reads: ClassVar = {"tokens": 0.8, "words": 0.1, "both": 0.1}
     net: HiFiNet
 
     def __init__(self, backbone: Backbone, from_shipped: bool = False) -> None:
-        """from_shipped: begin with the package's weights, but for those that read tokens.
+        """Build the branch.
 
-        What made the tokens those weights were trained on is not in the package.
+        from_shipped: start from the package's weights, but for those that read tokens: they were
+        trained on other trait tokens, whose embeddings are not shipped.
         """
         start = grow_from(backbone.unet)
         if from_shipped:
@@ -86,7 +86,7 @@ class Branch(WayIn):
         words: TextFeatures | None,
         drawing: Tensor | None,
     ) -> Condition:
-        """Words stand before the tokens where it reads both."""
+        """Assemble the net's condition; words come before the tokens if both are given."""
         if words is None:
             return Condition(prompts, tokens, drawing)
         if tokens is not None:
@@ -97,15 +97,15 @@ class Branch(WayIn):
         return Condition(words, tokens, drawing)
 
     def start(self) -> nn.Module:
-        """The ControlNet."""
+        """Return the ControlNet."""
         return self.net.controlnet
 
 
 class Attention(WayIn):
     """IP-Adapter's attention in the UNet, which reads tokens beside the text.
 
-    A drawing enters as it does in every use of it: by the package's ControlNet, frozen, which reads
-    the prompt.
+    Control images are read as in every use of it: by the package's ControlNet, frozen, which is
+    given the prompt.
     """
 
     name, weights = "attention", "attention_start"
@@ -123,12 +123,12 @@ class Attention(WayIn):
         words: TextFeatures | None,
         drawing: Tensor | None,
     ) -> Condition:
-        """The frozen ControlNet reads what the UNet reads."""
+        """Assemble the net's condition; the frozen ControlNet is given the UNet's prompts."""
         assert words is None, "its words are the prompt's"
         return Condition(prompts, tokens, drawing)
 
     def start(self) -> nn.Module:
-        """Keys and values, under the names that the adapter has for them."""
+        """Return keys and values, under the adapter's names."""
         part = nn.Module()
         part.keys, part.values = self.net.keys, self.net.values
         return part

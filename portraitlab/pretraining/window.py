@@ -1,4 +1,4 @@
-"""Training data that is made while it is used, a chunk at a time, and dropped after some steps."""
+"""Training data that is made during the training in chunks, and dropped after some steps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Chunk = TypeVar("Chunk", bound=TensorRecord)
 
 
 class Window(Generic[Chunk]):
-    """The last `length` chunks of an endless row, of which each `steps` steps see a new one.
+    """A sliding window over the last `length` chunks of data, with a new one every `steps` steps.
 
-    Which chunks a step sees follows from its number, so a resumed training sees the same; it first
-    makes a window again.
+    The number of a step determines its chunks, so a resumed training uses the same; it first makes
+    the whole window.
 
     Args:
         make: makes chunk 0, 1, 2, …; the same number gives the same chunk.
-        device: of the training, under whose autocast nothing is made.
+        device: of the training, whose autocast is disabled while chunks are made.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Window(Generic[Chunk]):
         self.joined: tuple[int, Chunk] | None = None
 
     def at(self, step: int) -> Chunk:
-        """All chunks that are in use at a step, joined."""
+        """Return all chunks that are in use at a step, concatenated."""
         newest = step // self.steps
         if self.joined is None or self.joined[0] != newest:
             with torch.autocast(self.device_type, enabled=False):

@@ -26,7 +26,7 @@ from portraitlab.support.tensor_cache import cached_tensors
 from portraitlab.types import Batch
 
 SHOWN = 6
-"""People of a grid."""
+"""Number of people in a picture grid."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Portraits:
 
 
 Change = Callable[[Batch, Sequence[Sample]], Batch]
-"""Changes samples before they are drawn."""
+"""A function that changes a batch before it is drawn."""
 
 
 @torch.inference_mode()
@@ -57,8 +57,8 @@ def draw(
 ) -> Portraits:
     """Draw the first `count` samples of a scoring set, or all, each from its own noise seed.
 
-    change: what is planted in every batch, to see whether the figures notice. precision: see
-    frozen_precision. cache: folder for the latents of control images, which other runs need too.
+    change: plants a fault in every batch, to test that the metrics detect it. precision: see
+    frozen_precision. cache: folder for the latents of control images, shared with other runs.
     """
     from rich.progress import track
 
@@ -66,6 +66,7 @@ def draw(
     count = len(scoring) if count is None else min(count, len(scoring))
     rounds = math.ceil(count / batch_size)
 
+    # Cut the last batch to `count`, and apply the change.
     def parts() -> Iterator[tuple[Batch, list[int]]]:
         left = count
         for batch, samples in islice(scoring.batches(batch_size), rounds):
@@ -76,6 +77,7 @@ def draw(
                     batch = change(batch, samples)
             yield batch, [sample.seed for sample in samples]
 
+    # Sample a batch, with its control images from the cache.
     def drawn(part: tuple[Batch, list[int]]) -> tuple[Tensor, Batch]:
         batch, seeds = part
         given = batch.to(device)
@@ -90,7 +92,7 @@ def draw(
 
 
 def backbone_alone(model: PortraitModel) -> PortraitModel:
-    """Return the same backbone without a net, which draws from the prompt alone."""
+    """Return a model with the same backbone and no net, which draws from the prompt alone."""
     return PortraitModel(
         model.backbone,
         NoFusion(local_dim=0, global_dim=0, dim=0),
@@ -115,7 +117,7 @@ def _drawing(model: PortraitModel, batch: Batch, folder: Path, precision: str) -
 
 
 def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -> list[Shown]:
-    """Choose one sample of each of the first few identities, to be looked at."""
+    """Return the images of one sample of each of the first SHOWN identities."""
     first: dict[str, int] = {}
     for number, sample in enumerate(portraits.samples):
         first.setdefault(sample.identity, number)

@@ -1,8 +1,7 @@
-"""The judge: frozen models that look at finished images.
+"""The judge: frozen models that score generated images.
 
-Its recognisers take no part in conditioning or training. Its CLIP pair and face regressor are by
-default those that condition and train (config.yaml); choices of their own are clip_pair and
-regressor.
+Its recognisers are not used in conditioning or training. Its CLIP pair and face regressor default
+to those that condition and train (config.yaml); they can be replaced by clip_pair and regressor.
 """
 
 from __future__ import annotations
@@ -32,43 +31,43 @@ if TYPE_CHECKING:
 class Pair(Protocol):
     """Encoders of pictures and of texts to one space.
 
-    title: how records name them. sizing: how pictures come to their size, for records.
+    title: name in records. sizing: description of the resizing in records.
     """
 
     title: str
     sizing: str
 
     def image_embedding(self, images: Tensor) -> Tensor:
-        """Unit embeddings [B, e'] of images [B, 3, H, H] in [-1, 1]."""
+        """Return unit embeddings [B, e'] of images [B, 3, H, H] in [-1, 1]."""
         ...
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
-        """Unit embeddings [B, e'] of prompts."""
+        """Return unit embeddings [B, e'] of prompts."""
         ...
 
 
 class Features(Protocol):
-    """What FID sees of pictures. title: how records name it."""
+    """An encoder of pictures for FID. title: name in records."""
 
     title: str
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Features [B, f] of images [B, 3, H, W] in [-1, 1]."""
+        """Return features [B, f] of images [B, 3, H, W] in [-1, 1]."""
         ...
 
 
 class Judge(nn.Module):
-    """Sees identity, face, picture, expression and pose (HiFi-Portrait, Sec. 4.1).
+    """Frozen models that measure identity, face, picture, expression and pose of images.
 
-    recogniser: another than the one that conditions or trains. further: more of them, by which the
-    same likeness is measured again. clip: the CLIP pair. regressor:
-    gives keypoints, coefficients and a face score (plays RetinaFace and DECA). fid_features: of the
-    whole picture; None takes the pair's embedding. face_threshold: an image that scores less holds
-    no face. batch_size: of images that are looked at, and lie on the judge's device, at once.
-    precision: of its products, see portraitlab.support.precision.frozen_precision. cache: folder of
-    the views that other runs need too; None keeps none.
+    See HiFi-Portrait, Sec. 4.1. recogniser: not the one that conditions or trains. further: more
+    recognisers, by which likeness is measured again. clip: the CLIP pair. regressor: predicts
+    keypoints, coefficients and a face score (plays RetinaFace and DECA). fid_features: encoder of
+    whole pictures; None uses the pair's embedding. face_threshold: least score of an image with a
+    face. batch_size: images on the judge's device at once. precision: see
+    portraitlab.support.precision.frozen_precision. cache: folder of views that are shared with
+    other runs; None disables it.
 
-    Raises ValueError for a threshold that none, or every image, would reach.
+    Raises ValueError for a threshold that no image, or every image, would reach.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class Judge(nn.Module):
 
     @property
     def titles(self) -> dict[str, str]:
-        """What fills PortraitMetric.method: how records name what sees."""
+        """Names of the models in records, which fill PortraitMetric.method."""
         clip = self.clip.title
         embedded = f"{clip} picture embeddings; whole image, {self.clip.sizing}"
         seen = embedded if self.fid_features is None else self.fid_features.title
@@ -109,7 +108,7 @@ class Judge(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that decides what it sees in a batch of images."""
+        """Hash of all settings and weights that determine the view of a batch of images."""
         encoders = [part for part in self.modules() if isinstance(part, FaceEncoder)]
         return content_key(
             {
@@ -124,24 +123,24 @@ class Judge(nn.Module):
 
     @property
     def recognisers(self) -> list[str]:
-        """How records name the recognisers, the first one first."""
+        """Names of the recognisers in records, in order."""
         return [each.title for each in (self.recogniser, *self.further)]
 
     @torch.inference_mode()
     def view(self, images: Iterable[Tensor], again: bool = False) -> View:
-        """Look at images, batches [b, 3, H, W] in [-1, 1] on any device; the view is on the CPU.
+        """Measure images, batches [b, 3, H, W] in [-1, 1] on any device; the view is on the CPU.
 
-        again: the same pictures will be looked at for other runs, as references, targets and bounds
-        are: each batch is looked up in the cache by its content.
+        again: cache the view of each batch by its content, for pictures that other runs measure
+        too, such as references, targets and bounds.
         """
         parts = self._looks("view", images, lambda part: vars(self._view(part)), again)
         return View.cat([View(**part) for part in parts])
 
     @torch.inference_mode()
     def population(self, images: Iterable[Tensor]) -> Population:
-        """Look at real photos as a set, batches [b, 3, H, W] in [-1, 1] on any device.
+        """Measure real photos as a set, batches [b, 3, H, W] in [-1, 1] on any device.
 
-        By way of the cache, since all runs are compared with the same.
+        Results are cached, since all runs are compared with the same photos.
         """
 
         def look(part: Tensor) -> dict[str, Tensor]:
@@ -162,27 +161,28 @@ class Judge(nn.Module):
         look: Callable[[Tensor], Mapping[str, Tensor]],
         again: bool,
     ) -> Iterator[dict[str, Tensor]]:
-        """What `look` says of each batch, on the CPU; again: from the cache where it is there."""
+        """Apply `look` to each batch, with results on the CPU; again: read and write the cache."""
         parts = (part for batch in images for part in batch.split(self.batch_size))
         encoders = [part for part in self.modules() if isinstance(part, FaceEncoder)]
         concurrent = all(encoder.concurrent for encoder in encoders)
         folder = Path(self.cache) / "views" if again and self.cache is not None else None
         fingerprint = self.fingerprint if folder is not None else ""
 
-        def looked(part: Tensor) -> dict[str, Tensor]:
-            def seen() -> dict[str, Tensor]:
+        def look_cached(part: Tensor) -> dict[str, Tensor]:
+            def compute() -> dict[str, Tensor]:
                 found = look(part.to(self._device))
-                return {name: tensor.cpu().clone() for name, tensor in found.items()}  # some share
+                # Tensors of one view may share memory: clone each.
+                return {name: tensor.cpu().clone() for name, tensor in found.items()}
 
             if folder is None:
-                return seen()
-            return cached_tensors(folder, [kind, tensors_digest(part), fingerprint], seen)
+                return compute()
+            return cached_tensors(folder, [kind, tensors_digest(part), fingerprint], compute)
 
-        return side_by_side(looked, parts, self._device, self.precision, concurrent)
+        return side_by_side(look_cached, parts, self._device, self.precision, concurrent)
 
     @torch.inference_mode()
     def text(self, prompts: Sequence[str]) -> Tensor:
-        """Unit embeddings [B, e'] of prompts by the CLIP pair, on the CPU."""
+        """Return unit embeddings [B, e'] of prompts by the CLIP pair, on the CPU."""
         parts = (prompts[i : i + self.batch_size] for i in range(0, len(prompts), self.batch_size))
         with computing_in(self.precision, self._device):
             return torch.cat([self.clip.text_embedding(list(part)).cpu() for part in parts])
@@ -212,7 +212,7 @@ class Judge(nn.Module):
         )
 
     def _further(self, images: Tensor, points: Tensor) -> Tensor:
-        """Embeddings [B, J, e''] by the further recognisers, filled up with zeros."""
+        """Return embeddings [B, J, e''] by the further recognisers, padded with zeros."""
         seen = [each(face_crops(images, points, each)) for each in self.further]
         width = max((each.shape[1] for each in seen), default=1)
         filled = [functional.pad(each, (0, width - each.shape[1])) for each in seen]

@@ -1,4 +1,4 @@
-"""Measure drawn portraits, and the bounds that their scores lie between."""
+"""Measure drawn portraits, and bounds for their scores."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ def measure(
 ) -> dict[str, Any]:
     """Compute the metrics of drawn portraits and of bounds, as plain JSON content.
 
-    real: what FID compares with. batch_size: of targets that are decoded at once. alone: what the
-    backbone drew of the first samples, see backbone_alone.
+    real: photos that FID compares with. batch_size: targets that are decoded at once. alone:
+    pictures of the first samples by the backbone alone, see backbone_alone.
 
     Bounds: `another identity`, the target of the next identity; `real other photo`, a photo of the
     person without a flaw that is neither target nor judge; `autoencoder round trip`, the target
-    decoded from its own latents, which shows a stranger where targets are of others; and of
-    rendered photos `regressor against truth`: what the judge's regressor gives of the targets,
-    against what they were rendered with.
+    decoded from its own latents, which shows a stranger if targets are of others; and for rendered
+    photos `regressor against truth`: coefficients of the targets by the judge's regressor against
+    those that they were rendered with.
     """
+    # Measure the photos and portraits.
     judge.to(device)
     samples = portraits.samples
-    seen = _Seen(judge, photos, samples)
+    seen = _PhotoViews(judge, photos, samples)
     names = sorted({sample.identity for sample in samples})
     target = seen.of([sample.target for sample in samples])
     generated = judge.view([portraits.images])
@@ -65,6 +66,7 @@ def measure(
     def estimates(judged: Judged, some: Mapping[str, PortraitMetric] = metrics) -> dict[str, Any]:
         return _estimates(some, judged, names, judge)
 
+    # Measure the bounds.
     bounds = {
         name: estimates(judged)
         for name, judged in _stand_ins(truth, portraits, photos, seen, names).items()
@@ -94,8 +96,8 @@ def measure(
     }
 
 
-class _Seen:
-    """Views of all photos of the samples, each seen by the judge once."""
+class _PhotoViews:
+    """Views of all photos of the samples, each measured by the judge once."""
 
     def __init__(self, judge: Judge, photos: PhotoSet, samples: Sequence[Sample]) -> None:
         named = (
@@ -121,15 +123,15 @@ class _Seen:
 
 
 def _stand_ins(
-    truth: Judged, portraits: Portraits, photos: PhotoSet, seen: _Seen, names: Sequence[str]
+    truth: Judged, portraits: Portraits, photos: PhotoSet, seen: _PhotoViews, names: Sequence[str]
 ) -> dict[str, Judged]:
-    """Put real photos in the place of portraits: one Judged for each bound."""
+    """Replace the portraits by real photos, for each bound."""
     samples = portraits.samples
     first = {sample.identity: sample.target for sample in reversed(samples)}
     following = dict(zip(names, [*names[1:], names[0]], strict=True))
     strangers = [first[following[sample.identity]] for sample in samples]
     found = {}
-    # Not where there is nobody else, or the other's target is their own.
+    # Leave the bound out if there is nobody else, or if a stranger's target shows the person.
     if all(
         photos.store.identity[row] != sample.identity
         for row, sample in zip(strangers, samples, strict=True)

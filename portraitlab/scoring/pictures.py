@@ -1,4 +1,4 @@
-"""Picture grids that a person looks at: one row a sample, one titled column a role."""
+"""Picture grids for people to look at, with a row per sample and a titled column per role."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _EDGE, _GAP, _TITLE = 128, 4, 18
 
 @dataclass(frozen=True)
 class Shown:
-    """A sample as people look at it: images [3, H, W] in [-1, 1]; control None where none is drawn.
+    """The images of a sample for people to look at: [3, H, W] in [-1, 1].
 
-    identity: whom it shows.
+    identity: name of the person. control: the control image, None without one.
     """
 
     identity: str
@@ -27,7 +27,7 @@ class Shown:
     target: Tensor
 
     def images(self, references: int) -> dict[str, Tensor | None]:
-        """The images by their titles, with places for this many references."""
+        """Return the images by title, padded with None to this many references."""
         more = [None] * (references - len(self.references))
         titled = enumerate([*self.references, *more], start=1)
         return {
@@ -39,7 +39,7 @@ class Shown:
 
 
 def to_image(image: Tensor) -> Image.Image:
-    """A picture of [3, H, W] in [-1, 1]; what lies outside is clipped."""
+    """Convert an image [3, H, W] in [-1, 1] to a picture; values outside are clipped."""
     pixels = ((image.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().byte()
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
@@ -47,9 +47,9 @@ def to_image(image: Tensor) -> Image.Image:
 def grid(
     titles: Sequence[str], rows: Sequence[Sequence[Tensor | None]], edge: int = _EDGE
 ) -> Image.Image:
-    """A picture of rows of images [3, H, W] in [-1, 1] under the titles of their columns.
+    """Draw rows of images [3, H, W] in [-1, 1] under the titles of their columns.
 
-    None leaves its place empty. Images are drawn `edge` pixels wide, pixels as squares.
+    None leaves its place empty. Images are resized to `edge` pixels by nearest neighbours.
     """
     assert all(len(row) == len(titles) for row in rows), "a row of another length"
     step = edge + _GAP
@@ -68,14 +68,14 @@ def grid(
 
 
 def sheet(samples: Sequence[Shown]) -> Image.Image:
-    """References, control image, portrait and target, a row a sample."""
+    """Draw references, control image, portrait and target, with a row per sample."""
     count = max(len(sample.references) for sample in samples)
     rows = [sample.images(count) for sample in samples]
     return grid(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def save_each(samples: Sequence[Shown], folder: Path) -> None:
-    """Write each image on its own, as `<identity>/<title>.png`."""
+    """Write each image as a file of its own, `<identity>/<title>.png`."""
     for sample in samples:
         for title, image in sample.images(len(sample.references)).items():
             if image is not None:
@@ -83,7 +83,7 @@ def save_each(samples: Sequence[Shown], folder: Path) -> None:
 
 
 def save(picture: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG, whole or not at all; text: what it says of itself, by name."""
+    """Write a PNG atomically; text: its text chunks by name."""
     about = PngInfo()
     for name, value in (text or {}).items():
         about.add_itxt(name, value)

@@ -1,1 +1,1 @@
-"""The miniature: renderer, people, photos and captions, and its frozen models."""
+"""The miniature world: renderer, people, photos, captions and frozen models."""

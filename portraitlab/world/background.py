@@ -1,4 +1,4 @@
-"""Backgrounds and tones: what is behind the person, and the style laid over the whole photo."""
+"""Backgrounds of photos, and the styles that are applied to whole photos."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FIELD_OF_VIEW = 1.0
 
 
 def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> Array:
-    """The empty scene [size, size, 3] in [0, 1].
+    """Draw the background [size, size, 3] in [0, 1].
 
-    It is a panorama, whose x counts frames to the right of the first camera's: a camera that has
-    moved around the person sees another part of it.
+    It is a part of a panorama, whose x counts frames to the right of the first camera's frame: a
+    camera that has moved around the person shows another part.
     """
     seeds = [7106, identity_seed, settings.seed]
     rng = np.random.default_rng(seeds)
@@ -61,9 +61,9 @@ def draw_background(settings: PhotoSettings, identity_seed: int, size: int) -> A
 
 
 def _spots(seeds: list[int], x: Array) -> Iterator[tuple[float, float, float]]:
-    """Radius, x and y of the lights in sight; x [1, size]: places in the panorama.
+    """Draw radius, x and y of the visible lights; x [1, size]: places in the panorama.
 
-    Lights of other frames than the first camera's do not reach into it.
+    Only the first camera's own lights reach into its frame.
     """
     for frame in sorted(range(int(x.min()) - 2, int(x.max()) + 2), key=abs):
         rng = np.random.default_rng(seeds + ([7111, frame % 1000] if frame else []))
@@ -76,7 +76,7 @@ def _spots(seeds: list[int], x: Array) -> Iterator[tuple[float, float, float]]:
 
 
 def apply_style(image: Array, style: str) -> Array:
-    """Lay a style's tones over an image [H, W, 3] in [0, 1]."""
+    """Apply a style to an image [H, W, 3] in [0, 1]."""
     if style == "black and white photo":
         return np.repeat((image @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, -1)
     if style == "vintage photo":
@@ -88,7 +88,7 @@ def apply_style(image: Array, style: str) -> Array:
 
 
 def _bilateral(image: Array, radius: int = 2, near: float = 3.0, alike: float = 0.15) -> Array:
-    """Smooth within areas of like colour (Tomasi and Manduchi, ICCV 1998)."""
+    """Smooth an image within areas of similar colour (Tomasi and Manduchi, ICCV 1998)."""
     size = image.shape[0]
     padded = np.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
     total, weights = np.zeros_like(image), np.zeros((size, size, 1), np.float32)

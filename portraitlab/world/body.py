@@ -1,4 +1,4 @@
-"""Everything of a person that is drawn: head, hair, ears, neck, clothes, limbs, glasses.
+"""Geometry and textures of a person: head, hair, ears, neck, clothes, limbs, glasses, covers.
 
 Vertices are in head units around the head's centre, before the head's or the body's rotation.
 """
@@ -40,11 +40,11 @@ from portraitlab.world.settings import COLOURS, PhotoSettings
 from portraitlab.world.texture import HEIGHT, WIDTH, head_texture, noise, texel_chart
 
 SLEEVES = np.s_[14:50, 2:26]
-"""The part of the clothes' texture, from beside the back, that sleeves and skirts are made of."""
+"""Part of the clothes' texture, beside the back, that sleeves and skirts are cut from."""
 
 
 def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
-    """All parts of one person as the photo's settings dress them."""
+    """Build all parts of a person, dressed by the photo's settings."""
     head = head_model().vertices(identity.shape, settings.expression)
     clothes = _clothes_texture(identity, settings)
     return [
@@ -60,7 +60,7 @@ def person_parts(identity: Identity, settings: PhotoSettings) -> list[Part]:
 
 
 def _broad(identity: Identity) -> float:
-    """Width of the head against the mean one's."""
+    """Return the width of the head relative to the mean head."""
     return 1 + 0.07 * float(identity.shape[0])
 
 
@@ -87,7 +87,7 @@ HAIR_LENGTH = {"long": -1.45, "wavy": -1.25, "bob": -0.60}
 
 @lru_cache(maxsize=256)
 def _hair_texture(identity: Identity, style: str) -> Array:
-    """Colour and coverage of the scalp's hair over the head's grid [HEIGHT, WIDTH, 4]."""
+    """Paint colour and coverage of the scalp's hair over the head's grid [HEIGHT, WIDTH, 4]."""
     rng = np.random.default_rng([7104, identity.seed])
     chart = texel_chart()
     phi = chart.phi[0]
@@ -98,7 +98,7 @@ def _hair_texture(identity: Identity, style: str) -> Array:
         [0.0, 0.55, 0.95, 1.2, 1.45, 1.7, 2.2, np.pi],
         [top, top + 0.02, min(top, 0.46), 0.20, 0.02, -0.05, -0.5, -0.58],
     )
-    # hair falls lower on the side that it is parted to
+    # Hair falls lower on the side that it is parted to.
     edge = edge - 0.09 * identity.parting * np.sin(phi) * (around < 1.3)
     jagged = 0.05 if style in ("fringe", "curly", "wavy") else 0.025
     cover = chart.y0 > edge + jagged * noise(rng, 2, 60, (HEIGHT, WIDTH))
@@ -114,7 +114,7 @@ def _hair_texture(identity: Identity, style: str) -> Array:
 
 @lru_cache(maxsize=256)
 def _hair_offset(identity: Identity, style: str) -> Array:
-    """Thickness of the hair at each vertex of the head [V, 1]."""
+    """Return the thickness of the hair at each vertex of the head [V, 1]."""
     rng = np.random.default_rng([7105, identity.seed])
     thickness = HAIR_THICKNESS[style] * np.ones((ROWS, COLUMNS), np.float32)
     if style in ("curly", "wavy"):
@@ -134,7 +134,7 @@ def _hair(identity: Identity, head: Array, style: str) -> list[Part]:
 
 @lru_cache(maxsize=256)
 def _falling(identity: Identity, style: str) -> list[Part]:
-    """Hair that falls below the head."""
+    """Build the hair that falls below the head."""
     if style not in HAIR_LENGTH:
         return []
     rows, columns = 14, 33
@@ -155,7 +155,7 @@ def _glasses(identity: Identity, settings: PhotoSettings) -> list[Part]:
         return []
     eyes = landmark_model().points(identity.shape, settings.expression * 0)[68:70]
     power = 0.45 if settings.glasses == "square" else 1.0
-    # the lenses of sunglasses are as dark as their frame
+    # The lenses of sunglasses are as dark as their frame.
     inner = 0.0 if settings.glasses == "sunglasses" else 0.150
     t, phi = turn(2, 25, -np.pi, np.pi)
     parts = []
@@ -190,7 +190,7 @@ def _glasses(identity: Identity, settings: PhotoSettings) -> list[Part]:
 
 
 def _cover(identity: Identity, settings: PhotoSettings, head: Array) -> list[Part]:
-    """What is before the face: a shell over a part of the head."""
+    """Build a mask, scarf or hand as a shell over a part of the head."""
     if settings.cover == "none":
         return []
     rng = np.random.default_rng([7109, identity.seed, settings.seed])
@@ -208,7 +208,7 @@ def _cover(identity: Identity, settings: PhotoSettings, head: Array) -> list[Par
         covered = y < -0.36 + 0.05 * np.sin(6 * chart.phi + rng.uniform(0, 6))
         away, label = 0.10, CLOTHES
     else:
-        # four fingers, from one side over cheek and mouth or over brow and eye
+        # Four fingers, from one side over cheek and mouth or over brow and eye.
         image[:] = identity.skin * 0.97
         low = rng.uniform(-0.62, 0.02)
         finger = (y - low) / 0.125 - rng.uniform(-0.5, 0.5) * x
@@ -258,12 +258,12 @@ def _clothes_texture(identity: Identity, settings: PhotoSettings) -> Array:
 
 
 COLOUR, SECOND, BUTTONS, INSIDE, LAPEL, BARE = range(6)
-"""Numbers of the dyes that texels of clothes have."""
+"""Dye numbers of texels of clothes."""
 
 
 @lru_cache(maxsize=32)
 def _clothes_pattern(clothes: str, pattern: str) -> NDArray[np.uint8]:
-    """Number of each texel's dye [56, 97]."""
+    """Return the dye number of each texel [56, 97]."""
     t, phi = turn(56, 97, -np.pi, np.pi)
     shown = np.full(t.shape, COLOUR, np.uint8)
     if pattern == "striped":

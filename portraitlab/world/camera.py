@@ -8,14 +8,14 @@ from portraitlab.world.mesh import Array
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """[3, 3]: roll after pitch after yaw; positive yaw turns to the image's right."""
+    """Return the rotation [3, 3]: yaw, then pitch, then roll; positive yaw turns to the right."""
     return _rotation(yaw, pitch, roll).astype(np.float32)
 
 
 def turned_pose(
     yaw: float, pitch: float, roll: float, camera_yaw: float
 ) -> tuple[float, float, float]:
-    """Yaw, pitch and roll of a head for a camera that has moved around it."""
+    """Return yaw, pitch and roll of a head as seen by a camera that has moved around it."""
     seen = _rotation(camera_yaw, 0.0, 0.0) @ _rotation(yaw, pitch, roll)
     return (
         float(np.arctan2(-seen[2, 0], seen[2, 2])),
@@ -34,7 +34,7 @@ def _rotation(yaw: float, pitch: float, roll: float) -> Array:
 
 
 def project(points: Array, pose: Array) -> Array:
-    """Weak perspective: head units [K, 3] to image fractions [K, 2]."""
+    """Project points in head units [K, 3] to image fractions [K, 2] by weak perspective."""
     turned = points @ rotation(*pose[:3]).T
     return np.stack(
         [pose[4] + pose[3] * turned[:, 0], pose[5] - pose[3] * turned[:, 1]], -1

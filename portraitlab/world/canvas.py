@@ -18,7 +18,7 @@ GROUP_SCALES = {
     "half": {2: (0.155, 0.185), 3: (0.122, 0.140), 4: (0.100, 0.112)},
     "full": {2: (0.087, 0.093), 3: (0.085, 0.091), 4: (0.078, 0.086)},
 }
-"""Least and greatest image fraction of a head unit, by the bodies' framing and their number."""
+"""Smallest and largest image fraction of a head unit, by framing and number of bodies."""
 SCENERY = (
     "light", "light_azimuth", "light_elevation", "background", "background_colour", "style",
     "exposure",
@@ -28,13 +28,13 @@ Scene = list[tuple[Identity, PhotoSettings]]
 
 
 def make_canvas(identity_seeds: Sequence[int], photo_seed: int, framing: str) -> Scene:
-    """Draw identities and settings of one photo, each person before the one that precedes them.
+    """Draw identities and settings of one photo; later people are in front of earlier ones.
 
-    framing: "half" or "full", one body; or "group", two to four half or full bodies at drawn
-    places, whose bodies may overlap, under one light and style.
+    framing: "half" or "full", one body; or "group", two to four half or full bodies at random
+    places, which may overlap, under one light and style.
 
     Raises:
-        ValueError: another framing, or a number of people that does not fit it.
+        ValueError: an unknown framing, or a number of people that does not fit it.
     """
     if framing not in CANVAS_FRAMINGS:
         raise ValueError(f"framing={framing!r} is unknown; choose {', '.join(CANVAS_FRAMINGS)}")
@@ -49,20 +49,20 @@ def make_canvas(identity_seeds: Sequence[int], photo_seed: int, framing: str) ->
 
 
 def _group(identity_seeds: Sequence[int], photo_seed: int) -> Scene:
-    """Draw a group's places, then dress each person as for a photo of their own."""
+    """Draw a group's places, then each person's settings as for a photo of their own."""
     rng = np.random.default_rng([7110, photo_seed, *identity_seeds])
     count = len(identity_seeds)
     framing = "half" if rng.random() < 0.65 else "full"
     low, high = GROUP_SCALES[framing][count]
     common = rng.uniform(low, high)
-    # Full bodies stand on one ground, the heads of half bodies are about as high.
+    # Place full bodies on one ground, and heads of half bodies at about the same height.
     if framing == "full":
         lowest, anchor, unevenly = 0.97 + SOLE * common, SOLE, 0.08
     else:
         lowest, anchor, unevenly = 0.55, 0.0, 0.35
     height = rng.uniform(1.3 * common + 0.01, lowest)
 
-    # Places from left to right, dealt out to people; the outer arms may reach out.
+    # Assign the places, from left to right, to people at random; only outer arms may reach out.
     spread = rng.uniform(0.85, 1.0) if count < 4 else 1.0
     places = rng.permutation(count)
     first = make_settings(identity_seeds[0], photo_seed, framing)

@@ -1,9 +1,9 @@
-"""What is said of a photo.
+"""Captions and descriptions of photos.
 
-A caption tells style, clothes, glasses, background and light, never identity, expression or pose
-(HiFi-Portrait, Sec. 3.4, asks its captioner to leave out expressions and poses). A description
-adds the looks, as alternative texts on the web do: the CLIP-like model and the text-to-image UNet
-learn from both, while prompts in training and scoring portraits are captions.
+A caption names style, clothes, glasses, background and light, never identity, expression or pose
+(HiFi-Portrait, Sec. 3.4, has its captioner leave out expressions and poses). A description adds the
+looks, as alternative texts on the web do. The CLIP-like model and the text-to-image UNet are
+trained on both; the prompts in training and scoring of methods are captions.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FEATURE_WORDS: dict[str, tuple[str, str]] = {
     "cheeks": ("hollow cheeks", "round cheeks"),
     "forehead": ("low forehead", "high forehead"),
 }
-"""What is said of a shape coefficient far below and far above the mean."""
+"""Words for a shape coefficient far below and far above the mean."""
 NOTABLE, MOST_NOTABLE = 1.0, 4
-"""From how many deviations on a feature is worth a word, and how many are told at most.
+"""Standard deviations from which a feature is named, and the most features in a description.
 
-Descriptions of bodies tell one less, so that the words of their framing go in.
+Descriptions of bodies name one feature less, to leave room for the words of their framing.
 """
 COVER_WORDS = {
     "mask": "a mask on the face",
@@ -54,16 +54,17 @@ PLACES = {
 
 
 def caption(settings: PhotoSettings) -> str:
-    """Style, clothes, glasses, framing, background and light, and what is before the face."""
+    """Describe style, clothes, glasses, framing, background, light and what covers the face."""
     cover = "" if settings.cover == "none" else f", {COVER_WORDS[settings.cover]}"
     framing = FRAMING_WORDS[settings.framing]
     return f"a {_style(settings)} of {_clothed(settings)}{framing}, {_around(settings)}{cover}"
 
 
 def group_caption(people: Sequence[PhotoSettings]) -> str:
-    """Style, number of people, framing, clothes and glasses from left to right, background, light.
+    """Describe style, number of people, framing, each person's clothes and glasses, and the scene.
 
-    people: two to four, who share style, framing, background and light.
+    People are described from left to right; background and light come last. people: two to four,
+    who share style, framing, background and light.
     """
     scene, count = people[0], len(people)
     in_order = sorted(people, key=lambda settings: settings.x)
@@ -93,7 +94,8 @@ def _around(settings: PhotoSettings) -> str:
 
 
 def description(identity: Identity, settings: PhotoSettings) -> str:
-    """The caption, the looks, the most notable features and the expression."""
+    """Return the caption with looks, most notable features, expression and head turn."""
+    # Skin, hair and eyes, then the beard and marks that the photo shows.
     tone = int(abs(SKIN_TONES - identity.skin).sum(-1).argmin())
     hair = f"{identity.hair_colour} {worn_style(identity, settings)} hair"
     looks = f"{SKIN_WORDS[tone]} skin, {hair}, {identity.eye_colour} eyes"
@@ -107,8 +109,9 @@ def description(identity: Identity, settings: PhotoSettings) -> str:
         "freckles": identity.freckles,
     }
     looks += "".join(f", {mark}" for mark, there in marks.items() if there)
-    told = MOST_NOTABLE - 1 if FRAMING_WORDS[settings.framing] else MOST_NOTABLE
-    looks += "".join(f", {feature}" for feature in _features(identity)[:told])
+    most = MOST_NOTABLE - 1 if FRAMING_WORDS[settings.framing] else MOST_NOTABLE
+    looks += "".join(f", {feature}" for feature in _features(identity)[:most])
+    # Expression and head turn.
     made = int(settings.expression.argmax())
     face = EXPRESSION_NAMES[made] if settings.expression[made] > 0.45 else "calm"
     turned = (
@@ -122,7 +125,7 @@ def description(identity: Identity, settings: PhotoSettings) -> str:
 
 
 def _features(identity: Identity) -> list[str]:
-    """Words for the features farthest from the mean, the farthest first."""
+    """Return words for the features farthest from the mean, the farthest first."""
     far = {name: float(identity.shape[SHAPE_NAMES.index(name)]) for name in FEATURE_WORDS}
     notable = sorted((n for n in far if abs(far[n]) > NOTABLE), key=lambda n: -abs(far[n]))
     return [FEATURE_WORDS[name][far[name] > 0] for name in notable[:MOST_NOTABLE]]

@@ -1,7 +1,7 @@
-"""A person of the world: shape, colours, hair, brows, beard, marks; all from one seed.
+"""Identities of the world: shape, colours, hair, brows, beard and marks, all from one seed.
 
-Some people are a family: they share the head's shape and the colouring, which a glance at the
-whole face tells, and differ in what only details tell: brows, eyes, nose, mouth and marks.
+Some people are a family: they share the head's shape and the colouring, which are seen at a glance,
+and differ in details: brows, eyes, nose, mouth and marks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from portraitlab.world.mesh import SHAPE_NAMES, Array
 
 SHAPE_SIZE = len(SHAPE_NAMES)
 STRUCTURE = ("face width", "face length", "jaw width", "chin", "cheeks", "forehead")
-"""Shape coefficients that a family shares; the others are each person's own."""
+"""Shape coefficients that a family shares; the others differ per person."""
 
 FAMILY_SIZE, FAMILY_EVERY = 4, 16
 """The last FAMILY_SIZE of every FAMILY_EVERY successive seeds are a family."""
@@ -46,14 +46,14 @@ BEARDS = ("none", "stubble", "moustache", "goatee", "full beard")
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """What stays the same in all photos of a person.
+    """Properties of a person that are the same in all photos.
 
     shape [18]: coefficients of the head's shape basis, about unit variance. Colours are RGB in
     [0, 1]. moles and birthmarks [K, 3]: chart position x0, y0 and radius; scars [K, 4]: chart
     position, angle and half length. Strengths (freckles, wrinkles, shadows, beard_density) are in
-    [0, 1]; brow numbers and iris_size are in chart units. brow_skew: how far one brow is above the
-    other. parting: where hair falls lower, -1 left to 1 right. hair_style and beard are the usual
-    ones, other_style the haircut of some photos. makeup: share of photos in which it is worn.
+    [0, 1]; brow numbers and iris_size are in chart units. brow_skew: height of one brow above the
+    other. parting: side on which hair falls lower, -1 left to 1 right. hair_style and beard are
+    the usual ones, other_style the haircut of some photos. makeup: share of photos with makeup.
     """
 
     seed: int
@@ -88,18 +88,19 @@ class Identity:
 
 
 def family_of(seed: int) -> int | None:
-    """Number of the family that a seed belongs to; None for a person who has no look-alike."""
+    """Return the family number of a seed; None for a person without look-alikes."""
     block, place = divmod(seed, FAMILY_EVERY)
     return block if place >= FAMILY_EVERY - FAMILY_SIZE else None
 
 
 @lru_cache(maxsize=512)
 def make_identity(seed: int) -> Identity:
-    """The identity of a seed; the same seed is the same person everywhere."""
+    """Draw the identity of a seed; the same seed gives the same person everywhere."""
     family = family_of(seed)
     shared = np.random.default_rng([7101, seed] if family is None else [7107, family])
     own = np.random.default_rng([7108, seed])
 
+    # Draw what a family shares: skin, hair, beard and structure.
     tone = shared.uniform(0, len(SKIN_TONES) - 1)
     low = int(tone)
     skin = SKIN_TONES[low] * (1 - tone + low) + SKIN_TONES[min(low + 1, 6)] * (tone - low)
@@ -118,6 +119,7 @@ def make_identity(seed: int) -> Identity:
     hair_style = str(shared.choice(styles))
     structure = np.clip(shared.normal(0, 1, SHAPE_SIZE), -2.3, 2.3)
 
+    # Draw what is the person's own.
     features = np.clip(own.normal(0, 1, SHAPE_SIZE), -2.3, 2.3)
     common = np.isin(SHAPE_NAMES, STRUCTURE)
     eye_odds = [0.3, 0.25, 0.17, 0.13, 0.15] if light else [0.45, 0.03, 0.05, 0.04, 0.43]
@@ -160,14 +162,14 @@ def make_identity(seed: int) -> Identity:
 
 
 def _marks(rng: np.random.Generator, odds: list[float], radius: tuple[float, float]) -> Array:
-    """Round marks on the face [K, 3]; odds of K = 0, 1, 2 …"""
+    """Draw round marks on the face [K, 3]; odds: probabilities of K = 0, 1, 2 …"""
     count = int(rng.choice(len(odds), p=odds))
     x, y = rng.uniform(-0.5, 0.5, count), rng.uniform(-0.75, 0.55, count)
     return np.stack([x, y, rng.uniform(*radius, count)], -1).astype(np.float32)
 
 
 def _scars(rng: np.random.Generator) -> Array:
-    """Scars on brow, cheek or chin [K, 4]; most people have none."""
+    """Draw scars on brow, cheek or chin [K, 4]; most people have none."""
     count = int(rng.random() < 0.15)
     x = rng.choice([-1, 1], count) * rng.uniform(0.15, 0.45, count)
     y, angle = rng.uniform(-0.7, 0.5, count), rng.uniform(0, np.pi, count)
@@ -175,5 +177,5 @@ def _scars(rng: np.random.Generator) -> Array:
 
 
 def _tinted(colour: Array, deviation: float, rng: np.random.Generator) -> Array:
-    """A colour a little off, as no two people's are the same."""
+    """Draw a colour near the given one, so that no two people share it."""
     return np.clip(colour + rng.normal(0, deviation, 3), 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Where the world's 68 and 72 landmarks and five keypoints lie on the chart of the head.
+"""Positions of the 68 and 72 landmarks and five keypoints on the chart of the head.
 
 The 68 points follow the iBUG order (jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67);
 the 72 points add the two pupils and the two tops of the forehead's sides (FaceSnap's landmark
@@ -65,7 +65,7 @@ def _lips() -> list[tuple[float, float]]:
 
 
 def chart_points() -> list[tuple[float, float]]:
-    """(x0, y0) of the 72 landmarks; the first 68 are the iBUG ones."""
+    """Return (x0, y0) of the 72 landmarks; the first 68 are the iBUG ones."""
     bridge = [(0.0, y) for y in (0.10, 0.03, -0.05, NOSE_TIP_Y)]
     base = [(x, NOSE_BASE_Y + 0.02 * (abs(x) > 0.07)) for x in (-0.11, -0.055, 0.0, 0.055, 0.11)]
     points = _jaw() + _brow(-1) + _brow(1) + bridge + base + _eye(-1) + _eye(1) + _lips()
@@ -79,20 +79,23 @@ KEYPOINTS_FROM_72 = (68, 69, 30, 48, 54)
 
 @dataclass(frozen=True)
 class LandmarkModel:
-    """mean [72, 3], shape_basis [S, 72, 3], expression_basis [E, 72, 3]."""
+    """A linear model of landmarks.
+
+    mean [72, 3], shape_basis [S, 72, 3], expression_basis [E, 72, 3].
+    """
 
     mean: Array
     shape_basis: Array
     expression_basis: Array
 
     def points(self, shape: Array, expression: Array) -> Array:
-        """[72, 3] in head units."""
+        """Return landmarks [72, 3] in head units."""
         moved = self.mean + np.tensordot(shape, self.shape_basis, 1)
         return (moved + np.tensordot(expression, self.expression_basis, 1)).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
 def landmark_model() -> LandmarkModel:
-    """The linear landmark model of the world's head; computed once a process."""
+    """Compute the linear landmark model of the world's head, once per process."""
     x0, y0 = np.asarray(chart_points(), np.float32).T
     return LandmarkModel(*surface_points(x0, y0))

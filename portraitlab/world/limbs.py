@@ -1,4 +1,4 @@
-"""Arms, hands, legs, shoes and skirts, whose geometry follows a stance's joints."""
+"""Geometry of arms, hands, legs, shoes and skirts around a stance's joints."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from portraitlab.world.settings import COLOURS, PhotoSettings
 from portraitlab.world.stance import FOOT, HAND
 
 LIMBS_FROM = 2.4
-"""Head units below the head's centre that the frame has to show before limbs are drawn."""
+"""Head units below the head's centre that the frame must show for limbs to be drawn."""
 TROUSERS, SHOES = flat(np.array([0.20, 0.22, 0.30])), flat(np.array([0.12, 0.1, 0.1]))
 Vector = Sequence[float]
 
 
 def limb_parts(identity: Identity, settings: PhotoSettings, fabric: Array) -> list[Part]:
-    """Limbs of one person; fabric [h, w, 4]: the texture of sleeves and skirt.
+    """Build the limbs of a person; fabric [h, w, 4]: texture of sleeves and skirt.
 
-    A portrait has no stance: it shows the tops of hanging arms at most.
+    A portrait has no stance, and shows the tops of hanging arms at most.
     """
     if settings.y + LIMBS_FROM * settings.scale >= 1:
         return []
@@ -56,7 +56,7 @@ def limb_parts(identity: Identity, settings: PhotoSettings, fabric: Array) -> li
 
 @lru_cache(maxsize=1)
 def _rings() -> tuple[Array, Array, Array, Array]:
-    """Of each point of a tube: where along it [10, 13], how its ends round off, and its angle."""
+    """Return position along a tube, rounding of its ends and angle of its points [10, 13]."""
     t, phi = turn(10, 13, -np.pi, np.pi)
     ends = np.sqrt(np.clip(1 - (2 * t - 1) ** 10, 0.02, 1))
     return t, ends, np.sin(phi), np.cos(phi)
@@ -72,7 +72,7 @@ def _tube(
     across: Vector = (1.0, 0.0, 0.0),
     ahead: Vector = (0.0, 0.0, 1.0),
 ) -> Part:
-    """A tube with rounded ends; its rings lie in the plane of two unit vectors."""
+    """Build a tube with rounded ends, whose rings are in the plane of two unit vectors."""
     t, ends, sine, cosine = _rings()
     thin = radius * (1 - taper * t) * ends
     right, front = thin * sine, thin * cosine
@@ -83,7 +83,7 @@ def _tube(
 def _bone(
     start: Array, end: Array, radii: tuple[float, float], texture: Array, label: int = CLOTHES
 ) -> Part:
-    """A tube around the line between two points [3], with a radius at each, rings across it."""
+    """Build a tube around the line between two points [3], with a radius at each."""
     step = end - start
     down = step / np.linalg.norm(step)
     viewer = np.array([0.0, 0.0, 1.0])

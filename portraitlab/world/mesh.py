@@ -65,9 +65,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class HeadModel:
-    """mean [V, 3], shape_basis [S, V, 3], expression_basis [E, V, 3] on a ROWS x COLUMNS grid.
+    """The linear head model on a ROWS x COLUMNS grid.
 
-    Vertex (row, column) is number row * COLUMNS + column; the last column repeats the first.
+    mean [V, 3], shape_basis [S, V, 3], expression_basis [E, V, 3]. Vertex (row, column) is number
+    row * COLUMNS + column; the last column repeats the first.
     """
 
     chart: Chart
@@ -76,7 +77,7 @@ class HeadModel:
     expression_basis: Array
 
     def vertices(self, shape: Array, expression: Array) -> Array:
-        """[V, 3] in head units for shape [S] and expression [E]."""
+        """Return vertices [V, 3] in head units for shape [S] and expression [E]."""
         flat = self.mean.reshape(-1) + np.concatenate([shape, expression]) @ self._stacked
         return flat.reshape(-1, 3).astype(np.float32)
 
@@ -86,30 +87,30 @@ class HeadModel:
 
 
 def smoothstep(t: Array | float) -> Array:
-    """0 below 0, 1 above 1, smooth between."""
+    """Map t below 0 to 0, above 1 to 1, and smoothly in between."""
     clipped = np.clip(t, 0.0, 1.0)
     return np.asarray(clipped * clipped * (3 - 2 * clipped), dtype=np.float32)
 
 
 def bump(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
-    """A Gaussian of height 1 at (cx, cy)."""
+    """Evaluate a Gaussian of height 1 at (cx, cy)."""
     return np.exp(-0.5 * (((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2)).astype(np.float32)
 
 
 def _pair(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
-    """The same bump on both sides of the face."""
+    """Evaluate a bump and its mirror image on the other side of the face."""
     return bump(x, y, cx, cy, sx, sy) + bump(x, y, -cx, cy, sx, sy)
 
 
 def _warped(count: int, low: float, high: float, density: Array, grid: Array) -> Array:
-    """`count` values from low to high, spaced in inverse proportion to `density` over `grid`."""
+    """Return `count` values from low to high, spaced inversely to `density` over `grid`."""
     mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(grid))])
     return np.interp(np.linspace(0, mass[-1], count), mass, grid).astype(np.float32)
 
 
 @lru_cache(maxsize=1)
 def grid_angles() -> tuple[Array, Array]:
-    """theta of each row (top first) and phi of each column."""
+    """Return theta of each row (top first) and phi of each column."""
     theta = np.linspace(-np.pi / 2, np.pi / 2, 4001, dtype=np.float32)
     y = HALF_HEIGHT * np.sin(theta)
     dense = 1 + 2.5 * np.exp(-0.5 * ((y - EYE_Y) / 0.09) ** 2)
@@ -123,17 +124,17 @@ def grid_angles() -> tuple[Array, Array]:
 
 
 def skull(chart: Chart) -> Array:
-    """The undeformed skull [..., 3], tapered towards the chin."""
+    """Return the undeformed skull [..., 3], tapered towards the chin."""
     x, y = chart.x0, chart.y0
     z = HALF_DEPTH * np.cos(chart.theta) * np.cos(chart.phi)
     taper = 1 - 0.20 * smoothstep((-y - 0.15) / 0.85) * (0.4 + 0.6 * chart.front)
-    # the jaw recedes under the cheeks, the back of the skull is rounder than the front
+    # The jaw recedes under the cheeks; the back of the skull is rounder than the front.
     z = np.where(z < 0, z * 0.95, z * (1 - 0.06 * smoothstep((-y - 0.4) / 0.6)))
     return np.stack([x * taper, y, z], -1).astype(np.float32)
 
 
 def mean_displacement(chart: Chart) -> Array:
-    """Nose, brow, sockets, lips and chin of the mean face [..., 3]."""
+    """Displace the skull by nose, brow, sockets, lips and chin of the mean face [..., 3]."""
     x, y = chart.x0, chart.y0
     z = 0.10 * bump(x, y, 0, 0.02, 0.065, 0.17) + 0.20 * bump(x, y, 0, NOSE_TIP_Y, 0.075, 0.075)
     z += 0.06 * _pair(x, y, 0.085, -0.17, 0.045, 0.05)
@@ -145,7 +146,7 @@ def mean_displacement(chart: Chart) -> Array:
 
 
 def shape_fields(chart: Chart) -> Array:
-    """The shape basis [S, ..., 3]: displacement for a coefficient of 1 (one deviation)."""
+    """Return the shape basis [S, ..., 3]: displacement for a coefficient of 1 (one deviation)."""
     x, y, front = chart.x0, chart.y0, chart.front
     side = np.sign(x)
     low = smoothstep((-y - 0.1) / 0.6)
@@ -179,7 +180,7 @@ def shape_fields(chart: Chart) -> Array:
 
 
 def expression_fields(chart: Chart) -> Array:
-    """The expression basis [E, ..., 3]: displacement for a coefficient of 1 (fully made)."""
+    """Return the expression basis [E, ..., 3]: displacement for a coefficient of 1 (fully made)."""
     x, y, front = chart.x0, chart.y0, chart.front
     side = np.sign(x)
     corner = _pair(x, y, MOUTH_HALF_WIDTH, MOUTH_Y, 0.12, 0.09)
@@ -189,7 +190,7 @@ def expression_fields(chart: Chart) -> Array:
     brow = _pair(x, y, 0.27, BROW_Y, 0.22, 0.08)
     inner = _pair(x, y, 0.15, BROW_Y, 0.10, 0.08)
     cheek = _pair(x, y, 0.38, -0.2, 0.15, 0.15)
-    # the lips part in a thin band of the chart between the corners; beyond them the skin stretches
+    # The lips part in a thin band of the chart between the corners; beyond them the skin stretches.
     width = MOUTH_BAND + 0.22 * smoothstep((np.abs(x) - 0.13) / 0.13)
     opened = smoothstep((MOUTH_Y + width - y) / (2 * width))
     zero = np.zeros_like(x)
@@ -218,7 +219,7 @@ def _stack(
 
 @lru_cache(maxsize=1)
 def head_model() -> HeadModel:
-    """The head on its grid; computed once a process."""
+    """Compute the head on its grid, once per process."""
     rows, columns = grid_angles()
     theta, phi = np.meshgrid(rows, columns, indexing="ij")
     chart = Chart(phi.ravel(), theta.ravel())
@@ -238,7 +239,7 @@ def _stacked_bases() -> Array:
 
 
 def surface_points(x0: Array, y0: Array) -> tuple[Array, Array, Array]:
-    """Mean [K, 3], shape [S, K, 3] and expression basis [E, K, 3] of chart points (x0, y0)."""
+    """Return mean [K, 3], shape and expression basis [S or E, K, 3] of chart points (x0, y0)."""
     theta = np.arcsin(np.clip(np.asarray(y0, np.float32) / HALF_HEIGHT, -1, 1))
     reach = HALF_WIDTH * np.maximum(np.cos(theta), 1e-3)
     phi = np.arcsin(np.clip(np.asarray(x0, np.float32) / reach, -1, 1))

@@ -19,12 +19,12 @@ from portraitlab.world.stance import HANGING, body_joints
 COVERED_BY = np.array(
     [0.15, 0.8, *[0.5] * 6, *[0.75] * 2, 0.5, *[0.75] * 2, 0.5, *[0.25] * 4], np.float32
 )
-"""How far, in head units, the person's surface may lie before a visible joint [18].
+"""Head units by which the person's surface may be in front of a visible joint [18].
 
-Joints lie inside limbs and bodies, eyes behind glasses.
+Joints are inside limbs and bodies, eyes behind glasses.
 """
 BEHIND = 100.0
-"""Depth between two people, more than any person's own."""
+"""Depth between two people, more than the extent of any person."""
 
 
 def person(
@@ -37,7 +37,7 @@ def person(
 ) -> Person:
     """Measure person number `order` of a scene.
 
-    labels and depth [F, F]: as drawn, at a multiple of the side of region [H, W], the person's.
+    labels and depth [F, F]: as drawn, where F is a multiple of H; region [H, W]: of this person.
     """
     step = len(labels) // len(region)
     drawn = labels[::step, ::step]
@@ -56,9 +56,9 @@ def person(
 def regions(
     labels: NDArray[np.int32], person_mask: NDArray[np.bool_], people: int
 ) -> list[NDArray[np.bool_]]:
-    """Share out the pixels of person_mask [H, W] among people, by who fills most of a pixel.
+    """Assign each pixel of person_mask [H, W] to the person who fills most of it.
 
-    labels [F, F]: as drawn, at a multiple of the mask's size.
+    labels [F, F]: as drawn, where F is a multiple of H.
     """
     if people == 1:
         return [person_mask]
@@ -69,7 +69,7 @@ def regions(
 def _face(
     identity: Identity, settings: PhotoSettings, landmarks: Array, head: NDArray[np.bool_]
 ) -> Face:
-    """The face whose head is drawn on the pixels `head` [H, W]."""
+    """Measure the face whose head is drawn on the pixels `head` [H, W]."""
     size = len(head)
     outline = np.concatenate([landmarks[:17], landmarks[[71, 70]]]) * size - 0.5
     area = Image.new("1", (size, size))
@@ -89,7 +89,7 @@ def _face(
 def _joints(
     identity: Identity, points: Array, settings: PhotoSettings, order: int, depth: Array
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Place [18, 2] and visibility [18] of OpenPose's joints; points [72, 3]: landmarks."""
+    """Compute places [18, 2] and visibility [18] of OpenPose's joints from landmarks [72, 3]."""
     ear = HALF_WIDTH * (1 + 0.07 * float(identity.shape[0]))
     ears = np.array([[-ear, 0.02, -0.06], [ear, 0.02, -0.06]], np.float32)
     head = np.concatenate([points[[30, 68, 69]], ears]) @ rotation(*settings.pose[:3]).T
@@ -97,7 +97,7 @@ def _joints(
     turned = np.concatenate([head[:1], body, head[1:]])
     joints = np.array([settings.x, settings.y]) + settings.scale * turned[:, :2] * [1, -1]
 
-    # A joint is seen where no other surface lies before it.
+    # A joint is visible if no other surface is in front of it.
     size = len(depth)
     cell = np.floor(joints * size).astype(int)
     inside = ((cell >= 0) & (cell < size)).all(1)

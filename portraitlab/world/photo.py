@@ -1,4 +1,4 @@
-"""Photos of the world, and what is known of the people in them."""
+"""Rendered photos with their ground truth."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FAR = np.float32(-1e9)
 
 @dataclass(frozen=True)
 class Face:
-    """One face of a photo; points are image fractions.
+    """A face of a photo; points are image fractions.
 
-    landmarks [68, 2], landmarks72 [72, 2], keypoints [5, 2], shape [18], expression [8], pose [6]
-    (the true coefficients), identity: the seed, face_mask [H, W] bool.
+    identity: seed of the person. landmarks [68, 2], landmarks72 [72, 2], keypoints [5, 2]. shape
+    [18], expression [8], pose [6]: true coefficients. face_mask [H, W] bool.
     """
 
     identity: int
@@ -33,12 +33,11 @@ class Face:
 
 @dataclass(frozen=True)
 class Person:
-    """One person of a photo; points are image fractions.
+    """A person of a photo; points are image fractions.
 
     face_box [4]: left, top, right and bottom of the face's landmarks, which may leave the frame.
-    joints [18, 2]: OpenPose's, in the order of stance.JOINTS. visible [18] bool: which joints
-    are in the frame and not hidden.
-    region [H, W] bool: the pixels that show the person.
+    joints [18, 2]: OpenPose's, in the order of stance.JOINTS. visible [18] bool: True for joints
+    that are in the frame and not hidden. region [H, W] bool: pixels that show the person.
     """
 
     face: Face
@@ -50,7 +49,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Light:
-    """The light of a photo, as it multiplies colours of surfaces, before the photo's style.
+    """The light of a photo, which multiplies surface colours before the photo's style is applied.
 
     direction [3]: unit vector to the directional light, in the camera's frame (x to the image's
     right, y up, z at the viewer). directional and ambient [3]: RGB. brightest [3]: unit vector to
@@ -65,12 +64,13 @@ class Light:
 
 @dataclass(frozen=True)
 class Photo:
-    """image [H, W, 3] uint8 RGB; person_mask [H, W]: everything that is not background.
+    """A rendered photo.
 
-    people: in the order in which they were given. flaws: what makes it a poor reference (blurred,
-    dim light, mask …). depth [2H, 2W]: how far before its head's centre the nearest surface lies,
-    in image fractions, 100 more for each person drawn before; FAR for the background.
-    camera_yaw: see PhotoSettings.
+    image [H, W, 3] uint8 RGB. person_mask [H, W]: everything that is not background. people: in
+    the order in which they were given. flaws: reasons why it is a poor reference (blurred, dim
+    light, mask …). depth [2H, 2W]: distance of the nearest surface before its head's centre in
+    image fractions, plus 100 for each person drawn earlier; FAR for the background. camera_yaw:
+    see PhotoSettings.
     """
 
     image: NDArray[np.uint8]
@@ -85,17 +85,17 @@ class Photo:
 
     @property
     def face(self) -> Face:
-        """The first (for portraits the only) person's face."""
+        """Face of the first person, for portraits the only one."""
         return self.people[0].face
 
     @property
     def landmarks(self) -> Array:
-        """68 points [68, 2]."""
+        """Landmarks in iBUG order [68, 2]."""
         return self.face.landmarks
 
     @property
     def landmarks72(self) -> Array:
-        """72 points [72, 2]."""
+        """Landmarks with pupils and temples [72, 2]."""
         return self.face.landmarks72
 
     @property
@@ -105,7 +105,7 @@ class Photo:
 
     @property
     def face_mask(self) -> NDArray[np.bool_]:
-        """Where the face is [H, W]."""
+        """Mask of the face [H, W]."""
         return self.face.face_mask
 
     @property

@@ -1,6 +1,7 @@
-"""Loops over pixels and vertices that numpy would do in several passes, compiled by numba.
+"""Loops over pixels and vertices, compiled by numba, for which numpy needs several passes.
 
-None is compiled with fastmath: each gives the bits that numpy's operations give in the same order.
+None is compiled with fastmath: results equal those of numpy's operations in the same order, bit by
+bit.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def blend(image: Array, alpha: Array, colour: Array) -> None:
 
 @njit(cache=True)
 def block_means(fine: Array, side: int) -> Array:
-    """Mean [H / side, W / side, C] over blocks of an image [H, W, C]; side: a power of two."""
+    """Average blocks of an image [H, W, C] to [H / side, W / side, C]; side: a power of two."""
     height, width, channels = fine.shape
     means = np.zeros((height // side, width // side, channels), np.float32)
     share = np.float32(1.0 / (side * side))
@@ -38,7 +39,7 @@ def block_means(fine: Array, side: int) -> Array:
 
 @njit(cache=True)
 def covered(labels: np.ndarray, side: int) -> np.ndarray:
-    """Blocks [H / side, W / side] of labels [H, W] more than half of which are not 0."""
+    """Return True for blocks [H / side, W / side] of labels [H, W] that are mostly not 0."""
     height, width = labels.shape
     counts = np.zeros((height // side, width // side), np.int32)
     for row in range(height):
@@ -49,9 +50,9 @@ def covered(labels: np.ndarray, side: int) -> np.ndarray:
 
 @njit(cache=True)
 def owners(labels: np.ndarray, side: int, parts: int, people: int) -> np.ndarray:
-    """Which of the people fills most of each block [H / side, W / side] of labels [H, W].
+    """Return the person who fills most of each block [H / side, W / side] of labels [H, W].
 
-    Labels of person number n are n * parts and above, the background's is 0.
+    Labels of person number n start at n * parts; the background's label is 0.
     """
     height, width = labels.shape[0] // side, labels.shape[1] // side
     most = np.zeros((height, width), np.int64)
@@ -70,9 +71,9 @@ def owners(labels: np.ndarray, side: int, parts: int, people: int) -> np.ndarray
 
 @njit(cache=True)
 def placed(turned: Array, x: float, y: float, scale: float, size: float, nearer: float) -> Array:
-    """Pixel x, y (down) and depth [V, 3] of vertices [V, 3] in head units.
+    """Convert vertices [V, 3] in head units to pixel x, y (down) and depth [V, 3].
 
-    x, y, scale: of the head's centre and unit, in image fractions; size: pixels a side.
+    x, y: head's centre, and scale: head unit, in image fractions; size: pixels per side.
     """
     points = np.empty_like(turned)
     for v in range(len(turned)):

@@ -1,4 +1,4 @@
-"""Processes that render photos, each on one core."""
+"""A pool of processes that render photos, each on one core."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from threadpoolctl import threadpool_limits
 
 
 def rendering_pool(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes, which know the renderer and nothing heavy.
+    """Start spawned processes that import the renderer and nothing heavy.
 
-    Fresh, as a forked one would inherit torch's threads in whatever state they are.
+    They are spawned because a forked process would inherit torch's threads in an undefined state.
     """
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare)
 
 
 def _prepare() -> None:
-    # A terminal's Ctrl-C is the parent's, which ends its pool.
+    # Leave Ctrl-C to the parent, which shuts down its pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The renderer's many small products are no work for several threads, and the idle ones would
-    # spin on the cores that the other processes render on.
+    # The renderer's matrix products are too small for several threads, and idle threads would spin
+    # on the cores of the other processes.
     threadpool_limits(1, user_api="blas")

@@ -1,4 +1,4 @@
-"""The miniature's frozen models, loaded from the weights shipped in the package."""
+"""Loaders of the world's frozen models, from the weights shipped in the package."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WEIGHTS = Path(__file__).resolve().parent / "weights"
 
 
 class MissingWeights(ValueError):
-    """A frozen model's file is not there, or is not the one that foundation.json names."""
+    """The weights of a frozen model are missing, or differ from foundation.json's checksum."""
 
 
 def _listing(folder: Path) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _listing(folder: Path) -> dict[str, Any]:
 
 
 def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
-    """What foundation.json says of one model: config, sha256, how it was trained, quality."""
+    """Read a model's entry of foundation.json: config, sha256, training and quality."""
     listing = _listing(folder)
     if name not in listing:
         raise MissingWeights(
@@ -58,7 +58,7 @@ def entry(name: str, folder: Path = WEIGHTS) -> dict[str, Any]:
 
 
 def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
-    """Read a model's weights by name, in single precision, checked against their checksum."""
+    """Read a model's weights by name in single precision, and verify their checksum."""
     described = entry(name, folder)
     path = folder / described["file"]
     remedy = f"Install the package again, or run `{described['training']['command']}`"
@@ -77,13 +77,13 @@ def read_weights(name: str, folder: Path = WEIGHTS) -> dict[str, Tensor]:
 
 
 def load_weights(name: str, model: nn.Module, folder: Path = WEIGHTS) -> None:
-    """Load a model's weights, checked against their checksum, and freeze it."""
+    """Load a model's weights, verify their checksum, and freeze the model."""
     model.load_state_dict(read_weights(name, folder))
     model.eval().requires_grad_(False)
 
 
 def load_face_model() -> LinearFaceModel:
-    """The 3DMM of the world's heads at its 72 landmarks; computed, not learned."""
+    """Build the 3DMM of the world's heads at its 72 landmarks; it is computed, not learned."""
     model = landmark_model()
     return LinearFaceModel(
         torch.from_numpy(model.mean),
@@ -99,7 +99,7 @@ def _check_name(kind: str, name: str, names: Iterable[str]) -> None:
 
 
 def load_regressor(name: str = "regressor", folder: Path = WEIGHTS) -> FaceRegressor:
-    """Photo to shape, expression, pose and face score (plays DECA and RetinaFace).
+    """Load a regressor of shape, expression, pose and face score (plays DECA and RetinaFace).
 
     name: `regressor` conditions and trains, `judge_regressor` only scores.
 
@@ -116,7 +116,10 @@ def load_regressor(name: str = "regressor", folder: Path = WEIGHTS) -> FaceRegre
 
 
 def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
-    """`recogniser` conditions and drives the identity loss; `judge` and `second_judge` only score.
+    """Load a face recogniser (plays ArcFace).
+
+    name: `recogniser` conditions and drives the identity loss; `judge` and `second_judge` only
+    score.
 
     Raises:
         ValueError: any other name.
@@ -131,7 +134,7 @@ def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
 
 
 def load_detector(folder: Path = WEIGHTS) -> FaceDetector:
-    """Picture to all its faces, with a box, a score and five points each (plays RetinaFace)."""
+    """Load the detector of faces: a box, a score and five points each (plays RetinaFace)."""
     from portraitlab.world.models.detector import FaceDetector
 
     model = FaceDetector(entry("detector", folder)["config"])
@@ -140,7 +143,7 @@ def load_detector(folder: Path = WEIGHTS) -> FaceDetector:
 
 
 def load_dino(folder: Path = WEIGHTS) -> SelfSupervisedEncoder:
-    """The self-supervised image encoder (plays DINO)."""
+    """Load the self-supervised image encoder (plays DINO)."""
     from portraitlab.world.models.dino import SelfSupervisedEncoder
 
     model = SelfSupervisedEncoder(entry("dino", folder)["config"])
@@ -149,7 +152,7 @@ def load_dino(folder: Path = WEIGHTS) -> SelfSupervisedEncoder:
 
 
 def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
-    """Aligned face to face quality (plays ModelScopeFQA)."""
+    """Load the quality model of aligned faces (plays ModelScopeFQA)."""
     from portraitlab.world.models.quality import FaceQualityNet
 
     model = FaceQualityNet(entry("quality", folder)["config"])
@@ -158,7 +161,7 @@ def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
 
 
 def load_clip(name: str = "clip", folder: Path = WEIGHTS) -> ClipEncoder:
-    """The CLIP-like pair of image and text encoders.
+    """Load a CLIP-like pair of image and text encoders.
 
     name: `clip` conditions and trains, `judge_clip` only scores.
 
@@ -174,7 +177,7 @@ def load_clip(name: str = "clip", folder: Path = WEIGHTS) -> ClipEncoder:
 
 
 def load_autoencoder(folder: Path = WEIGHTS) -> UnshuffledAutoencoder:
-    """64 px images to 4 x 16 x 16 latents and back."""
+    """Load the autoencoder of 64 px images and 4 x 16 x 16 latents."""
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
 
     model = UnshuffledAutoencoder(entry("autoencoder", folder)["config"])
@@ -183,7 +186,7 @@ def load_autoencoder(folder: Path = WEIGHTS) -> UnshuffledAutoencoder:
 
 
 def load_controlnet(folder: Path = WEIGHTS) -> ControlNetModel:
-    """The ControlNet for faces from which HiFi-Net starts."""
+    """Load the ControlNet for faces from which HiFi-Net starts."""
     from portraitlab.world.models.controlnet import make_controlnet
 
     model = make_controlnet(entry("controlnet", folder)["config"])
@@ -192,12 +195,12 @@ def load_controlnet(folder: Path = WEIGHTS) -> ControlNetModel:
 
 
 def load_attention_start(folder: Path = WEIGHTS) -> dict[str, Tensor]:
-    """The keys and values from which net=adapter starts, by its names for them."""
+    """Read the keys and values from which net=adapter starts, under the adapter's names."""
     return read_weights("attention_start", folder)
 
 
 def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:
-    """Autoencoder, text encoder, UNet and noise schedule of portraits."""
+    """Load autoencoder, text encoder, UNet and noise schedule of portraits."""
     from portraitlab.world.models.text_to_image import PROMPT_LENGTH, TextToImage
     from portraitlab.world.tokenizer import WordTokenizer
 
@@ -207,7 +210,7 @@ def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:
 
 
 def load_canvas_backbone(folder: Path | str = WEIGHTS) -> Backbone:
-    """The same of the larger canvas, 128 px: half bodies, full bodies and groups."""
+    """Load the backbone of the larger canvas, 128 px: half bodies, full bodies and groups."""
     from portraitlab.world.models.text_to_image import PROMPT_LENGTH, CanvasTextToImage
     from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
 
@@ -217,7 +220,7 @@ def load_canvas_backbone(folder: Path | str = WEIGHTS) -> Backbone:
 
 
 def load_image_prompt(folder: Path = WEIGHTS) -> ImageProjection:
-    """CLIP's image embeddings [B, 96] to words [B, 4, 128] that the canvas's UNet reads."""
+    """Load the projection of CLIP's image embeddings [B, 96] to words [B, 4, 128] of the canvas."""
     from portraitlab.world.models.text_to_image import CanvasTextToImage
 
     model = CanvasTextToImage(entry("canvas", folder)["config"])
@@ -243,7 +246,7 @@ def _backbone(name: str, model: TextToImage, tokenizer: Tokenizer, folder: Path)
 
 
 def load_student(folder: Path = WEIGHTS) -> Backbone:
-    """The backbone whose UNet draws in four steps of DDIM without guidance."""
+    """Load the backbone whose UNet draws in four steps of DDIM without guidance."""
     from portraitlab.world.models.student import add_low_rank
 
     backbone = load_backbone(folder)

@@ -36,6 +36,7 @@ def draw_triangles(
         ax, ay = points[a, 0], points[a, 1]
         bx, by = points[b, 0], points[b, 1]
         cx, cy = points[c, 0], points[c, 1]
+        # Skip degenerate triangles and back faces; bound the others by whole pixels.
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         if area == 0.0 or (area > 0.0 and not two_sided):
             continue
@@ -56,6 +57,7 @@ def draw_triangles(
                 z = wa * points[a, 2] + wb * points[b, 2] + wc * points[c, 2]
                 if z <= depth[py, px]:
                     continue
+                # Interpolate the texture's coverage between four texels.
                 row = wa * uv[a, 0] + wb * uv[b, 0] + wc * uv[c, 0]
                 column = wa * uv[a, 1] + wb * uv[b, 1] + wc * uv[c, 1]
                 r0 = min(max(int(row), 0), rows - 1)
@@ -68,6 +70,7 @@ def draw_triangles(
                 cover += w10 * texture[r1, c0, 3] + w11 * texture[r1, c1, 3]
                 if cover < 0.5:
                     continue
+                # Shade by the interpolated normal.
                 nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
                 ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
                 nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
@@ -76,7 +79,7 @@ def draw_triangles(
                     scale = -scale
                 nx, ny, nz = nx * scale, ny * scale, nz * scale
                 diffuse = max(0.0, nx * light[0] + ny * light[1] + nz * light[2])
-                # half-way vector between the light and the viewer at +z
+                # Half-way vector between the light and the viewer at +z.
                 hx, hy, hz = light[0], light[1], light[2] + 1.0
                 half = max(
                     0.0, (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
@@ -94,7 +97,7 @@ def draw_triangles(
 
 @njit(cache=True, fastmath=True)
 def grid_normals(vertices: Array, rows: int, columns: int) -> Array:
-    """Unit normals [rows * columns, 3] of a grid of vertices, by central differences."""
+    """Compute unit normals [rows * columns, 3] of a grid of vertices by central differences."""
     normals = np.empty_like(vertices)
     for r in range(rows):
         up, down = max(r - 1, 0) * columns, min(r + 1, rows - 1) * columns
@@ -112,7 +115,7 @@ def grid_normals(vertices: Array, rows: int, columns: int) -> Array:
 
 
 def grid_triangles(rows: int, columns: int) -> np.ndarray:
-    """Triangles [2 (rows-1)(columns-1), 3] of a grid whose front faces the viewer."""
+    """Return triangles [2 (rows-1)(columns-1), 3] of a grid whose front faces the viewer."""
     index = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     first, second = np.stack([a, c, b], -1), np.stack([b, c, d], -1)

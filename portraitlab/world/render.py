@@ -1,4 +1,4 @@
-"""Photos of the world: portraits, and scenes of people with given settings."""
+"""Renderer of portraits, and of scenes of people with given settings."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
         raise ValueError(
             f"size={size} is outside 32 to 1024 pixels; the world is made for 64 to 256"
         )
+    # Draw the background, then the people into one depth buffer.
     fine = size * SUPERSAMPLING
     first_identity, scene = people[0]
     colours = np.ascontiguousarray(draw_background(scene, first_identity.seed, fine), np.float32)
@@ -58,10 +59,12 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
     light = _light(scene)
     for order, (identity, settings) in enumerate(people):
         _draw_person(identity, settings, order, light, colours, depth, labels)
+    # Average the samples, then apply exposure, style and blur.
     image = block_means(colours, SUPERSAMPLING)
     image = apply_style(np.clip(image * scene.exposure, 0, 1), scene.style)
     if scene.blur:
         image = _blurred(image, scene.blur)
+    # Measure the people, and describe the photo.
     person_mask = covered(labels, SUPERSAMPLING)
     dressed = [settings for _, settings in people]
     return Photo(
@@ -86,14 +89,17 @@ def render_scene(people: Sequence[tuple[Identity, PhotoSettings]], size: int = 6
 
 @lru_cache(maxsize=64)
 def _gaussian(size: int, deviation: float) -> Array:
-    """Weights [size, size] of a Gaussian blur along an edge of `size` pixels, border repeated."""
+    """Return weights [size, size] of a Gaussian blur along `size` pixels.
+
+    Weights of each pixel are normalised within the image.
+    """
     place = np.arange(size, dtype=np.float32)
     weights = np.exp(-0.5 * ((place[:, None] - place) / (deviation * size)) ** 2)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def _blurred(image: Array, deviation: float) -> Array:
-    """A blur of an image [S, S, 3]; deviation in image fractions."""
+    """Blur an image [S, S, 3]; deviation in image fractions."""
     weights = _gaussian(len(image), deviation)
     return np.einsum("ij,jkc,lk->ilc", weights, image, weights, optimize=True).astype(np.float32)
 
@@ -119,7 +125,7 @@ _UV: dict[tuple[int, int, int, int], Array] = {}
 
 
 def _topology(rows: int, columns: int, height: int, width: int) -> tuple[NDArray[np.int32], Array]:
-    """Triangles and texel coordinates of a grid; the same few grids come with every photo."""
+    """Return triangles and texel coordinates of a grid; photos share a few grids."""
     if (rows, columns) not in _TRIANGLES:
         _TRIANGLES[rows, columns] = grid_triangles(rows, columns)
     key = (rows, columns, height, width)

@@ -1,4 +1,4 @@
-"""What differs between photos of one person: expression, pose, light, clothes and the rest."""
+"""Settings that vary between photos of one person: expression, pose, light, clothes and others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LIGHTS = ("soft", "warm", "cold", "hard", "harsh", "dim")
 GLASSES = ("none", "round", "square", "sunglasses")
 FRAMINGS = ("portrait", "varied", "half", "full")
 COVERS = ("none", "mask", "scarf", "hand")
-"""What may be before a face: a mask over mouth and nose, a scarf up to the lips, a hand."""
+"""Covers of a face: a mask over mouth and nose, a scarf up to the lips, a hand."""
 SHAVES = ("usual", "stubble", "clean")
 MAKEUPS: dict[str, tuple[int, int, int]] = {
     "red": (176, 28, 48), "pink": (214, 92, 130), "plum": (110, 36, 80), "nude": (186, 120, 100),
@@ -45,17 +45,17 @@ MAKEUPS: dict[str, tuple[int, int, int]] = {
 
 @dataclass(frozen=True)
 class PhotoSettings:
-    """Nuisances of one photo.
+    """Nuisance variables of one photo.
 
     expression [8] in about [0, 1]; yaw, pitch, roll of the head in radians; scale: image fraction
     per head unit; x, y: image fractions of the head's centre; light_azimuth (positive: from the
-    image's right) and light_elevation in radians; gaze: offset of the irises in chart
-    units; blur: standard deviation in image fractions, 0 for a sharp photo; shave: what is left of
-    the usual beard; other_haircut: whether the person wears the less usual haircut; makeup: a
-    person who wears it in a share of photos above this number wears it here; body_turn: the
-    body's yaw in radians beyond a third of the head's; framing: see make_settings; stance: how arms
-    and legs are held, None for portraits; camera_yaw: how far the camera has moved around the
-    person, in radians, which turns background and ambient light (angles above are the camera's).
+    image's right) and light_elevation in radians; gaze: offset of the irises in chart units;
+    blur: standard deviation in image fractions, 0 for a sharp photo; shave: state of the beard, a
+    name of SHAVES; other_haircut: True for the person's less usual haircut; makeup: threshold in
+    [0, 1], worn by people whose share of photos with makeup is above it; body_turn: the body's yaw
+    in radians beyond a third of the head's; framing: see make_settings; stance: posture of arms
+    and legs, None for portraits; camera_yaw: radians that the camera has moved around the person,
+    which turn background and ambient light (the angles above are in the camera's frame).
     """
 
     seed: int
@@ -92,7 +92,7 @@ class PhotoSettings:
 
     @property
     def flaws(self) -> tuple[str, ...]:
-        """What makes the photo a poor reference; empty for a good one."""
+        """Names of the flaws that make the photo a poor reference; empty for a good one."""
         found = {
             "blurred": self.blur > 0,
             f"{self.light} light": self.light in ("harsh", "dim"),
@@ -103,19 +103,19 @@ class PhotoSettings:
 
     @property
     def body_yaw(self) -> float:
-        """Yaw of the shoulders, which follow the head a third of the way."""
+        """Yaw of the shoulders: a third of the head's, plus body_turn."""
         return self.yaw / 3 + self.body_turn
 
     @property
     def pose(self) -> Array:
-        """[6] as in FaceCoefficients: yaw, pitch, roll, scale, x, y."""
+        """Pose [6] as in FaceCoefficients: yaw, pitch, roll, scale, x, y."""
         return np.array([self.yaw, self.pitch, self.roll, self.scale, self.x, self.y], np.float32)
 
 
 def pick(
     rng: np.random.Generator, options: Sequence[str], odds: tuple[float, ...] | None = None
 ) -> str:
-    """Draw one of the options as rng.choice does, with the same numbers in less time."""
+    """Draw one of the options: the same draw as rng.choice, in less time."""
     if odds is None:
         return options[int(rng.integers(len(options)))]
     return options[int(_cumulated(odds).searchsorted(rng.random(), side="right"))]
@@ -128,14 +128,14 @@ def _cumulated(odds: tuple[float, ...]) -> Array:
 
 
 def make_settings(identity_seed: int, photo_seed: int, framing: str = "portrait") -> PhotoSettings:
-    """Draw the settings of one photo; the same arguments are the same photo everywhere.
+    """Draw the settings of one photo; the same arguments give the same settings everywhere.
 
-    framing: "portrait", where all heads are about as large and in the same place; "varied", with
-    heads from .25 to .50 of the width, as FaceSnap's templates have them; "half" or "full", a body
-    with a head unit near .22 or .095 of the width (FPGA's tables 1 and 2).
+    framing: "portrait", all heads of about the same size and place; "varied", heads from .25 to
+    .50 of the width, as FaceSnap's templates have them; "half" or "full", a body with a head unit
+    near .22 or .095 of the width (FPGA's tables 1 and 2).
 
     Raises:
-        ValueError: another framing.
+        ValueError: an unknown framing.
     """
     if framing not in FRAMINGS:
         raise ValueError(f"framing={framing!r} is unknown; choose {' or '.join(FRAMINGS)}")
@@ -178,7 +178,7 @@ def make_settings(identity_seed: int, photo_seed: int, framing: str = "portrait"
 
 
 def _placed_anywhere(settings: PhotoSettings, rng: np.random.Generator) -> PhotoSettings:
-    """Draw another size and place of the head, which stays inside the image."""
+    """Redraw size and place of the head, which stays inside the image."""
     scale = rng.uniform(0.25, 0.50)
     aside = 0.6 * (0.5 - 0.85 * scale)
     return replace(
@@ -190,7 +190,7 @@ def _placed_anywhere(settings: PhotoSettings, rng: np.random.Generator) -> Photo
 
 
 def _with_body(settings: PhotoSettings, framing: str, rng: np.random.Generator) -> PhotoSettings:
-    """Draw the size and place of a body and how it stands; the hands are the body's own."""
+    """Draw size, place and stance of a body; a hand does not cover the face."""
     scale = rng.uniform(0.20, 0.24) if framing == "half" else rng.uniform(0.090, 0.097)
     highest = 1.2 * scale + 0.005
     lowest = highest + 0.10 if framing == "half" else 0.99 + SOLE * scale
@@ -208,7 +208,7 @@ def _with_body(settings: PhotoSettings, framing: str, rng: np.random.Generator) 
 
 
 def _expression(rng: np.random.Generator) -> Array:
-    """Mostly one made expression over a faint mixture, as faces in photos have."""
+    """Draw an expression [8]: one distinct expression over a faint mixture."""
     jaw, smile, sad, pucker, closed, up, down, smirk = range(EXPRESSION_SIZE)
     made = {
         "neutral": {},

@@ -27,7 +27,7 @@ YAWS = (-0.6, -0.3, 0.0, 0.3, 0.6)
 
 
 def contact_sheet(identities: Sequence[int], photos: int, size: int) -> Picture:
-    """[len(identities) * size, photos * size, 3]: one identity a row."""
+    """Render a sheet [len(identities) * size, photos * size, 3], one identity per row."""
     rows = [
         np.concatenate([render_photo(i, p, size).image for p in range(photos)], 1)
         for i in identities
@@ -36,7 +36,7 @@ def contact_sheet(identities: Sequence[int], photos: int, size: int) -> Picture:
 
 
 def canvas_sheet(identities: Sequence[int], photos: int, size: int) -> Picture:
-    """Rows of half bodies, full bodies and groups, each with what is known of its people below."""
+    """Render rows of half bodies, full bodies and groups, each above its annotated copy."""
     rows = []
     for framing, least, most in (("half", 1, 1), ("full", 1, 1), ("group", 2, 4)):
         drawn = []
@@ -50,7 +50,7 @@ def canvas_sheet(identities: Sequence[int], photos: int, size: int) -> Picture:
 
 
 def annotated(photo: Photo) -> Picture:
-    """The photo, paler, with each person's visible joints, bones, face box and region's outline."""
+    """Draw visible joints, bones, face boxes and outlines of regions on a paler copy of a photo."""
     size = len(photo.image)
     picture = Image.fromarray((photo.image * 0.5 + 127).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
@@ -72,7 +72,7 @@ def annotated(photo: Photo) -> Picture:
 
 
 def views_sheet(identities: Sequence[int], size: int) -> Picture:
-    """Rows of views of one moment; below each, the middle one warped to it, black where hidden."""
+    """Render rows of views of one moment, each above the middle view warped to it."""
     rows = []
     for identity in identities:
         views = render_views(identity, 0, YAWS, size)
@@ -83,7 +83,7 @@ def views_sheet(identities: Sequence[int], size: int) -> Picture:
 
 
 def warped(source: Photo, view: Photo) -> Picture:
-    """A view filled with the colours of another at corresponding places; black where hidden."""
+    """Fill a view with another view's colours at corresponding places; black where hidden."""
     found = correspondence(view, source)
     size = len(source.image)
     column, row = np.moveaxis(np.clip(found.places * size, 0, size - 1).astype(int), -1, 0)
@@ -108,7 +108,7 @@ def main() -> None:
     else:
         sheet = contact_sheet(seeds, arguments.photos, arguments.size or 64)
     picture = Image.fromarray(sheet)
-    # A palette keeps the file small; the many skins of portraits need more colours.
+    # A palette keeps the file small; the skin tones of portraits need more colours.
     picture = picture if arguments.of == "portraits" else picture.quantize(256)
     picture.save(arguments.out, optimize=True)
     print(f"{arguments.of} of {len(seeds)} identities: {arguments.out}")

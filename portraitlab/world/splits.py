@@ -1,12 +1,12 @@
-"""Which identities are used for what: identity seeds of each purpose, none shared.
+"""Splits of the identity seeds by purpose; no two splits share a seed.
 
-The three recognisers share no training identity, so that neither judge is trained on what the
-conditioning recogniser was. All else that only judges (a CLIP, a regressor) learns from `judge`.
-The papers' methods train on `train` and are scored on identities that no model has seen. Settings
-are chosen on `development`, tables are made on `test`.
+The three recognisers share no training identity, so that neither judge is trained on people of the
+conditioning recogniser. All other models that only judge (a CLIP, a regressor) are trained on
+`judge`. The papers' methods are trained on `train` and scored on identities that no model has seen.
+Settings are chosen on `development`, tables are made on `test`.
 
-What trains holds families as they come. What measures comes twice: people without a look-alike,
-and families alone, whose members only details tell apart.
+Training splits contain families at their natural rate. Measuring splits exist twice: people without
+a look-alike, and families alone, whose members differ in details only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from portraitlab.world.identity import family_of
 
 LOOK_ALIKES = "_look_alikes"
-"""Ending of the splits that hold families alone."""
+"""Suffix of the splits of families alone."""
 
 
 def _measured(name: str, seeds: range) -> dict[str, Sequence[int]]:

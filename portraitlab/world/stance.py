@@ -1,8 +1,8 @@
-"""How a body stands, and where its joints are.
+"""Postures of bodies and their joints.
 
 Lengths are head units in the body's frame: the origin is the head's centre, x points to the image's
-right, y up, z at the viewer. Sides are numbered as they appear in the image: -1 is the left there,
-which is the person's right.
+right, y up, z at the viewer. Sides are those of the image: -1 is the image's left, which is the
+person's right.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Stance:
 
 
 def _direction(side: int, outward: float, forward: float) -> Array:
-    """Unit vector [3]: degrees from hanging down (0) over outward (90) to up (180), and forward."""
+    """Return a unit vector [3]; outward: degrees from down (0) over outward (90) to up (180)."""
     out, ahead = np.deg2rad(outward), np.deg2rad(forward)
     return np.array(
         [side * np.sin(out) * np.cos(ahead), -np.cos(out) * np.cos(ahead), np.sin(ahead)]
@@ -64,7 +64,7 @@ def _limb(
 
 
 def _arm(kind: str, side: int, rng: np.random.Generator) -> Limb:
-    """Draw an arm of a kind: degrees outward and forward of its upper and its lower half."""
+    """Draw an arm of a kind, by degrees outward and forward of its upper and lower half."""
     vary = rng.uniform(-1, 1, 4)
     upper, lower = {
         "down": ((13 + 5 * vary[0], 0 + 5 * vary[1]), (6 + 6 * vary[2], 8 + 6 * vary[3])),
@@ -77,7 +77,7 @@ def _arm(kind: str, side: int, rng: np.random.Generator) -> Limb:
 
 
 def draw_stance(rng: np.random.Generator, kinds: tuple[tuple[str, ...], tuple[str, ...]]) -> Stance:
-    """Draw a stance; kinds: names of the arms to draw from, of the image's left and right."""
+    """Draw a stance; kinds: arms to choose from, on the image's left and right."""
     apart = rng.uniform(1, 8)
     arms = tuple(
         _arm(str(rng.choice(kind)), side, rng) for side, kind in zip((-1, 1), kinds, strict=True)
@@ -105,7 +105,7 @@ HANGING = Stance(
         _limb(HIP, 1, (THIGH, SHIN), (2, 0), (2, 0)),
     ),
 )
-"""The joints of a portrait, few of which are in its frame."""
+"""Stance that gives a portrait its joints, few of which are in the frame."""
 
 JOINTS = (
     "nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow",
@@ -121,7 +121,7 @@ BONES = (
 
 
 def body_joints(stance: Stance) -> Array:
-    """Joints 1 to 13 of JOINTS [13, 3] in the body's frame."""
+    """Return joints 1 to 13 of JOINTS [13, 3] in the body's frame."""
     limbs = (stance.arms[0], stance.arms[1], stance.legs[0], stance.legs[1])
     points = [NECK, *(point for limb in limbs for point in (limb.top, limb.middle, limb.end))]
     return np.array(points, np.float32)

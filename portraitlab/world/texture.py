@@ -38,7 +38,7 @@ HEIGHT, WIDTH = 2 * ROWS, 2 * COLUMNS
 
 @lru_cache(maxsize=1)
 def texel_chart() -> Chart:
-    """Chart coordinates [HEIGHT, WIDTH] of the texels' centres."""
+    """Return chart coordinates [HEIGHT, WIDTH] of the texels' centres."""
     rows, columns = grid_angles()
     theta = np.interp(np.linspace(0, ROWS - 1, HEIGHT), np.arange(ROWS), rows)
     phi = np.interp(np.linspace(0, COLUMNS - 1, WIDTH), np.arange(COLUMNS), columns)
@@ -48,7 +48,7 @@ def texel_chart() -> Chart:
 
 @lru_cache(maxsize=1)
 def _face_window() -> tuple[slice, slice, Array, Array]:
-    """The part of the texture in which features are painted, and its x0, y0."""
+    """Return the part of the texture in which features are painted, and its x0, y0."""
     chart = texel_chart()
     columns = np.flatnonzero(np.abs(chart.phi[0]) < 1.45)
     rows = np.flatnonzero((chart.y0[:, 0] < 0.8) & (chart.y0[:, 0] > -0.995))
@@ -57,26 +57,27 @@ def _face_window() -> tuple[slice, slice, Array, Array]:
 
 
 def noise(rng: np.random.Generator, rows: int, columns: int, shape: tuple[int, int]) -> Array:
-    """Smooth noise of unit variance at the grain of rows x columns, [shape]."""
+    """Draw smooth noise [shape] of unit variance, interpolated from rows x columns values."""
     coarse = rng.standard_normal((rows, columns)).astype(np.float32)
     return _between(rows, shape[0]) @ coarse @ _between(columns, shape[1]).T
 
 
 @lru_cache(maxsize=64)
 def _between(few: int, many: int) -> Array:
-    """Weights [many, few] of linear interpolation between the centres of `few` equal cells."""
+    """Return weights [many, few] of linear interpolation between centres of `few` equal cells."""
     place = np.clip((np.arange(many) + 0.5) * few / many - 0.5, 0, few - 1)
     return np.clip(1 - np.abs(place[:, None] - np.arange(few)), 0, 1).astype(np.float32)
 
 
 @lru_cache(maxsize=256)
 def _base(identity: Identity, beard: str) -> Array:
-    """What stays: skin, blush, lips, brows, a beard, marks, scalp [HEIGHT, WIDTH, 4]."""
+    """Paint all but eyes and makeup [HEIGHT, WIDTH, 4]: skin, blush, lips, brows, beard, marks."""
     rng = np.random.default_rng([7103, identity.seed])
     texture = np.ones((HEIGHT, WIDTH, 4), np.float32)
     uneven = 0.012 * noise(rng, 24, 24, (HEIGHT, WIDTH))
     for k in range(3):
         texture[..., k] = identity.skin[k] + uneven
+    # Paint skin, blush, shadows, birthmarks, freckles and wrinkles.
     rows, columns, x, y = _face_window()
     face = texture[rows, columns]
     skin, dark = identity.skin, identity.skin * 0.55
@@ -94,6 +95,7 @@ def _base(identity: Identity, beard: str) -> Array:
         brown = skin * np.array([0.72, 0.5, 0.38], np.float32)
         blend(face, identity.freckles * 0.8 * grain * areas["freckles"], brown)
     blend(face, identity.wrinkles * areas["wrinkles"], dark)
+    # Paint beard, mouth, nostrils and brows.
     if beard != "none":
         hairs = 0.85 + 0.2 * noise(rng, 50, 60, x.shape)
         density = np.clip(areas[beard] * identity.beard_density * hairs, 0, 0.95)
@@ -104,6 +106,7 @@ def _base(identity: Identity, beard: str) -> Array:
     blend(face, areas["mouth"], np.array([0.22, 0.06, 0.07], np.float32))
     blend(face, areas["teeth"], np.array([0.93, 0.92, 0.88], np.float32))
     _paint_brows(face, x, y, identity)
+    # Paint moles and scars.
     for mole_x, mole_y, radius in identity.moles:
         blend(face, 0.85 * smoothstep(1.5 - np.hypot(x - mole_x, y - mole_y) / radius), skin * 0.35)
     for scar_x, scar_y, angle, half_length in identity.scars:
@@ -118,7 +121,7 @@ def _base(identity: Identity, beard: str) -> Array:
 
 @lru_cache(maxsize=1)
 def _areas() -> dict[str, Array]:
-    """How strongly each feature is painted on the face's window [H, W], the same for everybody."""
+    """Compute each feature's strength on the face's window [H, W], the same for everybody."""
     _, _, x, y = _face_window()
     aside = np.abs(x)
     nostrils = smoothstep(1.6 - np.hypot((aside - 0.055) / 0.028, (y - NOSE_BASE_Y) / 0.018))
@@ -202,10 +205,10 @@ def _makeup(x: Array, y: Array) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class _Eyes:
-    """Both eyes in the texture: its window, and what is painted there, the same for everybody.
+    """The texture's window of both eyes and its masks, the same for everybody.
 
     across and down [h, w]: chart distances to the middle of an eye. white, crease and lash [h, w]:
-    how strongly each is painted.
+    strength of each.
     """
 
     rows: slice
@@ -229,7 +232,7 @@ def _eyes() -> _Eyes:
     crease = bump(v - 1.55 * lid - 0.1, 0 * u, 0, 0, 0.16, 1) * (np.abs(u) < 1.05)
     lash = bump(v - lid, 0 * u, 0, 0, 0.17, 1) * (np.abs(u) < 1.08)
 
-    # Beyond this window nothing is painted that would change a bit of the skin.
+    # Outside this window painting the eyes would not change a bit of the skin.
     painted = np.maximum.reduce([white, crease, lash]) > 1e-12
     r, c = np.flatnonzero(painted.any(1)), np.flatnonzero(painted.any(0))
     window = np.s_[r[0] : r[-1] + 1, c[0] : c[-1] + 1]
@@ -243,7 +246,7 @@ def _eyes() -> _Eyes:
 
 
 def head_texture(identity: Identity, settings: PhotoSettings) -> Array:
-    """The head's texture [HEIGHT, WIDTH, 4] without holes, eyes looking where the photo says."""
+    """Paint the head's texture [HEIGHT, WIDTH, 4] without holes, with the photo's gaze."""
     texture = _base(identity, worn_beard(identity, settings)).copy()
     if wears_makeup(identity, settings):
         rows, columns, _, _ = _face_window()

@@ -1,4 +1,4 @@
-"""Words of the world: one token a word, from the closed vocabulary of captions and descriptions."""
+"""Word tokenizer over the closed vocabulary of captions and descriptions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from portraitlab.world.mesh import EXPRESSION_NAMES
 from portraitlab.world.settings import BACKGROUNDS, CLOTHES, COLOURS, LIGHTS, PATTERNS, STYLES
 
 PAD, START, UNKNOWN, END = 0, 1, 2, 3
-"""transformers' CLIP pools at the end token, unless that is 2: then at the highest token, which was
-the end in OpenAI's vocabulary and is the first comma in ours."""
+"""Numbers of the special tokens.
+
+transformers' CLIP pools at the end token, but if that is 2, at the highest token, which is the end
+in OpenAI's vocabulary and the first comma in this one.
+"""
 _PHRASES = (
     *COLOURS, *CLOTHES, *PATTERNS, *BACKGROUNDS, *STYLES, *LIGHTS, *HAIR_COLOURS, *HAIR_STYLES,
     *EYE_COLOURS, *BEARDS, *SKIN_WORDS, *EXPRESSION_NAMES, "a of person in background and round",
@@ -38,11 +41,12 @@ CANVAS_VOCABULARY: tuple[str, ...] = tuple(
         ]
     )
 )
-"""VOCABULARY, then the words for bodies and groups: a text encoder of the former grows by rows."""
+"""VOCABULARY, then the words for bodies and groups, so that trained word embeddings keep their
+rows."""
 
 
 class WordTokenizer:
-    """Callable: texts -> token numbers [B, length], padded; words beyond the length are cut."""
+    """A tokenizer from texts to padded tokens [B, length], one a word; surplus words are cut."""
 
     def __init__(self, length: int, vocabulary: Sequence[str] = VOCABULARY) -> None:
         self.length = length
@@ -54,7 +58,7 @@ class WordTokenizer:
         return len(self._index) + END + 1
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Token numbers [B, length] of texts."""
+        """Return token numbers [B, length] of texts."""
         rows = torch.full((len(texts), self.length), PAD)
         for row, text in zip(rows, texts, strict=True):
             numbers = [self._index.get(word, UNKNOWN) for word in _words(text)][: self.length - 2]
@@ -62,5 +66,5 @@ class WordTokenizer:
         return rows
 
     def cut(self, text: str) -> str:
-        """The words that do not go in."""
+        """Return the words of a text that are cut."""
         return " ".join(_words(text)[self.length - 2 :])

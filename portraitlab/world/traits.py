@@ -1,7 +1,7 @@
-"""A person's looks in one photo as numbers: all that the renderer draws but pose and expression.
+"""Traits: a person's looks in one photo as numbers, without pose and expression.
 
-A description tells the same in words, and far less of it. Only the foundation is trained on traits;
-a method sees photos.
+They are all that the renderer draws of a person; a description in words contains far less. Only the
+foundation is trained on traits; methods are given photos.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ TRAITS_SIZE = 43 + SHAPE_SIZE
 
 
 def traits(identity: Identity, settings: PhotoSettings) -> Array:
-    """Traits [TRAITS_SIZE], each about of unit deviation; haircut, beard and makeup as worn."""
+    """Compute traits [TRAITS_SIZE], each of about unit deviation.
+
+    Haircut, beard and makeup are those of the photo.
+    """
     style = [2.0 * (worn_style(identity, settings) == name) for name in HAIR_STYLES]
     beard = [2.0 * (worn_beard(identity, settings) == name) for name in BEARDS]
     brows = (

@@ -1,4 +1,4 @@
-"""Several views of one moment, and which places of two views are the same (IC-Portrait)."""
+"""Several views of one moment, and the correspondence between two of them (IC-Portrait)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from portraitlab.world.render import render_scene
 from portraitlab.world.settings import PhotoSettings, make_settings
 
 SAME_SURFACE = 0.08
-"""Head units of depth within which a place is taken to lie on the surface that a view shows."""
+"""Difference of depth in head units up to which two points count as one surface."""
 
 
 def seen_from(settings: PhotoSettings, camera_yaw: float) -> PhotoSettings:
-    """Settings of the same moment for a camera moved around the person by radians.
+    """Return settings of the same moment for a camera moved around the person, in radians.
 
-    People and lights are fixed in the world, so all of them turn in the camera's frame, and far
-    surroundings pass behind. A positive yaw turns people to the image's right.
+    People and lights are fixed in the world, so they turn in the camera's frame, and the background
+    passes behind them. A positive yaw turns people to the image's right.
     """
     yaw, pitch, roll = turned_pose(settings.yaw, settings.pitch, settings.roll, camera_yaw)
     return replace(
@@ -58,11 +58,11 @@ def render_views(
 
 @dataclass(frozen=True)
 class Correspondence:
-    """Where each pixel of one view lies in another.
+    """Places of a view's pixels in another view.
 
     places [H, W, 2]: x and y in the other view, in image fractions, of the surface at each pixel's
-    centre; outside [0, 1] where it has left the frame. visible [H, W]: whether the other view shows
-    it there, neither out of frame nor hidden.
+    centre; outside [0, 1] where it has left the frame. visible [H, W]: True where the other view
+    shows it, neither out of frame nor hidden.
     """
 
     places: Array
@@ -72,12 +72,12 @@ class Correspondence:
 def correspondence(view: Photo, other: Photo) -> Correspondence:
     """Find the places of a view's pixels in another view of the same moment.
 
-    Both come from `render_views` with the same seeds, framing and size. The person is rigid between
-    the views, so a pixel's depth determines its place in the other; its depth there, against what
-    is drawn, whether something hides it. The background is infinitely far away.
+    Both are rendered by `render_views` with the same seeds, framing and size. The person is rigid
+    between the views, so a pixel's depth determines its place in the other view; comparing its
+    depth there with the drawn depth shows if it is hidden. The background is infinitely far away.
 
     Raises:
-        ValueError: a photo of several people, whom no camera has moved around.
+        ValueError: a photo of several people, for which there are no other views.
     """
     if len(view.people) > 1 or len(other.people) > 1:
         raise ValueError("a correspondence is between two photos of one person; got a group")
@@ -87,22 +87,22 @@ def correspondence(view: Photo, other: Photo) -> Correspondence:
     across, down = np.meshgrid(centres, centres)
     depth, far = _surface_depth(view, scale), ~view.person_mask
 
-    # The person: from pixel and depth to head units, around the head's axis, and back.
+    # Person: from pixel and depth to head units, rotate around the head's axis, project.
     around = other.camera_yaw - view.camera_yaw
     points = np.stack([(across - x) / scale, (y - down) / scale, depth / scale], -1)
     turned = points @ rotation(around, 0.0, 0.0).T
     places = np.stack([x + scale * turned[..., 0], y - scale * turned[..., 1]], -1)
 
-    # The far background passes by as the camera turns.
+    # Background: shift by the camera's turn.
     places[far] = np.stack([across - around / FIELD_OF_VIEW, down], -1)[far]
     nearness = np.where(far, FAR, scale * turned[..., 2])
     return Correspondence(places.astype(np.float32), _shown(places, nearness, other, scale))
 
 
 def _surface_depth(view: Photo, scale: float) -> Array:
-    """Depth [H, W] of the nearest surface at each pixel's centre.
+    """Compute the depth [H, W] of the nearest surface at each pixel's centre.
 
-    It is the mean of those of the pixel's samples that lie on one surface.
+    It is the mean over those samples of the pixel that are on the nearest surface.
     """
     size = len(view.image)
     step = len(view.depth) // size
@@ -113,7 +113,7 @@ def _surface_depth(view: Photo, scale: float) -> Array:
 
 
 def _shown(places: Array, nearness: Array, other: Photo, scale: float) -> NDArray[np.bool_]:
-    """Whether a view shows at places [H, W, 2] what has a depth [H, W] there."""
+    """Return True where a view shows the surface of depth `nearness` [H, W] at places [H, W, 2]."""
     fine = len(other.depth)
     inside = ((places > 0) & (places < 1)).all(-1)
     column, row = np.moveaxis(np.floor(places * fine - 0.5).astype(int), -1, 0)

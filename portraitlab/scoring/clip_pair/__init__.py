@@ -1,1 +1,1 @@
-"""Image and text encoders of one space, which the judge's CLIP metrics see by."""
+"""Image and text encoders of one space, for the judge's CLIP metrics."""

@@ -1,4 +1,4 @@
-"""CLIP's image and text encoders (Radford et al., ICML 2021), which CLIP metrics see by."""
+"""CLIP's image and text encoders (Radford et al., ICML 2021), for CLIP metrics."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from portraitlab.support.hub import Repository, find_published, read_model
 
 
 class ClipPair(nn.Module):
-    """Pictures and prompts to one space, by published weights through transformers; frozen.
+    """Encoders of pictures and prompts to one space, with published weights; frozen.
 
-    weights: its files. folder: a folder of the same files; None looks where `hf download` puts
-    them. title, sizing: how records name it, and how pictures come to its size.
+    weights: its files. folder: a folder of the same files; None searches where `hf download` puts
+    them. title: name in records. sizing: description of the resizing in records.
 
-    Raises MissingPublished (a ValueError) where files are missing, ValueError where they are
-    damaged or of another model.
+    Raises MissingPublished (a ValueError) if files are missing, ValueError if they are damaged or
+    of another model.
     """
 
     mean: Tensor
@@ -34,7 +34,7 @@ class ClipPair(nn.Module):
         from portraitlab.diffusion.tokenizers import ClipTokens, read_tokenizer
 
         (place,) = find_published([(weights, folder)])
-        # A folder is anybody's, so that its content names it.
+        # A folder may contain any weights, so identify them by their content.
         own = f"weights {file_digest(place / 'model.safetensors')[:8]}"
         self.title = f"CLIP ({weights.repository if folder is None else own})"
         mean, std = pixel_statistics(place / "preprocessor_config.json", weights.setting)
@@ -47,7 +47,7 @@ class ClipPair(nn.Module):
         self.eval().requires_grad_(False)
 
     def image_embedding(self, images: Tensor) -> Tensor:
-        """Unit embeddings [B, e'] of square images [B, 3, H, H] in [-1, 1], RGB.
+        """Return unit embeddings [B, e'] of square images [B, 3, H, H] in [-1, 1], RGB.
 
         They are resized as published: bicubic, antialiased.
         """
@@ -59,7 +59,7 @@ class ClipPair(nn.Module):
         return functional.normalize(output.float(), dim=-1)
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
-        """Unit embeddings [B, e'] of prompts, of each its first 77 tokens."""
+        """Return unit embeddings [B, e'] of prompts, each cut to 77 tokens."""
         tokens = self.tokens(list(texts)).to(self.mean.device)
         output = self.net.get_text_features(tokens).pooler_output
         return functional.normalize(output.float(), dim=-1)

@@ -1,1 +1,1 @@
-"""What FID sees of a picture, where that is not the CLIP pair's embedding."""
+"""Encoders of pictures for FID, in place of the CLIP pair's embedding."""

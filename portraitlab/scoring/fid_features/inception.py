@@ -1,7 +1,7 @@
-"""The Inception-v3 that FID is defined by (Heusel et al., NeurIPS 2017), seen as clean-fid does.
+"""The Inception-v3 that FID is defined by (Heusel et al., NeurIPS 2017), used as in clean-fid.
 
-clean-fid runs its own copy as TorchScript, which is a program in a file; here the same weights are
-read without running anything, into the net that clean-fid has for them.
+clean-fid runs its copy as TorchScript, which is a program in a file. This module reads the same
+weights without running a file, into the net that clean-fid has for them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _PUBLISHED = PublishedFile(
 
 
 class Inception(nn.Module):
-    """Pictures to the 2,048 numbers before the last layer; frozen.
+    """An encoder of pictures to the 2,048 features before the last layer; frozen.
 
-    weights: the state dict as pytorch-fid publishes it. A file whose name ends in the first digits
-    of its SHA-256, as the published one's does, is held to them. title: how records name it.
+    weights: the state dict as pytorch-fid publishes it. If the file's name ends in the first digits
+    of its SHA-256, as the published one's does, they are verified. title: name in records.
 
-    Raises ValueError where the file is missing, damaged or of another model.
+    Raises ValueError if the file is missing, damaged or of another model.
     """
 
     def __init__(self, weights: str | None = None) -> None:
@@ -48,13 +48,13 @@ class Inception(nn.Module):
         self.net.fc = nn.Identity()
 
     def train(self, mode: bool = True) -> Inception:
-        """Stay in evaluation mode: batch statistics are frozen too."""
+        """Stay in evaluation mode, because batch statistics are frozen too."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features [B, 2048] of images [B, 3, H, W] in [-1, 1], RGB.
+        """Return features [B, 2048] of images [B, 3, H, W] in [-1, 1], RGB.
 
-        Each is rounded to the 256 values of a file, and resized to 299 x 299 by clean-fid.
+        Each image is rounded to 8 bits, and resized to 299 x 299 by clean-fid.
         """
         from cleanfid.resize import build_resizer
 
@@ -68,7 +68,7 @@ class Inception(nn.Module):
 
 
 def _architecture() -> Any:
-    """torchvision's Inception-v3 with the blocks in which FID's differs, which clean-fid has."""
+    """Build torchvision's Inception-v3 with clean-fid's blocks where FID's net differs."""
     from cleanfid import inception_pytorch as blocks
     from torchvision.models import inception_v3
 

@@ -1,4 +1,4 @@
-"""CLIP_f: does the face look like the person to a CLIP image encoder (HiFi-Portrait, Sec. 4.1)."""
+"""CLIP_f: likeness of the face to the person, by CLIP's image encoder (HiFi-Portrait, Sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class ClipF(MeanMetric):
     missed = "0"
 
     def measure(self, judged: Judged) -> Tensor:
-        """Values [B] in [-1, 1]."""
+        """Compute values [B] in [-1, 1]."""
         return similarity_to_references(judged.generated.face, judged.references.face, judged)

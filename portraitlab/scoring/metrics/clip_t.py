@@ -1,4 +1,4 @@
-"""CLIP-T: does the picture show what the prompt says."""
+"""CLIP-T: agreement of the picture with the prompt."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class ClipT(MeanMetric):
     missed = "as any picture"
 
     def measure(self, judged: Judged) -> Tensor:
-        """Values [B] in [-1, 1]."""
+        """Compute values [B] in [-1, 1]."""
         return (judged.generated.picture * judged.text).sum(dim=1)

@@ -1,6 +1,6 @@
-"""Copy-paste: does a portrait show the reference photo, in place of the person?
+"""Copy-paste: similarity of a portrait to a reference photo beyond that to the person.
 
-After the copy-paste metric of MultiID-Bench (WithAnyone, Xu et al., 2025, arXiv 2510.14975).
+It follows the copy-paste metric of MultiID-Bench (WithAnyone, Xu et al., 2025, arXiv 2510.14975).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from portraitlab.types import Judged
 
 
 class CopyPaste(MeanMetric):
-    """How much nearer a portrait is to a photo conditioned on than to another of the person.
+    """Lead of a portrait's nearest conditioned photo over its nearest unseen photo of the person.
 
-    By angles between the judging recogniser's embeddings, (a - b) / c: a to the nearest of the
-    photos that judge, b to the nearest of those conditioned on, as many of either, and c between
-    that reference and the nearest judge. 1 is a copy of a reference, 0 a portrait as near to unseen
-    photos, -1 a copy of an unseen one. The paper has the target in place of unseen photos, which
-    here may be a stranger's. Only of portraits that look like the person.
+    It is computed from angles between the judging recogniser's embeddings, (a - b) / c: a to the
+    nearest of the judging photos, b to the nearest of the conditioned ones, from equally many of
+    both, and c between that reference and the nearest judging photo. 1 is a copy of a reference, 0
+    a portrait as near to unseen photos, -1 a copy of an unseen photo. The paper uses the target in
+    place of unseen photos, but targets may show a stranger in this framework. Portraits that do not
+    look like the person are left out.
 
-    floor: of the mean cosine to the photos that judge, below which a portrait is left out.
+    floor: least mean cosine to the judging photos for a portrait to count.
     """
 
     higher_is_better = False
@@ -33,7 +34,7 @@ class CopyPaste(MeanMetric):
         self.floor = floor
 
     def measure(self, judged: Judged) -> Tensor:
-        """Values [B], about -1 to 1; NaN below the floor, or where a photo shows no face."""
+        """Compute values [B], about -1 to 1; NaN below the floor, or if a photo shows no face."""
         count = min(judged.conditioned.identity.shape[1], judged.references.identity.shape[1])
         conditioned, unseen = judged.conditioned[:, :count], judged.references[:, :count]
         portrait = judged.generated.identity[:, None]
@@ -51,6 +52,6 @@ class CopyPaste(MeanMetric):
 
 
 def _angles(one: Tensor, other: Tensor, known: Tensor) -> Tensor:
-    """Angles [B, K, L] between unit vectors [B, K, e] and [B, L, e]; inf where not known [B, L]."""
+    """Compute angles [B, K, L] of unit vectors [B, K, e] and [B, L, e]; inf if not known [B, L]."""
     angles = (one @ other.mT).clamp(-1, 1).acos()
     return angles.masked_fill(~known[:, None], torch.inf)

@@ -1,4 +1,4 @@
-"""Exp: how far the expression is from the target's (HiFi-Portrait, Sec. 4.1)."""
+"""Exp: distance of the expression to the target's (HiFi-Portrait, Sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from portraitlab.types import Judged
 class Expression(MeanMetric):
     """Root mean squared difference of expression coefficients, generated to target.
 
-    Each coefficient is divided by its standard deviation over the real photos, so that 1 is as far
-    as a coefficient usually is from its mean, and coefficients of small range count as much.
+    Each coefficient is divided by its standard deviation over the real photos, so that 1 is the
+    usual distance of a coefficient from its mean, and coefficients of small range count equally.
     """
 
     higher_is_better = False
@@ -21,7 +21,7 @@ class Expression(MeanMetric):
     missed = "left out"
 
     def measure(self, judged: Judged) -> Tensor:
-        """Values [B], at least 0, in standard deviations of a coefficient."""
+        """Compute values [B], at least 0, in standard deviations of a coefficient."""
         unit = judged.population.deviation
         generated, target = judged.generated.expression, judged.target.expression
         return distance_to_target(generated / unit, target / unit, judged)

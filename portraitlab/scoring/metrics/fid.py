@@ -1,4 +1,4 @@
-"""FID: how far the generated pictures are from real ones as a set (HiFi-Portrait, Sec. 4.1)."""
+"""FID: distance between the sets of generated and real pictures (HiFi-Portrait, Sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from portraitlab.types import Judged
 class Fid(PortraitMetric):
     """Frechet distance of Gaussians fitted to features of generated and of real pictures.
 
-    Real are the photos of Judged.population, which no picture is made of. What is embedded by the
-    CLIP pair, as in the world, compares rows of one table and nothing else. The figure shrinks
-    with the number of pictures on either side, so that rows and bounds have the same. Its error is
-    a delete-a-group jackknife over the identities of the generated pictures.
+    The real pictures are the photos of Judged.population, none of which is a target. Distances on
+    embeddings of the CLIP pair, as in the world, are comparable within one table only. The distance
+    falls with the number of pictures on either side, so rows and bounds use the same number. Its
+    error is a delete-a-group jackknife over the identities of the generated pictures.
 
-    groups: of identities in the jackknife, at most.
+    groups: largest number of groups of identities in the jackknife.
     """
 
     higher_is_better = False
@@ -39,13 +39,13 @@ class Fid(PortraitMetric):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, judged: Judged) -> None:
-        """Take in a batch; all batches have the same population."""
+        """Add a batch; all batches have the same population."""
         self.generated.append(judged.generated.features)
         self.generated_identity.append(judged.identity)
         self.real = [judged.population.features]
 
     def compute(self) -> Estimate:
-        """Distance and jackknife error; NaN below two pictures or two identities."""
+        """Compute distance and jackknife error; NaN below two pictures or two identities."""
         generated, owner = _numpy(self.generated), _numpy(self.generated_identity)
         real = _numpy(self.real)
         identities = np.unique(owner)
@@ -59,10 +59,11 @@ class Fid(PortraitMetric):
 
 
 def frechet_distance(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """Distance of two sets of features [n, e]; NaN where a set has fewer than two.
+    """Compute the distance of two sets of features [n, e]; NaN where a set has fewer than two.
 
-    clean-fid's, and by singular values where features outnumber pictures: then covariances have no
-    full rank, and clean-fid's root of their product is slow and may be refused as imaginary.
+    It is clean-fid's, or by singular values where features outnumber pictures: covariances then
+    do not have full rank, and clean-fid's square root of their product is slow and may fail with an
+    imaginary part.
     """
     if min(len(left), len(right)) <= left.shape[1]:
         return by_singular_values(left, right)
@@ -73,16 +74,16 @@ def frechet_distance(left: NDArray[np.float64], right: NDArray[np.float64]) -> f
 
 
 def by_singular_values(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
-    """The same, where the trace of sqrt(C C') is the nuclear norm of the data's product.
+    """Compute the distance with the trace of sqrt(C C') as nuclear norm of the data's product.
 
-    Also for the jackknife, since clean-fid's root takes as long for ten pictures as for ten
-    thousand: of Inception's 2,048 features a quarter of a minute each time.
+    The jackknife uses it too, since clean-fid's square root takes as long for ten pictures as for
+    ten thousand: a quarter of a minute for Inception's 2,048 features.
     """
     return _distance(_moments(left), _moments(right))
 
 
 _Moments = tuple[NDArray[np.float64], NDArray[np.float64]] | None
-"""Mean [e] of points, and rows S of which S'S is their covariance; None of fewer than two."""
+"""Mean [e] of points, and rows S with S'S as their covariance; None for fewer than two points."""
 
 
 def _moments(points: NDArray[np.float64]) -> _Moments:
@@ -90,7 +91,7 @@ def _moments(points: NDArray[np.float64]) -> _Moments:
         return None
     mean = points.mean(axis=0)
     rows = (points - mean) / math.sqrt(len(points) - 1)
-    # No more rows than features, by a rotation.
+    # Rotate to at most as many rows as features.
     return mean, rows if len(rows) <= rows.shape[1] else np.asarray(np.linalg.qr(rows, mode="r"))
 
 

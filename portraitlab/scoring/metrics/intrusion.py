@@ -1,4 +1,4 @@
-"""Intrusion: how much of the picture does a method change? After PuLID (arXiv 2404.16022)."""
+"""Intrusion: similarity of the picture to the backbone's own. After PuLID (arXiv 2404.16022)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from portraitlab.types import Judged
 
 
 class Intrusion(MeanMetric):
-    """Cosine of CLIP image embeddings, portrait to what the backbone alone draws.
+    """Cosine of CLIP image embeddings, between a portrait and the picture of the backbone alone.
 
-    Both from the same prompt and noise. 1 is a method that changes nothing, also not the face: it
-    is read beside Sim_f. What a control image changes counts too, so that rows of one condition
-    compare. Of the first `alone` samples, since each is drawn a second time.
+    Both are drawn from the same prompt and noise. 1 is a method that changes nothing, including the
+    face, so the metric is read together with Sim_f. Changes by a control image count too, so only
+    rows with the same condition are comparable. It is computed on the first `alone` samples,
+    because each is drawn a second time.
     """
 
     higher_is_better = True
@@ -25,5 +26,5 @@ class Intrusion(MeanMetric):
         self.alone = alone
 
     def measure(self, judged: Judged) -> Tensor:
-        """Values [B] in [-1, 1]; NaN where the backbone was not asked."""
+        """Compute values [B] in [-1, 1]; NaN for samples that the backbone did not draw."""
         return (judged.generated.picture * judged.alone).sum(dim=1)

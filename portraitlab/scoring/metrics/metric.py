@@ -1,4 +1,4 @@
-"""What metrics have in common: an estimate over identities and its standard error."""
+"""Base classes of metrics: an estimate over identities and its standard error."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from portraitlab.types import Judged
 
 
 class Estimate(NamedTuple):
-    """A figure and its standard error over identities (NaN below two); over how many it is taken.
+    """A value with its standard error over identities (NaN below two), and their numbers.
 
-    Images of one identity are alike, so the error is taken over identities, not images.
-    by_identity: the mean of each identity by its number, for paired comparisons; None where the
-    figure is no mean. by_judge: the mean by each recogniser, the first one first, of a metric that
-    looks by several.
+    Images of one identity are alike, so the error is computed over identities, not images.
+    by_identity: the mean of each identity by its number, for paired comparisons; None if the value
+    is not a mean. by_judge: the means by each recogniser, in order, for metrics with several.
     """
 
     value: float
@@ -32,7 +31,7 @@ class Estimate(NamedTuple):
 
     @classmethod
     def over_identities(cls, values: Tensor, identities: Tensor) -> Estimate:
-        """Mean of the identities' means of values [B], identities [B]; NaN leaves a value out."""
+        """Average the means of identities [B] over values [B]; NaN values are left out."""
         known = ~values.isnan()
         values, identities = values[known], identities[known]
         by_identity = {int(i): float(values[identities == i].mean()) for i in identities.unique()}
@@ -43,12 +42,12 @@ class Estimate(NamedTuple):
 
 
 class PortraitMetric(Metric):
-    """A figure over all scored images; `update` with each batch, then `compute`.
+    """A metric over all scored images: `update` with each batch, then `compute`.
 
-    higher_is_better: which way it is read. method: what computes it, for the record, with
-    Judge.titles to be filled in. missed: what an image without a face counts as. by_regressor:
-    whether it compares what the face regressor gives, whose own error is then printed beside it.
-    alone: how many samples are to be drawn without a net as well (Judged.alone).
+    higher_is_better: direction of improvement. method: description for records, a format string
+    for Judge.titles. missed: value of an image without a face, for records. by_regressor: True if
+    outputs of the face regressor are compared, whose own error is then printed too. alone: number
+    of samples to draw without a net as well (Judged.alone).
     """
 
     full_state_update = False
@@ -58,7 +57,7 @@ class PortraitMetric(Metric):
     missed: str
 
     def __init__(self) -> None:
-        # One process scores, also after a distributed training: there is nobody to wait for.
+        # Only one process scores, also after a distributed training: never synchronise.
         super().__init__(sync_on_compute=False)
 
     @abstractmethod
@@ -67,11 +66,11 @@ class PortraitMetric(Metric):
 
     @abstractmethod
     def compute(self) -> Estimate:
-        """The estimate over all batches so far."""
+        """Compute the estimate over all batches so far."""
 
 
 class MeanMetric(PortraitMetric):
-    """Mean over identities of the mean over an identity's images of `measure`."""
+    """A mean over identities of the mean of `measure` over an identity's images."""
 
     values: list[Tensor]
     identities: list[Tensor]
@@ -83,7 +82,7 @@ class MeanMetric(PortraitMetric):
 
     @abstractmethod
     def measure(self, judged: Judged) -> Tensor:
-        """One value per image [B]; NaN leaves the image out."""
+        """Compute one value per image [B]; NaN leaves the image out."""
 
     def update(self, judged: Judged) -> None:
         """Take in a batch."""
@@ -91,14 +90,14 @@ class MeanMetric(PortraitMetric):
         self.identities.append(judged.identity)
 
     def compute(self) -> Estimate:
-        """Mean and standard error over identities; NaN where no image was measured."""
+        """Compute mean and standard error over identities; NaN if no image was measured."""
         return Estimate.over_identities(dim_zero_cat(self.values), dim_zero_cat(self.identities))
 
 
 def similarity_to_references(generated: Tensor, references: Tensor, judged: Judged) -> Tensor:
-    """Mean cosine [B] of unit vectors [B, e] with the references' [B, R, e] that have faces.
+    """Compute the mean cosine [B] of unit vectors [B, e] with references [B, R, e] with a face.
 
-    0 where the generated image holds no face; NaN where no reference does.
+    It is 0 if the generated image contains no face, and NaN if no reference does.
     """
     known = judged.references.has_face
     cosines = torch.einsum("be,bre->br", generated, references)
@@ -107,10 +106,10 @@ def similarity_to_references(generated: Tensor, references: Tensor, judged: Judg
 
 
 def distance_to_target(generated: Tensor, target: Tensor, judged: Judged) -> Tensor:
-    """Root mean squared difference [B] of vectors [B, E]; NaN where a face is missing.
+    """Compute the root mean squared difference [B] of vectors [B, E]; NaN without a face.
 
-    There is no honest number for the expression of no face: 0 would be perfect. Such images are
-    left out, and the record says how many there were.
+    An image without a face has no expression, and a distance of 0 would be perfect. Such images
+    are left out, and records contain their number.
     """
     distance = (generated - target).square().mean(dim=1).sqrt()
     return distance.where(judged.generated.has_face & judged.target.has_face, torch.nan)

@@ -1,4 +1,4 @@
-"""Pose: how far the head's pose is from the target's (HiFi-Portrait, Sec. 4.1)."""
+"""Pose: distance of the head's pose to the target's (HiFi-Portrait, Sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class Pose(MeanMetric):
     missed = "left out"
 
     def measure(self, judged: Judged) -> Tensor:
-        """Values [B], at least 0, in radians."""
+        """Compute values [B], at least 0, in radians."""
         return distance_to_target(judged.generated.pose, judged.target.pose, judged)

@@ -1,4 +1,4 @@
-"""Rank 1: is the person the nearest of all who are scored?"""
+"""Rank 1: recognition of the right person among all scored people."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from portraitlab.types import Judged
 class Rank1(PortraitMetric):
     """Share of portraits whose nearest person, by the judging recogniser, is the right one.
 
-    A person is the mean of their photos that judge. All people of the scoring take part: of a split
-    of look-alikes (data.split=test_look_alikes) each person's family does, which is nearest, and
-    with data.targets_of=others so does the stranger whose pose is taken.
+    A person is represented by the mean embedding of their judging photos. All scored people are
+    candidates: in a split of look-alikes (data.split=test_look_alikes) this includes each person's
+    family, who are nearest, and with data.targets_of=others the stranger whose pose is used.
     """
 
     higher_is_better = True
@@ -36,7 +36,7 @@ class Rank1(PortraitMetric):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, judged: Judged) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         seen = judged.generated.has_face
         self.portraits.append(judged.generated.identity.where(seen[:, None], torch.nan))
         self.owner.append(judged.identity)
@@ -45,7 +45,7 @@ class Rank1(PortraitMetric):
         self.photo_owner.append(judged.identity[:, None].expand_as(known)[known])
 
     def compute(self) -> Estimate:
-        """Share and standard error over identities; NaN where fewer than two people are known."""
+        """Compute share and standard error over identities; NaN for fewer than two known people."""
         portraits, owner = dim_zero_cat(self.portraits), dim_zero_cat(self.owner)
         photos, photo_owner = dim_zero_cat(self.photos), dim_zero_cat(self.photo_owner)
         people = photo_owner.unique()

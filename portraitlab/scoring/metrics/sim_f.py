@@ -1,4 +1,4 @@
-"""Sim_f: does the face look like the person to a recogniser (HiFi-Portrait, Sec. 4.1)."""
+"""Sim_f: likeness of the face to the person, by a recogniser (HiFi-Portrait, Sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from portraitlab.types import Judged
 class SimF(MeanMetric):
     """Mean cosine of the judging recogniser's embeddings, generated face to reference faces.
 
-    The references are real photos that were not conditioned on, so that copying one wins nothing.
+    By default the references are real photos that were not conditioned on, so that copying a
+    conditioned photo is no advantage.
     """
 
     higher_is_better = True
@@ -19,7 +20,7 @@ class SimF(MeanMetric):
     missed = "0"
 
     def measure(self, judged: Judged) -> Tensor:
-        """Values [B] in [-1, 1]."""
+        """Compute values [B] in [-1, 1]."""
         return similarity_to_references(
             judged.generated.identity, judged.references.identity, judged
         )

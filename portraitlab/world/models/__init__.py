@@ -1,1 +1,1 @@
-"""The classes of the foundation's frozen models; `portraitlab.world.pretrained` loads them."""
+"""Classes of the foundation's frozen models; `portraitlab.world.pretrained` loads them."""

@@ -22,10 +22,10 @@ CONFIG = {
 
 
 class UnshuffledAutoencoder(nn.Module):
-    """64 px images to 4 x 16 x 16 latents and back, with diffusers' own interface.
+    """An autoencoder of 64 px images and 4 x 16 x 16 latents, with diffusers' interface.
 
-    A pixel-unshuffle by 2 costs nothing, and spares the convolutions at full resolution that
-    would take most of the time on a CPU.
+    A pixel-unshuffle by 2 avoids the convolutions at full resolution, which would take most of the
+    time on a CPU.
     """
 
     def __init__(self, config: dict = CONFIG) -> None:
@@ -33,9 +33,9 @@ class UnshuffledAutoencoder(nn.Module):
         self.inner = AutoencoderKL(**config)
 
     def encode(self, images: Tensor) -> AutoencoderKLOutput:
-        """images [B, 3, H, W] in [-1, 1]; `.latent_dist` over [B, 4, H/4, W/4]."""
+        """Encode images [B, 3, H, W] in [-1, 1] to `.latent_dist` over [B, 4, H/4, W/4]."""
         return self.inner.encode(functional.pixel_unshuffle(images, 2))
 
     def decode(self, latents: Tensor) -> DecoderOutput:
-        """latents [B, 4, h, w]; `.sample` [B, 3, 4h, 4w], about [-1, 1]."""
+        """Decode latents [B, 4, h, w] to `.sample` [B, 3, 4h, 4w], about [-1, 1]."""
         return DecoderOutput(sample=functional.pixel_shuffle(self.inner.decode(latents).sample, 2))

@@ -1,4 +1,4 @@
-"""The world's CLIP-like pair: transformers' CLIPModel, small, over the world's words."""
+"""The world's CLIP-like pair: a small CLIPModel of transformers over the world's vocabulary."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CONFIG = {
 
 
 class ClipEncoder(nn.Module):
-    """Images and texts to one space, and images to patch tokens.
+    """Encoders of images and texts to one space, and of images to patch tokens.
 
     Images are [B, 3, 64, 64] in [-1, 1]; other sizes are resized. `local_dim` and `local_length`
     are the width and number of the patch tokens (class token first). patch_mean and patch_std
-    [local_dim] are the tokens' own statistics, which `measure_patches` sets. title, sizing: how
-    records name it, and how pictures come to its size.
+    [local_dim] are statistics of the tokens, set by `measure_patches`. title: name in records.
+    sizing: description of the resizing in records.
     """
 
     patch_mean: Tensor
@@ -62,17 +62,17 @@ class ClipEncoder(nn.Module):
         )
 
     def patch_tokens(self, images: Tensor) -> Tensor:
-        """The penultimate layer's tokens [B, L, local_dim], standardised.
+        """Return the penultimate layer's tokens [B, L, local_dim], standardised.
 
-        CLIP's users take that layer. Most of the tokens' square is the same for all images.
-        Attention that starts with even weights averages tokens, after which little but that common
-        part would be left.
+        That layer is the usual choice for CLIP. Standardising removes the part that all images
+        share, which is most of the tokens' squared norm: attention that starts with even weights
+        averages tokens, which would leave little but that part.
         """
         return (self._penultimate(images) - self.patch_mean) / self.patch_std
 
     @torch.no_grad()
     def measure_patches(self, images: Tensor) -> None:
-        """Set patch_mean and patch_std from images [B, 3, H, W] in [-1, 1] like those to come."""
+        """Set patch_mean and patch_std from typical images [B, 3, H, W] in [-1, 1]."""
         tokens = self._penultimate(images).flatten(0, 1)
         self.patch_mean.copy_(tokens.mean(0))
         self.patch_std.copy_(tokens.std(0))
@@ -82,18 +82,18 @@ class ClipEncoder(nn.Module):
         return output.hidden_states[-2]
 
     def image_embedding(self, images: Tensor) -> Tensor:
-        """[B, 96], unit length."""
+        """Return unit embeddings [B, 96] of images."""
         output = self.model.get_image_features(self._sized(images)).pooler_output
         return functional.normalize(output.float(), dim=-1)
 
     def text_embedding(self, texts: Sequence[str]) -> Tensor:
-        """[B, 96], unit length."""
+        """Return unit embeddings [B, 96] of texts."""
         tokens = self.tokenizer(texts).to(self.model.device)
         output = self.model.get_text_features(tokens, attention_mask=(tokens != PAD).long())
         return functional.normalize(output.pooler_output.float(), dim=-1)
 
     def contrastive_loss(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """The symmetric cross-entropy of CLIP (Radford et al., ICML 2021, Fig. 3)."""
+        """Compute the symmetric cross-entropy of CLIP (Radford et al., ICML 2021, Fig. 3)."""
         scale = self.model.logit_scale.exp().clamp(max=100)
         logits = scale * self.image_embedding(images) @ self.text_embedding(texts).T
         own = torch.arange(len(logits), device=logits.device)

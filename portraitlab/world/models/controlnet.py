@@ -1,4 +1,4 @@
-"""The world's ControlNet for faces, of diffusers' class, and the tokens it is trained with."""
+"""The world's ControlNet for faces, of diffusers' class, and identity tokens to train it with."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ CONFIG = {
             "attention_head_dim", "norm_num_groups",
         )
     },
-    # The UNet attends from 8 x 8 on; what makes a face someone's is finer than that.
+    # The UNet attends at 8 x 8 and below; features that identify a face are finer.
     "down_block_types": ["CrossAttnDownBlock2D"] * 3,
     "conditioning_embedding_out_channels": [1, 1],
 }  # fmt: skip
 REFERENCES = 4
-"""The most references whose tokens the ControlNet learns to read side by side."""
+"""Largest number of references whose tokens the ControlNet is trained to read at once."""
 
 
 def make_controlnet(config: dict[str, Any] = CONFIG) -> ControlNetModel:
-    """The architecture with random weights, without a path for pixels: drawings come as latents."""
+    """Build a ControlNet with random weights, whose control image is given as latents."""
     model = ControlNetModel(**config)
     model.controlnet_cond_embedding = nn.Identity()
     model.set_attn_processor(AttnProcessor())
@@ -37,9 +37,10 @@ def make_controlnet(config: dict[str, Any] = CONFIG) -> ControlNetModel:
 
 
 def grow_from(unet: UNet2DConditionModel, config: dict[str, Any] = CONFIG) -> ControlNetModel:
-    """A ControlNet with the weights of the UNet's encoder, and beyond it what changes nothing yet.
+    """Build a ControlNet from the weights of the UNet's encoder.
 
-    Blocks of attention that the UNet lacks add nothing before training, as their last maps are 0.
+    Attention blocks that the UNet does not have add nothing before training: their output
+    projections are zero.
     """
     model = make_controlnet(config)
     weights = unet.state_dict()
@@ -55,14 +56,14 @@ def grow_from(unet: UNet2DConditionModel, config: dict[str, Any] = CONFIG) -> Co
 
 
 class TraitTokens(nn.Module):
-    """Identity tokens from traits [B, size], in a form that changes from call to call.
+    """Identity tokens from traits [B, size], distributed over tokens at random in each call.
 
-    They teach the ControlNet to draw a person from tokens, and are thrown away: a method brings
-    tokens of its own, from photos. So that it favours no method's form, the traits are dealt out
-    anew in each call, as cards are to players: over one token or over as many as there are traits,
-    and once for each of one to four references. A token may tell something of the whole person, as
-    those of a refiner can, or of one place alone, as those of a concatenation do; it is the sum of
-    what it was dealt, each trait along a direction of its own and with a name that says which.
+    They train the ControlNet to draw a person from tokens, and are discarded afterwards: a method
+    has its own tokens, from photos. To favour no method's tokens, each call distributes the traits
+    at random over one token, over as many as there are traits, or over any number in between, once
+    for each of one to four references. So a token may describe the whole person, as those of a
+    refiner can, or one place alone, as those of a concatenation do. A token is the sum of its
+    traits, each of which has a direction for its value and an embedding for its name.
     """
 
     def __init__(self, size: int, width: int) -> None:
@@ -71,10 +72,10 @@ class TraitTokens(nn.Module):
         self.names = nn.Parameter(torch.randn(size, width))
 
     def forward(self, traits: Tensor, generator: torch.Generator) -> IdentityTokens:
-        """Tokens [B, N·T, width], about of unit size, of one deal for all B.
+        """Return tokens [B, N·T, width] of about unit size, with one distribution for all B.
 
-        generator: of the CPU. T is between 1 and size, as likely below its square root as above; N
-        is between 1 and REFERENCES. Tokens to which nothing was dealt are masked.
+        generator: of the CPU. T is between 1 and size, as likely below size's square root as above;
+        N is between 1 and REFERENCES. Tokens without a trait are masked.
         """
         size = traits.shape[1]
         tokens = round(size ** float(torch.rand((), generator=generator)))
@@ -82,6 +83,6 @@ class TraitTokens(nn.Module):
         holder = torch.randint(tokens, (references, size), generator=generator)
         dealt = nn.functional.one_hot(holder, tokens).mT.flatten(0, 1).to(traits)
         counts = dealt.sum(1, keepdim=True)
-        told = (traits[..., None] * self.directions + self.names) / 2**0.5
+        embedded = (traits[..., None] * self.directions + self.names) / 2**0.5
         mask = (counts[:, 0] > 0).expand(len(traits), -1)
-        return IdentityTokens(dealt / counts.clamp(min=1).sqrt() @ told, mask)
+        return IdentityTokens(dealt / counts.clamp(min=1).sqrt() @ embedded, mask)

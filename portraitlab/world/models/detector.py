@@ -1,6 +1,6 @@
-"""Several faces of a picture, with box, score and five points each: the world's RetinaFace.
+"""The world's RetinaFace: a detector of several faces, with box, score and five points each.
 
-One stage without anchors: a face is the peak of a heat map, and its places are read at the peak
+It has one stage and no anchors: a face is a peak of a heat map, and its places are read at the peak
 (Zhou et al., 2019, Objects as Points; Xu et al., ICCV Workshops 2019, CenterFace).
 """
 
@@ -22,18 +22,18 @@ CONFIG = {
     "layer_type": "basic", "num_channels": 3, "out_features": ["stage1", "stage2", "stage3"],
 }  # fmt: skip
 STRIDE = 4
-"""Pixels of the picture to a cell of the heat map."""
+"""Pixels of the picture per cell of the heat map."""
 PLACES = 7
 """Points of a face: its box's left top and right bottom, then the five keypoints."""
 _NECK = 64
 _COARSEST = 16
 _RARE = -4.6
-"""The heat's logit before training: a face in one cell of a hundred."""
+"""Logit of the heat before training: a face in one of a hundred cells."""
 
 
 @dataclass(frozen=True)
 class DetectedFaces(TensorRecord):
-    """Faces of one picture, the surest first; places are image fractions.
+    """Faces of one picture, by falling score; places are image fractions.
 
     boxes [K, 4]: left, top, right and bottom of the face's landmarks. scores [K]: probabilities.
     keypoints [K, 5, 2]: eyes, nose tip and mouth corners.
@@ -45,9 +45,9 @@ class DetectedFaces(TensorRecord):
 
 
 class FaceDetector(nn.Module):
-    """Pictures [B, 3, H, W] in [-1, 1], sides of 64 to 256 px, to the faces of each.
+    """A detector of the faces of pictures [B, 3, H, W] in [-1, 1], with sides of 64 to 256 px.
 
-    It learns from faces of 12 to 90 px.
+    It is trained on faces of 12 to 90 px.
     """
 
     def __init__(self, config: dict = CONFIG) -> None:
@@ -64,9 +64,9 @@ class FaceDetector(nn.Module):
         nn.init.constant_(last.bias[:1], _RARE)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Heat [B, h, w] as logits, and places [B, 7, 2, h, w] in cells from each cell's centre.
+        """Predict heat [B, h, w] as logits, and places [B, 7, 2, h, w] in cells from cell centres.
 
-        h and w are H and W over four; both must be multiples of 16.
+        h and w are H / 4 and W / 4; H and W must be multiples of 16.
         """
         coarse, *finer = reversed(self.trunk(images).feature_maps)
         top, *sides = reversed(self.lateral)
@@ -79,9 +79,9 @@ class FaceDetector(nn.Module):
 
     @torch.no_grad()
     def find(self, images: Tensor, threshold: float = 0.5) -> list[DetectedFaces]:
-        """Faces that score `threshold` or more, of each picture.
+        """Detect the faces of each picture that score `threshold` or more.
 
-        A side that is no multiple of 16 is filled up with its border repeated.
+        A side that is no multiple of 16 is padded by repeating the border.
         """
         height, width = images.shape[-2:]
         spare = (0, -width % _COARSEST, 0, -height % _COARSEST)
@@ -95,8 +95,8 @@ def read_faces(
 ) -> list[DetectedFaces]:
     """Read the faces of each picture at the peaks of its scores.
 
-    scores [B, h, w]: probabilities; places [B, 7, 2, h, w]: as FaceDetector gives them; extent: the
-    picture's width and height in cells.
+    scores [B, h, w]: probabilities; places [B, 7, 2, h, w]: as FaceDetector predicts them; extent:
+    the picture's width and height in cells.
     """
     peaks = functional.max_pool2d(scores, 3, stride=1, padding=1) == scores
     found = []
@@ -105,7 +105,7 @@ def read_faces(
         centre = torch.stack([column, row], -1)[:, None] + 0.5
         points = (place[:, :, row, column].permute(2, 0, 1) + centre) / scores.new_tensor(extent)
         boxes = points[:, :2].flatten(1)
-        # nms gives the surest first
+        # nms sorts by falling score.
         kept = nms(boxes, score[row, column], iou_threshold=0.4)
         found.append(DetectedFaces(boxes, score[row, column], points[:, 2:])[kept])
     return found

@@ -1,4 +1,4 @@
-"""The world's DINO: a small vision transformer that has learned from images alone."""
+"""The world's DINO: a small vision transformer trained on images without labels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CONFIG = {
 
 
 class SelfSupervisedEncoder(nn.Module):
-    """Images [B, 3, S, S] in [-1, 1], S a multiple of 8, to unit embeddings [B, 128].
+    """An encoder of images [B, 3, S, S] in [-1, 1], S a multiple of 8, to unit embeddings [B, 128].
 
-    The embedding is the class token, as FPGA's and DreamBooth's DINO score takes it. title: how
-    records name it.
+    The embedding is the class token, as in FPGA's and DreamBooth's DINO score. title: name in
+    records.
     """
 
     title = "DINO-like"
@@ -28,12 +28,12 @@ class SelfSupervisedEncoder(nn.Module):
         self.trunk = ViTModel(ViTConfig(**config), add_pooling_layer=False)
 
     def class_token(self, images: Tensor) -> Tensor:
-        """The last layer's class token [B, 128] of images of any size that patches fill."""
+        """Return the last layer's class token [B, 128]; image sizes are multiples of a patch."""
         output = self.trunk(images, interpolate_pos_encoding=images.shape[-1] != self.image_size)
         return output.last_hidden_state[:, 0]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Unit embeddings [B, 128]; images are resized to 64 px."""
+        """Return unit embeddings [B, 128]; images are resized to 64 px."""
         if images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
             images = functional.interpolate(images, size, mode="bilinear", antialias=True)

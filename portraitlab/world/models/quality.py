@@ -18,9 +18,10 @@ _TRUNK_SIZE = 64
 
 
 class FaceQualityNet(nn.Module):
-    """Aligned crops [B, 3, 48, 48] in [-1, 1], with their background, to scores [B] in [0, 1].
+    """A scorer of aligned crops [B, 3, 48, 48] in [-1, 1], with their background, in [0, 1].
 
-    A score estimates how much of the person a recogniser still sees: 1 where nothing is amiss.
+    A score estimates how well a recogniser still recognises the person: 1 for a photo without a
+    flaw.
     """
 
     crop_size = CROP_SIZE
@@ -32,8 +33,8 @@ class FaceQualityNet(nn.Module):
         self.head = nn.Linear(config["hidden_sizes"][-1], 1)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Scores [B]."""
-        # enlarged as for the recogniser: the trunk reduces by four before its first block
+        """Predict scores [B]."""
+        # Enlarge as for the recogniser: the trunk reduces by four before its first block.
         fine = functional.interpolate(crops, size=_TRUNK_SIZE, mode="bilinear")
         features = self.trunk(fine).pooler_output.flatten(1)
         return torch.sigmoid(self.head(features))[:, 0]

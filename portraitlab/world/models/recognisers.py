@@ -1,7 +1,7 @@
 """The world's three face recognisers, of different architectures.
 
 `ResidualRecogniser` conditions and drives the identity loss. `ConvNextRecogniser` only judges, and
-`SwinRecogniser` judges a second time, so that what one judge alone sees can be noticed.
+`SwinRecogniser` is a second judge, which shows if a result depends on the first one.
 """
 
 from __future__ import annotations
@@ -41,11 +41,10 @@ SWIN = {
 
 
 class Recogniser(nn.Module):
-    """Aligned crops [B, 3, 48, 48] in [-1, 1] to unit embeddings [B, 128].
+    """An encoder of aligned crops [B, 3, 48, 48] in [-1, 1] to unit embeddings [B, 128].
 
-    trunk: sees crops of trunk_size pixels; the last of its `widths` is that of its feature maps.
-    It halves the maps at each width but the first, and reduces by four before. title: how records
-    name it.
+    trunk: is given crops of trunk_size pixels. It reduces them by four, halves the maps at each of
+    `widths` but the first, and returns feature maps of the last width. title: name in records.
     """
 
     title = "the judging recogniser"
@@ -59,24 +58,24 @@ class Recogniser(nn.Module):
         features = edge * edge * widths[-1]
         self.trunk = trunk
         self.trunk_size = trunk_size
-        # faces are aligned, so where a feature lies matters: the grid is kept instead of its mean
+        # Faces are aligned, so positions matter: keep the grid of features instead of its mean.
         self.head = nn.Sequential(
             nn.Flatten(), nn.BatchNorm1d(features), nn.Linear(features, EMBEDDING)
         )
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Unit embeddings [B, 128]."""
+        """Return unit embeddings [B, 128]."""
         if crops.shape[-1] != self.trunk_size:
             crops = functional.interpolate(crops, size=self.trunk_size, mode="bilinear")
-        # The length in single precision: a cosine is to be one, also of bfloat16 products.
+        # Normalise in single precision, so that equal embeddings have a cosine of 1 under bfloat16.
         return functional.normalize(self.head(self.trunk(crops).last_hidden_state).float(), dim=-1)
 
 
 class ResidualRecogniser(Recogniser):
     """A small ResNet (He et al., CVPR 2016).
 
-    It reduces by four before its first block, so the crop is enlarged first: eyes a few pixels
-    wide would not survive otherwise.
+    It reduces by four before its first block, so crops are enlarged first, to preserve eyes that
+    are a few pixels wide.
     """
 
     def __init__(self, config: dict = RESNET) -> None:

@@ -1,4 +1,4 @@
-"""Shape, expression and pose from one photo, with a face score: the world's DECA and RetinaFace."""
+"""The world's DECA and RetinaFace: shape, expression, pose and a face score from one photo."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ POSES = {
     "portrait": ((0.0, 0.0, 0.0, 0.425, 0.5, 0.44), (0.3, 0.13, 0.12, 0.02, 0.03, 0.03)),
     "varied": ((0.0, 0.0, 0.0, 0.4, 0.5, 0.43), (0.3, 0.13, 0.12, 0.06, 0.06, 0.05)),
 }
-"""About the mean and deviation of a pose's numbers, by the framing of the photos learned from."""
+"""Approximate mean and standard deviation of pose coefficients, by framing of training photos."""
 FRAMINGS = {"regressor": "portrait", "judge_regressor": "varied"}
-"""The widest framing that each of the shipped regressors learns from."""
+"""Widest framing that each of the shipped regressors is trained on."""
 
 
 class FaceRegressor(nn.Module):
-    """Images [B, 3, 64, 64] in [-1, 1] to FaceGeometry; differentiable in the images.
+    """A regressor from images [B, 3, 64, 64] in [-1, 1] to FaceGeometry; differentiable.
 
-    The face score is a probability; 0.5 is the threshold at which a face is accepted. framing: of
-    the photos that it learns from, a key of POSES. title: how records name it.
+    The face score is a probability; a face is accepted from 0.5. framing: of the training photos, a
+    key of POSES. title: name in records.
     """
 
     title = "the regressor"
@@ -55,7 +55,7 @@ class FaceRegressor(nn.Module):
         self.register_buffer("pose_mean", torch.tensor(mean), persistent=False)
 
     def estimate(self, images: Tensor) -> tuple[FaceCoefficients, Tensor]:
-        """Coefficients, and the face score's logit [B]."""
+        """Predict coefficients, and the logit of the face score [B]."""
         if images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
             images = functional.interpolate(images, size, mode="bilinear", antialias=True)
@@ -66,7 +66,7 @@ class FaceRegressor(nn.Module):
         return FaceCoefficients(shape, expression, pose), score[:, 0]
 
     def forward(self, images: Tensor) -> FaceGeometry:
-        """Keypoints, face score and coefficients of the one face of each image."""
+        """Predict keypoints, face score and coefficients of the one face of each image."""
         coefficients, logit = self.estimate(images)
         keypoints = self.face_model.keypoints(coefficients)
         return FaceGeometry(keypoints, torch.sigmoid(logit), coefficients)

@@ -1,4 +1,4 @@
-"""Low-rank weights with which the portraits' UNet draws in four steps, without guidance."""
+"""Low-rank weights that let the portraits' UNet draw in four steps without guidance."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ CONFIG: dict[str, Any] = {
 
 
 def add_low_rank(unet: UNet2DConditionModel, config: dict[str, Any] = CONFIG) -> None:
-    """Add low-rank weights, which change nothing before training, and leave only them trainable."""
+    """Add low-rank weights, which are zero before training, and freeze all other weights."""
     unet.requires_grad_(False)
     unet.add_adapter(LoraConfig(**config))

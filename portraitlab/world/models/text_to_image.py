@@ -1,4 +1,4 @@
-"""The world's text-to-image models, of diffusers' and transformers' classes, and their noise."""
+"""The world's text-to-image models, of diffusers' and transformers' classes, and their schedule."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ SCHEDULE = {
 class TextToImage(nn.Module):
     """A UNet and the text encoder that is trained with it (Rombach et al., CVPR 2022, Sec. 3.3).
 
-    The CLIP-like's text tower would tell a word from another by 1 % of its features' square, and a
-    UNet that reads it learns what clothes are called but not what a person looks like.
+    The CLIP-like model's text encoder is not used: words differ by 1 % of its features' squared
+    norm, and a UNet that reads them learns names of clothes but not of a person's looks.
     """
 
     def __init__(self, config: dict[str, Any] = CONFIG) -> None:
         super().__init__()
         self.unet = UNet2DConditionModel(**config["unet"])
-        # Over 76 tokens at most, plain products are no worse than the fused attention that
-        # diffusers chooses, whose backward pass in bfloat16 is slow on a CPU.
+        # For up to 76 tokens plain products are as fast as diffusers' fused attention, whose
+        # backward pass in bfloat16 is slow on a CPU.
         self.unet.set_attn_processor(AttnProcessor())
         self.text_encoder = CLIPTextModel(CLIPTextConfig(**config["text_encoder"]))
 
     def forward(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
-        """The velocity [B, 4, 16, 16] of noisy latents at timesteps [B], given tokens [B, K]."""
+        """Predict velocities [B, 4, 16, 16] of noisy latents at timesteps [B], by tokens [B, K]."""
         text = self.text_encoder(input_ids=tokens).last_hidden_state
         return self.unet(noisy, timesteps, text).sample
 
 
 class CanvasTextToImage(TextToImage):
-    """The model of the larger canvas, which reads a text or, in its place, an image.
+    """The model of the larger canvas, which is conditioned on a text or on an image in its place.
 
-    image_prompt: from CLIP's embedding of an image to a few tokens, as IP-Adapter projects it (Ye
-    et al., 2023, Sec. 3.2.1); IC-Portrait's backbone reads images so.
+    image_prompt: projects CLIP's embedding of an image to a few tokens as IP-Adapter does (Ye et
+    al., 2023, Sec. 3.2.1); IC-Portrait's backbone is conditioned on images this way.
     """
 
     def __init__(self, config: dict[str, Any] = CANVAS_CONFIG) -> None:
@@ -82,7 +82,7 @@ class CanvasTextToImage(TextToImage):
         tokens: Tensor | None = None,
         images: Tensor | None = None,
     ) -> Tensor:
-        """The velocity [B, 4, 32, 32], given tokens [B, K] or CLIP's image embeddings [B, 96]."""
+        """Predict the velocity [B, 4, 32, 32] from tokens [B, K] or image embeddings [B, 96]."""
         if images is None:
             assert tokens is not None
             return super().forward(noisy, timesteps, tokens)
@@ -90,7 +90,7 @@ class CanvasTextToImage(TextToImage):
 
 
 def grow_canvas(portrait: TextToImage) -> CanvasTextToImage:
-    """The larger canvas's model with the portrait's weights; new words begin at random."""
+    """Build the larger canvas's model from the portraits' weights; new words start at random."""
     canvas = CanvasTextToImage()
     own, given = canvas.state_dict(), portrait.state_dict()
     (words,) = (name for name in given if name.endswith("token_embedding.weight"))
@@ -101,9 +101,9 @@ def grow_canvas(portrait: TextToImage) -> CanvasTextToImage:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """The cosine schedule down to zero signal, v-prediction.
+    """Build the cosine schedule down to zero signal, with v-prediction.
 
-    Nichol and Dhariwal (ICML 2021, Sec. 3.2). Stable Diffusion's levels are for latents sixteen
-    times as many: half of them would leave nothing of a face that is a dozen cells wide.
+    Nichol and Dhariwal (ICML 2021, Sec. 3.2). Stable Diffusion's noise levels are made for sixteen
+    times as many latents: at half of them nothing is left of a face that is a dozen cells wide.
     """
     return DDIMScheduler(**SCHEDULE)
