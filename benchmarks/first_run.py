@@ -1,12 +1,12 @@
-"""Time of `python run.py` from an empty cache at two commits, in turn.
+"""Time `python run.py` from an empty cache at two commits, in turn.
 
 python benchmarks/first_run.py 49cbd92 HEAD [--threads 1] [--rounds 1] [overrides ...]
 
-Each commit is cloned to a folder of its own and run with runs and cache of its own, which are
-thrown away. Beside the wall clock it reads the seconds of user CPU time of the run and of all
-processes that it started: other work on the machine stretches the first far more than the second.
-With several threads a busy machine has them wait for each other, which counts as user time too;
---threads 1 leaves that out. Writes benchmarks/results/first_run.json.
+Each commit is cloned to a folder of its own, and run with runs and cache of its own, which are
+deleted. Measured are the wall clock and the user CPU seconds of the run and of all its processes:
+other work on the machine affects the first far more than the second. With several threads on a busy
+machine, waiting for each other counts as user time too; --threads 1 avoids that. Writes
+benchmarks/results/first_run.json.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 def timed_run(
     clone: Path, place: Path, threads: int | None, overrides: list[str]
 ) -> dict[str, Any]:
-    """Wall and user CPU seconds of one run, with Sim_f and its bound from the record."""
+    """Time one run in wall and user CPU seconds; add Sim_f and its bound from the record."""
     command = [sys.executable, "run.py", "logger=none", f"runs={place / 'runs'}"]
     environment = {**os.environ, "PYTHONPATH": str(clone)}
     if threads is not None:
@@ -53,12 +53,14 @@ def timed_run(
 
 
 def main() -> None:
-    """Run both commits in turn, and write their times and the ratio of the least of each."""
+    """Run both commits in turn; write their times and the ratio of their shortest times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commits", nargs=2, help="the one to compare with, then the other")
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of the runs (default: all)")
     parser.add_argument("--rounds", type=int, default=1)
     given, overrides = parser.parse_known_args()
+
+    # Clone and run both commits.
     runs: dict[str, list[dict[str, Any]]] = {commit: [] for commit in given.commits}
     with tempfile.TemporaryDirectory() as folder:
         clones = {}
@@ -74,6 +76,8 @@ def main() -> None:
                 place = Path(folder) / f"{clone.name}-{turn}"
                 runs[commit].append(timed_run(clone, place, given.threads, overrides))
                 print(commit, runs[commit][-1], flush=True)
+
+    # Compare the shortest times.
     earlier, later = (runs[commit] for commit in given.commits)
     ratios = {
         name: round(min(run[name] for run in later) / min(run[name] for run in earlier), 3)

@@ -1,21 +1,20 @@
-"""Full size on one GPU: seconds a step, images a second and peak memory, batch 1 to what fits.
+"""Measure full size on one GPU: seconds a step, images a second, peak memory, by batch size.
 
 python benchmarks/full_size.py                        (a GPU of 48 GiB or more; writes results/)
-python benchmarks/full_size.py --minutes 8            (then it stops; the same command goes on)
+python benchmarks/full_size.py --minutes 8            (then it stops; the same command resumes)
 python benchmarks/full_size.py --scale smoke --out F  (any machine: does the script run?)
 
-SDXL and HiFi-Portrait around it (conf/scale/sdxl.yaml) in random weights, which are as fast as
-trained ones: nothing is to be fetched. It needs what the package needs, and no network. Steps are
-taken in bf16-mixed on batches of random numbers, of the sizes of CLIP ViT-L/14's and ArcFace's
-features of four references, in every combination of
+SDXL and HiFi-Portrait (conf/scale/sdxl.yaml) have random weights, which are as fast as trained
+ones, so that nothing is downloaded. Steps run in bf16-mixed on batches of random numbers, in the
+sizes of CLIP ViT-L/14's and ArcFace's features of four references, in every combination of
 
 - gradient checkpointing, or not;
-- latents, texts and drawings made beforehand, as the program does, or in each step from pixels and
-  prompts, as many training scripts do;
+- latents, texts and drawings computed beforehand, as the program does, or in each step from pixels
+  and prompts, as many training scripts do;
 
-and with the identity loss beside the noise loss, for which an image of each sample is decoded. The
-face that it needs is taken for found. Before, portraits are drawn in 8 steps without guidance, as
-HiFi-Portrait draws them with SDXL-Lightning. Each figure is on the disk as soon as it is known.
+and also with the identity loss beside the noise loss, which decodes an image of each sample (a face
+is assumed to be found). Before the steps, portraits are drawn in 8 steps without guidance, as
+HiFi-Portrait draws them with SDXL-Lightning. Each figure is written as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -49,9 +48,9 @@ from portraitlab.training.module import step_generator
 from portraitlab.types import Batch, FaceFeatures, FaceGeometry
 
 DRAWING_STEPS = 8
-LONG = 10.0  # seconds: with steps that take longer, fewer are timed
+LONG = 10.0  # seconds: fewer steps are timed where they take longer
 SCALES = {
-    # Features that the references bring, and the most samples that are tried at once.
+    # Sizes of the references' features, and the largest batch to try.
     "sdxl": (Sizes(local_length=257, local_dim=1024, global_dim=512, references=4), 256),
     "smoke": (Sizes(local_length=17, local_dim=64, global_dim=128, references=4), 1),
 }
@@ -60,15 +59,18 @@ Figures = dict[str, Any]
 
 
 class OutOfTime(Exception):
-    """As long as was asked for has been measured."""
+    """The time limit of the command is reached."""
 
 
 class Record:
-    """Figures as they come in, on the disk after each; goes on from those that are there.
+    """The file of figures, written after each measurement; existing figures are kept.
 
-    about: machine, code and sizes, of which all figures are. until: of time.monotonic(), after
-    which no measurement is begun. Raises ValueError where the file is about something else, and
-    OSError where it cannot be written: the first figure takes minutes.
+    about: machine, code and sizes of all figures. until: value of time.monotonic() after which no
+    measurement starts.
+
+    Raises:
+        ValueError: the file is about something else.
+        OSError: it cannot be written; raised before the first figure, which takes minutes.
     """
 
     def __init__(self, path: Path, about: Figures, until: float) -> None:
@@ -92,11 +94,11 @@ class Record:
         save({**self.about, **self.rows}, path)
 
     def fits(self, kind: str, way: Figures, measure: Callable[[int], Figures], count: int) -> bool:
-        """Whether `count` samples at once fit, measured where that is not known yet.
+        """Return True if `count` samples fit at once; measure where that is not known yet.
 
-        Where fewer went, what fails is too large, in whichever words: kernels without room to work
-        in, or for indices, have their own. They are noted. Raises OutOfTime, and what one sample
-        raises that is not a lack of memory.
+        Any RuntimeError of more than one sample means that they do not fit, since kernels without
+        enough workspace or index range raise messages of their own; the message is recorded.
+        Raises OutOfTime, and the errors of one sample other than a lack of memory.
         """
         named = {**way, "batch": count}
         for row in self.rows[kind]:
@@ -107,7 +109,7 @@ class Record:
         try:
             row = {**named, "fits": True, **measure(count)}
         except torch.AcceleratorError:
-            raise  # after which no measurement on this device is worth anything
+            raise  # later measurements on this device would be meaningless
         except RuntimeError as error:
             if count == 1 and not isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -119,7 +121,7 @@ class Record:
 
 
 def _read(path: Path, names: set[str]) -> Figures:
-    """A record with all of these names. Raises ValueError where the file is none."""
+    """Read a record with all of these names. Raises ValueError for any other file."""
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
@@ -133,7 +135,7 @@ def _read(path: Path, names: set[str]) -> Figures:
 
 
 def climb(fits: Callable[[int], bool], most: int) -> None:
-    """Try 1, 2, 4, ... samples at once, up to the most that fit, at most `most`."""
+    """Try 1, 2, 4, ... samples, then bisect, to find the most that fit, at most `most`."""
     most_that_fits, too_many, count = 0, most + 1, 1
     while most_that_fits + 1 < too_many:
         if fits(count):
@@ -145,9 +147,9 @@ def climb(fits: Callable[[int], bool], most: int) -> None:
 
 
 def timed(work: Callable[[], object], batch: int, device: torch.device, steps: int) -> Figures:
-    """Seconds of one piece of work, images a second and peak memory.
+    """Measure seconds of one call of `work`, images a second and peak memory.
 
-    steps: pieces that are timed, after two that are not; fewer where they take long.
+    steps: calls to time, after two untimed ones; fewer where they take long.
     """
     gpu = device.type == "cuda"
 
@@ -172,7 +174,7 @@ def timed(work: Callable[[], object], batch: int, device: torch.device, steps: i
 
 
 def random_batch(model: PortraitModel, sizes: Sizes, identity: int, count: int) -> Batch:
-    """A batch of the sizes of a real one, without a drawing."""
+    """Make a random batch in the sizes of a real one, without a drawing."""
     backbone, refs = model.backbone, sizes.references
     device, edge = backbone.latent_scale.device, backbone.latent_size
 
@@ -199,7 +201,7 @@ def random_batch(model: PortraitModel, sizes: Sizes, identity: int, count: int) 
 
 
 def made_now(model: PortraitModel, batch: Batch, pixels: Tensor) -> Batch:
-    """The batch with latents, texts and drawings of its pixels, made as a step needs them."""
+    """Compute latents, texts and drawings of a batch from pixels, as within a step."""
     with torch.no_grad():
         return replace(
             batch,
@@ -210,7 +212,7 @@ def made_now(model: PortraitModel, batch: Batch, pixels: Tensor) -> Batch:
 
 
 class Steps:
-    """Training steps of a model as Lightning takes them in bf16-mixed, `count` of them timed."""
+    """Training steps of a model as Lightning runs them in bf16-mixed; `count` are timed."""
 
     def __init__(self, model: PortraitModel, sizes: Sizes, count: int) -> None:
         self.model = model
@@ -221,7 +223,7 @@ class Steps:
         self.optimiser = torch.optim.AdamW(self.parameters, 1e-6, fused=True)
 
     def measure(self, objective: Objective, before: bool, identity: int, count: int) -> Figures:
-        """Figures of a step with `count` samples. before: what it takes was made beforehand."""
+        """Measure a step with `count` samples. before: its inputs were computed beforehand."""
         try:
             step = self.of(objective, before, identity, count)
             return timed(step, count, self.device, self.count)
@@ -231,7 +233,7 @@ class Steps:
     def of(
         self, objective: Objective, before: bool, identity: int, count: int
     ) -> Callable[[], None]:
-        """One step on a batch that lies ready."""
+        """Return a function that runs one step on a prepared batch."""
         model, edge = self.model, self.model.backbone.image_size
         half = torch.autocast(self.device.type, torch.bfloat16)
         with half, quick_attention(self.device):
@@ -256,7 +258,7 @@ class Steps:
 def training(
     record: Record, scale: str, model: PortraitModel, sizes: Sizes, most: int, count: int
 ) -> None:
-    """Measure steps in every way, those without gradient checkpointing first."""
+    """Measure steps in every combination, those without gradient checkpointing first."""
     steps = Steps(model, sizes, count)
     limits = {"start_fraction": 0, "timestep_min": 0, "timestep_max": 1000, "samples": "null"}
     whole = [f"scale.identity_loss.{name}={value}" for name, value in limits.items()]
@@ -280,7 +282,7 @@ def training(
 
 
 def drawing(record: Record, model: PortraitModel, sizes: Sizes, most: int, times: int) -> None:
-    """Measure portraits drawn at once."""
+    """Measure the drawing of portraits."""
     sampler, device = DDIM(steps=DRAWING_STEPS, guidance=1.0), model.backbone.latent_scale.device
 
     def measure(count: int) -> Figures:
@@ -291,7 +293,7 @@ def drawing(record: Record, model: PortraitModel, sizes: Sizes, most: int, times
 
 
 def main() -> None:
-    """Measure and write the record, or say that there is no GPU."""
+    """Measure and write the record; exit with a message where there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="sdxl")
     parser.add_argument("--steps", type=int, default=5, help="that are timed of each, at most")

@@ -1,15 +1,15 @@
-"""Images a second of the main job's training, against a bare loop and diffusers' ControlNet recipe.
+"""Time the main job's training steps against a bare loop and diffusers' ControlNet recipe.
 
 python benchmarks/main_job.py           (a quiet machine; writes benchmarks/results/)
 
-The bare loop does the same arithmetic with the same modules on batches that lie ready: what the
-main job takes beyond it is the framework's. The recipe is what diffusers' ControlNet example does
-in a step, on the same UNet, autoencoder and text encoder: it encodes its batch's images and prompts
-in every step and trains a ControlNetModel of HiFi-Net's sizes, without references. The way of its
-default, and that of its --mixed_precision=bf16, which keeps what is frozen in bfloat16. Its like
-here is fusion=none; the main job does more than the recipe, as it fuses references.
+The bare loop does the same arithmetic with the same modules on prepared batches: the main job's
+additional time is the framework's. The recipe is a step of diffusers' ControlNet example on the
+same UNet, autoencoder and text encoder: it encodes its batch's images and prompts in every step and
+trains a ControlNetModel of HiFi-Net's sizes, without references. It runs by default and as with
+--mixed_precision=bf16, which keeps frozen weights in bfloat16. Its counterpart is our fusion=none;
+the main job does more, since it fuses references.
 
-To a step of ours is added its share in the control images of a whole training, which are encoded
+A step of ours includes its share of the control images of a whole training, which are encoded
 before the first step. Latents and texts of photos, cached for all trainings, are not counted.
 """
 
@@ -43,33 +43,33 @@ ROUNDS, STEPS, WARM = 10, 30, 6
 
 
 class TimedBatches(TrainingBatches):
-    """Notes when each batch is asked for."""
+    """Training batches that record the time of each request."""
 
-    asked: list[float]
+    times: list[float]
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step."""
-        self.asked.append(time.perf_counter())
+        """Return the batch of a step, and record the time."""
+        self.times.append(time.perf_counter())
         return super().__getitem__(step)
 
 
 def product(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
-    """Seconds of a step of the main job, with its Trainer, progress bar, losses and checkpoints."""
+    """Time a step of the main job, with its Trainer, progress bar, losses and checkpoints."""
     batches = TimedBatches(photos, config.refs, config.batch_size, STEPS, 0, config.prompt_dropout)
-    batches.asked = []
+    batches.times = []
     config = OmegaConf.merge(config, {"budget": {"steps": STEPS}})
     with tempfile.TemporaryDirectory() as folder:
         fit(config, Run(Path(folder), "", ""), parts, batches)
-    return (batches.asked[-1] - batches.asked[WARM]) / (STEPS - 1 - WARM)
+    return (batches.times[-1] - batches.times[WARM]) / (STEPS - 1 - WARM)
 
 
 def batches_of(config: DictConfig, photos: PhotoSet, steps: int) -> TrainingBatches:
-    """The batches of so long a training."""
+    """Return the batches of a training of `steps`."""
     return TrainingBatches(photos, config.refs, config.batch_size, steps, 0, config.prompt_dropout)
 
 
 def share_of_control_images(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
-    """A step's share of the seconds that a training's control images take before it."""
+    """Time the encoding of a training's control images, as seconds for each step."""
 
     def distinct(batches: TrainingBatches) -> int:
         return len(torch.cat([batches.pairs(step) for step in range(len(batches))]).unique(dim=0))
@@ -82,7 +82,7 @@ def share_of_control_images(config: DictConfig, parts: Parts, photos: PhotoSet) 
 
 
 def bare_loop(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
-    """Seconds of a step of the same modules, batches and optimiser, written out."""
+    """Time a step of the same modules, batches and optimiser in a plain loop."""
     ready = ready_batches(config, parts, batches_of(config, photos, STEPS))
     objective, precision = instantiate(config.objective), precision_of(config.trainer)
     parameters = parts.model.trained_parameters()
@@ -103,7 +103,7 @@ def bare_loop(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
 
 
 def recipe(config: DictConfig, parts: Parts, photos: PhotoSet, half: bool) -> float:
-    """Seconds of a step of diffusers' ControlNet example at the same sizes and batch."""
+    """Time a step of diffusers' ControlNet example at the same sizes and batch."""
     frozen = build_parts(config, CPU).model.backbone
     unet, autoencoder, text_encoder = frozen.unet, frozen.autoencoder, frozen.text_encoder
     torch.manual_seed(0)
@@ -150,7 +150,7 @@ def recipe(config: DictConfig, parts: Parts, photos: PhotoSet, half: bool) -> fl
 
 
 def main() -> None:
-    """Time the ways in turns, so that what else the machine does meets them alike."""
+    """Time all ways in turns, so that other work on the machine affects them alike."""
     alike = ["scale.identity_loss.start_fraction=1.0"]
     config = main_job(*alike)
     parts = build_parts(config, CPU)

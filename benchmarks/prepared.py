@@ -1,9 +1,9 @@
-"""Preparing photos, against a bare loop over them; a batch of the store, against mapped arrays.
+"""Time preparing photos against a bare loop, and batches of the store against mapped arrays.
 
 python benchmarks/prepared.py      (a quiet machine; writes benchmarks/results/)
 
-Photos are the world's, 128 px wide, and the models its own. In the second comparison features are
-random, and as large as those of ViT-L/14 and ArcFace.
+Photos (128 px wide) and models are the world's. In the second comparison features are random, in
+the sizes of ViT-L/14's and ArcFace's.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OPTIONS = PrepareOptions(
 
 
 class LargeFeatures(WorldEncoder):
-    """Finds faces as the world's encoder does, and describes them by as much as real ones do."""
+    """The world's encoder, with random features in the sizes of real encoders."""
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
@@ -51,13 +51,13 @@ class LargeFeatures(WorldEncoder):
     def encode(
         self, images: Tensor, person_mask: Tensor, geometry: FaceGeometry
     ) -> tuple[Tensor, Tensor]:
-        """Random features [B, 257, 1024] and [B, 512]."""
+        """Return random features [B, 257, 1024] and [B, 512]."""
         local = torch.randn(len(images), self.local_length, self.local_dim)
         return local, torch.randn(len(images), self.global_dim)
 
 
 def photos(folder: Path) -> Path:
-    """Rendered photos, a folder for each person."""
+    """Render photos, a folder for each person."""
     for person in range(PEOPLE):
         place = folder / f"{person:03d}"
         place.mkdir(parents=True)
@@ -69,7 +69,7 @@ def photos(folder: Path) -> Path:
 
 
 def one_by_one(root: Path, frozen: Frozen) -> None:
-    """The same work photo by photo, of which nothing is stored."""
+    """Do the work of preparing photo by photo, without storing anything."""
     size = frozen.backbone.image_size
     for row, path in enumerate(sorted(root.glob("*/*.png"))):
         portrait = usable_portrait(
@@ -82,7 +82,7 @@ def one_by_one(root: Path, frozen: Frozen) -> None:
 
 
 def preparing(root: Path, place: Path, frozen: Frozen) -> None:
-    """Seconds a photo, in turns, so that what else the machine does meets both alike."""
+    """Time preparing a photo, in turns, so that other work on the machine affects both alike."""
     ways: dict[str, Callable[[Path], object]] = {
         "a bare loop, photo by photo, nothing stored": lambda _: one_by_one(root, frozen),
         "portraitlab data prepare, one process": lambda out: prepare(
@@ -100,7 +100,7 @@ def preparing(root: Path, place: Path, frozen: Frozen) -> None:
 
 
 def mapped(photos: PhotoSet, folder: Path) -> Callable[[Tensor, Tensor], FaceFeatures]:
-    """The store's features as plain arrays on the disk, and what reads references from them."""
+    """Save the store's features as mapped arrays; return a function that reads references."""
     rows = torch.arange(len(photos.store))
     arrays = []
     for name in ("local", "global_"):
@@ -120,21 +120,21 @@ def mapped(photos: PhotoSet, folder: Path) -> Callable[[Tensor, Tensor], FaceFea
 
 
 def reading(root: Path, place: Path, frozen: Frozen) -> None:
-    """Seconds in which the features of a batch's references are read, warm."""
+    """Time reading the features of a batch's references, from a warm cache."""
     prepare(root, place / "store", frozen, NoMatting(), OPTIONS, workers=0)
     data = PreparedData(str(place / "store"))
     kept = data.train_photos(frozen)
     batches = TrainingBatches(kept, refs=REFERENCES, batch_size=BATCH, steps=STEPS, seed=0)
     plain = mapped(kept, place)
     generator = torch.Generator().manual_seed(0)
-    asked = [
+    requests = [
         torch.randint(len(kept.store), (BATCH, REFERENCES), generator=generator)
         for _ in range(STEPS)
     ]
     mask = torch.ones(BATCH, REFERENCES, dtype=torch.bool)
     ways: dict[str, Callable[[int], object]] = {
-        "references from mapped arrays, a bare loop": lambda step: plain(asked[step], mask),
-        "references from the store": lambda step: kept.features.references(asked[step], mask),
+        "references from mapped arrays, a bare loop": lambda step: plain(requests[step], mask),
+        "references from the store": lambda step: kept.features.references(requests[step], mask),
         "a whole batch from the store": lambda step: batches[step],
     }
     seconds = dict.fromkeys(ways, float("inf"))
@@ -148,7 +148,7 @@ def reading(root: Path, place: Path, frozen: Frozen) -> None:
 
 
 def main() -> None:
-    """Both comparisons, each written when it is done."""
+    """Run both comparisons; each is written when it is done."""
     backbone, recogniser = load_backbone(), load_recogniser("recogniser")
     parts = load_clip(), recogniser, load_regressor()
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The record of a benchmark: seconds, ratios, and the machine that they are of."""
+"""Write the record of a benchmark: seconds, ratios and machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine(device: torch.device) -> str:
-    """What a device is, as a record names it."""
+    """Describe a device as in a record."""
     if device.type == "cuda":
         about = torch.cuda.get_device_properties(device)
         return f"{about.name}, {about.total_memory / 2**30:.0f} GiB"
@@ -21,7 +21,7 @@ def machine(device: torch.device) -> str:
 
 
 def save(record: dict[str, Any], path: Path) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record, all or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}")
     half.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -29,7 +29,7 @@ def save(record: dict[str, Any], path: Path) -> None:
 
 
 def write(name: str, seconds: dict[str, float], **settings: Any) -> None:
-    """Print the ways with their ratio to the first, and write `results/<name>.json`."""
+    """Print all ways with their speed relative to the first; write `results/<name>.json`."""
     first = next(iter(seconds.values()))
     record = {
         "machine": machine(torch.device("cpu")),

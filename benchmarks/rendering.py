@@ -1,8 +1,8 @@
-"""Seconds to render 600 photos by two processes, with and without a bound on their threads.
+"""Time rendering 600 photos by two processes, with and without a limit on their threads.
 
 python benchmarks/rendering.py      (a quiet machine; writes benchmarks/results/)
 python benchmarks/rendering.py --against FOLDER
-    CPU time of a portrait in one process, at 64 and 128 pixels, beside that of an older checkout.
+    CPU time of a portrait in one process, at 64 and 128 pixels, beside an older checkout's.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def compare(older: Path) -> None:
-    """Time rounds of both renderers in turn; CPU time varies little with what else runs."""
+    """Time rounds of both renderers in turn, in CPU time, which other work hardly affects."""
     folders = {"older": older.resolve(), "this": Path(__file__).resolve().parents[1]}
     for size in (64, 128):
         rounds: dict[str, list[float]] = {name: [] for name in folders}
@@ -63,7 +63,7 @@ def compare(older: Path) -> None:
 
 
 def _round(folder: Path, size: int) -> float:
-    """CPU seconds of a round in a fresh process that imports the project from a folder."""
+    """Time a round, in CPU seconds, in a new process that imports the project from a folder."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", ROUND.format(size=size)]
     done = subprocess.run(

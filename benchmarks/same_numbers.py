@@ -1,9 +1,9 @@
-"""Compare the numbers of this tree with those of another revision, to the bit.
+"""Compare the losses and weights of this tree with another revision's, to the bit.
 
     python benchmarks/same_numbers.py REVISION
 
-A refactoring must not change what is trained. Short trainings of smoke and mini are run by both
-trees on this machine, and their losses and weights compared. Exits with 1 where any differ.
+A refactoring must not change trained weights. Both trees run short trainings of smoke and mini on
+this machine, and their losses, weights and metrics are compared. Exits with 1 where any differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TRAININGS: dict[str, tuple[str, ...]] = {
 
 
 def numbers(tree: Path, overrides: tuple[str, ...], work: Path) -> dict[str, Any]:
-    """Train in a tree and return the losses of every logged step and the sum of the weights."""
+    """Train in a tree; return the losses of every step, the weights' hash and the metrics."""
     runs = work / hashlib.sha256(" ".join([str(tree), *overrides]).encode()).hexdigest()[:12]
     places = [f"runs={runs}", f"cache={work / tree.name}-cache"]
     subprocess.run(

@@ -1,11 +1,11 @@
-"""Seconds that a job takes in a sweep, against the same trainings in a bare loop.
+"""Time a job of a sweep against the same training in a bare loop.
 
 python benchmarks/sweep.py           (a quiet machine; writes benchmarks/results/)
 
 The bare loop trains and scores one seed after another in one process. A sweep gives each job a
-process of its own; what a job takes beyond the loop is what that isolation costs. Both are of
-scale=smoke, whose jobs are short, and read photos from a cache. What is done once, such as
-importing the libraries, is left out on both sides: a time is that of JOBS more seeds by JOBS.
+process of its own; a job's additional time is the cost of that isolation. Both use scale=smoke,
+whose jobs are short, and read photos from a cache. Work that is done once, such as importing the
+libraries, is excluded on both sides: a time is that of JOBS more seeds, divided by JOBS.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ for seed in range(int(first), int(last)):
 
 
 def taken(command: Sequence[str]) -> float:
-    """Seconds of a command."""
+    """Time a command."""
     started = time.perf_counter()
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 def loop(seeds: range, *places: str) -> float:
-    """Seconds of a bare loop over seeds."""
+    """Time a bare loop over seeds."""
     settings = (str(seeds.start), str(seeds.stop), *SETTINGS, *places)
     return taken([sys.executable, "-c", LOOP, *settings])
 
 
 def sweep(seeds: range, *places: str) -> float:
-    """Seconds of a sweep over seeds."""
+    """Time a sweep over seeds."""
     swept = "seed=" + ",".join(map(str, seeds))
     return taken([sys.executable, "run.py", "-m", swept, *SETTINGS, *places])
 

@@ -1,9 +1,9 @@
-"""Seconds of a training step of `python run.py`, against the same step without what speeds it up.
+"""Time a training step of `python run.py` against the same step without its optimisations.
 
 python benchmarks/training_step.py      (a quiet machine; writes benchmarks/results/)
 
-The UNet's own attention is plain in every way; what changes is the refiner's and that over identity
-tokens.
+The UNet's own attention is plain in every way; the ways differ in the refiner's attention and in
+that over identity tokens.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WAYS = {
 
 
 def main_job(*overrides: str) -> DictConfig:
-    """The configuration of the main job, with overrides."""
+    """Compose the configuration of the main job, with overrides."""
     conf = Path(__file__).parents[1] / "conf"
     with initialize_config_dir(str(conf), version_base="1.3"):
         config = compose("config", ["logger=none", *overrides], return_hydra_config=True)
@@ -53,7 +53,7 @@ def main_job(*overrides: str) -> DictConfig:
 
 
 def ready_batches(config: DictConfig, parts: Parts, batches: TrainingBatches) -> list[Batch]:
-    """All batches of a training, with the control latents that it encodes beforehand."""
+    """Return all batches of a training, with the control latents, encoded beforehand."""
     precision = precision_of(config.trainer)
 
     def drawing(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:
@@ -66,7 +66,7 @@ def ready_batches(config: DictConfig, parts: Parts, batches: TrainingBatches) ->
 
 
 def main() -> None:
-    """Time the ways in turns, so that what else the machine does meets them alike."""
+    """Time all ways in turns, so that other work on the machine affects them alike."""
     config = main_job("scale.world.identities=32")
     parts = build_parts(config, CPU)
     photos = instantiate(config.data).train_photos(parts.frozen)

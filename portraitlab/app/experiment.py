@@ -1,4 +1,4 @@
-"""What training, scoring and sampling need alike, checked before any of them starts."""
+"""Build all that training, scoring and sampling share, before any of them starts."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from portraitlab.training.build import (
 
 @dataclass(frozen=True)
 class Bench:
-    """The parts, the held-out photos, and what scores them.
+    """The parts, the held-out photos, the judge and the metrics.
 
-    real: what FID compares with; empty where nothing is measured. judge: on the CPU until it looks,
-    since a training would have no use for it; None where nothing is measured.
+    real: photos that FID compares with; empty where nothing is measured. judge: on the CPU until it
+    is used, since training does not need it; None where nothing is measured.
     """
 
     config: DictConfig
@@ -61,9 +61,10 @@ class Bench:
 
     @classmethod
     def of(cls, config: DictConfig, judged: bool = True) -> Bench:
-        """Build all that a configuration names; ValueError for what the user can mend.
+        """Build all components of a configuration.
 
-        judged: False is without judge and metrics.
+        judged: False leaves out judge and metrics. Raises ValueError for errors that the user can
+        fix.
         """
         device = device_of(config.trainer)
         sampler = instantiate(config.sampler)
@@ -73,7 +74,7 @@ class Bench:
             warn_of_miniature(config)
         chosen = config.metrics if judged else {}
         metrics = {str(name): instantiate(metric) for name, metric in chosen.items()}
-        with sampler.ready(parts.frozen.backbone):  # what does not fit is not found after training
+        with sampler.ready(parts.frozen.backbone):  # fail before training, not after
             pass
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
         data: PhotoSource = instantiate(config.data)
@@ -84,11 +85,11 @@ class Bench:
         return cls(config, parts, data, photos, scoring, real, sampler, judge, metrics)
 
     def train_photos(self) -> PhotoSet:
-        """The photos to train on, with all that the net reads of them."""
+        """Return the training photos, with the reference latents that the net reads, if any."""
         return _as_read(self.data.train_photos(self.parts.frozen), self.parts)
 
     def save(self, run: Run, **facts: Any) -> None:
-        """Write what was trained, whole or not at all, and what is known of the training."""
+        """Write the trained weights, all or nothing, and facts about the training."""
         half = run.weights.with_name(f".{run.weights.name}")
         save_file(self.parts.model.trained_state_dict(), half)
         with half.open("rb") as file:
@@ -97,43 +98,47 @@ class Bench:
         half.replace(run.weights)
 
     def load(self, run: Run) -> None:
-        """Load what a run trained; ValueError where it is damaged or of other components."""
+        """Load a run's weights. Raises ValueError where they are damaged or of other components."""
         self.parts.model.load_trained_state_dict(run.read_weights())
 
     def score(self, run: Run) -> dict[str, Any]:
-        """Draw, measure, and write the record and its picture."""
+        """Draw and measure portraits; write the record and its pictures, and return the record."""
         begun = time.perf_counter()
         assert self.judge is not None, "built to draw only"
         model, device = self.parts.model.to(self.parts.device), self.parts.device
         size = self.config.scale.score_batch_size
-        asked, cache = self.config.precision, Path(self.config.cache)
+        precision, cache = self.config.precision, Path(self.config.cache)
 
         def drawn(of: PortraitModel, scoring: ScoringSet, count: int | None = None) -> Portraits:
             return draw(
-                of, self.sampler, scoring, size, device, count, precision=asked, cache=cache
+                of, self.sampler, scoring, size, device, count, precision=precision, cache=cache
             )
 
+        # Draw and measure.
         portraits = drawn(model, self.scoring)
         count = max((metric.alone for metric in self.metrics.values()), default=0)
         alone = drawn(backbone_alone(model), self.scoring, count) if count else None
         figures = measure(
             portraits, self.photos, self.real, model, self.judge, self.metrics, size, device, alone
         )
+
+        # Draw the grid in strangers' poses, also where people's own targets are scored.
         folder = run.record_folder
-        # The grid carries people into strangers' poses, also where their own targets are scored.
         posed = self.scoring.in_strangers_poses(SHOWN)
         shown = show_samples(drawn(model, posed), self.photos, model)
         save(sheet(shown), folder / "grid.png")
         save_each(shown, folder / "samples")
+
+        # Write the record.
         choices = {str(name): choice for name, choice in self.config.choices.items()}
         record = {"key": run.key, "scoring": run.scoring, **choices}
         record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
-        record |= {"seed": self.config.seed, "precision": frozen_precision(asked, device)}
+        record |= {"seed": self.config.seed, "precision": frozen_precision(precision, device)}
         record |= {"protocol": PROTOCOL}
         record |= {"steps": self.config.budget.steps, **figures}
         record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
         run.describe_scoring(plain(self.config))
-        # Last, since a record says that all before it is done.
+        # The record comes last, since it marks the scoring as complete.
         write_json(folder / "metrics.json", record)
         return record
 
@@ -143,7 +148,7 @@ def _as_read(photos: PhotoSet, parts: Parts) -> PhotoSet:
 
 
 def show(run: Run, record: Mapping[str, Any]) -> None:
-    """Print the small table and where the run lies."""
+    """Print the record's table and the folders of run and record."""
     record_table(record).show()
     print(f"run: {run.folder}")
     if run.record_folder != run.folder:
@@ -151,7 +156,7 @@ def show(run: Run, record: Mapping[str, Any]) -> None:
 
 
 def device_of(trainer: DictConfig) -> torch.device:
-    """The device of this process; ValueError where a GPU is asked for and none is there."""
+    """Return this process's device. Raises ValueError where a GPU is required but not found."""
     if trainer.accelerator == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""The frozen latent diffusion model that everything else steers (HiFi-Portrait, Sec. 3.1)."""
+"""The frozen latent diffusion model that the nets condition (HiFi-Portrait, Sec. 3.1)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from portraitlab.types import Injection, TextFeatures
 
 
 class Tokenizer(Protocol):
-    """Takes prompts to token numbers, and knows what of one does not go in."""
+    """The protocol of tokenizers: from prompts to token ids, with the words that are cut off."""
 
     def __call__(self, prompts: list[str], /) -> Tensor:
-        """Token numbers [B, K], padded to one length K."""
+        """Return token ids [B, K], padded to one length K."""
 
     def cut(self, prompt: str, /) -> str:
-        """The words at the end of a prompt that do not go in; none where all do."""
+        """Return the words that are cut off at the end of a prompt; empty if it fits."""
 
 
 class Backbone(nn.Module):
@@ -33,8 +33,8 @@ class Backbone(nn.Module):
     autoencoder only diffusers' `encode(images).latent_dist.mode()` and `decode(latents).sample`
     are used. Latents are `(mode - latent_shift) * latent_scale`, shift and scale each one number or
     one per channel. precision: of the frozen weights; below single precision, products are computed
-    in it wherever `computing` is entered. Nothing here is ever trained, but gradients flow through.
-    empty_prompt_is_zero: whether the empty prompt's words are zeros.
+    in it within `computing`. No weight is trained, but gradients flow through.
+    empty_prompt_is_zero: True where the empty prompt's words are zeros.
 
     Raises ValueError where the scheduler predicts something other than noise or velocity.
     """
@@ -78,7 +78,7 @@ class Backbone(nn.Module):
         return super().train(False)
 
     def computing(self) -> AbstractContextManager[Any]:
-        """In it, products of weights in half precision and of single precision meet in half."""
+        """Return a context in which products of half and single precision are computed in half."""
         device = self.latent_scale.device.type
         if self.precision == torch.float32 or device == "meta":  # where nothing is computed
             return nullcontext()
@@ -96,14 +96,14 @@ class Backbone(nn.Module):
 
     @cached_property
     def image_size(self) -> int:
-        """Edge of the square images in pixels, found by decoding a small piece of latent."""
+        """Edge of the square images in pixels, measured by decoding a small piece of latents."""
         piece = self.latent_scale.new_zeros(1, self.latent_channels, 8, 8)
         with torch.no_grad():
             return self.latent_size * self.decode(piece).shape[-1] // 8
 
     @property
     def text_dim(self) -> int:
-        """Width of what the UNet's cross-attention reads: of text and of identity tokens alike."""
+        """Width of the UNet's cross-attention: that of text tokens and of identity tokens."""
         return int(self.unet.config.cross_attention_dim)
 
     @property
@@ -113,32 +113,33 @@ class Backbone(nn.Module):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of all weights, so that what was computed with other weights is not reused."""
+        """Hash of all weights, so that results of other weights are not reused."""
         return weights_fingerprint(self)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [-1, 1] to latents [B, c, h, w], without sampling."""
+        """Encode images [B, 3, H, W] in [-1, 1] to latents [B, c, h, w], without sampling."""
         mode = self.autoencoder.encode(images).latent_dist.mode()
         return (mode - self.latent_shift) * self.latent_scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents [B, c, h, w] to images [B, 3, H, W], about [-1, 1]: not clamped, so that the
-        identity loss has a gradient everywhere.
+        """Decode latents [B, c, h, w] to images [B, 3, H, W], about in [-1, 1].
+
+        Images are not clamped, so that the identity loss has a gradient everywhere.
         """
         return self.autoencoder.decode(latents / self.latent_scale + self.latent_shift).sample
 
     def encode_text(self, prompts: list[str]) -> TextFeatures:
-        """Prompts to text features [B]."""
+        """Encode prompts to text features [B]."""
         tokens = self.tokenizer(prompts).to(self.latent_scale.device)
         with torch.no_grad():
             return TextFeatures(self.text_encoder(input_ids=tokens).last_hidden_state.float())
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The forward process: latents [B, c, h, w] noised to the levels timesteps [B]."""
+        """Add noise to latents [B, c, h, w] up to the noise levels timesteps [B]."""
         return self.scheduler.add_noise(latents, noise, timesteps)
 
     def training_target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the UNet should predict: the noise (eq. 1), or the velocity where it was trained so.
+        """Return the UNet's target: the noise (eq. 1), or the velocity for a v-prediction model.
 
         The velocity is Salimans and Ho's (ICLR 2022), sqrt(a) noise - sqrt(1 - a) latents.
         """
@@ -147,7 +148,7 @@ class Backbone(nn.Module):
         return self.scheduler.get_velocity(latents, noise, timesteps)
 
     def clean_estimate(self, noisy: Tensor, prediction: Tensor, timesteps: Tensor) -> Tensor:
-        """The clean latents that a prediction implies (the latents of eq. 7's estimate)."""
+        """Compute the clean latents that a prediction implies (the latents of eq. 7's estimate)."""
         alpha = self.scheduler.alphas_cumprod.to(noisy)[timesteps].view(-1, 1, 1, 1)
         if self.scheduler.config.prediction_type == "epsilon":
             return (noisy - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
@@ -156,10 +157,10 @@ class Backbone(nn.Module):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, text: TextFeatures, injection: Injection
     ) -> Tensor:
-        """One pass of the UNet: noisy [B, c, h, w], timesteps [B], text [B].
+        """Run the UNet once: noisy latents [B, c, h, w], timesteps [B], text [B].
 
-        The injection's residuals are added to the skip connections and the middle; its identity
-        tokens or maps are read by the attentions that a net has adapted, and by no others.
+        The injection's residuals are added to the skip connections and the middle block. Its
+        identity tokens or feature maps are read only by the attentions that a net has adapted.
         """
         return self.unet(
             noisy,
@@ -168,8 +169,8 @@ class Backbone(nn.Module):
             added_cond_kwargs=text.added,
             down_block_additional_residuals=injection.down,
             mid_block_additional_residual=injection.mid,
-            # diffusers hands what stands under this name to every attention, and drops it
-            # silently where a processor does not ask for it.
+            # diffusers passes the value of this name to every attention, and drops it silently
+            # where a processor has no such argument.
             cross_attention_kwargs=(
                 None if injection.attention is None else {"ip_hidden_states": injection}
             ),

@@ -1,7 +1,7 @@
-"""Jobs of a sweep on this machine, each in a process of its own.
+"""Run the jobs of a sweep on this machine, each in a process of its own.
 
-A server process imports the libraries once and is forked for every job: a job starts at once, and
-nothing that it does to its process reaches the next one.
+A server process imports the libraries once and is forked for every job: jobs start quickly, and a
+job's changes to its process cannot affect the next one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from portraitlab.runs.sweep import SweepJob
 from portraitlab.support.lock import is_locked
 from portraitlab.support.share import Share, shares
 
-# What a job imports; none of them starts a thread or touches a GPU, which a fork would not survive.
+# Imports of a job. None starts a thread or touches a GPU, which a fork would not survive.
 _IMPORTED = [
     *("portraitlab.launching.local", "portraitlab.launching.perform", "portraitlab.app.task.train"),
     *("portraitlab.world.pretrained", "portraitlab.data.world", "portraitlab.scoring.judge"),
@@ -48,27 +48,33 @@ _POLL = 0.5
 class _Running:
     place: int
     process: BaseProcess
-    said: Connection
+    errors: Connection
     share: Share
 
 
 def run_jobs(plan: SweepPlan, places: list[int], jobs: int | None) -> None:
-    """Run jobs of a plan, `jobs` side by side, and keep the sweep's table as they end.
+    """Run jobs of a plan, `jobs` in parallel, and update the sweep's table as they end.
 
-    jobs: None is one on each core, or one at a time on GPUs (see shares).
-    A signal stops the jobs that run, each after its step, and begins no other: raises Preempted.
-    Raises ValueError where the machine has no room for as many.
+    jobs: None is one on each core, or one at a time on GPUs (see shares). On a signal the running
+    jobs stop after their step, and no other starts.
+
+    Raises:
+        Preempted: a signal stopped the sweep.
+        ValueError: the machine has too few cores or GPUs for the jobs.
     """
     if not places:
         return
+    # Divide the machine.
     free = shares(jobs, [plan.settings[place]["trainer"] for place in places])
     alone = len(free) == 1
     waiting, running = list(places), list[_Running]()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
-    with _told() as told, SweepView(plan, places, show=not alone) as view:
-        while running or (waiting and told.signum is None):
-            while free and told.signum is None:
+
+    # Start, watch and end jobs.
+    with _listening() as received, SweepView(plan, places, show=not alone) as view:
+        while running or (waiting and received.signum is None):
+            while free and received.signum is None:
                 place = next_job(plan.jobs, waiting, [job.place for job in running])
                 if place is None:
                     break
@@ -78,15 +84,17 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int | None) -> None:
                 running.append(_begin(context, plan, place, share, console=alone))
             wait([job.process.sentinel for job in running], timeout=_POLL)
             view.update([job.place for job in running])
-            if told.signum is not None:
+            if received.signum is not None:
                 for job in running:
-                    told.pass_on(job.process)
+                    received.pass_on(job.process)
             for job in [job for job in running if not job.process.is_alive()]:
                 running.remove(job)
                 free.append(job.share)
-                _end(plan, job, told.signum)
+                _end(plan, job, received.signum)
                 view.ended(job.place)
-    if told.signum is not None:
+
+    # Withdraw the jobs that have not started.
+    if received.signum is not None:
         for place in waiting:
             _withdraw(plan, place)
         done = sum(not isinstance(job.outcome(), str) for job in plan.jobs)
@@ -94,88 +102,91 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int | None) -> None:
             f"stopped: {done} of {len(plan.jobs)} jobs are done; the same command goes on",
             file=sys.stderr,
         )
-        raise Preempted(told.signum, signal.Signals(told.signum).name)
+        raise Preempted(received.signum, signal.Signals(received.signum).name)
 
 
 def next_job(
     jobs: Sequence[SweepJob], waiting: Sequence[int], running: Sequence[int]
 ) -> int | None:
-    """The first waiting place of a run that no running job works on; None where there is none.
+    """Return the first waiting job whose run no running job works on; None without one.
 
-    A job of the same run, another scoring of it, would only wait for the other.
+    A second job of the same run, with another scoring, would only wait for the first.
     """
     busy = {jobs[place].run.folder for place in running}
     return next((place for place in waiting if jobs[place].run.folder not in busy), None)
 
 
-class _Told:
-    """The signal that this process got, passed on once to each job."""
+class _Received:
+    """The signal that this process received; it is passed on once to each job."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._passed: set[int | None] = set()
 
-    def hear(self, signum: int, frame: FrameType | None) -> None:
+    def receive(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
 
     def pass_on(self, process: BaseProcess) -> None:
-        # Always as SIGTERM: a terminal's Ctrl-C reaches the jobs by itself, and a second one would
-        # tell them not to wait for their step.
+        # Always send SIGTERM: a terminal's Ctrl-C reaches the jobs by itself, and a second one
+        # would stop them before their step ends.
         if process.pid not in self._passed:
             self._passed.add(process.pid)
             process.terminate()
 
 
 @contextmanager
-def _told() -> Iterator[_Told]:
-    told = _Told()
+def _listening() -> Iterator[_Received]:
+    """Receive SIGINT and SIGTERM during the context; outside the main thread receive nothing."""
+    received = _Received()
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield received
         return
-    before = {each: signal.signal(each, told.hear) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        each: signal.signal(each, received.receive) for each in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield told
+        yield received
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
 
 
 def _begin(context: Any, plan: SweepPlan, place: int, share: Share, console: bool) -> _Running:
-    hears, says = context.Pipe(duplex=False)
+    reader, writer = context.Pipe(duplex=False)
     log = None if console else plan.folder / f"job-{place}.txt"
-    arguments = (plan.settings[place], share, log, says)
+    arguments = (plan.settings[place], share, log, writer)
     process = context.Process(target=_work, args=arguments, name=f"job {place}")
     process.start()
-    says.close()
-    return _Running(place, process, hears, share)
+    writer.close()
+    return _Running(place, process, reader, share)
 
 
-def _end(plan: SweepPlan, job: _Running, told: int | None) -> None:
+def _end(plan: SweepPlan, job: _Running, signum: int | None) -> None:
     job.process.join()
     code = job.process.exitcode
     try:
-        error = job.said.recv() if job.said.poll() else None
+        error = job.errors.recv() if job.errors.poll() else None
     except EOFError:
         error = None
-    job.said.close()
-    if told is not None and code == -signal.SIGTERM:  # told before it could listen
+    job.errors.close()
+    if signum is not None and code == -signal.SIGTERM:  # stopped before it handled signals
         _withdraw(plan, job.place)
     elif error is None and code:
-        error = _died(plan.jobs[job.place].run, code)
+        error = _failure(plan.jobs[job.place].run, code)
     plan.jobs[job.place] = replace(plan.jobs[job.place], error=error)
     plan.sweep.write()
     plan.sweep.write_table()
 
 
-def _died(run: Run, code: int) -> str | None:
-    """Why a job ended that said nothing, also in its status; None where it was told to stop."""
+def _failure(run: Run, code: int) -> str | None:
+    """Describe the end of a job without a message, also in its status; None if it was stopped."""
     status = read_status(run.folder)
     if status is not None and status["state"] == "preempted":
         return None
     error = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
     if code == -signal.SIGKILL:
         error += "; the system does that where memory runs out: lower jobs or batch_size"
-    # Another command may have taken the run up already.
+    # Another command may have resumed the run already.
     if status is not None and status["state"] == "running" and not is_locked(run.folder):
         place = {name: status[name] for name in ("doing", "step", "steps") if name in status}
         write_status(run.folder, "failed", error=error, **place)
@@ -190,8 +201,8 @@ def _withdraw(plan: SweepPlan, place: int) -> None:
         write_status(run.folder, "preempted", error="the sweep was stopped before it began")
 
 
-def _work(settings: dict[str, Any], share: Share, log: Path | None, says: Connection) -> None:
-    """A job's process."""
+def _work(settings: dict[str, Any], share: Share, log: Path | None, errors: Connection) -> None:
+    """Run a job in its process, and send the message of an error to the parent."""
     from omegaconf import OmegaConf
 
     from portraitlab.launching.perform import perform
@@ -209,11 +220,11 @@ def _work(settings: dict[str, Any], share: Share, log: Path | None, says: Connec
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        said = message(error)
-        if said is None:
-            said = f"{type(error).__name__}: {error}"
+        text = message(error)
+        if text is None:
+            text = f"{type(error).__name__}: {error}"
             traceback.print_exc()
-        says.send(said)
+        errors.send(text)
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""What the launchers of a sweep share: its jobs before it starts, and its table when it ends."""
+"""Plan the jobs of a sweep before it starts, and show its table when it ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from portraitlab.tables.ending import end_of_table
 from portraitlab.tables.paper_table import find_table, known_tables
 from portraitlab.tables.results import results_by_content
 
-# Tasks that end with a record of the job's own scoring.
+# Tasks that write a record of the job's scoring.
 _WITH_RECORD = ("train", "score")
 _REPLAYED = (
     "every process of a job would run the whole sweep again; use launcher=local, which starts a "
@@ -37,8 +37,8 @@ _REPLAYED = (
 class SweepPlan:
     """The jobs of a sweep, resolved before any of them starts.
 
-    folder: of the sweep. jobs, settings and overrides: of each job, in the sweep's order; more are
-    added where Hydra launches a long sweep in parts. Raises ValueError under torchrun.
+    folder: the sweep's. jobs, settings, overrides: one for each job, in the sweep's order; Hydra
+    may launch a long sweep in parts, which add more. Raises ValueError under torchrun.
     """
 
     def __init__(self, config: DictConfig, context: HydraContext) -> None:
@@ -51,15 +51,15 @@ class SweepPlan:
         self._config = config
         self._context = context
         table = config.hydra.sweeper.get("table")
-        # A row that stands in several tables is run for one of them.
+        # A row of several tables is run for one of them only.
         tables = [] if table is None else [table, *known_tables()]
         self._published = results_by_content(find_table(name).folder for name in tables)
 
     def add(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
-        """Take in jobs by their overrides and write sweep.json; returns their places.
+        """Add jobs by their overrides, write sweep.json, and return the jobs' places.
 
-        Raises ValueError where a job's configuration lacks a value, before anything started. With
-        fresh=true, what the jobs would reuse is forgotten here, once.
+        With fresh=true, deletes once what the jobs would reuse. Raises ValueError where a value is
+        missing in a job's configuration, before any job starts.
         """
         places = []
         for overrides in job_overrides:
@@ -86,18 +86,18 @@ class SweepPlan:
         return places
 
     def missing(self, places: Sequence[int]) -> list[int]:
-        """Those of the places whose jobs have no record yet."""
+        """Select the places whose jobs have no record yet."""
         return [place for place in places if isinstance(self.jobs[place].outcome(), str)]
 
     @property
     def sweep(self) -> Sweep:
-        """The sweep as far as it is planned."""
+        """The sweep with the jobs planned so far."""
         return Sweep(self.folder, self.jobs)
 
     def _compose(self, overrides: Sequence[str]) -> dict[str, Any]:
         loader = self._context.config_loader
         config = loader.load_sweep_config(self._config, list(overrides))
-        HydraConfig.instance().set_config(config)  # the names of the choices are read from there
+        HydraConfig.instance().set_config(config)  # for the names of the choices
         own = copy.deepcopy(config)
         with open_dict(own):
             del own["hydra"]
@@ -110,16 +110,17 @@ class SweepPlan:
                 job.run.forget(settings["choices"]["task"])
             settings["fresh"] = False
         training = settings["choices"]["task"] == "train"
-        # A damaged record fails its own job, which says so, and not the sweep.
+        # A damaged record makes its own job fail, not the sweep.
         if training and isinstance(job.outcome(), str) and not is_locked(job.run.folder):
             process = {"host": socket.gethostname(), "process": os.getpid()}
             write_status(job.run.folder, "queued", **process)
 
 
 def refuse_replays(trainer: Mapping[str, Any], launcher: str) -> None:
-    """ValueError where the processes of one job would each run the whole sweep.
+    """Check that the processes of one job would not each run the whole sweep.
 
-    trainer: a job's settings. launcher: the class that started this process.
+    trainer: a job's settings. launcher: the class that started this process. Raises ValueError
+    where they would.
     """
     if device_count(trainer) > 1 and "portraitlab" not in launcher:
         raise ValueError(
@@ -128,20 +129,20 @@ def refuse_replays(trainer: Mapping[str, Any], launcher: str) -> None:
 
 
 class SweepEnd(Callback):
-    """Prints the table of a sweep and where it lies, in the process that the user started.
+    """A callback that prints the table and folder of a sweep, in the process that the user started.
 
-    Ends it with exit code 1 where a job has no record, or there was no job.
+    The process ends with exit code 1 where a job has no record, or the sweep has no job.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Make the sweep's folder, and forget the list of jobs of the same command before."""
+        """Make the sweep's folder, and delete the list of jobs of an earlier same command."""
         folder = Path(config.hydra.sweep.dir)
         with ends_the_program():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "sweep.json").unlink(missing_ok=True)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Show it."""
+        """Show the table."""
         with ends_the_program():
             self._show(config)
 

@@ -1,4 +1,4 @@
-"""How many devices a job takes, and whether this process is already one of several."""
+"""Count the devices of a job, and check them against the processes that were started."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def device_count(trainer: Mapping[str, Any]) -> int:
-    """Processes that train together, one a device, as the trainer's settings ask for.
+    """Count the processes that train together, one a device, by the trainer's settings.
 
-    On a CPU `devices` counts processes, and "auto" is one. Raises ValueError for what is no number,
-    such as a list: which GPUs they are, the environment says to all that takes one.
+    On a CPU `devices` is the number of processes, and "auto" is one. Raises ValueError for anything
+    but a number, such as a list: GPUs are selected by CUDA_VISIBLE_DEVICES.
     """
     devices = trainer["devices"]
     if devices and isinstance(devices, Sequence) and not isinstance(devices, str):
@@ -30,16 +30,16 @@ def device_count(trainer: Mapping[str, Any]) -> int:
 
 
 def is_rank() -> bool:
-    """Whether torchrun or SLURM started this process as one of a group."""
+    """Return True if torchrun or SLURM started this process as one of a group."""
     from portraitlab.support.processes import environment
 
     return environment() is not None
 
 
 def check_group(trainer: Mapping[str, Any]) -> None:
-    """ValueError where what was started is not what the trainer's settings ask for.
+    """Check that as many processes were started as the trainer's settings require.
 
-    Each process would else train alone, or wait for others that never come.
+    Otherwise each would train alone, or wait for others that never start. Raises ValueError.
     """
     from portraitlab.support.processes import environment
 
@@ -60,7 +60,7 @@ def check_group(trainer: Mapping[str, Any]) -> None:
 
 
 def check_batch(batch_size: int, devices: int) -> None:
-    """ValueError where devices cannot share a batch evenly. devices: those of all nodes."""
+    """Check that devices (of all nodes) share a batch evenly. Raises ValueError otherwise."""
     if _whole("batch_size", batch_size) % devices:
         raise ValueError(
             f"batch_size={batch_size} does not divide by {devices} devices; "

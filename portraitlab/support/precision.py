@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-# Lightning's names, also its short ones. All hold weights, gradients and Adam's moments in single
-# precision, in which alone small steps add up.
+# Lightning's names, also its short ones. All keep weights, gradients and Adam's moments in single
+# precision, since small steps would be lost in half precision.
 _NAMED = {
     **{name: name for name in ("bf16-mixed", "32-true", "16-mixed")},
     **{"bf16": "bf16-mixed", "32": "32-true"},
@@ -20,33 +20,33 @@ _NAMED = {
 def precision_of(trainer: Mapping[str, Any]) -> str:
     """Return Lightning's name of the precision in a trainer's configuration.
 
-    "quickest" is bfloat16 products where they are in hardware, with weights, gradients and Adam's
-    moments in single precision; else all in single precision. Raises ValueError for one that no
-    training is done in.
+    "quickest" is bfloat16 products where the hardware has them, with weights, gradients and Adam's
+    moments in single precision; else all in single precision. Raises ValueError for a precision
+    that training does not support.
     """
-    asked = str(trainer["precision"])
-    if asked != "quickest":
-        if asked not in _NAMED:
+    name = str(trainer["precision"])
+    if name != "quickest":
+        if name not in _NAMED:
             raise ValueError(
-                f"trainer.precision={asked}: choose one of quickest, bf16-mixed, 32-true, 16-mixed"
+                f"trainer.precision={name}: choose one of quickest, bf16-mixed, 32-true, 16-mixed"
             )
-        if asked == "16-mixed" and not _may_have_gpu(trainer):
+        if name == "16-mixed" and not _may_have_gpu(trainer):
             raise ValueError(
-                f"trainer.precision={asked}: on a CPU Lightning would compute in bfloat16 instead; "
+                f"trainer.precision={name}: on a CPU Lightning would compute in bfloat16 instead; "
                 "choose bf16-mixed, 32-true or quickest"
             )
-        return _NAMED[asked]
+        return _NAMED[name]
     if trainer["accelerator"] != "cpu" and torch.accelerator.is_available():
         return "bf16-mixed"
     return _quickest_on_cpu()
 
 
-def frozen_precision(asked: str, device: torch.device) -> str:
+def frozen_precision(name: str, device: torch.device) -> str:
     """Return Lightning's name of the precision of frozen models and samplers on a device.
 
-    asked: the setting `precision`. "quickest" is bfloat16 products on a CPU with the hardware for
-    them, and else "32-true": the models' own precision, as backbone.precision says. Raises
-    ValueError for another name than these.
+    name: the setting `precision`, one of "quickest", "bf16-mixed" and "32-true". "quickest" is
+    bfloat16 products on a CPU with the hardware for them, else "32-true": the models' own
+    precision (backbone.precision). Raises ValueError for any other name.
 
     On the world's photos bfloat16 judges 1.7 times and encodes and decodes 1.4 and 1.6 times as
     fast on one core. Embeddings keep a cosine of .9999 with those of single precision; the judge's
@@ -54,19 +54,19 @@ def frozen_precision(asked: str, device: torch.device) -> str:
     truth either way, move by .02 px. It draws 1.5 times as fast: from the same noise pictures with
     a judge's cosine of .9995, keypoints .04 px apart, and the same CLIP-T (.782).
     """
-    if asked == "quickest":
+    if name == "quickest":
         return _quickest_on_cpu() if device.type == "cpu" else "32-true"
-    if asked not in ("bf16-mixed", "32-true"):
-        raise ValueError(f"precision={asked}: choose one of quickest, bf16-mixed, 32-true")
-    return asked
+    if name not in ("bf16-mixed", "32-true"):
+        raise ValueError(f"precision={name}: choose one of quickest, bf16-mixed, 32-true")
+    return name
 
 
-def computing_in(asked: str, device: torch.device) -> AbstractContextManager[Any]:
+def computing_in(name: str, device: torch.device) -> AbstractContextManager[Any]:
     """Multiply in bfloat16 inside the context where frozen_precision returns "bf16-mixed".
 
     Results may be in bfloat16: the caller casts what it keeps to single precision.
     """
-    half = frozen_precision(asked, device) == "bf16-mixed"
+    half = frozen_precision(name, device) == "bf16-mixed"
     return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
 
 
@@ -78,8 +78,10 @@ def _quickest_on_cpu() -> str:
 
 def _may_have_gpu(trainer: Mapping[str, Any]) -> bool:
     """Return True where a GPU is configured, on this machine or on the one that will train."""
-    asked = trainer["accelerator"]
-    return asked not in ("cpu", "auto") or (asked == "auto" and torch.accelerator.is_available())
+    accelerator = trainer["accelerator"]
+    return accelerator not in ("cpu", "auto") or (
+        accelerator == "auto" and torch.accelerator.is_available()
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Each of several jobs' share of a machine: its cores, and its GPUs where it trains on them."""
+"""Divide a machine's cores and GPUs among parallel jobs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from portraitlab.support.devices import device_count
 
 @dataclass(frozen=True)
 class Share:
-    """What a job may use; None is all there is.
+    """Cores and GPUs of a job; None is all of the machine's.
 
-    cores: their numbers. gpus: values of CUDA_VISIBLE_DEVICES.
+    cores: numbers. gpus: entries of CUDA_VISIBLE_DEVICES.
     """
 
     cores: tuple[int, ...] | None = None
     gpus: tuple[str, ...] | None = None
 
     def take(self) -> None:
-        """Keep this process, and all that it starts, to the share. Before torch computes."""
+        """Restrict this process, and those it starts, to the share; call before torch computes."""
         if self.gpus is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         if self.cores is not None:
@@ -33,12 +33,12 @@ class Share:
 
 
 def shares(jobs: int | None, trainers: list[Mapping[str, Any]]) -> list[Share]:
-    """As many shares of this machine as jobs run side by side; one alone is all of it.
+    """Divide this machine into one share for each parallel job; a single share is all of it.
 
-    jobs: None is as many on a CPU as there are cores, each on one (or on one a process), so that
-    figures do not depend on how many jobs are left; and one where GPUs are used. trainers: the
-    settings of all jobs' trainers. Raises ValueError where there are fewer cores than jobs, or
-    fewer GPUs than the jobs ask for together.
+    jobs: None is one job a core on a CPU (or one core for each of a job's processes), so that
+    figures do not depend on the number of jobs left, and a single job on GPUs. trainers: the
+    trainer settings of all jobs. Raises ValueError where there are fewer cores than jobs, or fewer
+    GPUs than the jobs need together.
     """
     most = max(device_count(trainer) for trainer in trainers)
     gpus = visible_gpus() if any(trainer["accelerator"] != "cpu" for trainer in trainers) else []
@@ -73,14 +73,14 @@ def shares(jobs: int | None, trainers: list[Mapping[str, Any]]) -> list[Share]:
 
 
 def split_cores(count: int) -> list[tuple[int, ...]]:
-    """The numbers of this machine's cores for each of `count`, who all have as many."""
+    """Split the numbers of this machine's cores into `count` equal parts."""
     cores = sorted(os.sched_getaffinity(0))
     each = len(cores) // count
     return [tuple(cores[number * each : (number + 1) * each]) for number in range(count)]
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that torch sees, by the names that CUDA_VISIBLE_DEVICES gives them."""
+    """List the GPUs that torch sees, by their names in CUDA_VISIBLE_DEVICES."""
     import torch
 
     given = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,4 +1,4 @@
-"""Batches on all cores of a CPU, each batch on one of them."""
+"""Process batches on all cores of a CPU, each batch on one core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Part = TypeVar("Part")
 Done = TypeVar("Done")
 
 _AHEAD = 2
-"""Parts for each thread that are begun before their turn, so that memory does not grow with all."""
+"""Parts a thread may be ahead of the consumer, which bounds the memory."""
 
 
 def side_by_side(
@@ -25,17 +25,17 @@ def side_by_side(
     precision: str = "32-true",
     concurrent: bool = True,
 ) -> Iterator[Done]:
-    """Results of `work` on each part, in order, without gradients and in a precision.
+    """Apply `work` to each part and yield the results in order, without gradients.
 
-    On a CPU as many threads as torch has work on a part each, and torch computes within each of
-    them on one core: small layers gain little from a second one (a training step 1.4 times), and
-    no sum depends on the number of cores. precision: see frozen_precision. concurrent: False where
-    `work` calls what is not made for several threads; then, as on a GPU, parts follow each other.
+    On a CPU, as many threads as torch has each process a part, and torch uses one core in each:
+    small layers gain little from a second core (a training step 1.4 times), and no sum depends on
+    the number of cores. precision: see frozen_precision. concurrent: False where `work` is not
+    thread-safe; then, as on a GPU, parts are processed one after another.
     """
     inference = torch.is_inference_mode_enabled()
 
     def done(part: Part) -> Done:
-        # All of these belong to a thread, so each enters them by itself.
+        # These modes are per thread, so each thread enters them.
         with (
             torch.inference_mode(inference),
             torch.no_grad(),
@@ -59,4 +59,4 @@ def side_by_side(
         finally:
             for future in waiting:
                 future.cancel()
-            torch.set_num_threads(threads)  # for threads to come; this one's never changed
+            torch.set_num_threads(threads)  # for later threads; that of this one never changed

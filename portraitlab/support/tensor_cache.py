@@ -1,4 +1,4 @@
-"""Tensors that are computed once and read back from files named by what they were made of."""
+"""Cache computed tensors in files that are named by a hash of their inputs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from portraitlab.support.lock import locked
 def cached_tensors(
     folder: Path, recipe: Sequence[str], compute: Callable[[], Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The tensors of a recipe by name: from a file in `folder`, or computed and then written there.
+    """Read the tensors of a recipe from a file in `folder`, or compute and write them.
 
-    recipe: a name for people, then hashes and settings that determine the tensors. The file is
-    there whole or not at all, and of several processes that want it one computes and the others
-    wait. Raises ValueError where it was damaged.
+    recipe: a readable name, then hashes and settings that determine the tensors. The file is
+    written all or nothing; of several processes that need it one computes and the others wait.
+    Raises ValueError where the file is damaged.
     """
     path = folder / f"{recipe[0]}-{content_key(list(recipe))[:24]}.safetensors"
     with locked(path) if not path.exists() else nullcontext():

@@ -1,4 +1,4 @@
-"""Which rows and seeds of a paper's table a command asks for, and how each is composed."""
+"""Choose the rows and seeds of a paper's table by a command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portraitlab.tables.paper_table import PaperRow, PaperTable
 
 @dataclass(frozen=True)
 class TableJob:
-    """A row with one seed, and the command line that composes it."""
+    """A row with one seed, and the overrides that compose it."""
 
     row: PaperRow
     seed: int
@@ -21,28 +21,31 @@ class TableJob:
 
 
 def choose(table: PaperTable, arguments: Sequence[str]) -> list[TableJob]:
-    """The jobs of a command line with `table=NAME`, in the order of rows and then of seeds.
+    """List the jobs of a command line with `table=NAME`, in the order of rows, then of seeds.
 
-    What names a setting that tells the rows apart (fusion=concat,refiner) narrows the table to the
-    rows that have it, `seed` gives the seeds, and anything else is set in all rows, before what the
-    table sets itself. Raises ValueError where no row is left, or where several values are
-    given of what is set in all rows.
+    A setting that distinguishes the rows (fusion=concat,refiner) selects the rows with these
+    values, `seed` gives the seeds, and any other setting applies to all rows, in place of the
+    table's own. Raises ValueError where no row is left, or where a setting of all rows has several
+    values.
     """
+    # Sort the settings of the command line.
     parsed = OverridesParser.create().parse_overrides(list(arguments))
     rows, seeds, common = list(table.rows), table.seeds, list[Override]()
     for override in parsed:
         name = override.key_or_group
-        if name in table.told_by:
+        if name in table.row_settings:
             rows = _narrowed(table, rows, name, _values(override))
         elif name == "seed":
             seeds = _seeds(override)
         elif override.is_sweep_override():
             raise ValueError(
                 f"{override.input_line}: several values with table={table.name}; only seed and "
-                f"what tells its rows apart ({', '.join(table.told_by)}) may have several"
+                f"what tells its rows apart ({', '.join(table.row_settings)}) may have several"
             )
         else:
             common.append(override)
+
+    # Compose each row with each seed.
     given = {override.key_or_group for override in common}
     own = [f"{name}={value}" for name, value in table.overrides.items() if name not in given]
     lines = [str(override.input_line) for override in common]

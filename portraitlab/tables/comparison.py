@@ -1,10 +1,10 @@
-"""Is the order of a table's rows the paper's, and which rows does the evidence tell apart?
+"""Compare the order of a table's rows with the paper's, and test which rows differ.
 
-Rows are compared under the same people, targets and noise, so that what is hard about a person
-cancels. A difference of two rows varies with the seeds of their trainings and with the people they
-are scored on; its interval has the variance of both, and Student's t for as few as three seeds
-(`student`). A metric of all people together, as FID is, varies with seeds alone. Kendall's tau has
-no such formula: people and seeds are resampled for all rows together.
+Rows are compared under the same people, targets and noise, so that the difficulty of each person
+cancels. A difference of two rows varies with the training seeds and with the people; its interval
+includes the variance of both, by Student's t, since there are as few as three seeds (`student`). A
+metric of all people together, such as FID, varies with seeds only. Kendall's tau has no such
+formula: people and seeds are resampled for all rows together.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ RESAMPLES = 1000
 """Bootstrap draws for tau; its interval is from their 2.5th to their 97.5th percentile."""
 
 STANDINGS = ("as the paper", "reversed", "not separated")
-"""What two rows are found to be: the better of the paper's is better here, worse, or neither."""
+"""Outcomes for two rows: the paper's better row is better in ours, worse, or neither."""
 
 ORDERS = ("the paper's", "not the paper's", "undecided")
-"""What all pairs together are found to be: each as the paper, at least one reversed, or neither."""
+"""Outcomes for all pairs: each as the paper, at least one reversed, or neither."""
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its 95 % interval; None where neither people nor seeds say how it varies."""
+    """A figure and its 95 % interval; None where neither people nor seeds vary."""
 
     value: float
     between: tuple[float, float] | None
@@ -43,8 +43,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows that the paper tells apart: how much better (in the metric's own unit, so that more
-    is better) the paper's better row is here. neighbours: no third row stands between them in the
+    """Two rows that differ in the paper, and by how much its better row is better in ours.
+
+    lead: in the metric's unit; positive is better. neighbours: no third row is between them in the
     paper.
     """
 
@@ -55,7 +56,7 @@ class Pair:
 
     @property
     def standing(self) -> str:
-        """As the paper, reversed, or not separated: the interval holds no difference."""
+        """One of STANDINGS; not separated where the interval contains 0."""
         low, high = self.lead.between or (self.lead.value, self.lead.value)
         if self.lead.between is None or low <= 0 <= high:
             return "not separated"
@@ -64,13 +65,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a metric orders the rows, beside how the paper's does.
+    """A metric's order of the rows, compared with the paper's.
 
-    tau: Kendall's tau-b of the two orders, 1 where they are the same, -1 where they are reversed,
-    less far from 0 where rows are alike in the paper; its interval is over people and seeds, and
-    None where a metric is of all people together. seeds: that all rows have, which are compared.
-    varies: what the intervals are over, of `people` and `seeds`. pairs: of rows that differ in the
-    paper, from its best down.
+    tau: Kendall's tau-b of the two orders: 1 for the same, -1 for the reverse, nearer 0 where rows
+    are equal in the paper. Its interval is over people and seeds, None for a metric of all people
+    together. seeds: those that all rows have; only they are compared. varies: which of `people` and
+    `seeds` the intervals are over. pairs: rows that differ in the paper, from its best down.
     """
 
     metric: str
@@ -81,7 +81,7 @@ class Comparison:
 
     @property
     def order(self) -> str:
-        """The paper's only where an interval separates every pair that the paper tells apart."""
+        """One of ORDERS; the paper's only where intervals separate every pair in its direction."""
         standings = {pair.standing for pair in self.pairs}
         if "reversed" in standings:
             return "not the paper's"
@@ -93,9 +93,10 @@ def compare(
 ) -> Comparison | None:
     """Compare one metric's order of rows with the paper's.
 
-    Rows that have results and a figure in the paper take part, with the seeds that all of them
-    have; None where that leaves no seed, no person, or fewer than two rows.
+    Compared are the rows with results and a figure in the paper, over the seeds that all of them
+    have. None where that leaves no seed, no person, or fewer than two rows.
     """
+    # Sort the rows by the paper's figures, the best first.
     measured = _measured(table, results, metric)
     if len(measured) < 2:
         return None
@@ -103,6 +104,8 @@ def compare(
     printed = {row.name: sign * row.paper[metric] for row in table.rows if metric in row.paper}
     rows = sorted(measured, key=printed.__getitem__, reverse=True)
     paper = np.array([printed[name] for name in rows])
+
+    # Resample people and seeds for tau's interval.
     found = _values([measured[name] for name in rows], metric)
     if found is None:
         return None
@@ -126,9 +129,9 @@ def compare(
 
 
 def spread(results: Sequence[Result], metric: str) -> tuple[float, float | None] | None:
-    """Mean of a row's results and their standard deviation over seeds, None of one seed.
+    """Return the mean of a row's results and their standard deviation over seeds.
 
-    None where the metric was not measured.
+    The deviation is None for one seed. None where the metric was not measured.
     """
     values = [value for each in results if (value := each.value(metric)) is not None]
     if not values:
@@ -137,9 +140,9 @@ def spread(results: Sequence[Result], metric: str) -> tuple[float, float | None]
 
 
 def row_interval(results: Sequence[Result], metric: str) -> Interval | None:
-    """Mean of a row's results, and its interval over people and seeds.
+    """Return the mean of a row's results, and its interval over people and seeds.
 
-    None where the metric was not measured, or of other people with each seed.
+    None where the metric was not measured, or the seeds share no person.
     """
     measured = {
         each.seed: each.metrics[metric] for each in results if each.value(metric) is not None
@@ -149,9 +152,9 @@ def row_interval(results: Sequence[Result], metric: str) -> Interval | None:
 
 
 def row_difference(one: Sequence[Result], other: Sequence[Result], metric: str) -> Interval | None:
-    """Mean of a row's results less another's, over the seeds that both have, and its interval.
+    """Return the mean difference of two rows over the seeds that both have, and its interval.
 
-    None where there is no such seed, or nobody was measured in both rows.
+    None where there is no such seed, or no person was measured in both rows.
     """
     rows = [
         {each.seed: each.metrics[metric] for each in row if each.value(metric) is not None}
@@ -165,12 +168,12 @@ def row_difference(one: Sequence[Result], other: Sequence[Result], metric: str) 
 
 
 def student(values: Array) -> Interval:
-    """Mean of figures [seeds, people] and its 95 % interval by Student's t.
+    """Return the mean of figures [seeds, people] and its 95 % interval by Student's t.
 
-    The interval reaches as far as those of the seeds' means and of the people's means together: the
-    root of the sum of their squares. Variation that is of a seed with a person counts in both,
-    which errs on the wide side. One seed, or one person (a figure of all people together), has no
-    part in it; no interval where there is one of each.
+    The half-width is the root of the sum of squares of those for the seeds' means and for the
+    people's means. Variation that belongs to a seed with a person counts in both, which errs on the
+    wide side. A single seed, or a single person (a figure of all people together), contributes
+    nothing; with one of each there is no interval.
     """
     parts = [means for means in (values.mean(axis=1), values.mean(axis=0)) if len(means) > 1]
     mean = float(values.mean())
@@ -185,7 +188,7 @@ def student(values: Array) -> Interval:
 def _measured(
     table: PaperTable, results: Sequence[Result], metric: str
 ) -> dict[str, dict[int, Mapping[str, Any]]]:
-    """By row with a figure in the paper, and by seed, the record's metric."""
+    """Return the metric by row and seed: rows with a figure in the paper, seeds that all have."""
     rows: dict[str, dict[int, Mapping[str, Any]]] = {}
     printed = {row.name for row in table.rows if metric in row.paper}
     for each in results:
@@ -198,9 +201,10 @@ def _measured(
 def _values(
     rows: Sequence[Mapping[int, Mapping[str, Any]]], metric: str
 ) -> tuple[Array, tuple[str, ...]] | None:
-    """[rows, seeds, people], with one person where a metric is of all together; what varies.
+    """Return figures [rows, seeds, people] and what varies, of `people` and `seeds`.
 
-    None where nobody was measured in all rows and seeds, as may be where faces are missing.
+    A metric of all people together has one person. None where no person was measured in all rows
+    and seeds, e.g. where faces are missing.
     """
     figures = [[row[seed] for seed in sorted(row)] for row in rows]
     varies = ("seeds",) if len(figures[0]) > 1 else ()
@@ -220,7 +224,7 @@ def _values(
 
 
 def _resampled(values: Array, varies: Sequence[str], resamples: int) -> Array | None:
-    """Means of rows [resamples, rows] of resampled people and seeds; None where no people are."""
+    """Resample people and seeds to means [resamples, rows]; None where people do not vary."""
     if "people" not in varies:
         return None
     _, seeds, people = values.shape

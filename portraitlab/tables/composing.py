@@ -1,4 +1,4 @@
-"""The configuration that a row of a paper's table declares."""
+"""Compose the configuration that a row of a paper's table declares."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from portraitlab.tables.paper_table import PaperRow, PaperTable
 
 
 def declared_run(table: PaperTable, row: PaperRow, seed: int) -> Run:
-    """The run, and its scoring, that a row with a seed declares."""
+    """Return the run, with its scoring, that a row and seed declare."""
     return Run.of(composed(declared_arguments(table, row, seed)))
 
 
 def declared_arguments(table: PaperTable, row: PaperRow, seed: int) -> list[str]:
-    """What a row with a seed sets, as on run.py's command line."""
+    """List the settings of a row and seed, as on run.py's command line."""
     own = [f"{name}={value}" for name, value in table.overrides.items()]
     return [*own, *row.arguments, f"seed={seed}"]
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved settings of a command line, also inside of Hydra's own program."""
+    """Resolve the settings of a command line, also inside Hydra's own program."""
     with _hydra():
         config = compose("config", list(overrides), return_hydra_config=True)
         before = HydraConfig.instance().cfg
-        HydraConfig.instance().set_config(config)  # the names of the choices are read from there
+        HydraConfig.instance().set_config(config)  # for the names of the choices
         try:
             with open_dict(config):
                 del config["hydra"]

@@ -1,4 +1,4 @@
-"""A training's losses, short enough to be kept beside its figures."""
+"""Shorten a training's losses to a curve that is stored beside its figures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 POINTS = 80
-"""At most so many points are kept."""
+"""Most points of a curve."""
 
 Curve = dict[str, list[float | None]]
-"""`step` and the losses, as lists of one length; None where a loss was not logged."""
+"""`step` and the losses, as lists of the same length; None where a loss was not logged."""
 
 
 def short_curve(lines: Sequence[Mapping[str, Any]], points: int = POINTS) -> Curve:
-    """Means of the losses of neighbouring lines of a metrics.jsonl, and of their steps.
+    """Average losses and steps over neighbouring lines of a metrics.jsonl.
 
-    {} of no lines. What is not finite, which no JSON holds, is left out of the means.
+    {} without lines. Values that are not finite, which JSON cannot represent, are left out.
     """
     size = math.ceil(len(lines) / points)
     bins = [lines[start : start + size] for start in range(0, len(lines), size)] if lines else []

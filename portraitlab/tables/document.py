@@ -1,4 +1,4 @@
-"""Parts of a document that are written by a command, between two marks."""
+"""Parts of a document that a command writes between two marks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from portraitlab.support.files import write_text
 
 
 def replace_part(text: str, part: str, content: str) -> str:
-    """The document with what stands between `<!-- part -->` and `<!-- end of part -->` replaced.
+    """Replace the text between `<!-- part -->` and `<!-- end of part -->` in a document.
 
-    Raises ValueError where the document does not hold each mark once.
+    Raises ValueError where the document does not contain each mark exactly once.
     """
     start, end = f"<!-- {part} -->\n", f"<!-- end of {part} -->\n"
     if text.count(start) != 1 or text.count(end) != 1:
@@ -24,9 +24,9 @@ def replace_part(text: str, part: str, content: str) -> str:
 
 
 def write_part(document: Path, part: str, content: str) -> None:
-    """Replace one part of a document file, see replace_part, and print where.
+    """Replace one part of a document file, see replace_part, and print the file's path.
 
-    Raises ValueError where there is no such file, and where it does not hold each mark once.
+    Raises ValueError where the file is missing or does not contain each mark exactly once.
     """
     if not document.is_file():
         raise ValueError(f"there is no document {document}")
@@ -41,8 +41,8 @@ def write_part(document: Path, part: str, content: str) -> None:
 def part_command(description: str, part: str, content: Callable[[Path], str]) -> None:
     """Run the command `SOURCE --document DOCUMENT`, which writes a part as content(SOURCE).
 
-    description: what --help says. part: which, where --part names no other, as it must in a
-    document that has two of a kind. Raises ValueError where content or replace_part do.
+    description: text of --help. part: default of --part, which must be given in a document that
+    has two parts of a kind. Raises ValueError where content or replace_part do.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("source", type=Path, help="folder or record that the part is made of")
@@ -52,6 +52,6 @@ def part_command(description: str, part: str, content: Callable[[Path], str]) ->
 
 
 def document_arguments(parser: argparse.ArgumentParser, part: str) -> None:
-    """Which document and which part of it a command writes; the part by default as given."""
+    """Add the options --document and --part, the part of it to write, with `part` as default."""
     parser.add_argument("--document", type=Path, required=True)
     parser.add_argument("--part", default=part, help=f"name of the marks (default: {part})")

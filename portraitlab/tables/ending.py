@@ -1,4 +1,4 @@
-"""What a command with `table=` ends with: results, README and figures written, the table shown."""
+"""End a command with `table=`: write results, figures and README, and show the table."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ from portraitlab.tables.shown import keep_pictures
 
 
 def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> Path:
-    """Collect what the jobs gave into the table's folder, and show the rows that were asked for.
+    """Collect the jobs' results in the table's folder, show the requested rows, return the folder.
 
-    Where the command set what the table does not declare (another budget, say), the results are
-    no results of the table: they are collected in the sweep's folder, as a table of its own.
-    arguments: of the command. Returns the folder.
+    Where the command sets something that the table does not declare, such as another budget, the
+    results are collected in the sweep's folder instead, as a table of their own.
+
+    arguments: the command's.
     """
     jobs = [(table.row_of(job.overrides), int(job.overrides["seed"]), job) for job in sweep.jobs]
-    asked = _asked(table, jobs)
+    requested = _requested(table, jobs)
     if not _is_declared(table, jobs):
-        table = asked = replace(
-            asked,
+        table = requested = replace(
+            requested,
             folder=sweep.folder,
             command=" ".join(["python run.py", *map(quote, arguments)]),
             overrides=_common(table, sweep),
         )
         write_text(sweep.folder / "table.yaml", table.declaration())
+
+    # Write the results of the jobs that are done.
     failed = {}
     for row, seed, job in jobs:
         outcome = job.outcome()
@@ -52,8 +55,10 @@ def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> P
         elif job.published != result_path(table.folder, row, seed):
             assert job.published is not None
             _copy(table, row, job.published)
-    results = read_results(asked)
-    for view in (paper_view(asked, results, failed), *order_views(asked, results)):
+
+    # Show them, and write the README.
+    results = read_results(requested)
+    for view in (paper_view(requested, results, failed), *order_views(requested, results)):
         view.show()
     write_readme(table)
     print(f"table: {table.folder / 'README.md'}")
@@ -61,7 +66,7 @@ def end_of_table(table: PaperTable, sweep: Sweep, arguments: Sequence[str]) -> P
 
 
 def write_readme(table: PaperTable) -> None:
-    """Draw the figures of what a table's folder holds, and write its README.md around them."""
+    """Draw the figures of the results in a table's folder, and write its README.md with them."""
     results = read_results(table)
     drawn = figures(table, results)
     write_figures(table.folder, drawn)
@@ -69,7 +74,7 @@ def write_readme(table: PaperTable) -> None:
 
 
 def _keep(table: PaperTable, row: PaperRow, result: Result, job: SweepJob) -> None:
-    """Write a result; of the first seed with what it drew."""
+    """Write a result; for the first seed also its portraits."""
     if result.seed == table.seeds[0]:
         strip = result_path(table.folder, row, result.seed).with_suffix(".png")
         shown = keep_pictures(job.run.record_folder / "samples", strip)
@@ -79,7 +84,7 @@ def _keep(table: PaperTable, row: PaperRow, result: Result, job: SweepJob) -> No
 
 
 def _copy(table: PaperTable, row: PaperRow, published: Path) -> None:
-    """Write a result that another table has, with its pictures."""
+    """Copy a result from another table, with its pictures."""
     result = result_from(published, row)
     own = result_path(table.folder, row, result.seed)
     strip, people = published.with_suffix(".png"), published.with_name("people.png")
@@ -90,8 +95,8 @@ def _copy(table: PaperTable, row: PaperRow, published: Path) -> None:
     write_result(table.folder, row, result)
 
 
-def _asked(table: PaperTable, jobs: Sequence[tuple[PaperRow, int, SweepJob]]) -> PaperTable:
-    """The table with the rows and seeds of the jobs alone."""
+def _requested(table: PaperTable, jobs: Sequence[tuple[PaperRow, int, SweepJob]]) -> PaperTable:
+    """Reduce a table to the rows and seeds of the jobs."""
     rows = [row for row in table.rows if any(row is job[0] for job in jobs)]
     return replace(table, rows=tuple(rows), seeds=tuple(dict.fromkeys(job[1] for job in jobs)))
 
@@ -99,13 +104,13 @@ def _asked(table: PaperTable, jobs: Sequence[tuple[PaperRow, int, SweepJob]]) ->
 def _is_declared(table: PaperTable, jobs: Sequence[tuple[PaperRow, int, SweepJob]]) -> bool:
     if any(seed not in table.seeds for _, seed, _ in jobs):
         return False
-    # What a command sets, it sets in all rows, so one tells of all.
+    # A command sets the same in all rows, so checking one is enough.
     row, seed, job = jobs[0]
     declared = declared_run(table, row, seed)
     return (declared.key, declared.scoring) == (job.run.key, job.run.scoring)
 
 
 def _common(table: PaperTable, sweep: Sweep) -> dict[str, str]:
-    """What all rows were given."""
-    own = ("table", "seed", *table.told_by)
+    """Return the settings that all rows share."""
+    own = ("table", "seed", *table.row_settings)
     return {name: value for name, value in sweep.jobs[0].overrides.items() if name not in own}

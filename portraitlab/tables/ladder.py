@@ -1,9 +1,9 @@
-"""From a stranger to the person's own photos: where a method stands on the way, in one table.
+"""Tabulate a method between the bounds: from another identity to the person's own photos.
 
     python -m portraitlab.tables.ladder experiments/hifi_portrait/ladder --document README.md
 
-Reads `ladder.yaml` in the folder, whose rungs name a record each, and for a bound which. The table
-goes between the marks of the document, so that no published figure is ever typed.
+Reads `ladder.yaml` in the folder: each rung names a record, and for a bound also the bound. The
+table is written between the marks of the document, so that no published figure is typed by hand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from portraitlab.tables.document import part_command
 
 
 def ladder_table(folder: Path) -> str:
-    """Markdown of the rungs, in the order of ladder.yaml, with the metrics that it names.
+    """Write the rungs as Markdown, in the order of ladder.yaml, with the metrics that it names.
 
     Raises ValueError where a record or a bound is missing.
     """

@@ -1,4 +1,4 @@
-"""What the papers' tables still lack, and how long that will take on this machine."""
+"""Estimate how long the missing results of the papers' tables take on this machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from portraitlab.tables.timing import timed_for, timed_here
 
 @dataclass(frozen=True)
 class Outlook:
-    """Results that are there, of how many; and what is left for the others.
+    """Results of a table: done, in total, and the work that is left.
 
-    trainings and scorings: how many, each training counted once however many rows score it.
-    seconds: what they take one after another, from the medians of what was timed, less the steps
-    that are made already; None where nothing of this scale was timed. timed: "here", or, where no
-    run of this machine was, the machine that committed results were made on.
+    trainings, scorings: numbers of missing ones; a training that several rows score counts once.
+    seconds: their time one after another, from the medians of timed ones, less the steps that are
+    done; None where none of this scale was timed. timed: "here", or the machine of the committed
+    results where no run of this machine was timed.
     """
 
     done: int
@@ -35,9 +35,9 @@ class Outlook:
 
 
 def outlooks(tables: Sequence[PaperTable], runs: Path) -> list[Outlook]:
-    """The outlook of each table, with the runs below a folder.
+    """Return the outlook of each table, given the runs below a folder.
 
-    A row whose result lies in another of the tables is to be copied only, which takes no time.
+    A result that another of the tables has is only copied, which takes no time.
     """
     published = results_by_content(table.folder for table in tables)
     contents = [read_json(path) or {} for path in published.values()]
@@ -58,7 +58,7 @@ def _outlook(
         seeds = [seed for seed in table.seeds if (row.name, seed) not in there]
         if not seeds:
             continue
-        # Composed once a row, which is what takes long; a seed is a number in it.
+        # Compose once a row, since composing is slow; only the seed differs.
         settings = composed(declared_arguments(table, row, seeds[0]))
         scale = settings["choices"]["scale"]
         for seed in seeds:
@@ -76,6 +76,6 @@ def _outlook(
 
 
 def _steps_made(run: Run) -> int:
-    """How far a run that is not trained yet has come."""
+    """Return the number of steps that an unfinished training has made."""
     steps: int = look(run.folder).status.get("step", 0)
     return steps

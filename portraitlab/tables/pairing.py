@@ -1,4 +1,4 @@
-"""Two figures compared identity by identity, so that what is hard about a person cancels."""
+"""Compare two rows identity by identity, so that the difficulty of each person cancels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 
 class PairedDifference(NamedTuple):
-    """Mean difference over the identities that both know, and its standard error.
+    """Mean difference over the shared identities, and its standard error.
 
-    Both are NaN without a shared identity, the error also with one alone.
+    Both are NaN without a shared identity; the error is NaN also with only one.
     """
 
     difference: float
@@ -22,7 +22,7 @@ class PairedDifference(NamedTuple):
 def paired_difference(
     minuend: Mapping[str, float], subtrahend: Mapping[str, float]
 ) -> PairedDifference:
-    """minuend less subtrahend; both give a figure by identity, as records do (`by_identity`)."""
+    """Subtract the subtrahend; both are figures by identity, as a record's `by_identity`."""
     each = [minuend[name] - subtrahend[name] for name in minuend if name in subtrahend]
     error = stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
     return PairedDifference(fmean(each) if each else math.nan, error, len(each))

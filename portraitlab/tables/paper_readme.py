@@ -1,4 +1,4 @@
-"""The README.md of a paper's table, from its declaration and its results alone."""
+"""Write the README.md of a paper's table from its declaration and results alone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from portraitlab.tables.writing import metric_name
 def readme(
     table: PaperTable, results: Sequence[Result], figures: Sequence[TableFigure] = ()
 ) -> str:
-    """Markdown: what the table is, the command, ours beside the paper's, figures, and the runs.
+    """Write the README: title, command, figures beside the paper's, plots, and the runs.
 
-    figures: that lie in the table's folder.
+    figures: those in the table's folder.
     """
     settings = " ".join(f"{name}={value}" for name, value in table.overrides.items())
     parts = [
@@ -38,7 +38,7 @@ def readme(
 
 
 def _columns(table: PaperTable, results: Sequence[Result]) -> list[str]:
-    """What the columns are, as the results themselves say."""
+    """Describe the columns, by the results' own descriptions of their metrics."""
     lines = []
     for metric, up in table.columns.items():
         methods = dict.fromkeys(
@@ -56,12 +56,12 @@ def _orders(table: PaperTable, results: Sequence[Result]) -> list[str]:
 
 
 def _figure(figure: TableFigure) -> str:
-    """A figure under its heading, from the folder beside."""
+    """Write a figure of the folder figures/ under its heading."""
     return f"## {figure.title}\n\n![{figure.title}](figures/{figure.name}.png)\n\n{figure.caption}"
 
 
 def runs_table(table: PaperTable, results: Sequence[Result]) -> Table:
-    """What each result was made with, and how long it took."""
+    """Tabulate the settings, duration, commit and machine of each result."""
     settings = {row.name: " ".join(row.arguments) for row in table.rows}
     rows = [
         [
@@ -85,7 +85,7 @@ def _minutes(seconds: float | None) -> str:
 
 
 def _made(origin: Mapping[str, Any] | None) -> str:
-    """Commit, torch and machine."""
+    """Format commit, torch version and machine."""
     if origin is None:
         return "not written down"
     commit = (origin["commit"] or "no commit")[:9]

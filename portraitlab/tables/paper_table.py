@@ -1,15 +1,15 @@
-"""A table of a paper: its rows as settings, and the numbers that the paper prints.
+"""Tables of a paper: rows as settings, and the numbers that the paper prints.
 
-It lives in a folder of its own, experiments/PAPER/TABLE, in `table.yaml`:
+A table is declared in `table.yaml` in a folder of its own, experiments/PAPER/TABLE:
 
-    title, paper     what it is, and where it is printed
-    command          that makes it (default: python run.py table=PAPER/TABLE)
+    title, paper     title, and the place in the paper
+    command          command that makes it (default: python run.py table=PAPER/TABLE)
     overrides        settings of all rows, as on run.py's command line
-    seeds            of the trainings of each row
-    heading          of the first column
+    seeds            training seeds of each row
+    heading          heading of the first column
     columns          metrics, with the direction in which each is better (up or down)
-    rows             by the paper's names: `overrides` of each, and what the `paper` prints
-    protocol         of the results, see portraitlab.runs.key (default: today's)
+    rows             by the paper's names: `overrides` of each, and figures that the `paper` prints
+    protocol         scoring protocol, see portraitlab.runs.key (default: the current one)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from portraitlab.support.paths import CONF, EXPERIMENTS
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row: its settings by name, as text, and the paper's figure of each metric it prints."""
+    """A row: its settings by name, as text, and the figures that the paper prints, by metric."""
 
     name: str
     overrides: Mapping[str, str]
@@ -36,21 +36,21 @@ class PaperRow:
 
     @property
     def arguments(self) -> list[str]:
-        """The settings as on run.py's command line."""
+        """Settings as on run.py's command line."""
         return [f"{name}={value}" for name, value in self.overrides.items()]
 
     @property
     def slug(self) -> str:
-        """The name in letters, digits and hyphens, for files."""
+        """Name in letters, digits and hyphens, for files."""
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """What table.yaml declares.
+    """The content of table.yaml. Every row sets the same settings.
 
-    command: that makes it. columns: by metric, whether higher is better. protocol: results that
-    were scored by another are none of this table. Every row sets the same settings.
+    command: that makes the table. columns: by metric, True where higher is better. protocol:
+    results that were scored by another are ignored.
     """
 
     folder: Path
@@ -66,19 +66,19 @@ class PaperTable:
 
     @property
     def name(self) -> str:
-        """PAPER/TABLE."""
+        """Name as PAPER/TABLE."""
         return _name(self.folder)
 
     @property
-    def told_by(self) -> tuple[str, ...]:
-        """Names of the settings that tell the rows apart."""
+    def row_settings(self) -> tuple[str, ...]:
+        """Names of the settings that distinguish the rows."""
         return tuple(self.rows[0].overrides)
 
     @classmethod
     def read(cls, folder: Path) -> PaperTable:
-        """What the folder's table.yaml declares.
+        """Read the table.yaml of a folder.
 
-        Raises ValueError, with the file and the place, for anything else.
+        Raises ValueError, with the file and the place in it, where it is missing or invalid.
         """
         path = folder / "table.yaml"
         try:
@@ -103,11 +103,11 @@ class PaperTable:
             raise ValueError(f"{path}: {error}") from error
 
     def row_label(self, row: str) -> str:
-        """A row's name, behind the heading where it is a number, which says nothing alone."""
+        """Return a row's name; a number, which is unclear alone, is preceded by the heading."""
         return f"{self.heading} {row}" if row.isdigit() else row
 
     def declaration(self) -> str:
-        """The text of a table.yaml that declares this."""
+        """Write the table as the text of a table.yaml."""
         content = {
             "command": self.command,
             "title": self.title,
@@ -125,20 +125,20 @@ class PaperTable:
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
     def row_of(self, overrides: Mapping[str, str]) -> PaperRow:
-        """The row that a job's overrides belong to."""
-        own = {name: overrides[name] for name in self.told_by}
+        """Find the row that a job's overrides belong to."""
+        own = {name: overrides[name] for name in self.row_settings}
         (found,) = [row for row in self.rows if row.overrides == own]
         return found
 
 
 def known_tables() -> list[str]:
-    """PAPER/TABLE of every table that run.py knows."""
+    """List the tables that run.py knows, as PAPER/TABLE."""
     found = (CONF / "table").glob("*/*.yaml")
     return sorted(f"{path.parent.name}/{path.stem}" for path in found)
 
 
 def find_table(name: str) -> PaperTable:
-    """A table by its folder or by PAPER/TABLE. Raises ValueError, with what there is, otherwise."""
+    """Read a table by folder or PAPER/TABLE. Raises ValueError, with the known ones, otherwise."""
     for folder in (Path(name), EXPERIMENTS / name):
         if (folder / "table.yaml").is_file():
             return PaperTable.read(folder)
@@ -172,10 +172,10 @@ def _rows(declared: Mapping[str, Any], columns: Mapping[str, Any]) -> tuple[Pape
                 f"row {row.name!r} sets {', '.join(row.overrides)}, and row {rows[0].name!r} "
                 f"{', '.join(rows[0].overrides)}; every row must name the same settings"
             )
-    for told, alike in (
+    for kind, alike in (
         ("settings", [tuple(sorted(row.overrides.items())) for row in rows]),
         ("file names", [row.slug for row in rows]),
     ):
         if len(set(alike)) < len(rows):
-            raise ValueError(f"two rows have the same {told}")
+            raise ValueError(f"two rows have the same {kind}")
     return tuple(rows)

@@ -1,7 +1,7 @@
-"""A paper's table as people read it: ours beside the paper's, and what the order of rows is worth.
+"""Views of a paper's table: our figures beside the paper's, and the evidence for the order of rows.
 
-Ours is the mean over seeds ± their standard deviation. The best of a column is bold, in ours and in
-the paper's alike.
+Our figures are means over seeds ± their standard deviation. The best of a column is bold, both in
+ours and in the paper's.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from portraitlab.tables.results import Result
 from portraitlab.tables.writing import decimals, metric_name, signed
 
 Failures = Mapping[tuple[str, int], str]
-"""Why a row and seed has no result."""
+"""Reasons for missing results, by row and seed."""
 _Cells = Mapping[str, tuple[float, str]]
 
 
 def paper_view(
     table: PaperTable, results: Sequence[Result], failed: Failures | None = None
 ) -> Table:
-    """The table, with what is known of its figures as notes."""
+    """Tabulate our figures beside the paper's, with notes on seeds, steps and missing results."""
     columns, cells = [table.heading], {row.name: [row.name] for row in table.rows}
     for name, up in table.columns.items():
         columns += [f"{metric_name(name)} {'↑' if up else '↓'}", "paper"]
@@ -34,9 +34,9 @@ def paper_view(
 
 
 def order_views(table: PaperTable, results: Sequence[Result]) -> list[Table]:
-    """Does each metric order the rows as the paper does, and which neighbours are told apart?
+    """Tabulate for each metric whether it orders the rows as the paper, and neighbouring rows.
 
-    No tables where no metric has two rows to compare.
+    Empty where no metric has two rows to compare.
     """
     found = [compare(table, results, metric) for metric in table.columns]
     compared = [each for each in found if each is not None]
@@ -44,7 +44,7 @@ def order_views(table: PaperTable, results: Sequence[Result]) -> list[Table]:
 
 
 def plain_numbers(table: PaperTable, results: Sequence[Result]) -> Table:
-    """What paper_view shows, for programs: a number a cell, empty where there is none."""
+    """Tabulate the figures of paper_view for programs: a number a cell, empty where missing."""
     columns, cells = [table.heading, "seeds"], {row.name: [row.name] for row in table.rows}
     for row in table.rows:
         cells[row.name].append(str(sum(each.row == row.name for each in results)))
@@ -91,7 +91,7 @@ def _orders(compared: Sequence[Comparison]) -> Table:
 def _neighbours(
     table: PaperTable, results: Sequence[Result], compared: Sequence[Comparison]
 ) -> Table:
-    """All pairs of six rows would be fifteen; neighbours say where the order is in doubt."""
+    """Tabulate neighbours only: six rows have 15 pairs, and neighbours show any doubtful order."""
     lines = []
     for each in compared:
         digits = _digits(table, results, each.metric)
@@ -162,7 +162,7 @@ def _digits(table: PaperTable, results: Sequence[Result], metric: str) -> int:
 def _printed(table: PaperTable, metric: str) -> _Cells:
     printed = {row.name: row.paper.get(metric) for row in table.rows}
     known = {name: value for name, value in printed.items() if value is not None}
-    # A paper prints 65.0 above 64.8, which a number does not remember.
+    # A paper prints 65.0 above 64.8; the number alone has lost the zero.
     digits = max((len(f"{value:g}".partition(".")[2]) for value in known.values()), default=0)
     return {name: (value, f"{value:.{digits}f}") for name, value in known.items()}
 

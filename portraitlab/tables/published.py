@@ -1,10 +1,10 @@
-"""Committed records as a table beside the paper's numbers.
+"""Write committed records as a table beside the paper's numbers.
 
     python -m portraitlab.tables.published FOLDER --document README.md
 
 Reads `table.yaml` and `results/*.json` in the folder; `metrics` in the former names the columns,
-all by default. The table goes between the marks of the document, so that no published figure is
-ever typed.
+all by default. The table is written between the marks of the document, so that no published figure
+is typed by hand.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from portraitlab.tables.document import part_command
 
 
 def published_table(folder: Path) -> str:
-    """Markdown of a folder's declared rows, then the world's bounds.
+    """Write the declared rows of a folder as Markdown, then the world's bounds.
 
-    Raises ValueError where a declared row has no record, or a record no row.
+    Raises ValueError where a declared row has no record, or a record has no row.
     """
     declared: Any = OmegaConf.to_container(OmegaConf.load(folder / "table.yaml"))
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("results/*.json"))]

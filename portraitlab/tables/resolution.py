@@ -1,10 +1,10 @@
-"""How small a difference between two rows a test set tells from chance.
+"""Tabulate differences between rows, and the people needed to tell them from chance.
 
     python -m portraitlab.tables.resolution FOLDER... --document docs/world.md
 
 Reads `results/*.json` in the folders. Rows are compared identity by identity under the same targets
-and noise, after each identity's mean over the seeds that are there. The table goes between the
-marks of the document.
+and noise; each identity is first averaged over the seeds. The table is written between the marks of
+the document.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ from portraitlab.tables.document import document_arguments, write_part
 from portraitlab.tables.pairing import paired_difference
 
 WANTED = 0.02
-"""The difference that is to be told from chance, by two standard errors."""
+"""The difference to tell from chance, by two standard errors."""
 
 
 def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table:
-    """One line for each pair of rows: difference, its standard error, people needed for WANTED.
+    """Tabulate for each pair of rows the difference, its standard error, and people for WANTED.
 
-    Beside the difference of the means over seeds stand the least and the greatest of single seeds.
-    Raises ValueError where fewer than two rows were scored on the same two identities or more,
-    where two rows have other seeds, and where a row has two records of one seed.
+    Beside the difference of the means over seeds are the least and greatest of single seeds.
+
+    Raises:
+        ValueError: there are fewer than two rows, two rows share fewer than two identities or have
+            different seeds, or a row has two records of one seed.
     """
+    # Sort the records by row and seed.
     rows: dict[str, dict[int, Mapping[str, Any]]] = {}
     for record in records:
         name = f"{record['fusion']}, {record['cond']}"
@@ -39,6 +42,8 @@ def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table
             raise ValueError(
                 f"the row {name!r} has two records of seed {record['seed']}; keep one of them"
             )
+
+    # Compare each pair of rows.
     lines = []
     for one, other in combinations(rows, 2):
         first, second = rows[one], rows[other]
@@ -81,14 +86,14 @@ def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table
 
 
 def _by_identity(records: Iterable[Mapping[str, Any]], metric: str) -> dict[str, float]:
-    """An identity's mean over records, of the identities that all of them know."""
+    """Average the figures of each identity that all records share."""
     known = [record["metrics"][metric]["by_identity"] for record in records]
     shared = set(known[0]).intersection(*known)
     return {name: sum(each[name] for each in known) / len(known) for name in sorted(shared)}
 
 
 def read_records(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """The records of all folders, in the order of the folders and of the files' names."""
+    """Read the records of all folders, in the order of the folders, then of the files' names."""
     paths = [path for folder in folders for path in sorted(folder.glob("results/*.json"))]
     return [json.loads(path.read_text()) for path in paths]
 

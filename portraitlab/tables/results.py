@@ -1,9 +1,9 @@
-"""Results of a paper's table: one JSON file for each row and seed, small enough to be committed.
+"""Results of a paper's table: one JSON file for each row and seed, small enough to commit.
 
     results/<row>-<seed>.json
 
-holds the row's name, the run's key and scoring, the settings that decide them, the figures, how
-long it took, commit, versions and machine, and the training's losses as a short curve.
+contains the row's name, the run's key and scoring, the settings that determine them, the figures,
+the times, commit, versions and machine, and the training's losses as a short curve.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NEEDED = ("row", "seed", "key", "settings", *RECORD)
 
 @dataclass(frozen=True)
 class Result:
-    """One row trained from one seed; content is that of its file."""
+    """One row trained from one seed. content: of its file."""
 
     row: str
     seed: int
@@ -34,26 +34,26 @@ class Result:
 
     @property
     def metrics(self) -> Mapping[str, Mapping[str, Any]]:
-        """The figures by metric."""
+        """Figures by metric."""
         metrics: Mapping[str, Mapping[str, Any]] = self.content["metrics"]
         return metrics
 
     def value(self, metric: str) -> float | None:
-        """A figure; None where it was not measured."""
+        """Return the figure of a metric; None where it was not measured."""
         value: float | None = self.metrics[metric]["value"] if metric in self.metrics else None
         return value
 
 
 def result_path(folder: Path, row: PaperRow, seed: int) -> Path:
-    """Where a table's folder has the result of a row and seed."""
+    """Return the path of the result of a row and seed in a table's folder."""
     return folder / "results" / f"{row.slug}-{seed}.json"
 
 
 def read_results(table: PaperTable) -> list[Result]:
-    """The results that a table's folder has of its declared rows and seeds, in that order.
+    """Read the results of a table's declared rows and seeds, in that order.
 
-    Not those that were scored by another protocol than the table's.
-    Raises DamagedFile (a ValueError) where one is damaged.
+    Missing results, and those of another protocol than the table's, are left out. Raises
+    DamagedFile (a ValueError) where a result is damaged.
     """
     found = []
     for row in table.rows:
@@ -66,7 +66,7 @@ def read_results(table: PaperTable) -> list[Result]:
 
 
 def results_by_content(folders: Iterable[Path]) -> dict[tuple[str, str], Path]:
-    """The files of tables' results by key and scoring; of two that are alike, the first table's."""
+    """Find tables' results by key and scoring; the first table's where several have one."""
     found: dict[tuple[str, str], Path] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("results/*.json"))):
         content = read_json(path, _NEEDED)
@@ -76,14 +76,14 @@ def results_by_content(folders: Iterable[Path]) -> dict[tuple[str, str], Path]:
 
 
 def result_from(path: Path, row: PaperRow) -> Result:
-    """A result's file as a row of a table, which may be another one than it was written for."""
+    """Read a result's file as a row of a table, which may be another than it was written for."""
     content = read_json(path, _NEEDED)
     assert content is not None
     return Result(row.name, content["seed"], {**content, "row": row.name})
 
 
 def result_of(row: PaperRow, seed: int, run: Run, record: Mapping[str, Any]) -> Result:
-    """What a finished run is to a table: its record, settings and times, without what is large."""
+    """Make the result of a finished run: record, settings and times, without bulky parts."""
     noted = run.noted()
     bounds = {
         bound: {
@@ -103,7 +103,7 @@ def result_of(row: PaperRow, seed: int, run: Run, record: Mapping[str, Any]) -> 
 
 
 def _curve(run: Run) -> Curve:
-    """The losses of a run; {} where their log is damaged, which changes no figure."""
+    """Return the loss curve of a run; {} where the log is damaged, which affects no figure."""
     try:
         return short_curve(read_losses(run.losses))
     except ValueError:

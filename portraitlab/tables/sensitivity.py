@@ -1,8 +1,8 @@
-"""The table of planted faults: what moved, and by how many standard errors.
+"""Tabulate planted faults: the change of each figure, also in standard errors.
 
     python -m portraitlab.tables.sensitivity RECORD.json --document docs/world.md
 
-The table goes between the marks of the document.
+The table is written between the marks of the document.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from portraitlab.tables.document import part_command
 
 
 def sensitivity_table(record: Mapping[str, Any]) -> Table:
-    """The figures without a fault, then each fault's paired differences; bold: should move."""
+    """Tabulate the figures without a fault, then each fault's changes; bold ones should move."""
     names = list(record["metrics"])
     rows = [["no fault", *(figure(record["metrics"][name]) for name in names)]]
     for fault, found in record["faults"].items():

@@ -1,10 +1,10 @@
-"""The pictures that a table keeps beside its results: what rows drew, and what they were given.
+"""The pictures beside a table's results: portraits, targets and references.
 
-    results/<row>-<seed>.png    the portraits of the people that are shown, side by side
+    results/<row>-<seed>.png    the portraits of the shown people, side by side
     results/people.png          their targets, and below them their references, one line each
 
-A result notes under `shown` who they are, and the hashes of the lines that it was given, so that
-what was drawn from other pictures is never shown under these.
+A result names under `shown` the people, and the hashes of the lines of people.png that it was drawn
+from. Hence portraits of other pictures are never shown below these.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, result_path
 
 _EDGE = 128
-"""Pictures are kept in their own size, those of full size reduced to this many pixels."""
+"""Largest edge in pixels; larger pictures are reduced to it, smaller ones keep their size."""
 
 
 @dataclass(frozen=True)
 class ShownRow:
-    """What a row drew: one square picture a person."""
+    """The portraits of a row: one square picture a person."""
 
     name: str
     portraits: Sequence[Image.Image]
@@ -46,10 +46,10 @@ class ShownTable:
 
 
 def keep_pictures(samples: Path, strip: Path) -> dict[str, Any] | None:
-    """Write a result's pictures from a record's samples; returns what the result notes.
+    """Write a result's pictures from a record's samples; return the result's entry `shown`.
 
     samples: folder of <person>/{target,generated,reference-1, ...}.png. strip: the result's
-    picture; people.png lies beside it. None, and nothing written, where there are no samples.
+    picture; people.png is beside it. Without samples returns None and writes nothing.
     """
     people = sorted(path.parent for path in samples.glob("*/generated.png"))
     if not people:
@@ -62,16 +62,16 @@ def keep_pictures(samples: Path, strip: Path) -> dict[str, Any] | None:
     given = [_line(people, name) for name in ("target.png", *references)]
     hashes = [_hash(line) for line in given]
     known = strip.with_name("people.png")
-    # Rows of other numbers of references share the first ones: the most are kept.
+    # Rows with fewer references have the first ones: keep the longest list.
     if not known.is_file() or _hashes(_lines(known, len(people)))[: len(hashes)] != hashes:
         write_bytes(known, _png(_stack(given)))
     return {"people": [person.name for person in people], "given": hashes}
 
 
 def read_pictures(table: PaperTable, results: Sequence[Result]) -> ShownTable | None:
-    """The pictures of the table's first seed, of rows that were given the same people's.
+    """Read the pictures of the table's first seed, of the rows drawn from the same photos.
 
-    None where no row has any. Raises DamagedFile (a ValueError) where one is damaged.
+    None where no row has any. Raises DamagedFile (a ValueError) where a picture is damaged.
     """
     known = result_path(table.folder, table.rows[0], 0).with_name("people.png")
     seed = table.seeds[0]
@@ -100,7 +100,7 @@ def read_pictures(table: PaperTable, results: Sequence[Result]) -> ShownTable | 
 
 
 def _line(people: Sequence[Path], name: str) -> Image.Image:
-    """The people's pictures of a name side by side."""
+    """Put the people's pictures of one file name side by side."""
     pictures = []
     for person in people:
         with Image.open(person / name) as picture:
@@ -115,7 +115,7 @@ def _line(people: Sequence[Path], name: str) -> Image.Image:
 
 
 def _stack(lines: Sequence[Image.Image]) -> Image.Image:
-    """Lines of one size below one another."""
+    """Stack lines of one size below one another."""
     width, height = lines[0].size
     stack = Image.new("RGB", (width, height * len(lines)))
     for place, line in enumerate(lines):
@@ -124,9 +124,9 @@ def _stack(lines: Sequence[Image.Image]) -> Image.Image:
 
 
 def _lines(path: Path, people: int) -> list[Image.Image]:
-    """The lines of square pictures, so many each, that a file holds.
+    """Read a file of lines with `people` square pictures each.
 
-    Raises DamagedFile where it is no picture.
+    Raises DamagedFile where the file is not a picture.
     """
     try:
         with Image.open(path) as picture:

@@ -1,4 +1,4 @@
-"""How long a training step and a scoring take, from those that were timed."""
+"""Estimate the time of training steps and scorings from earlier ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portraitlab.support.files import DamagedFile, read_json
 
 @dataclass
 class Timing:
-    """Seconds of training steps and of scorings, and the machine they were taken on.
+    """Seconds of single training steps and scorings, and the machine that took them.
 
     where: "here", or the machine's name.
     """
@@ -25,7 +25,7 @@ class Timing:
     a_scoring: list[float] = field(default_factory=list)
 
     def seconds(self, steps: int, scorings: int) -> float | None:
-        """What so many take one after another, by the medians; None where none was timed."""
+        """Multiply steps and scorings by the median times; None where none was timed."""
         if (steps and not self.a_step) or (scorings and not self.a_scoring):
             return None
         return sum(
@@ -36,9 +36,9 @@ class Timing:
 
 
 def timed_here(runs: Path, scale: str) -> Timing:
-    """The times of the runs of a scale below a folder that a machine like this one made.
+    """Collect the times of a scale's runs below a folder that were made on a machine like this one.
 
-    Runs side by side have fewer cores each, so a machine is told by its processor and GPUs alone.
+    Machines are compared by processor and GPUs alone, since parallel runs have fewer cores each.
     """
     timing, here = Timing("here"), machine()
     for found in map(look, run_folders(runs)) if runs.is_dir() else ():
@@ -54,7 +54,7 @@ def timed_here(runs: Path, scale: str) -> Timing:
 
 
 def timed_for(results: Iterable[Mapping[str, Any]], scale: str) -> Timing:
-    """The times that tables' results of a scale took, on the machine that made the most of them."""
+    """Collect the times of tables' results of a scale, from the machine that made most of them."""
     by_machine: dict[str, Timing] = {}
     for content in results:
         made = content.get("trained_by") or content.get("origin")
@@ -80,7 +80,7 @@ def _records(found: FoundRun) -> Iterator[Mapping[str, Any]]:
     for name in found.scorings:
         try:
             yield read_record(found.folder / "scores" / name / "metrics.json")
-        except DamagedFile:  # `portraitlab runs` tells of it; here it only has no time
+        except DamagedFile:  # `portraitlab runs` reports it; it only has no time
             continue
 
 

@@ -1,4 +1,4 @@
-"""How the figures of a table are written."""
+"""Format the figures of a table: names and units of metrics, decimals and signs."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _UNITS = {
 
 
 def metric_name(metric: str) -> str:
-    """As the papers write it, where they have it."""
+    """Return a metric's name as the papers write it, or ours for a metric that they lack."""
     return _PAPER_NAMES.get(metric, metric)
 
 
 def unit(metric: str) -> str:
-    """What our figures of a metric are in, empty where it is not known; the papers' differ."""
+    """Return the unit of our figures of a metric, empty if unknown; the papers' units differ."""
     return _UNITS.get(metric, "")
 
 
 def decimals(means: Iterable[float]) -> int:
-    """How many to write of a metric: three, or four where three would leave a mean two digits."""
+    """Choose a metric's decimals: three, or four if a mean would have only two digits."""
     return 4 if any(0 < abs(mean) < 0.1 for mean in means) else 3
 
 
 def signed(value: float, digits: int) -> str:
-    """With its sign, which is a minus and no hyphen."""
+    """Format a value with its sign, a true minus instead of a hyphen."""
     return f"{value:+.{digits}f}".replace("-", "−")

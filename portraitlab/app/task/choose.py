@@ -24,11 +24,11 @@ from portraitlab.training.build import build_parts
 
 
 class Choose:
-    """Draws a sheet for each target that is scored, and drafts the file of select=manual.
+    """A task that draws a sheet for each scored target, and drafts the file of select=manual.
 
-    folder: where to; what its file says already is kept. truth: order photos by what the renderer
-    knows of them: those without a flaw first, and of these the one whose head is turned most as the
-    target's; else as they are stored. Trains and scores nothing.
+    It trains and scores nothing. folder: of the sheets and the file, whose existing entries are
+    kept. truth: order photos by the renderer's knowledge: those without a flaw first, of these the
+    head pose closest to the target's first; False keeps the stored order.
     """
 
     def __init__(self, folder: str, truth: bool = False) -> None:
@@ -36,11 +36,16 @@ class Choose:
         self.truth = truth
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """Where the file lies. Raises ValueError where a truth is asked for that nobody knows."""
+        """Draw the sheets, write the file, and return its path.
+
+        Raises ValueError where truth is set for photos that were not rendered.
+        """
         frozen = build_parts(config, device_of(config.trainer)).frozen
         data: PhotoSource = instantiate(config.data)
         photos = data.score_photos(frozen)
         scored = data.scoring_set(photos, config.score_refs, RandomReference()).samples
+
+        # Add the targets that are missing in the file.
         file = self.folder / "manual.yaml"
         ranked = read_choices(file) if file.exists() else {}
         targets = {
@@ -57,7 +62,7 @@ class Choose:
         return {"file": str(file), "digest": digest, "sheets": len(targets)}
 
     def _draw(self, photos: PhotoSet, identity: str, target: int, name: str) -> list[str]:
-        """Draw the sheet of one target of a name; names of the person's other photos in order."""
+        """Draw the sheet of one target; return the names of the person's other photos in order."""
         store = photos.store
         rows = [row for row in photos.rows()[identity] if row != target]
         if self.truth:
@@ -70,7 +75,7 @@ class Choose:
 
 
 def best_first(store: Photos, rows: list[int], target: int) -> list[int]:
-    """Rows by the renderer's own truth: without a flaw before flawed, then the closest angle.
+    """Sort rows by the renderer's truth: photos without a flaw first, then by closest angle.
 
     Raises ValueError for photos that were not rendered.
     """
@@ -80,6 +85,6 @@ def best_first(store: Photos, rows: list[int], target: int) -> list[int]:
 
 
 class _Plain(yaml.SafeDumper):
-    """Names without quotes, since what reads them takes all for text."""
+    """A YAML dumper that writes names without quotes, since all values are read as text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}

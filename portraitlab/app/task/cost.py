@@ -1,4 +1,4 @@
-"""What a configuration costs, without its weights: parameters, multiply-adds and memory."""
+"""Count a configuration's parameters, multiply-adds and memory, without its weights."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PUBLISHED = " (published models as published, whichever files are given)"
 
 
 class Cost:
-    """Counts the model that a configuration describes and prints what each part costs.
+    """A task that counts the model of a configuration and prints the cost of each part.
 
-    batch_size: samples on one device in the step whose memory is counted.
+    batch_size: samples on one device, in the training step whose memory is counted.
 
-    Raises ValueError for a batch_size that is no whole number, or below 1.
+    Raises ValueError for a batch_size that is not a whole number or below 1.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -34,7 +34,8 @@ class Cost:
         self.batch_size = batch_size
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """All that is printed, in parameters, multiply-adds and bytes."""
+        """Print the cost, and return it in parameters, multiply-adds and bytes."""
+        # Count the parts and the memory of a training step.
         check_numbers(config)
         precision = precision_of(config.trainer)
         features = feature_sizes(config.encoder)
@@ -50,6 +51,8 @@ class Cost:
             averaged=config.ema_decay is not None,
             decoded=_decoded(config, self.batch_size),
         )
+
+        # Print them.
         _parts_table(parts).show()
         print(
             f"features of a reference, by encoder={config.choices.encoder}: {features.local_length}"
@@ -68,7 +71,7 @@ class Cost:
 
 
 def _decoded(config: DictConfig, batch_size: int) -> int:
-    """Of how many samples the identity loss decodes an estimate, at most."""
+    """Return the most samples of a step whose estimates the identity loss decodes."""
     identity = config.objective.terms.get("identity")
     if identity is None:
         return 0
@@ -76,10 +79,10 @@ def _decoded(config: DictConfig, batch_size: int) -> int:
 
 
 def _model(config: DictConfig, features: FeatureSizes) -> PortraitModel:
-    """The model, a published backbone without its weights, and no face model of real faces."""
+    """Build the model, a published backbone without its weights, with the world's face model."""
     published = "pretrained" in config.backbone
     config = copy.deepcopy(config)
-    # Drawings are part of what is counted with, so that nobody asks a face model for one.
+    # Counting supplies the drawings itself, so that no face model of real faces is needed.
     config.face3d.model = {"_target_": "portraitlab.world.pretrained.load_face_model"}
     without = {"pretrained": False, "device": "meta"} if published else {}
     with torch.device("meta" if published else "cpu"):

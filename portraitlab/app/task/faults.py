@@ -1,6 +1,6 @@
-"""Faults planted in what a trained model is given, to see whether the figures notice.
+"""Faults to plant in the inputs of a trained model, to check that the metrics react.
 
-A metric that does not move when the references show somebody else measures nothing.
+A metric that does not change when the references show somebody else measures nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from portraitlab.types import Batch, FaceFeatures, IdentityTokens
 
 
 class Fault:
-    """Something wrong with a sample's references or landmarks, or inside the model.
+    """A fault in the references or landmarks of samples, or inside the model.
 
-    moves: the metrics that should get worse; the others should stay.
+    moves: metrics that should get worse; the others should stay.
     """
 
     def __init__(self, moves: Sequence[str]) -> None:
@@ -32,32 +32,32 @@ class Fault:
     def change(
         self, batch: Batch, samples: Sequence[Sample], photos: PhotoSet, frozen: Frozen
     ) -> Batch:
-        """The batch with the fault in it; itself where the fault is in the model."""
+        """Return the batch with the fault, unchanged where the fault is in the model."""
         return batch
 
     @contextmanager
     def planted(self, model: PortraitModel) -> Iterator[None]:
-        """Hold the fault in the model; nothing where it is in the batch."""
+        """Keep the fault in the model during the context; do nothing where it is in the batch."""
         yield
 
 
 class WrongPerson(Fault):
-    """All references show the next identity of the batch."""
+    """A fault: all references show the next identity of the batch."""
 
     def change(
         self, batch: Batch, samples: Sequence[Sample], photos: PhotoSet, frozen: Frozen
     ) -> Batch:
-        """The batch with each identity's references given to the one before."""
+        """Give each identity the references of the next one."""
         return replace(batch, references=batch.references[next_identity(samples)])
 
 
 class OneWrong(Fault):
-    """One reference of each sample, the first, shows the next identity of the batch."""
+    """A fault: the first reference of each sample shows the next identity of the batch."""
 
     def change(
         self, batch: Batch, samples: Sequence[Sample], photos: PhotoSet, frozen: Frozen
     ) -> Batch:
-        """The batch with the first references moved on by one identity."""
+        """Replace the first references by those of the next identity."""
         following = next_identity(samples)
         own, other = batch.references, batch.references[following]
 
@@ -78,7 +78,7 @@ class OneWrong(Fault):
 
 
 class Blurred(Fault):
-    """All references are blurred before they are encoded; deviation in image fractions."""
+    """A fault: all references are blurred before encoding; deviation in image fractions."""
 
     def __init__(self, moves: Sequence[str], deviation: float = 0.05) -> None:
         super().__init__(moves)
@@ -87,7 +87,7 @@ class Blurred(Fault):
     def change(
         self, batch: Batch, samples: Sequence[Sample], photos: PhotoSet, frozen: Frozen
     ) -> Batch:
-        """The batch with features of blurred references; their keypoints stay known."""
+        """Encode blurred references, with the keypoints of the sharp ones."""
         rows = torch.tensor([sample.references for sample in samples])
         flat = rows.flatten()
         views = blur(photos.store.views(flat), self.deviation).to(frozen.device)
@@ -107,12 +107,12 @@ class Blurred(Fault):
 
 
 class WrongExpression(Fault):
-    """The landmarks make the expression of the next identity's target, in the target's own pose."""
+    """A fault: landmarks in the target's pose, with the next identity's target's expression."""
 
     def change(
         self, batch: Batch, samples: Sequence[Sample], photos: PhotoSet, frozen: Frozen
     ) -> Batch:
-        """The batch with the targets' expressions moved on by one identity."""
+        """Replace the targets' expressions by those of the next identity."""
         geometry = batch.target_geometry
         own = geometry.coefficients
         if own is None:
@@ -122,11 +122,11 @@ class WrongExpression(Fault):
 
 
 class ShuffledTokens(Fault):
-    """Each identity token comes from another sample of the batch than the one beside it."""
+    """A fault: neighbouring identity tokens come from different samples of the batch."""
 
     @contextmanager
     def planted(self, model: PortraitModel) -> Iterator[None]:
-        """Hold the fault behind the fusion."""
+        """Shuffle the output of the fusion during the context."""
 
         def shuffle(fusion: nn.Module, given: Any, tokens: IdentityTokens) -> IdentityTokens:
             count, length = tokens.mask.shape
@@ -142,7 +142,7 @@ class ShuffledTokens(Fault):
 
 
 def next_identity(samples: Sequence[Sample]) -> Tensor:
-    """For each sample the number [B] of the first sample of the next identity of the batch.
+    """Return for each sample the index [B] of the first sample of the batch's next identity.
 
     Raises ValueError where all samples show one identity.
     """
@@ -160,7 +160,7 @@ def next_identity(samples: Sequence[Sample]) -> Tensor:
 
 
 def blur(images: Tensor, deviation: float) -> Tensor:
-    """Images [B, C, S, S] blurred by a Gaussian; deviation in image fractions."""
+    """Blur images [B, C, S, S] by a Gaussian; deviation in image fractions."""
     place = torch.arange(images.shape[-1], device=images.device)
     distance = (place[:, None] - place) / (deviation * images.shape[-1])
     weights = torch.softmax(-0.5 * distance.square(), dim=1)

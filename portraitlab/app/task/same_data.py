@@ -1,4 +1,4 @@
-"""Whether a run goes on with the photos that it began on: its name says only where they lie."""
+"""Check that a run still sees the photos it started with, since its key only has their path."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_same_data(run: Run, data: PhotoSource) -> None:
-    """Note what a training begins on, or see that it goes on, or is scored, with the same.
+    """Store the photos' digest before a training; later check that it is unchanged.
 
-    Raises ValueError where the photos were changed since.
+    Raises ValueError where the photos were changed since the training started.
     """
     digest = data.digest()
     if digest is None:
@@ -34,7 +34,7 @@ def check_same_data(run: Run, data: PhotoSource) -> None:
 
 
 def warn_of_other_data(run: Run, config: DictConfig) -> None:
-    """Say in one line where the figures of a run that is done are not of the photos of today."""
+    """Log a warning where the photos were changed since a finished run was trained on them."""
     noted = run.data_digest()
     if noted is None:
         return

@@ -1,4 +1,4 @@
-"""Draw portraits with a trained run and keep each as a picture of its own."""
+"""Draw portraits with a trained run and save each as a picture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from portraitlab.scoring.pictures import save, sheet, to_image
 
 
 class SamplePortraits:
-    """Draws the first held-out samples and measures nothing.
+    """A task that draws the first held-out samples and measures nothing.
 
-    run: a run's folder, or None for the run that the configuration describes. count: of portraits,
-    at most as many as there are held-out samples.
+    run: a run's folder, or None for the run that the configuration describes. count:
+    number of portraits, at most that of the held-out samples.
     """
 
     def __init__(self, count: int, run: str | None = None) -> None:
@@ -27,7 +27,7 @@ class SamplePortraits:
         self.run = run
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """Where the pictures lie. Raises NoRun (a ValueError) where nothing was trained."""
+        """Draw, and return the folder. Raises NoRun (a ValueError) without a trained run."""
         run = Run.of(plain(config), self.run)
         run.require_weights()
         bench = Bench.of(config, judged=False)

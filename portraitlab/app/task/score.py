@@ -13,7 +13,7 @@ from portraitlab.runs.run import Run
 
 
 class ScoreRun:
-    """Adds a record to a trained run; a record that is there already is only shown.
+    """A task that adds a record to a trained run, or shows the record that exists.
 
     run: a run's folder, or None for the run that the configuration describes.
     """
@@ -22,13 +22,13 @@ class ScoreRun:
         self.run = run
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """The record. Raises NoRun (a ValueError) where nothing was trained."""
+        """Return the record. Raises NoRun (a ValueError) without a trained run."""
         run = Run.of(plain(config), self.run)
         run.require_weights()
         record = run.record()
         if record is None:
             bench = Bench.of(config)
-            if self.run is None:  # else it may well be scored on other photos than it saw
+            if self.run is None:  # another run may be scored on other photos
                 check_same_data(run, bench.data)
             bench.load(run)
             record = bench.score(run)

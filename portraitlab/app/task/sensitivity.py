@@ -1,4 +1,4 @@
-"""Plant faults in a trained run's scoring and see which figures notice."""
+"""Plant faults in a trained run's scoring and measure which figures react."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portraitlab.tables.sensitivity import sensitivity_table
 
 
 class Sensitivity:
-    """Draws the held-out samples as they are and once under each fault, from the same noise.
+    """A task that draws the held-out samples without and under each fault, from the same noise.
 
     faults: by name. run: a run's folder, or None for the run that the configuration describes.
     """
@@ -31,9 +31,9 @@ class Sensitivity:
         self.run = run
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """Differences by fault and metric, also `sensitivity.json` beside this scoring's record.
+        """Return differences by fault and metric, also in sensitivity.json beside the record.
 
-        Raises NoRun (a ValueError) where nothing was trained.
+        Raises NoRun (a ValueError) without a trained run.
         """
         run = Run.of(plain(config), self.run)
         run.require_weights()
@@ -80,10 +80,10 @@ class Sensitivity:
 
 
 def paired(sound: Mapping[str, Any], faulty: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By metric: how much the fault changed it, and the standard error of the paired difference.
+    """Return the change of each metric by a fault, and the standard error of the paired difference.
 
-    Identities are paired with themselves, so that what is hard about a person cancels. The error
-    is None for figures that are no mean over identities, or where fewer than two are shared.
+    Identities are paired with themselves, so that the difficulty of each person cancels. The error
+    is None for figures that are not means over identities, or where fewer than two are shared.
     """
     differences: dict[str, dict[str, Any]] = {}
     for name, before in sound.items():

@@ -1,4 +1,4 @@
-"""Train a model, then score it: the program's main job."""
+"""Train a model, then score it: the main job."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from portraitlab.training.stopping import StopSignals
 
 
 class Train:
-    """Trains the run that a configuration describes, or goes on with it, and scores it."""
+    """A task that trains the run of a configuration, or resumes it, and scores it."""
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """The record, which also lies in the run's folder; empty in processes beside the first.
+        """Return the record, which is also in the run's folder; {} in processes beside the first.
 
-        A run that is done is only shown. Raises ValueError for what the user can mend, Preempted
-        where a signal or trainer.max_time stopped it.
+        A finished run is only shown. Raises ValueError for errors that the user can fix, and
+        Preempted where a signal or trainer.max_time stopped the run.
         """
         settings = plain(config)
         run = Run.of(settings)
@@ -41,7 +41,7 @@ class Train:
                 signals = stack.enter_context(StopSignals(patient=is_rank()))
                 status = None
                 if first:
-                    if not run.weights.is_file():  # else it tells how they were trained
+                    if not run.weights.is_file():  # else it describes their training
                         run.describe(settings)
                     status = stack.enter_context(Status(run.folder))
                     stack.enter_context(written_log(run.folder / "log.txt"))
@@ -65,10 +65,11 @@ def train_and_score(
     signals: StopSignals,
     status: Status | None,
 ) -> dict[str, Any]:
-    """The record of a run, trained where its weights are not there yet.
+    """Train a run unless its weights exist, score it, and return the record.
 
-    status: None in processes beside the first, which only train.
+    status: None in processes beside the first, which only train and return {}.
     """
+    # Build the parts and the photos.
     earlier = None if config.init is None else earlier_run(config.init, Path(config.runs))
     bench = Bench.of(config)
     if status is not None:
@@ -84,6 +85,8 @@ def train_and_score(
             prompt_dropout=config.prompt_dropout,
             order=config.order,
         )
+
+    # Train, or load the weights, then score.
     with opened(config, settings, run) as mirror:
         if trained:
             bench.load(run)

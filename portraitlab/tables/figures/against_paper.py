@@ -1,4 +1,4 @@
-"""Ours against the paper's: a panel a metric, a point a row, each in its own unit."""
+"""Plot our figures against the paper's: a panel a metric, a point a row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def against_paper(table: PaperTable, results: Sequence[Result]) -> Figure | None:
-    """None where no metric has two rows to compare."""
+    """Draw the panels, each side in its own unit; None where no metric has two rows to compare."""
     compared = [compare(table, results, metric) for metric in table.columns]
     known = [each for each in compared if each is not None]
     if not known:
@@ -40,7 +40,7 @@ def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], compared: C
             row.paper[metric],
             mean,
             yerr=deviation,
-            # After six rows colours come again, with other marks.
+            # After six rows colours repeat, with other markers.
             fmt=place_in(MARKERS, number + number // len(COLOURS)),
             color=place_in(COLOURS, number),
             markersize=8,

@@ -1,4 +1,4 @@
-"""Bars of a table: a panel a metric, a bar a row, error bars over seeds."""
+"""Plot a table as bars: a panel a metric, a bar a row, error bars over seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def bars(table: PaperTable, results: Sequence[Result]) -> Figure | None:
-    """The rows from the top in the table's order; None where there are no results."""
+    """Draw the rows in the table's order, from the top; None where there are no results."""
     if not results:
         return None
     figure, axes = panels(len(table.columns), 0.9 + 0.42 * len(table.rows), share_names=True)
@@ -28,7 +28,7 @@ def bars(table: PaperTable, results: Sequence[Result]) -> Figure | None:
         place = axis.get_subplotspec()
         if place is not None and place.is_first_col():
             axis.set_ylabel(table.heading)
-    # A shared axis is turned for all of its line, and turned twice it stands as before.
+    # Set limits: inverting a shared axis inverts its whole line, and twice undoes it.
     for axis in axes:
         axis.set_ylim(len(table.rows) - 0.5, -0.5)
     return figure
@@ -52,13 +52,13 @@ def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], metric: str
         text = f"{mean:.{digits}f}{error}"
         end = max(mean + (deviation or 0), 0)
         weight = "bold" if first else "normal"
-        said = f"{text} ★" if first else text
-        axis.annotate(said, (end, place), (5, 0), **_beside, weight=weight, size=10)
+        label = f"{text} ★" if first else text
+        axis.annotate(label, (end, place), (5, 0), **_beside, weight=weight, size=10)
     axis.set_yticks(range(len(table.rows)), [row.name for row in table.rows])
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="y", visible=False)
     axis.spines["left"].set_visible(False)
-    # Room for what is written behind the bars.
+    # Leave room for the text behind the bars.
     axis.set_xmargin(0.42)
     if not means or min(means) >= 0:
         axis.set_xlim(left=0)

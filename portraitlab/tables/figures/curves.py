@@ -1,4 +1,4 @@
-"""Training curves: a panel a loss, a line a row, the mean over seeds within their range."""
+"""Plot training curves: a panel a loss, a line a row, the mean over seeds within their range."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def curves(table: PaperTable, results: Sequence[Result]) -> Figure | None:
-    """None where no result has a curve. Rows that score the same trainings share a line."""
+    """Draw the panels; None without any curve. Rows that score the same trainings share a line."""
     lines = _lines(table, results)
     losses = list(dict.fromkeys(n for own in lines.values() for c in own for n in c if n != "step"))
     if not losses:
@@ -36,7 +36,7 @@ def curves(table: PaperTable, results: Sequence[Result]) -> Figure | None:
 
 
 def _lines(table: PaperTable, results: Sequence[Result]) -> dict[str, list[Curve]]:
-    """The curves of each training's seeds, by the rows that score it."""
+    """Collect the curves of each training's seeds, by the rows that score it."""
     by_row: dict[str, list[Mapping[str, Any]]] = {row.name: [] for row in table.rows}
     for each in results:
         if each.content.get("curve"):
@@ -55,7 +55,7 @@ def _lines(table: PaperTable, results: Sequence[Result]) -> dict[str, list[Curve
 
 
 def _line(axis: Axes, label: str, number: int, own: Sequence[Curve], loss: str) -> None:
-    # Seeds of a row are logged at the same steps; a shorter one, of a run that was cut, ends first.
+    # Seeds of a row are logged at the same steps; the curve of an interrupted run is shorter.
     points = min(len(curve["step"]) for curve in own)
     steps = np.array(own[0]["step"][:points], dtype=float)
     values = np.array([curve[loss][:points] for curve in own if loss in curve], dtype=float)
@@ -72,24 +72,24 @@ def _line(axis: Axes, label: str, number: int, own: Sequence[Curve], loss: str) 
 
 
 def _joins(curve: Curve) -> list[int]:
-    """The points at which losses join those that were there from the start."""
+    """Find the points at which further losses begin after the start."""
     losses = [values for name, values in curve.items() if name != "step"]
     first = [next((at for at, value in enumerate(own) if value is not None), 0) for own in losses]
     return sorted({at for at in first if at})
 
 
 def _smooth(values: NDArray[np.float64], joins: Sequence[int]) -> NDArray[np.float64]:
-    """Each point [seeds, points] as the mean of the tenth around it; NaN are left out of the means.
+    """Average each point [seeds, points] over the tenth around it, without NaN.
 
-    Rows are fed the same noise, so that their losses rise and fall together and hide one another.
-    joins: points that no mean reaches across, since the whole loss is another from there on.
+    Rows are trained on the same noise, so that their losses rise and fall together and hide one
+    another. joins: points that no mean reaches across, since the whole loss changes there.
     """
     reach = values.shape[1] // 20
     tenth = np.ones(2 * reach + 1)
     means = []
     for part in np.split(values, [at for at in joins if at < values.shape[1]], axis=1):
         there = ~np.isnan(part)
-        # The middle of the whole convolution, as long as the part however short that is.
+        # Cut the full convolution to the length of the part, however short that is.
         within = slice(reach, reach + part.shape[1])
         sums = np.array([np.convolve(line, tenth)[within] for line in np.where(there, part, 0)])
         counts = np.array([np.convolve(line, tenth)[within] for line in there])

@@ -1,4 +1,4 @@
-"""All figures of a table, drawn from its declaration and its results."""
+"""Draw all figures of a table from its declaration and results."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableFigure:
-    """A figure that results allow: its name, what it shows, and its files' contents by form.
+    """A figure: its name, title, caption, and its files' contents by format.
 
-    forms: png, and svg where it is drawn of lines.
+    forms: png, and svg for a plot.
     """
 
     name: str
@@ -75,7 +75,7 @@ _ABOUT_SHEET = (
 
 
 def figures(table: PaperTable, results: Sequence[Result]) -> list[TableFigure]:
-    """The figures that the results allow; the same results give the same bytes."""
+    """Draw the figures that the results allow; the same results give the same bytes."""
     drawn = []
     with look():
         for name, (draw, title, caption) in _DRAWINGS.items():
@@ -93,7 +93,7 @@ def figures(table: PaperTable, results: Sequence[Result]) -> list[TableFigure]:
 
 
 def write_figures(folder: Path, drawn: Sequence[TableFigure]) -> None:
-    """Write the files of figures into a table's folder; those of figures no longer drawn go."""
+    """Write figures into a table's folder, and delete files of figures that are no longer drawn."""
     files = {f"{own.name}.{form}": text for own in drawn for form, text in own.forms.items()}
     for name in (*_DRAWINGS, _SHEET):
         for form in FORMATS:

@@ -1,4 +1,4 @@
-"""Metrics over a number that rows differ in, such as how many references, above the paper's."""
+"""Plot metrics over a number that the rows differ in, such as the number of references."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _OURS, _PAPER = COLOURS[0], COLOURS[1]
 
 
 def over_number(table: PaperTable, results: Sequence[Result]) -> Figure | None:
-    """Ours above and the paper's below, whose scales have nothing in common.
+    """Draw our figures above the paper's, each on its own scale.
 
-    None where rows are no numbers, or fewer than two have results.
+    None where the rows' names are not numbers, or fewer than two rows have results.
     """
     if not all(row.name.isdigit() for row in table.rows) or len({r.row for r in results}) < 2:
         return None

@@ -1,4 +1,4 @@
-"""The picture sheet of a table: people in columns, what they gave, and below it each row's."""
+"""Draw the picture sheet of a table: people in columns, their photos above each row's portraits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CELL, _GAP, _TEXT = 128, 6, 17
 
 
 def picture_sheet(shown: ShownTable) -> Image.Image:
-    """People stand side by side: references small and two abreast, the target, the portraits."""
+    """Draw a column for each person: small references two abreast, the target, the portraits."""
     font = ImageFont.load_default(size=_TEXT)
     lines: list[tuple[str, Sequence[Image.Image]]] = [
         ("references", [_block(own) for own in shown.references]),
@@ -21,7 +21,7 @@ def picture_sheet(shown: ShownTable) -> Image.Image:
     ]
     names = round(max(font.getlength(name) for name, _ in lines)) + 3 * _GAP
     heights = [max(picture.height for picture in pictures) + _GAP for _, pictures in lines]
-    # What was given and what was drawn are kept apart.
+    # Separate the photos from the portraits.
     heights[1] += 2 * _GAP
     width = names + len(shown.people) * (_CELL + _GAP)
     sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
@@ -36,7 +36,7 @@ def picture_sheet(shown: ShownTable) -> Image.Image:
 
 
 def _block(pictures: Sequence[Image.Image]) -> Image.Image:
-    """A person's references, two abreast."""
+    """Arrange a person's references two abreast."""
     half = _CELL // 2
     block = Image.new("RGB", (_CELL, half * -(-len(pictures) // 2)), "white")
     for place, picture in enumerate(pictures):
@@ -45,7 +45,7 @@ def _block(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def _sized(picture: Image.Image, edge: int) -> Image.Image:
-    """Pixels stay squares where a picture grows."""
+    """Resize to an edge in pixels; enlarged pictures keep square pixels."""
     grows = picture.width < edge
     way = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
     return picture.resize((edge, edge), way)

@@ -1,4 +1,4 @@
-"""The look of all figures, and how one becomes a file: the same bytes from the same results."""
+"""Style figures and write them to bytes, the same for the same results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# After Okabe and Ito, who chose them so that colour-blind people tell them apart; their black and
-# yellow are left out, which vanish on a dark and on a light ground.
+# The palette of Okabe and Ito, which colour-blind people can tell apart, without its black and
+# yellow, which vanish on a dark and on a light ground.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.")
 QUIET = "#57606a"
-"""Of what is said beside the figures; 6:1 on white."""
+"""Colour of secondary text; its contrast on white is 6:1."""
 
 FORMATS = ("png", "svg")
 _LOOK = {
@@ -30,14 +30,14 @@ _LOOK = {
     "grid.color": "#e3e6ea",
     "legend.frameon": False,
     "savefig.dpi": 150,
-    # Names in an SVG are of a hash, which would otherwise be of the process.
+    # Names in an SVG are hashed with this salt, by default with one of the process.
     "svg.hashsalt": "portraitlab",
 }
 
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Figures that are made and written inside of it look alike, whatever matplotlibrc says."""
+    """Style the figures made and written in the context alike, whatever matplotlibrc sets."""
     from matplotlib import style
 
     with style.context(["default", _LOOK]):
@@ -45,10 +45,10 @@ def look() -> Iterator[None]:
 
 
 def panels(count: int, height: float, share_names: bool = False) -> tuple[Figure, list[Axes]]:
-    """An empty figure of panels, three at most beside one another; height: of one, in inches.
+    """Make an empty figure of panels, at most three a line.
 
-    share_names: whether the panels of a line have the same names on their vertical axes, which
-    are then written once.
+    height: of a panel, in inches. share_names: True where the panels of a line have the same names
+    on their vertical axes, which are then written once.
     """
     from matplotlib.figure import Figure
 
@@ -62,7 +62,7 @@ def panels(count: int, height: float, share_names: bool = False) -> tuple[Figure
 
 
 def pairs_of_panels(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """An empty figure of panels side by side, each above a lower one that has the same numbers."""
+    """Make an empty figure of panels side by side, each above one with the same horizontal axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(max(6.5, 4.6 * count), 5.6), layout="constrained")
@@ -73,7 +73,7 @@ def pairs_of_panels(count: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
 def legend_below(
     figure: Figure, axes: Sequence[Axes], names: Sequence[str], title: str | None = None
 ) -> None:
-    """One legend of all panels, in the order of the names; what no panel has is left out."""
+    """Add one legend for all panels, in the order of the names; unused names are left out."""
     found = {
         label: handle
         for axis in axes
@@ -86,17 +86,17 @@ def legend_below(
 
 
 def rendered(figure: Figure, form: str) -> bytes:
-    """A figure as png or svg; without a date and the program's version, which are no results."""
+    """Write a figure as png or svg, without date and program version, which change the bytes."""
     content = BytesIO()
     figure.savefig(content, format=form, metadata={"Date" if form == "svg" else "Software": None})
     return content.getvalue()
 
 
 def better(up: bool) -> str:
-    """Which way is better, in words."""
+    """Name the better direction in words."""
     return "higher is better" if up else "lower is better"
 
 
 def place_in(values: tuple[str, ...], number: int) -> str:
-    """One of a few looks, which come again when they are used up."""
+    """Return the value at a number; values repeat after the last one."""
     return values[number % len(values)]
