@@ -62,4 +62,6 @@ def first_comment(path: Path) -> str:
 
 def _value(root: DictConfig, name: str) -> str:
     value = OmegaConf.select(root, name)
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
