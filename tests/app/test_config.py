@@ -136,7 +136,7 @@ def test_a_number_of_one_fusion_does_not_reach_another(
 def test_metrics_are_chosen_one_by_one(composed: Callable[..., DictConfig]) -> None:
     assert list(composed("metrics=[sim_f,fid]").metrics) == ["sim_f", "fid"]
     assert list(composed("metrics=none").metrics) == []
-    assert len(composed().metrics) == 6
+    assert len(composed().metrics) == 9
 
 
 def targets(node: Any) -> Iterator[str]:

@@ -195,7 +195,7 @@ def test_the_cost_of_full_size_is_counted_without_weights(composed: Compose, cap
     # As docs/training_at_scale.md prints it.
     page = (ROOT / "docs" / "training_at_scale.md").read_text()
     (row,) = re.findall(r"^\| `task.batch_size=6` \|.*\|$", page, re.MULTILINE)
-    parts = ("weights", "gradients", "optimiser", "activations", "anew", "total")
+    parts = ("weights", "gradients", "optimiser", "activations", "recomputed", "total")
     found = [f"{costs['memory'][name] / 2**30:.3g}" for name in parts]
     assert [cell.strip() for cell in row.split("|")[5:-1]] == found
 

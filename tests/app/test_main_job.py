@@ -190,7 +190,7 @@ def test_the_sweep_ends_with_one_table(folder: Path, cache: Path, home: Path, ru
     ]
     assert [row[0] for row in rows[5:]] == BOUNDS
     figure = read(folder / "metrics.json")["metrics"]["clip_t"]["value"]
-    assert rows[1][-1].startswith(f"{figure:.3f} ±")
+    assert rows[1][rows[0].index("clip_t ↑")].startswith(f"{figure:.3f} ±")
     markdown = path.read_text()
     for row in rows:
         assert "| " + " | ".join(row) + " |" in markdown
@@ -209,7 +209,7 @@ def test_a_failing_job_costs_the_sweep_no_other(cache: Path, home: Path, tmp_pat
     assert sweep.returncode == 1
     assert "Traceback" not in sweep.stderr
     rows = list(csv.reader(next(tmp_path.glob("sweeps/*/sweep.csv")).read_text().splitlines()))
-    assert rows[1] == ["1e+38", *["failed"] * 6]
+    assert rows[1] == ["1e+38", *["failed"] * 9]
     assert rows[2][0] == "0.002"
     assert "±" in rows[2][-1]
     assert "1e+38 failed: The loss is not finite at step" in sweep.stdout

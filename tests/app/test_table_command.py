@@ -28,7 +28,8 @@ def call(cache: Path, home: Path, folder: Path) -> Call:
     small = ("scale=smoke", "budget=default", "metrics=[sim_f,clip_f]", "logger=none")
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return run_py(*arguments, *small, f"runs={folder}", f"cache={cache}", home=home)
+        places = (f"runs={folder}", f"cache={cache}")
+        return run_py(*arguments, *small, "jobs=1", *places, home=home)
 
     return call
 

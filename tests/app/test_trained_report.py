@@ -29,4 +29,5 @@ def test_a_trained_run_has_its_page(
     text = page.read_text()
     for name, metric in row.metrics.items():
         assert name in text
-        assert f"{metric['value']:.3f}" in text
+        value = metric["value"]
+        assert ("not measured" if value is None else f"{value:.3f}") in text

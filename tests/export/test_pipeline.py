@@ -226,7 +226,7 @@ def test_a_run_that_was_scored_by_a_student_is_drawn_by_it(
     assert caplog.messages == [
         "the negative prompt is not read: guidance=1 turns guidance off; give another"
     ]
-    with pytest.raises(ValueError, match=r"sampler\.steps is 4, and sdxl_lightning_8step_lora"):
+    with pytest.raises(ValueError, match=r"sampler\.steps is 4, but sdxl_lightning_8step_lora"):
         pipe(pictures[:2], steps=4)
     plain = PortraitPipeline.from_pretrained(
         export("backbone=sdxl", *places, "net.start=null"),

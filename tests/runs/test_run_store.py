@@ -48,7 +48,7 @@ def test_a_lock_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     assert is_locked(run)
     with caplog.at_level("INFO", logger="portraitlab"), locked(run):
         assert process.wait(timeout=30) == 0
-    assert f"waiting for {run}" in caplog.text
+    assert f"waiting for another process that has locked {run}" in caplog.text
     assert not is_locked(run)
 
 
