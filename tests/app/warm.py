@@ -24,7 +24,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).parents[2]
 _IMPORTED = (
-    *("wandb", "lightning", "torchvision", "diffusers", "transformers", "pyarrow", "rich"),
+    *("lightning", "torchvision", "diffusers", "transformers", "pyarrow", "rich"),
     *("hydra._internal.hydra", "portraitlab.app.task.train", "portraitlab.launching.perform"),
     *("portraitlab.launching.local", "portraitlab.scoring.judge", "portraitlab.data.world"),
     *("portraitlab.world.pretrained", "portraitlab.tables.ending"),
