@@ -12,7 +12,7 @@ from portraitlab.training.logged import read_losses
 # For a sweep whose jobs have no figures or losses yet.
 _METRICS = (
     *("sim_f", "clip_f", "exp", "pose", "fid", "clip_t"),
-    *("copy_paste", "rank1", "intrusion", "spread"),
+    *("copy_paste", "rank1", "intrusion"),
 )
 _CURVES = ("loss",)
 
