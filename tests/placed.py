@@ -1,4 +1,4 @@
-"""Where the package has the module of a choice."""
+"""Locate the module of a choice in the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the judge sees of pictures that every run shows it is computed once, and is its own."""
+"""The judge computes the views that all runs share once, and other judges have their own."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def whole(sound, tmp_path) -> Path:
 
 @pytest.fixture
 def root(whole, tmp_path) -> Path:
-    """The same folder without the photos added later: some of each identity, and person 1a."""
+    """Return the folder without the photos added later: some of each identity, and person 1a."""
     root = Path(shutil.copytree(whole, tmp_path / "root"))
     for name in LATE:
         (root / name).unlink()

@@ -1,4 +1,4 @@
-"""What portraits are measured against: bounds, real photos, and what the backbone draws alone."""
+"""Portraits are measured against bounds, real photos and portraits of the backbone alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the detector learns from, how faces are read from what it gives, and what is counted."""
+"""Training data of the detector, decoding of its output, and its recall and precision."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the regressors learn from, and what their figures compare."""
+"""Training data of the regressors, and the figures that they are measured by."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What nets start from: how the ways in begin, and what they are trained on."""
+"""Starts of nets: how each way into the UNet begins, and its training data."""
 
 from copy import deepcopy
 from dataclasses import replace
