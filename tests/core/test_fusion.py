@@ -13,6 +13,7 @@ from portraitlab.method.fusion.facial_parts import FacialPartsFusion, cells_of_p
 from portraitlab.method.fusion.global_ import GlobalFusion
 from portraitlab.method.fusion.local import LocalFusion
 from portraitlab.method.fusion.mean_embedding import MeanEmbeddingFusion
+from portraitlab.method.fusion.mixer import FacialAttributeMixer
 from portraitlab.method.fusion.mlp import MLPFusion
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.fusion.refiner import FaceRefiner
@@ -25,6 +26,7 @@ TOKENS = {
     ConcatFusion: 1 + LENGTH,
     MLPFusion: 1 + LENGTH,
     FaceRefiner: 33,
+    FacialAttributeMixer: 16,
     EmbeddingFusion: 4,
     ClassTokenFusion: 1,
     FacialPartsFusion: 4 + 5,
@@ -149,6 +151,38 @@ def test_refiner_agrees_with_the_paper_written_out_slowly(tiny_batch) -> None:
         local, global_ = features.local_[sample, reference], features.global_[sample, reference]
         slow = refine_one(refiner, local, global_)
         torch.testing.assert_close(fast[sample, reference], slow, atol=1e-5, rtol=1e-4)
+
+
+def mix_one(mixer: FacialAttributeMixer, local: Tensor, global_: Tensor) -> Tensor:
+    """Eqs. 1 and 2 of FaceSnap for one reference, written as the paper writes them."""
+    w_id, w_clip = mixer.id_projection[0], mixer.clip_projection
+    id_tokens = ((global_ * D2**0.5) @ w_id.weight.T + w_id.bias).view(-1, DIM)
+    clip_tokens = torch.stack([w_clip.weight @ token + w_clip.bias for token in local])
+    fused = attend(mixer.attention, id_tokens, torch.cat([id_tokens, clip_tokens]))
+    query = mixer.queries
+    for layer in mixer.decoder.layers:
+        query = layer.norm1(query + attend(layer.self_attn, query, query))
+        query = layer.norm2(query + attend(layer.multihead_attn, query, fused))
+        query = layer.norm3(query + layer.linear2(torch.relu(layer.linear1(query))))
+    return query
+
+
+def test_mixer_agrees_with_the_paper_written_out_slowly(tiny_batch) -> None:
+    torch.manual_seed(0)
+    mixer = FacialAttributeMixer(D1, D2, DIM, id_tokens=3, learnable_tokens=5, layers=2, heads=2)
+    features = tiny_batch(batch=2, refs=2).references
+    fast = run(mixer, features).tokens.unflatten(1, (2, 5))
+    for sample, reference in features.mask.nonzero().tolist():
+        local, global_ = features.local_[sample, reference], features.global_[sample, reference]
+        slow = mix_one(mixer, local, global_)
+        torch.testing.assert_close(fast[sample, reference], slow, atol=1e-5, rtol=1e-4)
+
+
+def test_mixer_refuses_counts_and_heads_that_make_no_tokens() -> None:
+    with pytest.raises(ValueError, match=r"fusion.heads=3 does not divide.*16; choose a divisor"):
+        FacialAttributeMixer(D1, D2, DIM, heads=3)
+    with pytest.raises(ValueError, match=r"fusion.id_tokens is 0 and .*; both must be 1 or more"):
+        FacialAttributeMixer(D1, D2, DIM, id_tokens=0)
 
 
 def test_the_mean_embedding_is_one_face_for_all_references(tiny_batch) -> None:
