@@ -136,11 +136,11 @@ def check_taken(config: DictConfig) -> None:
                 f"{group} is {chosen._target_}, which {by}={config.choices[by]} does not use; "
                 f"choose {by}={others}, or leave {group} as it is by default."
             )
-    if config.choices.cond == "landmarks" and config.encoder.get("face3d", True) is None:
+    if "face_model" in config.cond and config.encoder.get("face3d", True) is None:
         raise ValueError(
-            f"cond=landmarks needs 3D face coefficients, and encoder={config.choices.encoder} with "
-            "face3d=none gives none; choose face3d=bfm or face3d=flame, or cond=keypoints or "
-            "cond=landmarks5."
+            f"cond={config.choices.cond} needs 3D face coefficients, and "
+            f"encoder={config.choices.encoder} with face3d=none gives none; choose "
+            "face3d=bfm or face3d=flame, or cond=keypoints or cond=landmarks5."
         )
 
 

@@ -90,6 +90,7 @@ def load_face_model() -> LinearFaceModel:
         torch.from_numpy(model.shape_basis),
         torch.from_numpy(model.expression_basis),
         keypoints=KEYPOINTS_FROM_72,
+        beyond=(68, 69, 70, 71),
     )
 
 

@@ -5,11 +5,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from portraitlab.faces.face3d.fitter import with_pupils_and_temples
 from portraitlab.faces.face3d.linear import LinearFaceModel
+from portraitlab.method.cond.black import BlackCond
 from portraitlab.method.cond.drawing import Stroke, draw
+from portraitlab.method.cond.drive_landmarks import DriveLandmarkCond
 from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.cond.landmarks import LandmarkCond
 from portraitlab.method.cond.landmarks5 import FiveLandmarkCond
+from portraitlab.method.cond.landmarks72 import Landmark72Cond
 from portraitlab.method.cond.none import NoCond
 from portraitlab.types import FaceCoefficients, FaceGeometry
 from portraitlab.world.pretrained import load_face_model
@@ -62,6 +66,51 @@ def test_landmarks_take_the_reference_shape_and_the_targets_expression_and_pose(
         assert not torch.equal(image, cond(shape, changed(target, field), SIZE))
         assert torch.equal(image, cond(changed(shape, field), target, SIZE))
     assert torch.equal(image, cond(shape, changed(target, "shape"), SIZE))
+
+
+def test_72_landmarks_add_pupils_and_temples_to_the_68(faces) -> None:
+    shape, target = faces
+    model = load_face_model()
+    fewer = LandmarkCond(model)(shape, target, SIZE)
+    more = Landmark72Cond(model)(shape, target, SIZE)
+    mixed = LandmarkCond(model).mixed(shape, target)
+    points = model.landmarks72(mixed)
+    assert points.shape == (3, 72, 2)
+    assert torch.equal(points[:, :68], model.landmarks(mixed))
+    for old, new, four in zip(fewer, more, points[:, 68:], strict=True):
+        assert brightness_at(new, four).min() > 0.9
+        differs = (old != new).any(0).nonzero().flip(-1) + 0.5
+        assert torch.cdist(differs / SIZE, four).amin(1).max() < 0.05
+
+
+def test_pupils_and_temples_are_derived_where_a_model_has_none(faces) -> None:
+    own = load_face_model()
+    bare = LinearFaceModel(
+        own.mean[:68], own.shape_basis[:, :68], own.expression_basis[:, :68], (0, 1, 2, 3, 4)
+    )
+    mixed = LandmarkCond(own).mixed(*faces)
+    derived, true = bare.landmarks72(mixed), own.landmarks72(mixed)
+    torch.testing.assert_close(derived, with_pupils_and_temples(own.landmarks(mixed)))
+    size = (true.amax(1) - true.amin(1)).amax(-1, keepdim=True)
+    off = (derived - true).norm(dim=-1) / size
+    assert off[:, 68:70].max() < 0.05  # of the face
+    assert off[:, 70:].max() < 0.35  # the world's own temples are at the top of the forehead
+
+
+def test_72_landmarks_are_of_the_reference_or_the_drive_image(faces) -> None:
+    shape, target = faces
+    model = load_face_model()
+    predicted = Landmark72Cond(model)(shape, target, SIZE)
+    drive = DriveLandmarkCond(model)(shape, target, SIZE)
+    assert not torch.equal(predicted, drive)
+    assert torch.equal(drive, Landmark72Cond(model)(target, target, SIZE))
+
+
+def test_black_is_a_control_image_that_shows_nothing(faces) -> None:
+    image = BlackCond()(*faces, SIZE)
+    assert image.shape == (3, 3, SIZE, SIZE)
+    assert (image == -1).all()
+    assert BlackCond().draws
 
 
 def test_landmarks_without_coefficients_name_the_remedy(tiny_batch) -> None:

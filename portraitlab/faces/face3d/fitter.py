@@ -37,6 +37,10 @@ class FaceModel(Protocol):
         """Project 68 landmarks [B, 68, 2] in the iBUG order, as fractions of the image."""
         ...
 
+    def landmarks72(self, coefficients: FaceCoefficients) -> Tensor:
+        """Project the 68 landmarks, both pupils and both temples [B, 72, 2], likewise."""
+        ...
+
     def keypoints(self, coefficients: FaceCoefficients) -> Tensor:
         """Project the five keypoints [B, 5, 2] of FaceGeometry, as fractions of the image."""
         ...
@@ -124,6 +128,17 @@ def bounds(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     """Compute centre [B, 2] and extent [B, 2] of the upright boxes around points [B, P, 2]."""
     low, high = landmarks.amin(dim=1), landmarks.amax(dim=1)
     return (low + high) / 2, high - low
+
+
+def with_pupils_and_temples(landmarks: Tensor) -> Tensor:
+    """Append the pupils and temples to landmarks [B, 68, 2 or 3] in the iBUG order: [B, 72, ...].
+
+    For models without such points. A pupil is the mean of its eye's landmarks; a temple is the
+    jaw's upper end, raised as far as the outer end of the brow is above the outer eye corner.
+    """
+    pupils = [landmarks[:, 36:42].mean(dim=1), landmarks[:, 42:48].mean(dim=1)]
+    temples = landmarks[:, [0, 16]] + landmarks[:, [17, 26]] - landmarks[:, [36, 45]]
+    return torch.cat([landmarks, torch.stack(pupils, dim=1), temples], dim=1)
 
 
 def five_of(landmarks: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitlab.faces.face3d.files import BroughtFile, find_files, tensors_of
-from portraitlab.faces.face3d.fitter import five_of
+from portraitlab.faces.face3d.fitter import five_of, with_pupils_and_temples
 from portraitlab.faces.face3d.linear import rotation_matrices
 from portraitlab.types import FaceCoefficients
 
@@ -156,6 +156,10 @@ class Flame(nn.Module):
         pose = coefficients.pose
         flat = points[..., :2] * pose.new_tensor([1.0, -1.0])  # y points down in images
         return pose[:, None, 4:6] + pose[:, None, 3:4] * flat
+
+    def landmarks72(self, coefficients: FaceCoefficients) -> Tensor:
+        """Project landmarks, pupils and temples as image fractions [B, 72, 2]."""
+        return with_pupils_and_temples(self.landmarks(coefficients))
 
     def keypoints(self, coefficients: FaceCoefficients) -> Tensor:
         """Project the five keypoints as image fractions [B, 5, 2]."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from portraitlab.faces.face3d.fitter import with_pupils_and_temples
 from portraitlab.support.precision import without_autocast
 from portraitlab.types import FaceCoefficients
 
@@ -45,6 +46,8 @@ class LinearFaceModel(nn.Module):
         expression_basis: [E, K, 3].
         keypoints: indices of the five keypoints among the K points.
         landmarks: number of landmarks, the first of the K points.
+        beyond: indices of pupils and temples among the K points; None derives them from the
+            landmarks.
     """
 
     mean: Tensor
@@ -58,6 +61,7 @@ class LinearFaceModel(nn.Module):
         expression_basis: Tensor,
         keypoints: tuple[int, ...],
         landmarks: int = 68,
+        beyond: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("mean", mean, persistent=False)
@@ -65,6 +69,7 @@ class LinearFaceModel(nn.Module):
         self.register_buffer("expression_basis", expression_basis, persistent=False)
         self.keypoint_index = list(keypoints)
         self.landmark_count = landmarks
+        self.beyond_index = None if beyond is None else list(beyond)
 
     @property
     def shape_size(self) -> int:
@@ -90,6 +95,14 @@ class LinearFaceModel(nn.Module):
     def landmarks(self, coefficients: FaceCoefficients) -> Tensor:
         """Project the landmarks as image fractions [B, 68, 2]."""
         return self.points(coefficients)[:, : self.landmark_count]
+
+    def landmarks72(self, coefficients: FaceCoefficients) -> Tensor:
+        """Project landmarks, pupils and temples as image fractions [B, 72, 2]."""
+        points = self.points(coefficients)
+        landmarks = points[:, : self.landmark_count]
+        if self.beyond_index is None:
+            return with_pupils_and_temples(landmarks)
+        return torch.cat([landmarks, points[:, self.beyond_index]], dim=1)
 
     def keypoints(self, coefficients: FaceCoefficients) -> Tensor:
         """Project the five keypoints as image fractions [B, 5, 2]."""
