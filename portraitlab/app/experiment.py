@@ -18,7 +18,7 @@ from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.testset import RealPhotos, ScoringSet
 from portraitlab.method.model import PortraitModel
-from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.method.sampler.base import Sampler
 from portraitlab.runs.key import PROTOCOL, plain
 from portraitlab.runs.origin import origin
 from portraitlab.runs.records import record_table
@@ -55,7 +55,7 @@ class Bench:
     photos: PhotoSet
     scoring: ScoringSet
     real: RealPhotos
-    sampler: DDIM
+    sampler: Sampler
     judge: Judge | None
     metrics: Mapping[str, PortraitMetric]
 

@@ -17,7 +17,7 @@ from portraitlab.method.cond.none import NoCond
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.none import NoNet
-from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.method.sampler.base import Sampler
 from portraitlab.scoring.pictures import Shown
 from portraitlab.support.hashes import tensors_digest
 from portraitlab.support.precision import computing_in, frozen_precision
@@ -45,7 +45,7 @@ Change = Callable[[Batch, Sequence[Sample]], Batch]
 @torch.inference_mode()
 def draw(
     model: PortraitModel,
-    sampler: DDIM,
+    sampler: Sampler,
     scoring: ScoringSet,
     batch_size: int,
     device: torch.device,

@@ -1,0 +1,150 @@
+"""The base class of samplers: classifier-free guidance around one of diffusers' schedulers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.method.model import PortraitModel
+from portraitlab.types import Batch, Condition
+
+Drops = Literal["everything", "prompt"]
+
+
+class Sampler:
+    """Samples images with Ho and Salimans' guidance (2022) and a seed per image.
+
+    steps: calls of the scheduler, each at one noise level. guidance: guidance scale; 1 is without
+    guidance, at half the cost. guidance_drops: conditions that the unconditional prediction does
+    not get. "everything": prompt, identity and control image, so that it is the backbone's with the
+    empty prompt; for an adapter this equals IP-Adapter's zeroed tokens. "prompt": the prompt alone.
+    negative_prompt: the unconditional prediction's prompt, in place of the empty one.
+
+    A sampler implements `scheduler` and `step`. Raises ValueError for numbers out of range.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        guidance: float,
+        guidance_drops: Drops = "everything",
+        negative_prompt: str = "",
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"sampler.steps is {steps}; it must be 1 or more.")
+        if not 0 <= guidance < math.inf:  # also False for NaN, which would draw black images
+            raise ValueError(f"sampler.guidance is {guidance}; it must be 0 or more (1: none).")
+        if guidance_drops not in get_args(Drops):
+            raise ValueError(
+                f"sampler.guidance_drops is {guidance_drops!r}; choose one of {get_args(Drops)}."
+            )
+        self.steps = steps
+        self.guidance = guidance
+        self.guidance_drops = guidance_drops
+        self.negative_prompt = negative_prompt
+
+    def ready(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Return a context in which the backbone has this sampler's weights: none by default."""
+        return nullcontext()
+
+    def scheduler(self, backbone: Backbone) -> Any:
+        """Build a scheduler of diffusers with its timesteps set.
+
+        It must not be the backbone's: stepping changes its state, and two samplers may share one.
+        """
+        raise NotImplementedError
+
+    def step(
+        self,
+        scheduler: Any,
+        prediction: Tensor,
+        timestep: Tensor,
+        latents: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor:
+        """Return the latents [B, c, h, w] at the next noise level.
+
+        generators: B generators on the CPU for what noise the step adds.
+        """
+        raise NotImplementedError
+
+    @property
+    def unet_calls(self) -> int:
+        """Calls of the UNet for one image."""
+        return self.steps * (1 if self.guidance == 1 else 2)
+
+    @torch.no_grad()
+    def sample(self, model: PortraitModel, batch: Batch, seeds: Sequence[int]) -> Tensor:
+        """Sample images [B, 3, H, W] in [-1, 1] for a batch's conditions.
+
+        Only the shape of batch.latents is read. All noise of image i is drawn from seeds[i] on the
+        CPU. So, up to rounding, an image depends neither on the others of its batch nor on the
+        device, and rows of a table start from the same noise.
+        """
+        assert len(seeds) == len(batch), "one seed for each image"
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = draw_noise(batch.latents, generators)
+        with model.backbone.computing():
+            condition = model.condition(batch)
+        latents = self.trajectory(model, condition, noise, generators)
+        return model.backbone.decode(latents).float().clamp(-1, 1)
+
+    def trajectory(
+        self,
+        model: PortraitModel,
+        condition: Condition,
+        noise: Tensor,
+        generators: Sequence[torch.Generator] = (),
+        grad_last: int = 0,
+    ) -> Tensor:
+        """Denoise pure noise [B, c, h, w] to latents under a condition, which is computed once.
+
+        generators: see `step`; a sampler without noise of its own needs none. grad_last: number of
+        the last steps through which a gradient flows. Each is recomputed in the backward pass, so
+        that memory for one is enough.
+        """
+        scheduler = self.scheduler(model.backbone)
+        guided = self.guidance != 1
+        unconditional = self.unconditional(model, condition) if guided else condition
+
+        def predict(latents: Tensor, timesteps: Tensor) -> Tensor:
+            with model.backbone.computing():
+                prediction = model.predict(latents, timesteps, condition).to(latents.dtype)
+                if not guided:
+                    return prediction
+                without = model.predict(latents, timesteps, unconditional).to(latents.dtype)
+            return without + self.guidance * (prediction - without)
+
+        latents = noise * scheduler.init_noise_sigma
+        for number, timestep in enumerate(scheduler.timesteps):
+            timesteps = timestep.expand(len(latents)).to(latents.device)
+            if len(scheduler.timesteps) - number > grad_last:
+                with torch.no_grad():
+                    prediction = predict(latents, timesteps)
+                    latents = self.step(scheduler, prediction, timestep, latents, generators)
+            else:
+                prediction = checkpoint(predict, latents, timesteps, use_reentrant=False)
+                latents = self.step(scheduler, prediction, timestep, latents, generators)
+        return latents
+
+    def unconditional(self, model: PortraitModel, condition: Condition) -> Condition:
+        """Return the condition without the parts that guidance drops."""
+        empty = model.backbone.encode_text([self.negative_prompt]).expand(len(condition.text))
+        if self.guidance_drops == "prompt":
+            return replace(condition, text=empty)
+        return Condition(empty, tokens=None, drawing=None)
+
+
+def draw_noise(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw noise of the shape of latents [B, c, h, w], sample i from generator i on the CPU."""
+    shape = like.shape[1:]
+    noise = [torch.randn(shape, generator=generator) for generator in generators]
+    return torch.stack(noise).to(like)
