@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -153,6 +154,12 @@ class Backbone(nn.Module):
         if self.scheduler.config.prediction_type == "epsilon":
             return (noisy - (1 - alpha).sqrt() * prediction) / alpha.sqrt()
         return alpha.sqrt() * noisy - (1 - alpha).sqrt() * prediction
+
+    def with_unet(self, unet: UNet2DConditionModel) -> Backbone:
+        """Return a backbone with another UNet of the same architecture; the rest is shared."""
+        other = copy(self)
+        other._modules = {**self._modules, "unet": unet}
+        return other
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, text: TextFeatures, injection: Injection

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -132,3 +133,34 @@ def load_sdxl(
         latent_scale=autoencoder.config.scaling_factor,
         precision=dtype,
     )
+
+
+def load_sdxl_student(
+    weights: Repository,
+    folder: str | None = None,
+    precision: str = "bfloat16",
+    pretrained: bool = True,
+) -> UNet2DConditionModel:
+    """Load a frozen UNet of SDXL's architecture that draws in few steps without guidance.
+
+    weights: one file with all of its weights, as SDXL-Lightning publishes them. The other settings
+    are those of load_sdxl; not pretrained, the weights are random.
+
+    Raises MissingPublished (a ValueError) where the file is missing, ValueError where it is of
+    another architecture.
+    """
+    dtype = precision_named(precision)
+    if not pretrained:
+        return products_in(UNet2DConditionModel(**SDXL_UNET), dtype).requires_grad_(False)
+    (place,) = find_published([(weights, folder)])
+    (name,) = weights.files
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**SDXL_UNET)
+    try:
+        unet.load_state_dict(load_file(place / name), assign=True)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{place / name} is not a whole UNet of SDXL; give SDXL-Lightning's `unet` file, not "
+            "its LoRA."
+        ) from error
+    return products_in(unet, dtype).requires_grad_(False).eval()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
@@ -82,6 +83,12 @@ class PortraitModel(nn.Module):
     def forward(self, batch: Batch, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """Predict [B, c, h, w] for a batch's noisy latents."""
         return self.predict(noisy, timesteps, self.condition(batch))
+
+    def with_unet(self, unet: UNet2DConditionModel) -> PortraitModel:
+        """Return a model that steers another UNet of the same architecture; the rest is shared."""
+        other = copy(self)
+        other._modules = {**self._modules, "backbone": self.backbone.with_unet(unet)}
+        return other
 
     def enable_gradient_checkpointing(self, checkpoint: Callable[..., Any] | None = None) -> None:
         """Keep only the inputs of blocks, and recompute the rest in the backward pass.

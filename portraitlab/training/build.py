@@ -172,7 +172,7 @@ def check_published(config: DictConfig, *more: str) -> None:
     wanted: list[tuple[Repository, str | None]] = []
     cached: dict[tuple[str, str], Repository] = {}  # by name and revision
     for part in (config[name] for name in ("backbone", "encoder", *more)):
-        for published, folder in _repositories(part) if part.get("pretrained", True) else ():
+        for published, folder in _repositories(part):
             if folder is not None:
                 if (published, folder) not in wanted:  # parts may describe the same encoder
                     wanted.append((published, folder))
@@ -183,7 +183,12 @@ def check_published(config: DictConfig, *more: str) -> None:
 
 
 def _repositories(part: DictConfig) -> Iterator[tuple[Repository, str | None]]:
-    """Yield the repositories in a part's configuration, at any depth, each with its folder."""
+    """Yield the repositories in a part's configuration, at any depth, each with its folder.
+
+    Models that are not pretrained read none.
+    """
+    if not part.get("pretrained", True):
+        return
     for name, value in part.items():
         if isinstance(value, DictConfig):
             if describes_repository(value):

@@ -16,7 +16,7 @@ from portraitlab.faces.face3d.linear import LinearFaceModel
 from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
 
 if TYPE_CHECKING:
-    from diffusers import ControlNetModel
+    from diffusers import ControlNetModel, UNet2DConditionModel
     from diffusers.models.embeddings import ImageProjection
 
     from portraitlab.diffusion.backbone import Backbone, Tokenizer
@@ -246,17 +246,16 @@ def _backbone(name: str, model: TextToImage, tokenizer: Tokenizer, folder: Path)
     )
 
 
-def load_student(folder: Path = WEIGHTS) -> Backbone:
-    """Load the backbone whose UNet draws in four steps of DDIM without guidance."""
+def load_student(folder: Path = WEIGHTS) -> UNet2DConditionModel:
+    """Load the portraits' UNet that draws in four steps of DDIM without guidance."""
     from portraitlab.world.models.student import add_low_rank
 
-    backbone = load_backbone(folder)
-    add_low_rank(backbone.unet, entry("student", folder)["config"])
     weights = read_weights("student", folder)
-    backbone.unet.load_state_dict(
+    unet = load_backbone(folder).unet
+    add_low_rank(unet, entry("student", folder)["config"])
+    unet.load_state_dict(
         {name.removeprefix("unet."): value for name, value in weights.items()}, strict=False
     )
-    backbone.unet.fuse_lora()
-    backbone.unet.unload_lora()
-    backbone.unet.requires_grad_(False)
-    return backbone
+    unet.fuse_lora()
+    unet.unload_lora()
+    return unet.requires_grad_(False)

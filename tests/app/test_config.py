@@ -36,7 +36,7 @@ NEEDS = {
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
     *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
-    *("scale", "budget", "launcher", "debug", "table", "regressor", "further_judges"),
+    *("scale", "budget", "student", "launcher", "debug", "table", "regressor", "further_judges"),
     "paper",
 }
 
@@ -58,7 +58,7 @@ def test_every_choice_composes_and_resolves(
 # scale, the budget, the names of the choices and some parts of others (clip, face3d, finder,
 # matting) act through what refers to them.
 UNTRAINED = re.compile(
-    r"(scale|budget|choices|clip|face3d|finder|matting|sampler|metrics|judge|select|logger|task)\b|"
+    r"(scale|budget|choices|clip|face3d|finder|matting|student|sampler|metrics|judge|select|logger|task)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds|real_photos)$|"

@@ -9,6 +9,8 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.objective.base import Denoising
 from portraitlab.method.objective.identity import IdentityLoss
+from portraitlab.method.objective.lightning import LightningLoss
+from portraitlab.method.objective.masked import MaskedNoiseLoss
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
 
@@ -39,7 +41,10 @@ def denoising(model, batch, timesteps=(10, 500, 990), progress=1.0, step=0, nois
     noisy = model.backbone.add_noise(batch.latents, noise, timesteps)
     prediction = model.backbone.training_target(batch.latents, noise, timesteps)
     prediction = prediction.clone().requires_grad_(True)
-    return Denoising(model.backbone, batch, timesteps, noise, noisy, prediction, progress, step)
+    return Denoising(
+        model, batch, model.condition(batch), timesteps, noise, noisy, prediction, progress, step,
+        seeded(),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -146,7 +151,7 @@ def test_its_networks_stay_in_evaluation_mode(identity_loss) -> None:
     "settings", [{"every": 0}, {"samples": 0}, {"timestep_min": 9, "timestep_max": 8}]
 )
 def test_limits_that_leave_nothing_are_refused(identity_loss, settings) -> None:
-    with pytest.raises(ValueError, match=r"never acts with .*choose objective=noise"):
+    with pytest.raises(ValueError, match=r"never acts with .*choose an objective without it"):
         identity_loss(**settings)
 
 
@@ -183,7 +188,8 @@ def test_timesteps_follow_the_power_of_a_uniform(model, tiny_batch, power) -> No
     objective, generator = Objective({"noise": Watch()}, power), seeded()
     batch = tiny_batch(batch=1, size=2)
     latents = batch.latents.expand(2000, -1, -1, -1)
-    model.forward = lambda batch, noisy, timesteps: noisy
+    model.condition = lambda batch: None
+    model.predict = lambda noisy, timesteps, condition: noisy
     objective(model, replace(batch, latents=latents), generator, progress=0.0)
     timesteps = seen[0].float()
     assert timesteps.min() >= 0
@@ -199,3 +205,176 @@ def test_an_objective_without_terms_or_with_a_bad_power_is_refused() -> None:
         Objective({"loss": NoiseLoss()})
     with pytest.raises(ValueError, match="timestep_power is 0; it must be positive"):
         Objective({"noise": NoiseLoss()}, timestep_power=0)
+
+
+def test_a_mask_of_ones_is_the_plain_loss_and_one_of_zeros_is_none(model, tiny_batch) -> None:
+    batch = tiny_batch()
+    exact = denoising(model, batch)
+    off = replace(exact, prediction=exact.prediction + torch.randn_like(exact.prediction))
+
+    def loss(mask: torch.Tensor) -> float:
+        return MaskedNoiseLoss()(replace(off, batch=replace(batch, face_mask=mask))).item()
+
+    ones = torch.ones(3, *batch.latents.shape[-2:])
+    assert loss(ones) == pytest.approx(NoiseLoss()(off).item(), rel=1e-5)
+    assert loss(torch.zeros_like(ones)) == 0
+
+
+def test_the_masked_loss_agrees_with_eq_3_written_out_slowly(model, tiny_batch) -> None:
+    batch = tiny_batch()
+    mask = torch.rand(3, *batch.latents.shape[-2:], generator=seeded(1))
+    batch = replace(batch, face_mask=mask)
+    exact = denoising(model, batch)
+    off = replace(exact, prediction=torch.randn(exact.noise.shape, generator=seeded(2)))
+    target = model.backbone.training_target(batch.latents, exact.noise, exact.timesteps)
+    errors = [
+        (m * p - m * t).square()
+        for m, prediction, true in zip(mask, off.prediction, target, strict=True)
+        for p, t in zip(prediction, true, strict=True)  # one channel
+    ]
+    slow = torch.stack(errors).mean()
+    torch.testing.assert_close(MaskedNoiseLoss()(off), slow)
+
+
+@pytest.fixture
+def lightning(tiny_backbone, tiny_recogniser, tiny_regressor):
+    def build(**settings) -> LightningLoss:
+        settings = {"threshold": 0.0, "steps": 3, **settings}
+        student = tiny_backbone(seed=5).unet
+        return LightningLoss(tiny_recogniser(), tiny_regressor(), student, **settings)
+
+    return build
+
+
+def opened(model: PortraitModel) -> PortraitModel:
+    """The model after its first steps: no weight of the net is zero any more."""
+    for parameter in model.trained_parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2, generator=seeded(3))
+    return model
+
+
+def test_the_lightning_loss_is_of_the_students_images_from_pure_noise(
+    model, tiny_batch, lightning
+) -> None:
+    term, batch = lightning(grad_last=2), tiny_batch()
+    given = denoising(opened(model), batch)
+    loss = term(given)
+    # The paper's eq. 4, step by step: noise, the student's DDIM steps, decoding, comparing.
+    backbone, student = model.backbone, term.student
+    alphas = backbone.scheduler.alphas_cumprod
+    latents = torch.randn(batch.latents.shape, generator=seeded())
+    with torch.no_grad():
+        condition = model.condition(batch)
+        for level, following in ((999, 666), (666, 332), (332, -1)):
+            timesteps = torch.full((3,), level)
+            injection = model.net(latents, timesteps, condition)
+            velocity = student(
+                latents,
+                timesteps,
+                batch.text.words,
+                down_block_additional_residuals=injection.down,
+                mid_block_additional_residual=injection.mid,
+            ).sample
+            alpha = alphas[level]
+            clean = alpha.sqrt() * latents - (1 - alpha).sqrt() * velocity
+            noise = alpha.sqrt() * velocity + (1 - alpha).sqrt() * latents
+            alpha = alphas[following] if following >= 0 else torch.tensor(1.0)
+            latents = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+        slow = term.loss(backbone.decode(latents), batch.identity)
+    torch.testing.assert_close(loss.detach(), slow, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("grad_last", [1, 2, 3])
+def test_the_lightning_gradient_reaches_fusion_and_net_and_nothing_frozen(
+    model, tiny_batch, lightning, grad_last
+) -> None:
+    term = lightning(grad_last=grad_last)
+    term(denoising(opened(model), tiny_batch())).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+        else:
+            assert parameter.grad is None, name
+    assert all(parameter.grad is None for parameter in term.parameters())
+
+
+def test_each_kept_step_adds_its_gradient(model, tiny_batch, lightning) -> None:
+    gradients = []
+    for grad_last in (1, 2, 3):
+        lightning(grad_last=grad_last)(denoising(opened(model), tiny_batch())).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.trained_parameters()]))
+        model.zero_grad(set_to_none=True)
+    assert not torch.allclose(gradients[0], gradients[1], rtol=1e-2)
+    assert not torch.allclose(gradients[1], gradients[2], rtol=1e-2)
+
+
+def test_the_student_runs_with_the_nets_attention(tiny_backbone, tiny_batch, lightning) -> None:
+    from portraitlab.method.cond.none import NoCond
+    from portraitlab.method.net.adapter import Adapter
+
+    backbone = tiny_backbone()
+    fusion = GlobalFusion(10, 12, backbone.text_dim)
+    model = PortraitModel(backbone, fusion, NoCond(), Adapter(backbone, False, True))
+    lightning()(denoising(model, tiny_batch())).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_lightning_loss_is_the_same_in_one_process_as_in_two(
+    model, tiny_batch, lightning
+) -> None:
+    from portraitlab.support.ranks import Split
+
+    batch, term = tiny_batch(batch=4), lightning(samples=3)
+    whole = denoising(opened(model), batch, timesteps=(10, 500, 700, 990))
+    parts = []
+    for rank in range(2):
+        split = Split(rank, 2)
+        own = split.own(torch.arange(4))
+        parts.append(
+            term(
+                replace(
+                    whole,
+                    batch=batch[own],
+                    condition=whole.condition[own],
+                    generator=seeded(),
+                    split=split,
+                )
+            )
+        )
+    torch.testing.assert_close(sum(parts) / 2, term(whole), atol=1e-5, rtol=1e-4)
+
+
+def test_a_lightning_loss_that_cannot_be_is_refused(
+    model, tiny_batch, lightning, tiny_recogniser, tiny_regressor
+) -> None:
+    with pytest.raises(ValueError, match=r"grad_last is 4, and the student has 3 steps; give 1 to"):
+        lightning(grad_last=4)
+    with pytest.raises(ValueError, match=r"needs a few-step student .* and student=none"):
+        LightningLoss(tiny_recogniser(), tiny_regressor(), None, steps=None)
+    term = lightning()
+    term.student.register_to_config(cross_attention_dim=99)
+    with pytest.raises(ValueError, match=r"student has cross_attention_dim=99, and the backbone's"):
+        term(denoising(model, tiny_batch()))
+
+
+def test_the_targets_landmarks_align_the_estimate_of_every_sample(
+    model, tiny_batch, identity_loss
+) -> None:
+    from portraitlab.faces.alignment import face_crops
+
+    batch = tiny_batch()
+    given = denoising(model, batch)
+    term = identity_loss(threshold=2.0, align_by="target")  # no face is found
+    assert identity_loss(threshold=2.0)(given) == 0
+    clean = model.backbone.clean_estimate(given.noisy, given.prediction, given.timesteps)
+    images = model.backbone.decode(clean)
+    crops = face_crops(images, batch.target_geometry.keypoints, term.recogniser)
+    distance = 1 - (term.recogniser(crops) * batch.identity).sum(-1)
+    torch.testing.assert_close(term(given), distance.mean())
+    with pytest.raises(ValueError, match="align_by is 'nothing'; choose one of"):
+        identity_loss(align_by="nothing")

@@ -17,6 +17,7 @@ from portraitlab.runs.status import Status
 from portraitlab.support.devices import is_rank
 from portraitlab.support.precision import precision_of
 from portraitlab.support.processes import process_count, process_rank
+from portraitlab.training.build import check_published
 from portraitlab.training.fitting import fit
 from portraitlab.training.logged import read_losses
 from portraitlab.training.loggers import opened, written_log
@@ -71,6 +72,8 @@ def train_and_score(
     """
     # Build the parts and the photos.
     earlier = None if config.init is None else earlier_run(config.init, Path(config.runs))
+    if not run.weights.is_file():
+        check_published(config, "objective")
     bench = Bench.of(config)
     if status is not None:
         check_same_data(run, bench.data)

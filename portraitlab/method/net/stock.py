@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
@@ -86,13 +86,15 @@ def load_alike(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     model.load_state_dict(state)
 
 
-def check_fit(controlnet: ControlNetModel, backbone: Backbone, name: str, remedy: str) -> None:
-    """Check that a ControlNet's residuals fit the backbone's UNet. Raises ValueError.
+def check_fit(
+    model: ControlNetModel | UNet2DConditionModel, backbone: Backbone, name: str, remedy: str
+) -> None:
+    """Check that a ControlNet or UNet is of the form of the backbone's UNet. Raises ValueError.
 
-    name: the user's name for it, for errors. remedy: an alternative to another ControlNet.
+    name: the user's name for it, for errors. remedy: an alternative to another one.
     """
     for setting in _FORM:
-        given, needed = controlnet.config[setting], backbone.unet.config[setting]
+        given, needed = model.config[setting], backbone.unet.config[setting]
         if _plain(given) != _plain(needed):
             raise ValueError(
                 f"{name} has {setting}={given}, and the backbone's UNet {needed}; give one "

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
+from portraitlab.method.model import PortraitModel
 from portraitlab.support.ranks import ALONE, Split
-from portraitlab.types import Batch
+from portraitlab.types import Batch, Condition
 
 
 @dataclass(frozen=True)
 class Denoising:
     """A batch noised to timesteps [B], with the model's prediction.
 
-    all_timesteps: [B · processes], of the whole batch over all processes. noise, noisy and
-    prediction are [B, c, h, w]. progress: completed fraction of the training, in [0, 1]. step:
-    number of optimiser steps done. split: this process's samples of the whole batch.
+    condition: of the model for the batch, with a gradient to its fusion. all_timesteps:
+    [B · processes], of the whole batch over all processes. noise, noisy and prediction are
+    [B, c, h, w]. progress: completed fraction of the training, in [0, 1]. step: number of optimiser
+    steps done. generator: on the CPU, for what a term draws beyond this, in the same state in all
+    processes. split: this process's samples of the whole batch.
     """
 
-    backbone: Backbone
+    model: PortraitModel
     batch: Batch
+    condition: Condition
     all_timesteps: Tensor
     noise: Tensor
     noisy: Tensor
     prediction: Tensor
     progress: float
     step: int
+    generator: torch.Generator
     split: Split = ALONE
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen model that noise and prediction belong to."""
+        return self.model.backbone
 
     @property
     def timesteps(self) -> Tensor:

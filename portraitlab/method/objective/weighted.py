@@ -63,10 +63,12 @@ class Objective(nn.Module):
         timesteps, noise = split.own(all_timesteps), split.own(all_noise).to(latents)
         # Predict from the noised latents.
         noisy = backbone.add_noise(latents, noise, timesteps)
-        prediction = model(batch, noisy, timesteps)
+        condition = model.condition(batch)
+        prediction = model.predict(noisy, timesteps, condition)
         denoising = Denoising(
-            backbone, batch, all_timesteps, noise, noisy, prediction, progress, step, split
-        )
+            model, batch, condition, all_timesteps, noise, noisy, prediction, progress, step,
+            generator, split,
+        )  # fmt: skip
         # Sum the terms that act in this step.
         losses = {name: term(denoising) for name, term in self.terms.items()}
         losses = {name: loss for name, loss in losses.items() if loss is not None}

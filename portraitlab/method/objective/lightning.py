@@ -1,0 +1,100 @@
+"""The identity loss on an image of a few-step student, from pure noise (FaceSnap, eq. 4)."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from portraitlab.faces.encoder.models import Recogniser
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.stock import check_fit
+from portraitlab.method.objective.base import Denoising
+from portraitlab.method.objective.face import FaceTerm
+from portraitlab.method.sampler.ddim import DDIM
+
+
+class LightningLoss(FaceTerm):
+    """1 - cos(E(reference), E(L-T2I(noise, condition, prompt))), PuLID's lightning branch.
+
+    The student draws from pure noise under the condition that is trained and the batch's prompts,
+    in `steps` steps of DDIM without guidance, and its decoded images are compared with the
+    references (Guo et al., PuLID, 2024, Sec. 3.2). The gradient flows through the last `grad_last`
+    steps, one after the other recomputed in the backward pass.
+
+    student: a UNet of the backbone's architecture that draws in `steps` steps without guidance; it
+    is frozen. It runs with the net's attention processors, so that any net steers it. weight:
+    lambda of eq. 5; the other settings are FaceTerm's.
+
+    Raises ValueError where grad_last is not in 1..steps, and in the first step for a student that
+    does not fit the backbone.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        regressor: nn.Module,
+        student: UNet2DConditionModel | None,
+        weight: float = 0.5,
+        steps: int | None = 4,
+        grad_last: int = 1,
+        threshold: float = 0.5,
+        start_fraction: float = 0.0,
+        every: int = 1,
+        samples: int | None = None,
+    ) -> None:
+        super().__init__(recogniser, regressor, weight, threshold, start_fraction, every, samples)
+        if student is None or steps is None:
+            raise ValueError(
+                "The lightning loss needs a few-step student of the backbone, and student=none; "
+                "choose another student, or an objective without lightning."
+            )
+        if not 1 <= grad_last <= steps:
+            raise ValueError(
+                f"objective.terms.lightning.grad_last is {grad_last}, and the student has {steps} "
+                f"steps; give 1 to {steps}."
+            )
+        self.student = student.requires_grad_(False).eval()
+        self.sampler = DDIM(steps=steps, guidance=1.0)
+        self.grad_last = grad_last
+        self._joined: tuple[PortraitModel, PortraitModel] | None = None
+
+    def forward(self, denoising: Denoising) -> Tensor | None:
+        """Average eq. 4 over the first samples; None in a step in which it does not act.
+
+        Returns a process's share of the whole batch's mean, times the number of processes.
+        """
+        if not self.acts(denoising):
+            return None
+        # Draw the noise of the chosen samples, the same in all processes.
+        split, batch = denoising.split, denoising.batch
+        count = len(denoising.all_timesteps)
+        count = count if self.samples is None else min(count, self.samples)
+        shape = (count, *batch.latents.shape[1:])
+        noise = torch.randn(shape, generator=denoising.generator)
+        chosen = split.places(torch.arange(count))
+        if not len(chosen):
+            return denoising.prediction.new_zeros(())
+        # Generate images by the student, and compare them with the references.
+        model = self._steered(denoising.model)
+        latents = self.sampler.trajectory(
+            model,
+            denoising.condition[chosen],
+            split.own(noise).to(batch.latents),
+            grad_last=self.grad_last,
+        )
+        images = model.backbone.decode(latents)
+        share = split.processes * len(chosen) / count
+        return share * self.loss(images, batch.identity[chosen])
+
+    def _steered(self, model: PortraitModel) -> PortraitModel:
+        """Return the model with the student as its UNet, with all else of the model."""
+        if self._joined is None or self._joined[0] is not model:
+            unet = model.backbone.unet
+            remedy = "choose an objective without the lightning loss"
+            check_fit(self.student, model.backbone, "student", remedy)
+            self.student.set_attn_processor(dict(unet.attn_processors))
+            if unet.is_gradient_checkpointing:
+                self.student.enable_gradient_checkpointing()
+            self._joined = model, model.with_unet(self.student)
+        return self._joined[1]
