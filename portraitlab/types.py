@@ -193,6 +193,8 @@ class Batch(TensorRecord):
     recogniser of the identity loss (F_id of eq. 7). person [B, 1, h, w] in [0, 1]: share of each
     latent cell that shows the person. target_index [B] long: the target's row in the photo store.
     drawing: the control image in the form that the net reads (see Condition), where precomputed.
+    face_mask [B, h, w] in [0, 1]: share of each latent cell that shows the target's face; None
+    unless a term of the objective wants it.
     """
 
     latents: Tensor
@@ -204,6 +206,7 @@ class Batch(TensorRecord):
     person: Tensor
     target_index: Tensor
     drawing: Tensor | None = None
+    face_mask: Tensor | None = None
 
 
 @dataclass(frozen=True)
