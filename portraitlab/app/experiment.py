@@ -37,6 +37,7 @@ from portraitlab.training.build import (
     build_beside,
     build_parts,
     check_published,
+    wanted_fields,
     warn_of_miniature,
 )
 
@@ -85,8 +86,9 @@ class Bench:
         return cls(config, parts, data, photos, scoring, real, sampler, judge, metrics)
 
     def train_photos(self) -> PhotoSet:
-        """Return the training photos, with the reference latents that the net reads, if any."""
-        return _as_read(self.data.train_photos(self.parts.frozen), self.parts)
+        """Return the training photos, with all that the net and the objective's terms read."""
+        photos = _as_read(self.data.train_photos(self.parts.frozen), self.parts)
+        return replace(photos, wants=wanted_fields(self.config.objective))
 
     def save(self, run: Run, **facts: Any) -> None:
         """Write the trained weights, all or nothing, and facts about the training."""

@@ -14,7 +14,8 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from portraitlab.data.rows import Rows
+from portraitlab.data.face_masks import draw_face_masks
+from portraitlab.data.rows import ReadRows, Rows
 from portraitlab.data.store import PhotoStore
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.alignment import face_crops
@@ -49,7 +50,7 @@ class FeatureStore:
     """Features of the P photos of a store, by row, on the CPU: in memory, or mapped from disk.
 
     latents [P, c, h, w]; person [P, 1, h, w], the share of each latent cell that shows the person;
-    local [P, L, d1]; global_ [P, d2]; identity [P, d2']; geometry [P];
+    local [P, L, d1]; global_ [P, d2]; identity [P, d2']; geometry [P]; face_masks bool [P, S, S];
     text_features [C] of the C distinct captions; caption_index [P] long; empty_text [1]: the empty
     prompt's.
     """
@@ -60,6 +61,7 @@ class FeatureStore:
     global_: Rows[Tensor]
     identity: Rows[Tensor]
     geometry: Rows[FaceGeometry]
+    face_masks: Rows[Tensor]
     text_features: Rows[TextFeatures]
     caption_index: Rows[Tensor]
     empty_text: TextFeatures
@@ -141,6 +143,7 @@ class FeatureStore:
             global_=faces["global"],
             identity=identity["identity"],
             geometry=geometry,
+            face_masks=faces.get("face_mask", ReadRows(store.face_masks)),
             text_features=text[1:],
             caption_index=torch.tensor([place[caption] for caption in store.caption]),
             empty_text=text[:1],
@@ -169,7 +172,11 @@ def _in_batches(
 def _describe_faces(store: PhotoStore, rows: Tensor, frozen: Frozen) -> dict[str, Tensor]:
     views = store.views(rows).to(frozen.device)
     masks = store.person_masks(rows).to(frozen.device)
-    return describe_faces(frozen.encoder, views, masks, frozen.encoder.analyse(views))
+    geometry = frozen.encoder.analyse(views)
+    faces = describe_faces(frozen.encoder, views, masks, geometry)
+    if not store.has_face_masks:
+        faces["face_mask"] = draw_face_masks(frozen.encoder, geometry, masks)
+    return faces
 
 
 def _describe_pictures(store: PhotoStore, prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:

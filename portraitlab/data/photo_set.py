@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from portraitlab.data.features import FeatureStore
 from portraitlab.data.members import Members, members_of
@@ -23,13 +24,24 @@ class PhotoSet:
     """Photos with their features, restricted to some identities.
 
     identities: those that this use (training or scoring) may take. reference_latents: add the
-    references' latents to batches, for a net that reads them.
+    references' latents to batches, for a net that reads them. wants: optional fields of Batch to
+    fill, those that the objective's terms want.
+
+    Raises ValueError for a field that no source has.
     """
 
     store: Photos
     features: FeatureStore
     identities: tuple[str, ...]
     reference_latents: bool = False
+    wants: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if unknown := self.wants - {"face_mask"}:
+            raise ValueError(
+                f"The objective's terms want {', '.join(sorted(unknown))} of a batch, and photos "
+                "have face_mask only; see `wants` of the terms."
+            )
 
     def rows(self) -> dict[str, list[int]]:
         """Return the rows of each identity's photos, in the store's order."""
@@ -69,8 +81,9 @@ class PhotoSet:
         of the caption.
         """
         features = self.features
+        latents = features.latents[targets]
         return Batch(
-            latents=features.latents[targets],
+            latents=latents,
             text=features.empty_text.where(without_prompt, features.text(targets)),
             references=features.references(references, mask, self.reference_latents),
             shape_geometry=features.geometry[shape_rows],
@@ -78,7 +91,13 @@ class PhotoSet:
             identity=features.mean_identity(references, mask),
             person=features.person[targets],
             target_index=targets,
+            face_mask=self._face_mask(targets, latents) if "face_mask" in self.wants else None,
         )
+
+    def _face_mask(self, rows: Tensor, latents: Tensor) -> Tensor:
+        """Average the face masks of photos [B] over the cells of their latents: [B, h, w]."""
+        masks = self.features.face_masks[rows].float()
+        return adaptive_avg_pool2d(masks, (latents.shape[-2], latents.shape[-1]))
 
 
 def face_quality(model: FaceQuality, views: Tensor, keypoints: Tensor) -> Tensor:

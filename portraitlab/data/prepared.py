@@ -24,7 +24,7 @@ from portraitlab.data.prepare.layout import (
 )
 from portraitlab.data.prepare.shards import FORMAT, Shards, read_shard
 from portraitlab.data.prepare.validate import LEAST
-from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText
+from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText, ReadRows
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import to_tensor
 from portraitlab.data.testset import Judges, TargetsOf
@@ -122,6 +122,10 @@ class PreparedPhotos:
         """Return masks bool [B, S, S], False where a photo is known not to show the person."""
         return torch.from_numpy(self._decoded("person_mask", rows))
 
+    def face_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """Return masks bool [B, S, S] of the faces."""
+        return torch.from_numpy(self._decoded("face_mask", rows))
+
     def true_coefficients(self, rows: Sequence[int] | Tensor) -> FaceCoefficients:
         """Raise ValueError: real photos have no known coefficients."""
         raise ValueError(f"The prepared photos {self.folder} have no true coefficients.")
@@ -145,6 +149,7 @@ class PreparedPhotos:
             local=column("local"),
             global_=column("global"),
             identity=column("recogniser"),
+            face_masks=ReadRows(self.face_masks),
             geometry=MappedGeometry(column("keypoints"), column("score"), coefficients),
             text_features=prompts,
             caption_index=self.caption_index,

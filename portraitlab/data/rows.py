@@ -57,6 +57,17 @@ class MappedColumn:
 
 
 @dataclass(frozen=True)
+class ReadRows:
+    """Values of photos [P, …] that `read` returns for rows [B]."""
+
+    read: Callable[[Any], Tensor]
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Return the values [B, …] of rows [B]."""
+        return self.read(rows)
+
+
+@dataclass(frozen=True)
 class MappedGeometry:
     """FaceGeometry of photos; coefficients are None if no 3DMM was fitted."""
 

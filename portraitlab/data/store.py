@@ -25,7 +25,7 @@ from portraitlab.support.hashes import content_key
 from portraitlab.support.lock import locked
 from portraitlab.types import FaceCoefficients
 
-FORMAT = 3
+FORMAT = 4
 """Version of all cached data; part of every key, also of the features', and checked on load.
 
 Raise it whenever the same recipe results in other contents.
@@ -41,6 +41,7 @@ class StoredPhoto:
     identity and name: `name` is unique within its identity. image uint8 [S, S, 3]: RGB at the
     backbone's size. view uint8 [V, V, 3]: the same picture at the encoder's size; None where the
     two sizes are equal. person_mask bool [S, S]: False where it is known not to be the person.
+    face_mask bool [S, S]: True on the face; None where it is to be drawn from landmarks.
     shape [S'], expression [E'], pose [6]: true coefficients, known of rendered photos only.
     flawed: True if blurred, badly lit or covered: a reference at most, never a target.
     """
@@ -51,6 +52,7 @@ class StoredPhoto:
     image: NDArray[np.uint8]
     view: NDArray[np.uint8] | None
     person_mask: NDArray[np.bool_]
+    face_mask: NDArray[np.bool_] | None = None
     coefficients: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None = None
     flawed: bool = False
 
@@ -102,6 +104,8 @@ class PhotoStore:
             else [_pixels(batch["view"], self.view_size) for batch in batches]
         )
         self._masks = [_bytes(batch["person_mask"]) for batch in batches]
+        self._faces = [_bytes(batch["face_mask"]) for batch in batches]
+        self.has_face_masks = table["face_mask"].null_count == 0
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -121,8 +125,14 @@ class PhotoStore:
 
     def person_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
         """Return masks bool [B, S, S], False where a photo is known not to show the person."""
-        packed = _gather(self._masks, rows)
-        bits = np.unpackbits(packed, axis=1, count=self.size**2)
+        return self._unpacked(self._masks, rows)
+
+    def face_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """Return masks bool [B, S, S] of the faces, if `has_face_masks`."""
+        return self._unpacked(self._faces, rows)
+
+    def _unpacked(self, batches: list[NDArray[np.uint8]], rows: Sequence[int] | Tensor) -> Tensor:
+        bits = np.unpackbits(_gather(batches, rows), axis=1, count=self.size**2)
         return torch.from_numpy(bits.reshape(-1, self.size, self.size).astype(bool))
 
     def true_coefficients(self, rows: Sequence[int] | Tensor) -> FaceCoefficients:
@@ -193,7 +203,7 @@ def _write(path: Path, photos: Iterable[StoredPhoto]) -> int:
     schema = pa.schema(
         {
             **dict.fromkeys(("identity", "name", "caption"), pa.string()),
-            **dict.fromkeys(("image", "view", "person_mask"), pa.binary()),
+            **dict.fromkeys(("image", "view", "person_mask", "face_mask"), pa.binary()),
             **dict.fromkeys(("shape", "expression", "pose"), pa.list_(pa.float32())),
             "flawed": pa.bool_(),
         }
@@ -227,6 +237,7 @@ def _row(photo: StoredPhoto) -> dict[str, Any]:
         "image": photo.image.tobytes(),
         "view": None if photo.view is None else photo.view.tobytes(),
         "person_mask": np.packbits(photo.person_mask).tobytes(),
+        "face_mask": None if photo.face_mask is None else np.packbits(photo.face_mask).tobytes(),
         "shape": shape,
         "expression": expression,
         "pose": pose,

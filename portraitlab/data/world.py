@@ -145,6 +145,7 @@ class WorldData(PhotoSource):
                     image=photo.image,
                     view=None if view is None else view.image,
                     person_mask=photo.person_mask,
+                    face_mask=photo.face_mask,
                     coefficients=(photo.shape, photo.expression, photo.pose),
                     flawed=bool(photo.flaws),
                 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.data.features import Frozen
@@ -17,6 +17,7 @@ from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.sizes import FeatureSizes
 from portraitlab.method.model import PortraitModel
+from portraitlab.method.objective.base import Term
 from portraitlab.support.hub import Repository, describes_repository, find_published, folder_setting
 from portraitlab.support.precision import frozen_precision
 
@@ -73,6 +74,12 @@ def _places(node: DictConfig, described: DictConfig, encoder: FaceEncoder) -> di
         elif isinstance(value, DictConfig) and (within := _places(value, described, encoder)):
             places[str(name)] = within
     return places
+
+
+def wanted_fields(objective: DictConfig) -> frozenset[str]:
+    """Collect the optional fields of Batch that the terms of an objective read (Term.wants)."""
+    terms: list[type[Term]] = [get_class(term._target_) for term in objective.terms.values()]
+    return frozenset(name for term in terms for name in term.wants)
 
 
 def build_model(

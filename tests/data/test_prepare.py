@@ -130,6 +130,7 @@ def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
         "image": pa.large_binary(),
         "view": pa.large_binary(),
         "person_mask": pa.large_binary(),
+        "face_mask": pa.large_binary(),
     }
     captions = read_shard(tmp_path / "out" / "captions" / "000000.arrow")
     assert captions["caption"][0].as_py() == ""
@@ -370,7 +371,7 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     assert len(PreparedPhotos(out)) == 22
     about = json.loads((out / "about.json").read_text())
     (out / "about.json").write_text(json.dumps(about | {"format": 9}))
-    with pytest.raises(ValueError, match=r"has format 9, and 3 is read"):
+    with pytest.raises(ValueError, match=r"has format 9, and 4 is read"):
         PreparedData(str(out))
     assert finished.is_file()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from portraitlab.data.face_masks import draw_face_masks
 from portraitlab.data.features import (
     Frozen,
     describe_faces,
@@ -66,7 +67,8 @@ def model_columns(frozen: Frozen, portraits: Sequence[PortraitRow]) -> dict[str,
     faces = describe_faces(frozen.encoder, device_views, masks.to(frozen.device), geometry)
     pictures = describe_pictures(images, masks, frozen)
     embedded = describe_identity(images, masks, faces["keypoints"], frozen)
-    described = {**faces, **pictures, "recogniser": embedded["identity"]}
+    face_masks = draw_face_masks(frozen.encoder, geometry, masks)
+    described = {**faces, **pictures, "recogniser": embedded["identity"], "face_mask": face_masks}
     return {name: tensor.cpu() for name, tensor in described.items()}
 
 
@@ -104,6 +106,9 @@ def tensor_columns(
     columns = {}
     for name in batches[0] if batches else ():
         values = torch.cat([batch[name].cpu() for batch in batches]).numpy()
+        if values.dtype == bool:
+            columns[name] = pa.array(map(_png, values), pa.large_binary())
+            continue
         if name in HALF:
             with np.errstate(over="ignore"):
                 values = values.astype(precision)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from portraitlab.data.prepare.listing import Problem
 from portraitlab.data.rows import MappedColumn
 
-FORMAT = 3
+FORMAT = 4
 """Version of the format, to be raised whenever the same names come to mean other contents."""
 
 _PROBLEMS = b"problems"

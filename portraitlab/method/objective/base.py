@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,12 @@ class Term(nn.Module):
 
     Its mean over the processes of a training must be the loss of the whole batch, since their
     gradients are averaged. In a step, it must act in all processes or in none.
+
+    wants: optional fields of Batch that the term reads, such as "face_mask"; batches of the
+    training have them.
     """
+
+    wants: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, weight: float) -> None:
         super().__init__()
