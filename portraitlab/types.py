@@ -171,6 +171,13 @@ class IdentityTokens(TensorRecord):
     tokens: Tensor
     mask: Tensor
 
+    def after(self, words: Tensor) -> IdentityTokens:
+        """Append the tokens to a prompt's features [B, K, d], of which none is masked."""
+        known = self.mask.new_ones(words.shape[:2])
+        return IdentityTokens(
+            torch.cat([words, self.tokens], dim=1), torch.cat([known, self.mask], dim=1)
+        )
+
 
 @dataclass(frozen=True)
 class ReferenceMaps:
@@ -230,8 +237,9 @@ class Injection:
 
     down and mid: residuals added to the UNet's skip connections and middle block (ControlNet).
     attention: input of the UNet's attentions that a net has adapted: the same identity tokens for
-    all (IP-Adapter), or each attention's layer of the references' maps (FlashFace). gate [B]:
-    weight of what this adds to an attention's output; None is 1. All None changes nothing.
+    all, beside the text (IP-Adapter) or appended to it (PhotoMaker), or each attention's layer of
+    the references' maps (FlashFace). gate [B]: weight of what this adds to an attention's output;
+    None is 1. All None changes nothing.
     """
 
     down: tuple[Tensor, ...] | None = None

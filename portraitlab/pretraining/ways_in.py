@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
@@ -90,10 +89,7 @@ class Branch(WayIn):
         if words is None:
             return Condition(prompts, tokens, drawing)
         if tokens is not None:
-            known = torch.ones(words.words.shape[:2], dtype=torch.bool, device=tokens.mask.device)
-            tokens = IdentityTokens(
-                torch.cat([words.words, tokens.tokens], 1), torch.cat([known, tokens.mask], 1)
-            )
+            tokens = tokens.after(words.words)
         return Condition(words, tokens, drawing)
 
     def start(self) -> nn.Module:

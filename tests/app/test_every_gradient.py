@@ -34,7 +34,7 @@ SYSTEMS, FUSIONS, NETS = (
     [choice for group, choice in choices() if group == wanted]
     for wanted in ("system", "fusion", "net")
 )
-NOBODY = ("adapter", "instantid", "photomaker")
+NOBODY = ("adapter", "instantid", "photomaker", "ffrnet")
 """Nets that are nothing without identity tokens."""
 DRAWN_FOR = ("adapter", "photomaker", "flashface")
 """Nets for which a frozen ControlNet draws the control image."""
@@ -112,6 +112,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def as_at_full_size(net: dict[str, Any]) -> dict[str, Any]:
     """A net's settings as scale=sdxl has them; no ControlNet of the miniature's fits."""
     full = {"start": None, "controlnet": None, "reads_noise": True, "noise_gate": 0}
+    full |= {"way_in": "pixels"}
     return net | {name: value for name, value in full.items() if name in net}
 
 

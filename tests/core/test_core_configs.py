@@ -28,7 +28,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
         "fusion": {"local_dim": 10, "global_dim": 12, "dim": 16},
         "net": {
             "backbone": tiny_backbone(),
-            "control": choice in ("hifi_net", "instantid", "controlnet"),
+            "control": choice in ("hifi_net", "instantid", "controlnet", "ffrnet"),
             "identity": True,
         },
     }.get(group, {})
@@ -66,6 +66,7 @@ def test_every_component_has_a_choice(group) -> None:
         "base",
         "drawing",
         "attention",
+        "control_branch",
         "frozen_control",
         "low_rank",
         "noise_gate",

@@ -25,6 +25,7 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
 from portraitlab.method.net.controlnet import ControlNet
+from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.none import NoNet
@@ -35,7 +36,7 @@ SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # thos
 Make = Callable[[], PortraitModel]
 
 
-@pytest.fixture(params=["hifi_net", "adapter", "controlnet", "flashface"])
+@pytest.fixture(params=["hifi_net", "adapter", "controlnet", "flashface", "ffrnet"])
 def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
     """Builds the same model as often as it is asked."""
 
@@ -48,6 +49,8 @@ def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
         elif request.param == "adapter":
             fusion = GlobalFusion(10, 12, 16)
             net = Adapter(backbone, True, True, controlnet=published(backbone))
+        elif request.param == "ffrnet":
+            net = FFRNet(backbone, True, True)
         elif request.param == "controlnet":
             fusion, net = NoFusion(10, 12, 16), ControlNet(backbone, True, False)
         else:

@@ -22,6 +22,7 @@ from portraitlab.method.fusion.refiner import FaceRefiner
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.controlnet import ControlNet
+from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
@@ -38,6 +39,7 @@ NETS: dict[str, Callable[..., Any]] = {
     "hifi_net": HiFiNet,
     "instantid": InstantID,
     "controlnet": ControlNet,
+    "ffrnet": FFRNet,
     "adapter": lambda b, *reads: Adapter(b, *reads, controlnet=published(b)),
     "flashface": lambda b, *reads: FlashFace(b, *reads, controlnet=published(b)),
     "photomaker": lambda b, *reads: PhotoMaker(

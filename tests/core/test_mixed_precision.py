@@ -25,6 +25,7 @@ from portraitlab.method.fusion.refiner import FaceRefiner
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
+from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
@@ -38,6 +39,7 @@ STEPS = 2
 NETS: dict[str, Callable[[Backbone], Net]] = {
     "hifi_net": lambda backbone: HiFiNet(backbone, True, True),
     "instantid": lambda backbone: InstantID(backbone, True, True),
+    "ffrnet": lambda backbone: FFRNet(backbone, True, True),
     "adapter": lambda backbone: Adapter(backbone, False, True),
     "photomaker": lambda backbone: PhotoMaker(backbone, False, True, rank=2),
     "flashface": lambda backbone: FlashFace(backbone, False, True),

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from portraitlab.method.fusion.refiner import FaceRefiner
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
+from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
@@ -61,6 +63,8 @@ NETS: dict[str, Callable[..., Net]] = {
     "hifi_net": HiFiNet,
     "adapter": controlled(Adapter),
     "instantid": InstantID,
+    "ffrnet": FFRNet,
+    "ffrnet, latents": partial(FFRNet, way_in="latents", reads_noise=False),
     "photomaker": controlled(PhotoMaker, rank=2),
     "flashface": controlled(FlashFace),
     "none": NoNet,
@@ -100,11 +104,15 @@ def backbone_alone(model: PortraitModel, batch: Batch) -> torch.Tensor:
 
 REFUSED = {
     **{
-        ("none", cond, net): f"net={net} has {lack} with fusion=none; choose a fusion or net="
+        ("none", cond, net): (
+            f"net={net.partition(',')[0]} has {lack} with fusion=none; choose a fusion or net="
+        )
         for cond in CONDS
         for net, lack in (
             ("adapter", "nothing to read"),
             ("instantid", "no identity tokens to read"),
+            ("ffrnet", "no identity tokens to read"),
+            ("ffrnet, latents", "no identity tokens to read"),
             ("photomaker", "no identity tokens for the prompt"),
         )
     },
@@ -178,9 +186,9 @@ READS_REFERENCES = [
     *itertools.product(
         ["local", "global", "concat", "refiner"],
         ["landmarks"],
-        ["hifi_net", "adapter", "instantid", "photomaker"],
+        ["hifi_net", "adapter", "instantid", "ffrnet", "ffrnet, latents", "photomaker"],
     ),
-    ("refiner", "none", "adapter"),
+    *(("refiner", "none", net) for net in ("adapter", "ffrnet")),
     ("none", "landmarks", "flashface"),
     ("none", "none", "flashface"),
 ]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch import nn
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.net.base import Net
 from portraitlab.method.net.controlnet import ControlNet
+from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.stock import check_fit
@@ -96,6 +98,27 @@ def test_controlnet_is_a_stock_controlnet(tiny_backbone: MakeBackbone, tmp_path:
     )
 
 
+@pytest.mark.parametrize(
+    ("way_in", "settings"),
+    [("pixels", {}), ("latents", {}), ("latents", {"reads_noise": False, "noise_gate": 1.0})],
+)
+def test_ffrnet_is_the_same_as_a_stock_controlnet(
+    tiny_backbone: MakeBackbone, tmp_path: Path, way_in: Any, settings: dict[str, Any]
+) -> None:
+    net = FFRNet(tiny_backbone(), True, True, way_in, **settings)
+    condition = random_condition(pixels=trained(net).pixels)
+    assert condition.tokens is not None
+    assert condition.drawing is not None
+    drawn = condition.drawing
+    assert_same_residuals(
+        net,
+        stock_of(net, tmp_path),
+        encoder_hidden_states=condition.tokens.tokens,
+        controlnet_cond=drawn / 2 + 0.5 if net.pixels else drawn - net.empty_drawing,
+        conditioning_scale=float(net.gate(torch.tensor([LEVEL]))),
+    )
+
+
 def test_what_started_from_a_controlnet_of_default_settings_is_one_too(
     tiny_backbone: MakeBackbone, tmp_path: Path
 ) -> None:
@@ -116,6 +139,9 @@ def test_what_started_from_a_controlnet_of_default_settings_is_one_too(
         lambda backbone: HiFiNet(backbone, False, True),
         lambda backbone: ControlNet(backbone, True, True),
         lambda backbone: InstantID(backbone, True, True),
+        lambda backbone: FFRNet(backbone, True, True, "pixels"),
+        lambda backbone: FFRNet(backbone, True, True, "latents", reads_noise=False),
+        lambda backbone: FFRNet(backbone, False, True, "pixels"),
     ],
 )
 def test_the_way_back_is_exact(

@@ -159,6 +159,22 @@ def test_the_card_names_what_is_needed_and_whose_terms_bind_it() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "image"),
+    [
+        ((), "the latents of the control image, less those of a black one, and"),
+        (("net.way_in=pixels", "net.reads_noise=true"), "the control image in [0, 1] and"),
+    ],
+)
+def test_the_card_of_ffrnet_names_its_way_in(overrides: tuple[str, ...], image: str) -> None:
+    config = settings_of("net=ffrnet", *overrides)
+    facts = {"key": "0" * 8, "commit": None, "dtype": "float32"}
+    card = model_card(config, {"metrics": {}}, facts, stock=True)
+    parts = " ".join(card.partition("## Parts\n\n")[2].partition("\n\n")[0].split())
+    assert f"It reads {image} identity tokens in place of the prompt's; a noise gate" in parts
+    assert "net/` holds" not in parts
+
+
 def test_a_run_is_exported_by_its_name_in_half_precision_and_draws(
     portraitlab: Command, run: Run, files: list[Path], tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def model_card(
             "target picture, the look from a prompt. Trained with PortraitLab."
         ),
         _use(choices, base, needed_places(config)),
-        _parts(choices, stock),
+        _parts(config, stock),
         _training(config, facts, rendered),
         _figures(record),
         _licences(config, base, licence),
@@ -111,8 +111,8 @@ or
 {_paragraph(whole)}"""
 
 
-def _parts(choices: Mapping[str, Any], stock: bool) -> str:
-    net = choices["net"]
+def _parts(config: Mapping[str, Any], stock: bool) -> str:
+    net = config["choices"]["net"]
     only = "only PortraitLab's pipeline loads it."
     if not stock:
         text = (
@@ -120,17 +120,23 @@ def _parts(choices: Mapping[str, Any], stock: bool) -> str:
             f"so `net/` is in PortraitLab's own format: {only}"
         )
         return f"## Parts\n\n{_paragraph(text)}"
-    read = (
-        "the control image in [0, 1] and the prompt"
+    pixels = net == "controlnet" or config["net"].get("way_in") == "pixels"
+    image = (
+        "the control image in [0, 1]"
+        if pixels
+        else "the latents of the control image, less those of a black one,"
+    )
+    words = (
+        "the prompt"
         if net == "controlnet"
-        else "the latents of the control image, less those of a black one, and identity tokens in "
-        "place of the prompt's; a noise gate (net/config.json) is its conditioning_scale"
+        else "identity tokens in place of the prompt's; a noise gate (net/config.json) is its "
+        "conditioning_scale"
     )
     text = (
         "`controlnet/` is diffusers' own class: "
-        f"`ControlNetModel.from_pretrained(FOLDER/controlnet)`. It reads {read}."
+        f"`ControlNetModel.from_pretrained(FOLDER/controlnet)`. It reads {image} and {words}."
     )
-    if net not in ("hifi_net", "controlnet"):
+    if net not in ("hifi_net", "controlnet", "ffrnet"):
         text += f" `net/` holds what diffusers has no class for; {only}"
     return f"## Parts\n\n{_paragraph(text)}"
 

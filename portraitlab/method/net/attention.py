@@ -7,6 +7,8 @@ such a parameter (self-attention).
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional
@@ -68,6 +70,55 @@ class DecoupledCrossAttention:
             key, value = self.to_key(tokens.tokens), self.to_value(tokens.tokens)
             added = attended(query, key, value, attn.heads, tokens.mask)
             out = out + self.scale * gated(added, ip_hidden_states.gate)
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+class AppendedAttention:
+    """Attention over the text and the identity tokens appended to it, with the same weights.
+
+    Where no identity tokens are injected the result is that of the original processor, `own`, to
+    the bit. The injection's gate weighs the difference from it; without a gate `own` is not
+    computed.
+    """
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        ip_hidden_states: Injection | None = None,
+    ) -> Tensor:
+        """Attend from hidden_states [B, h·w, C] to text [B, K, dt] and injected tokens.
+
+        In self-attention there is no text, and hidden_states attend to themselves.
+        """
+        given = (attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        if ip_hidden_states is None:
+            return self.own(*given)
+        assert attention_mask is None, "the backbone masks no text"
+        gate = ip_hidden_states.gate
+        own = None if gate is None else self.own(*given)
+        # Append the identity tokens to the text.
+        read, mask = hidden_states, None
+        if encoder_hidden_states is not None:
+            tokens = ip_hidden_states.attention
+            assert isinstance(tokens, IdentityTokens)
+            appended = tokens.after(encoder_hidden_states)
+            read, mask = appended.tokens, appended.mask
+        changed = self.attend(attn, hidden_states, read, mask)
+        return changed if own is None else own + gated(changed - own, gate)
+
+    def attend(
+        self, attn: Attention, hidden_states: Tensor, read: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Attend from hidden_states [B, h·w, C] to `read` [B, K, ...] where mask [B, K] is True."""
+        key, value = attn.to_k(read), attn.to_v(read)
+        out = attended(attn.to_q(hidden_states), key, value, attn.heads, mask)
         return attn.to_out[1](attn.to_out[0](out))
 
 

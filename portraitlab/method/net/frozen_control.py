@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.diffusion.precisions import products_in
-from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.control_branch import ControlBranch
 from portraitlab.types import Condition, Injection
 
 
@@ -35,10 +33,11 @@ class FrozenControl(nn.Module):
             )
         # The settings that it was pretrained with (portraitlab/pretraining/ways_in.py).
         self.reader = (
-            HiFiNet(
+            ControlBranch(
                 backbone,
                 control=True,
-                identity=False,
+                reads="text",
+                way_in="latents",
                 reads_noise=False,
                 noise_gate=1.0,
                 start=controlnet,
@@ -53,4 +52,4 @@ class FrozenControl(nn.Module):
         """Compute residuals for noisy latents [B, c, h, w] at timesteps [B]."""
         if self.reader is None:
             return Injection()
-        return self.reader(noisy, timesteps, replace(condition, tokens=None))
+        return self.reader(noisy, timesteps, condition)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
-from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.control_branch import ControlBranch
 from portraitlab.types import Condition, Injection
 
 
@@ -20,8 +20,8 @@ class InstantID(Net):
 
     IdentityNet is a ControlNet that reads the five keypoints and, in place of the prompt, the
     identity tokens; HiFi-Net is modelled on it. The adapter reads the same tokens in the UNet.
-    reads_noise and start: of IdentityNet, see HiFiNet. scale: weight of the adapter's attention.
-    adapter_start: its start, see Adapter. noise_gate: power of the NoiseGate of both.
+    reads_noise and start: of IdentityNet, see ControlBranch. scale: weight of the adapter's
+    attention. adapter_start: its start, see Adapter. noise_gate: power of the NoiseGate of both.
 
     Raises ValueError without identity.
     """
@@ -45,7 +45,9 @@ class InstantID(Net):
                 "net=instantid has no identity tokens to read with fusion=none; choose a fusion or "
                 "net=hifi_net."
             )
-        self.identity_net = HiFiNet(backbone, control, True, reads_noise, noise_gate, start)
+        self.identity_net = ControlBranch(
+            backbone, control, "tokens", "latents", reads_noise, noise_gate, start
+        )
         # IdentityNet alone reads the control image.
         self.adapter = Adapter(backbone, False, True, scale, noise_gate, start=adapter_start)
 
@@ -56,11 +58,11 @@ class InstantID(Net):
         return replace(residuals, attention=adapter.attention, gate=adapter.gate)
 
     def stock(self) -> ControlNetModel:
-        """Convert IdentityNet, see HiFiNet."""
+        """Convert IdentityNet, see ControlBranch."""
         return self.identity_net.stock()
 
     def load_stock(self, stock: ControlNetModel) -> None:
-        """Load IdentityNet's weights, see HiFiNet."""
+        """Load IdentityNet's weights, see ControlBranch."""
         self.identity_net.load_stock(stock)
 
     def starting_at_zero(self) -> list[nn.Parameter]:

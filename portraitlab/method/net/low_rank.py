@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
-from torch.nn import functional
 
-from portraitlab.method.net.attention import attended, gated
-from portraitlab.types import IdentityTokens, Injection
+from portraitlab.method.net.attention import AppendedAttention, attended
 
 
 class LowRankLinear(nn.Module):
@@ -43,44 +40,21 @@ class LowRankWeights(nn.Module):
         self.out = LowRankLinear(attention.to_out[0], rank)
 
 
-class LowRankAttention:
-    """Attention with updated weights over text and identity tokens.
+class LowRankAttention(AppendedAttention):
+    """Attention with updated weights over text and appended identity tokens.
 
     Where no identity tokens are injected the result is that of the original processor, `own`, to
-    the bit; the injection's gate weighs the difference from it. weights are parameters of the net
-    that makes this processor, not of the backbone.
+    the bit. weights are parameters of the net that makes this processor, not of the backbone.
     """
 
     def __init__(self, own: Any, weights: LowRankWeights) -> None:
-        self.own = own
+        super().__init__(own)
         self.weights = weights
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        ip_hidden_states: Injection | None = None,
+    def attend(
+        self, attn: Attention, hidden_states: Tensor, read: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """Attend from hidden_states [B, h·w, C] to text [B, K, dt] and injected tokens.
-
-        In self-attention there is no text, and hidden_states attend to themselves.
-        """
-        own = self.own(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-        if ip_hidden_states is None:
-            return own
-        assert attention_mask is None, "the backbone masks no text"
-        # Append the identity tokens to the text.
-        read, mask = hidden_states, None
-        if encoder_hidden_states is not None:
-            tokens = ip_hidden_states.attention
-            assert isinstance(tokens, IdentityTokens)
-            read = torch.cat([encoder_hidden_states, tokens.tokens], dim=1)
-            text = encoder_hidden_states.shape[1]
-            mask = functional.pad(tokens.mask, (text, 0), value=True)
-        # Attend with the updated weights.
+        """Attend with the updated weights."""
         out = attended(
             attn.to_q(hidden_states) + self.weights.query(hidden_states),
             attn.to_k(read) + self.weights.key(read),
@@ -88,5 +62,4 @@ class LowRankAttention:
             attn.heads,
             mask,
         )
-        changed = attn.to_out[1](attn.to_out[0](out) + self.weights.out(out))
-        return own + gated(changed - own, ip_hidden_states.gate)
+        return attn.to_out[1](attn.to_out[0](out) + self.weights.out(out))
