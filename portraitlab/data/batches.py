@@ -29,13 +29,16 @@ class TrainingBatches(Dataset[Batch]):
     masked. One reference, drawn at random, gives the shape of the landmarks. The prompt is empty
     with probability `prompt_dropout`.
 
+    target_as_reference: True draws the references from all photos of the identity, the target among
+    them, as FaceSnap trains; then an identity with one photo suffices.
+
     order: `balanced` takes identities and targets in turn (BalancedOrder), sample s of a step at
     place `step * batch_size + s`; all else is drawn as above.
 
     batch_size: samples of one step over all devices. Rank r of `world_size` takes samples r,
     r + world_size, …, so the samples do not depend on the number of devices.
 
-    Raises ValueError if no identity has `refs` other photos, or for an unknown order.
+    Raises ValueError if no identity has enough photos, or for an unknown order.
     """
 
     def __init__(
@@ -47,13 +50,15 @@ class TrainingBatches(Dataset[Batch]):
         seed: int,
         prompt_dropout: float = 0.1,
         order: Order = "shuffled",
+        target_as_reference: bool = False,
     ) -> None:
         if order not in get_args(Order):
             raise ValueError(f"order={order!r} is unknown; choose {' or '.join(get_args(Order))}.")
         if refs < 1:
             raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
         members = photos.members()
-        pairs = members.counts > 1
+        beside = 0 if target_as_reference else 1  # photos beside the references
+        pairs = members.counts > beside
         if not pairs.any():
             raise ValueError(
                 f"None of the {len(photos.identities)} training identities has two photos (a "
@@ -61,11 +66,11 @@ class TrainingBatches(Dataset[Batch]):
             )
         largest = int(members.counts.argmax())
         most = int(members.counts[largest])
-        if most <= refs:
+        if most < refs + beside:
             raise ValueError(
                 f"refs={refs} is too many for these photos: training needs an identity with "
-                f"{refs + 1} photos (a target and {refs} references), and the largest, "
-                f"{members.names[largest]}, has {most}. Lower refs or add photos."
+                f"{refs + beside} photos ({'a target and ' if beside else ''}{refs} references), "
+                f"and the largest, {members.names[largest]}, has {most}. Lower refs or add photos."
             )
         # Keep the settings; the Trainer sets rank and world size.
         self.photos = photos
@@ -74,6 +79,7 @@ class TrainingBatches(Dataset[Batch]):
         self.steps = steps
         self.seed = seed
         self.prompt_dropout = prompt_dropout
+        self.target_as_reference = target_as_reference
         self.rank = 0
         self.world_size = 1
         # Keep the photos of the identities that can be drawn as flat arrays.
@@ -127,7 +133,12 @@ class TrainingBatches(Dataset[Batch]):
         first = (keys + self._flawed[rows].float()).argmin(1) if self._turns is None else turn
         keys[torch.arange(size), first] = -1.0
         rows = rows.gather(1, keys.argsort(dim=1))
-        targets, references = rows[:, 0], rows[:, 1 : self.refs + 1]
+        targets, pool = rows[:, 0], rows[:, 1:]
+        if self.target_as_reference:
+            keys = torch.rand(rows.shape, generator=generator)
+            keys[self._places >= count[:, None]] = 2.0
+            pool, count = rows.gather(1, keys.argsort(dim=1)), count + 1
+        references = pool[:, : self.refs]
         # Draw how many references there are.
         most = (count - 1).clamp(max=self.refs)
         number = 1 + (torch.rand(size, generator=generator) * most).long()

@@ -115,7 +115,7 @@ def check_numbers(config: DictConfig) -> None:
     _check_whole("seed", config.seed, 0, 2**32 - 1)
     _check_whole("batch_size", config.batch_size, 1, 2**16)
     _check_whole("budget.steps", config.budget.steps, 1, 2**31)
-    for name in ("fresh", "gradient_checkpointing", "backbone.pretrained"):
+    for name in ("fresh", "gradient_checkpointing", "target_as_reference", "backbone.pretrained"):
         switch = OmegaConf.select(config, name, default=False)
         if type(switch) is not bool:
             raise ValueError(f"{name}={switch}: true or false is needed")

@@ -46,6 +46,36 @@ def test_references_show_the_targets_identity_and_never_the_target(photos) -> No
     assert all(100 < number < 220 for number in numbers.values()), numbers
 
 
+def test_the_target_is_among_its_references_where_asked(photos) -> None:
+    itself = torch.zeros(2)
+    for refs in (1, 5):
+        batches = make(photos, refs=refs, target_as_reference=True)
+        for step in range(len(batches)):
+            batch = batches[step]
+            rows = rows_of(photos.features.global_, batch.references.global_)
+            mask = batch.references.mask
+            for row, present, target in zip(rows, mask, batch.target_index, strict=True):
+                chosen = row[present].tolist()
+                assert len(set(chosen)) == len(chosen)
+                itself[refs // 5] += int(target) in chosen
+    of = photos.members().counts.max()
+    drawn = 20 * 32
+    assert itself[0].item() == pytest.approx(drawn / of, rel=0.3)
+    assert itself[1] > 2 * itself[0]
+
+
+def test_one_photo_is_enough_for_a_target_that_is_its_reference(photos) -> None:
+    members = photos.members()
+    most = int(members.counts.max())
+    with pytest.raises(ValueError, match=rf"refs={most} is too many.*a target and {most} ref"):
+        make(photos, refs=most)
+    assert make(photos, refs=most, target_as_reference=True)[0].references.mask.shape[1] == most
+    with pytest.raises(
+        ValueError, match=rf"needs an identity with {most + 1} photos \({most + 1} "
+    ):
+        make(photos, refs=most + 1, target_as_reference=True)
+
+
 def test_a_flawed_photo_is_a_reference_and_never_a_target(photos) -> None:
     flawed = torch.tensor(photos.store.flawed)
     assert 0 < flawed.sum() < len(flawed)

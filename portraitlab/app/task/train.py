@@ -87,6 +87,7 @@ def train_and_score(
             seed=config.seed,
             prompt_dropout=config.prompt_dropout,
             order=config.order,
+            target_as_reference=config.target_as_reference,
         )
 
     # Train, or load the weights, then score.
