@@ -45,7 +45,9 @@ class PhotoSource(ABC):
             if value < 1:
                 raise ValueError(f"data.{name}={value} must be at least 1.")
         if targets_of not in get_args(TargetsOf):
-            raise ValueError(f"data.targets_of={targets_of!r} is unknown; choose own or others.")
+            raise ValueError(
+                f"data.targets_of={targets_of!r} is unknown; choose own, others or templates."
+            )
         self.targets = targets
         self.judges = judges
         self.noise_seeds = noise_seeds

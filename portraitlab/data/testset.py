@@ -14,11 +14,12 @@ import torch
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
+from portraitlab.data.templates import spread_poses
 from portraitlab.method.select.selection import TARGET, Selection
 from portraitlab.types import Batch, Candidates
 
-TargetsOf = Literal["own", "others"]
-"""Targets: photos of the person, or of a stranger."""
+TargetsOf = Literal["own", "others", "templates"]
+"""Targets: photos of the person, of a stranger, or the same pose templates for everyone."""
 
 Judges = int | Literal["references"]
 """Photos of a person to compare results with: a number of reserved ones, or the references."""
@@ -122,9 +123,11 @@ class ScoringSet:
     judges: their number, or "references" to judge by the references as in the paper (Sec. 4.1),
     which rewards copying one.
 
-    targets_of: `own`, a person's own photos; or `others`, those of the person half the list away,
+    targets_of: `own`, a person's own photos; `others`, those of the person half the list away,
     whose expression, pose and caption are used and who must not be recognised (HiFi-Portrait, Sec.
-    4.1: targets are strangers' photos).
+    4.1: targets are strangers' photos); or `templates`, the same `targets` photos of strangers for
+    everyone, of the most varied head directions and sizes (FaceSnap, Sec. 3.2). A template of the
+    person's own is replaced by the next most varied photo.
 
     An identity with fewer than targets + refs + 1 photos, or too few without a flaw, is left out
     with one line in the log.
@@ -149,8 +152,9 @@ class ScoringSet:
         self.refs = refs
         self.seed = seed
         self.targets_of = targets_of
-        need = targets + refs + 1
-        needs = f"{need} photos (targets={targets}, refs={refs}, and 1 to judge by)"
+        own = 1 if targets_of == "templates" else targets
+        need = own + refs + 1
+        needs = f"{need} photos (targets={own}, refs={refs}, and 1 to judge by)"
         members = photos.rows()
         samples: list[Sample] = []
         aims: dict[str, list[_Aim]] = {}
@@ -159,8 +163,8 @@ class ScoringSet:
             order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
             ordered = [rows[place] for place in order]
             sound = [row for row in reversed(ordered) if not photos.store.flawed[row]]
-            targeted = sound[:targets]
-            if len(targeted) == targets:
+            targeted = sound[:own]
+            if len(targeted) == own:
                 aims[identity] = [
                     _Aim(
                         target,
@@ -177,8 +181,8 @@ class ScoringSet:
                 continue
 
             # Split the rest into judges and references.
-            most = max(1, len(rows) - targets - MOST_REFERENCES)
-            judging = sound[targets:][: min(1 if judges == "references" else judges, most)]
+            most = max(1, len(rows) - own - MOST_REFERENCES)
+            judging = sound[own:][: min(1 if judges == "references" else judges, most)]
             left = [row for row in ordered if row not in targeted and row not in judging]
             if identity not in aims or not judging:
                 _LOG.warning(
@@ -205,7 +209,7 @@ class ScoringSet:
             if len(members[largest]) >= need:
                 raise ValueError(
                     f"none of the {len(members)} identities held out has enough photos without a "
-                    f"flaw: targets={targets} to aim at, and 1 to judge by beside refs={refs} "
+                    f"flaw: targets={own} to aim at, and 1 to judge by beside refs={refs} "
                     "references. Add photos."
                 )
             raise ValueError(
@@ -216,7 +220,43 @@ class ScoringSet:
         self._aims = aims
         if targets_of == "others":
             samples = _with_targets_of_others(samples, aims, seed)
+        elif targets_of == "templates":
+            samples = self._with_templates(samples, targets, noise_seeds)
         self.samples = self._with_shapes(samples, select, seed)
+
+    def _with_templates(
+        self, samples: list[Sample], targets: int, noise_seeds: int
+    ) -> list[Sample]:
+        """Aim each person at the pose templates, in place of the own photo and its noises."""
+        store, geometry = self.photos.store, self.photos.features.geometry
+        members = self.photos.rows()
+        rows = [row for rows in members.values() for row in rows if not store.flawed[row]]
+        # A person may own all of the first templates.
+        most = targets + max(map(len, members.values()))
+        ranked = [rows[place] for place in spread_poses(geometry[rows].keypoints, most)]
+        aimed = []
+        for sample in {sample.identity: sample for sample in samples}.values():
+            strangers = [row for row in ranked if store.identity[row] != sample.identity]
+            if len(strangers) < targets:
+                raise ValueError(
+                    f"data.targets_of=templates needs data.targets={targets} photos of strangers "
+                    f"without a flaw, and {sample.identity} has {len(strangers)}; lower "
+                    "data.targets or add people"
+                )
+            aimed += [
+                replace(
+                    sample,
+                    target=row,
+                    shape_reference=row,
+                    caption=store.caption[row],
+                    seed=string_seed(
+                        self.seed, sample.identity, store.identity[row], store.name[row], noise
+                    ),
+                )
+                for row in strangers[:targets]
+                for noise in range(noise_seeds)
+            ]
+        return aimed
 
     def _with_shapes(
         self, samples: list[Sample], select: Selection, seed: int

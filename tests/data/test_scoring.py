@@ -7,6 +7,7 @@ import logging
 import pytest
 import torch
 
+from portraitlab.data.templates import spread_poses
 from portraitlab.data.testset import ScoringSet
 from portraitlab.method.select.random import RandomReference
 from portraitlab.method.select.target import TargetShape
@@ -74,6 +75,46 @@ def test_one_person_has_no_others_to_aim_at(held_out) -> None:
     held_out.store.flawed = [row < 7 for row in range(14)]
     with pytest.raises(ValueError, match=r"targets_of=others needs two .* and there is 1"):
         ScoringSet(held_out, 3, RandomReference(), targets=1, targets_of="others")
+
+
+def test_templates_are_the_same_varied_strangers_for_everyone(held_out) -> None:
+    given = {"refs": 2, "select": RandomReference(), "judges": 2}
+    scoring = ScoringSet(held_out, **given, targets=3, noise_seeds=2, targets_of="templates")
+    store, keypoints = held_out.store, held_out.features.geometry.keypoints
+    own = {s.identity: s for s in ScoringSet(held_out, **given, targets=1).samples}
+    assert len(scoring) == 2 * 3 * 2
+    sound = [row for row in range(len(store)) if not store.flawed[row]]
+    ranked = [sound[place] for place in spread_poses(keypoints[sound], len(sound))]
+    for identity in held_out.identities:
+        samples = [each for each in scoring.samples if each.identity == identity]
+        strangers = [row for row in ranked if store.identity[row] != identity]
+        assert [each.target for each in samples[::2]] == strangers[:3]
+        for each in samples:
+            assert each.caption == store.caption[each.target]
+            assert (each.references, each.judges) == (
+                own[identity].references,
+                own[identity].judges,
+            )
+            assert each.shape_reference in each.references
+    assert len({each.seed for each in scoring.samples}) == len(scoring)
+    fewer = ScoringSet(held_out, **given, targets=2, noise_seeds=2, targets_of="templates")
+    aims = [{(s.identity, s.target, s.seed) for s in each.samples} for each in (fewer, scoring)]
+    assert aims[0] < aims[1]
+    with pytest.raises(ValueError, match=r"targets_of=templates needs data.targets=99 photos of"):
+        ScoringSet(held_out, **given, targets=99, targets_of="templates")
+
+
+def test_spread_poses_are_the_usual_one_and_then_the_extremes() -> None:
+    face = torch.tensor([[0.4, 0.4], [0.6, 0.4], [0.5, 0.5], [0.45, 0.6], [0.55, 0.6]])
+    left, right = face.clone(), face.clone()
+    left[2, 0], right[2, 0] = 0.45, 0.55
+    large = 0.5 + 1.5 * (face - 0.5)
+    usual = face + 0.001
+    faces = torch.stack([usual, left, right, large, face])
+    chosen = spread_poses(faces, 4)
+    assert chosen[0] in (0, 4)
+    assert set(chosen[1:]) == {1, 2, 3}
+    assert len(spread_poses(faces, 9)) == 5
 
 
 def test_only_references_may_be_flawed(held_out) -> None:
