@@ -283,6 +283,18 @@ class Population:
 
 
 @dataclass(frozen=True)
+class DrawingCost:
+    """The cost of drawing one picture alone on this machine.
+
+    gigabytes: of the GPU, 10^9 bytes each; NaN on a CPU. unet_calls: calls of the UNet.
+    """
+
+    seconds: float
+    gigabytes: float
+    unet_calls: int
+
+
+@dataclass(frozen=True)
 class Judged(TensorRecord):
     """The input of metrics: B generated images with the images that they are compared with.
 
@@ -291,7 +303,8 @@ class Judged(TensorRecord):
     conditioned: views [B, N] of the references conditioned on. text [B, e']: the prompt's unit
     embedding by the CLIP pair. identity [B] long: a number for each person. alone [B, e']: the unit
     embedding of the backbone's image without a net, from the same prompt and noise; NaN where it
-    was not drawn. population: real photos of other people, the same for all rows.
+    was not drawn. population: real photos of other people, the same for all rows. cost: of one of
+    the images; None for photos, and where no metric reads it.
     """
 
     generated: View
@@ -302,3 +315,4 @@ class Judged(TensorRecord):
     identity: Tensor
     alone: Tensor
     population: Population
+    cost: DrawingCost | None = None

@@ -24,6 +24,7 @@ from portraitlab.runs.origin import origin
 from portraitlab.runs.records import record_table
 from portraitlab.runs.run import Run
 from portraitlab.scoring.draw import SHOWN, Portraits, backbone_alone, draw, show_samples
+from portraitlab.scoring.drawing_cost import drawing_cost
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.measure import measure
 from portraitlab.scoring.metrics.metric import PortraitMetric
@@ -120,9 +121,12 @@ class Bench:
         portraits = drawn(model, self.scoring)
         count = max((metric.alone for metric in self.metrics.values()), default=0)
         alone = drawn(backbone_alone(model), self.scoring, count) if count else None
+        timed = any(metric.timed for metric in self.metrics.values())
+        cost = drawing_cost(model, self.sampler, self.scoring, device, precision) if timed else None
         figures = measure(
-            portraits, self.photos, self.real, model, self.judge, self.metrics, size, device, alone
-        )
+            portraits, self.photos, self.real, model, self.judge, self.metrics, size, device,
+            alone, cost,
+        )  # fmt: skip
 
         # Draw the grid in strangers' poses, also where people's own targets are scored.
         folder = run.record_folder

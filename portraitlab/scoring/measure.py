@@ -18,7 +18,7 @@ from portraitlab.scoring.draw import Portraits
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.metrics.metric import PortraitMetric
 from portraitlab.support.side_by_side import side_by_side
-from portraitlab.types import Judged, View
+from portraitlab.types import DrawingCost, Judged, View
 
 
 def measure(
@@ -31,11 +31,12 @@ def measure(
     batch_size: int,
     device: torch.device,
     alone: Portraits | None = None,
+    cost: DrawingCost | None = None,
 ) -> dict[str, Any]:
     """Compute the metrics of drawn portraits and of bounds, as plain JSON content.
 
     real: photos that FID compares with. batch_size: targets that are decoded at once. alone:
-    pictures of the first samples by the backbone alone, see backbone_alone.
+    pictures of the first samples by the backbone alone, see backbone_alone. cost: of one portrait.
 
     Bounds: `another identity`, the target of the next identity; `real other photo`, a photo of the
     person without a flaw that is neither target nor judge; `autoencoder round trip`, the target
@@ -91,7 +92,7 @@ def measure(
         "identities": len(names),
         "real_photos": len(real.rows),
         "faceless": int((~generated.has_face).sum()),
-        "metrics": estimates(truth),
+        "metrics": estimates(replace(truth, cost=cost)),
         "bounds": bounds,
     }
 

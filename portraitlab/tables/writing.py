@@ -15,6 +15,9 @@ _PAPER_NAMES = {
     "rank1": "Rank 1",
     "intrusion": "Intrusion",
     "spread": "Spread",
+    "seconds": "Seconds",
+    "unet_calls": "UNet calls",
+    "memory": "Memory",
 }
 _UNITS = {
     "sim_f": "cosine",
@@ -27,6 +30,9 @@ _UNITS = {
     "rank1": "share of people",
     "intrusion": "cosine",
     "spread": "cosine",
+    "seconds": "seconds a picture",
+    "unet_calls": "calls a picture",
+    "memory": "GB of a GPU",
 }
 
 

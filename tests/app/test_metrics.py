@@ -18,11 +18,14 @@ from portraitlab.scoring.metrics.copy_paste import CopyPaste
 from portraitlab.scoring.metrics.exp import Expression
 from portraitlab.scoring.metrics.fid import Fid, by_singular_values, frechet_distance
 from portraitlab.scoring.metrics.intrusion import Intrusion
+from portraitlab.scoring.metrics.memory import Memory
 from portraitlab.scoring.metrics.pose import Pose
 from portraitlab.scoring.metrics.rank1 import Rank1
+from portraitlab.scoring.metrics.seconds import Seconds
 from portraitlab.scoring.metrics.sim_f import SimF
 from portraitlab.scoring.metrics.spread import Spread
-from portraitlab.types import Judged, Population, View
+from portraitlab.scoring.metrics.unet_calls import UNetCalls
+from portraitlab.types import DrawingCost, Judged, Population, View
 
 
 def make_view(*shape: int, seed: int = 0, width: int = 8) -> View:
@@ -283,4 +286,17 @@ def test_the_spread_is_over_all_judges_and_of_one_there_is_none() -> None:
     judged = replace(judged, generated=alone(judged.generated), references=alone(judged.references))
     metric.reset()
     metric.update(judged)
+    assert math.isnan(metric.compute().value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"), [(Seconds(), 1.5), (Memory(), 18.1), (UNetCalls(), 16.0)]
+)
+def test_the_cost_of_a_picture_is_a_number_without_an_error(metric, value: float) -> None:
+    metric.update(replace(make_judged(), cost=DrawingCost(1.5, 18.1, 16)))
+    estimate = metric.compute()
+    assert estimate.value == pytest.approx(value)
+    assert math.isnan(estimate.error)
+    metric.reset()
+    metric.update(make_judged())  # photos have no cost
     assert math.isnan(metric.compute().value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,10 @@ from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.testset import ScoringSet
 from portraitlab.data.world import WorldData
+from portraitlab.method.sampler.ddim import DDIM
 from portraitlab.method.select.random import RandomReference
-from portraitlab.scoring.draw import Portraits
+from portraitlab.scoring.draw import Portraits, backbone_alone
+from portraitlab.scoring.drawing_cost import REPEATS, drawing_cost
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.measure import measure
 from portraitlab.scoring.metrics.exp import Expression
@@ -153,3 +156,22 @@ def test_fid_s_distance_is_of_the_pictures_to_the_real_photos(measured, judge, h
     population = judge.population([real.store.images(real.rows)]).features.double().numpy()
     expected = frechet_distance(pictures, population)
     assert figures["metrics"]["fid"]["value"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_picture_is_drawn_with_the_calls_that_are_counted(
+    held_out: PhotoSet, frozen: Frozen
+) -> None:
+    calls: list[int] = []
+    hook = frozen.backbone.unet.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        model: Any = _Model(frozen)
+        scoring = ScoringSet(held_out, 2, RandomReference(), targets=1)
+        cost = drawing_cost(
+            backbone_alone(model), DDIM(2, 2.0), scoring, torch.device("cpu"), "32-true"
+        )
+    finally:
+        hook.remove()
+    assert cost.unet_calls == 4
+    assert len(calls) == (1 + REPEATS) * 4
+    assert cost.seconds > 0
+    assert math.isnan(cost.gigabytes)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from portraitlab.types import Judged
+from portraitlab.types import DrawingCost, Judged
 
 
 class Estimate(NamedTuple):
@@ -47,12 +47,13 @@ class PortraitMetric(Metric):
     higher_is_better: direction of improvement. method: description for records, a format string
     for Judge.titles. missed: value of an image without a face, for records. by_regressor: True if
     outputs of the face regressor are compared, whose own error is then printed too. alone: number
-    of samples to draw without a net as well (Judged.alone).
+    of samples to draw without a net as well (Judged.alone). timed: True if Judged.cost is read.
     """
 
     full_state_update = False
     by_regressor = False
     alone = 0
+    timed = False
     method: str
     missed: str
 
@@ -67,6 +68,32 @@ class PortraitMetric(Metric):
     @abstractmethod
     def compute(self) -> Estimate:
         """Compute the estimate over all batches so far."""
+
+
+class CostMetric(PortraitMetric):
+    """A number of Judged.cost, the same for all images; it has no error over identities."""
+
+    higher_is_better = False
+    timed = True
+    missed = "as any picture"
+    cost: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("cost", default=torch.tensor(math.nan), dist_reduce_fx="mean")
+
+    @abstractmethod
+    def of(self, cost: DrawingCost) -> float:
+        """Return the number."""
+
+    def update(self, judged: Judged) -> None:
+        """Take in the cost; photos have none."""
+        if judged.cost is not None:
+            self.cost = torch.tensor(self.of(judged.cost), dtype=torch.double)
+
+    def compute(self) -> Estimate:
+        """Return the number, NaN without a cost."""
+        return Estimate(float(self.cost), math.nan, 1, 1)
 
 
 class MeanMetric(PortraitMetric):
