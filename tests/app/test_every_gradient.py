@@ -34,9 +34,9 @@ SYSTEMS, FUSIONS, NETS = (
     [choice for group, choice in choices() if group == wanted]
     for wanted in ("system", "fusion", "net")
 )
-NOBODY = ("adapter", "instantid", "photomaker", "ffrnet")
+NOBODY = ("adapter", "instantid", "photomaker", "ffrnet", "text_concat")
 """Nets that are nothing without identity tokens."""
-DRAWN_FOR = ("adapter", "photomaker", "flashface")
+DRAWN_FOR = ("adapter", "photomaker", "flashface", "text_concat")
 """Nets for which a frozen ControlNet draws the control image."""
 
 

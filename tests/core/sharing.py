@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from portraitlab.data.loader import PortraitData
 from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.fusion.refiner import FaceRefiner
 from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.base import Net
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.objective.identity import IdentityLoss
 from portraitlab.method.objective.noise import NoiseLoss
@@ -52,13 +54,18 @@ def ddp() -> DDPStrategy:
 
 
 def train(
-    folder: Path, devices: int = 1, nodes: int = 1, resume: Path | None = None, **settings: Any
+    folder: Path,
+    devices: int = 1,
+    nodes: int = 1,
+    resume: Path | None = None,
+    net: Callable[..., Net] = HiFiNet,
+    **settings: Any,
 ) -> PortraitModule:
     """A training into a folder: losses, checkpoints of every second step, and its weights."""
     backbone = make_backbone()
     torch.manual_seed(1)
     fusion = FaceRefiner(10, 12, backbone.text_dim, learnable_tokens=2, layers=1, heads=2)
-    model = PortraitModel(backbone, fusion, KeypointCond(), HiFiNet(backbone, True, True))
+    model = PortraitModel(backbone, fusion, KeypointCond(), net(backbone, True, True))
     # Shares of a batch have other masks and other noise levels, and only one has the sample that
     # the identity loss looks at.
     identity = IdentityLoss(

@@ -29,6 +29,7 @@ from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.none import NoNet
+from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.types import Injection
 
 SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # those of tiny batches
@@ -36,7 +37,7 @@ SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # thos
 Make = Callable[[], PortraitModel]
 
 
-@pytest.fixture(params=["hifi_net", "adapter", "controlnet", "flashface", "ffrnet"])
+@pytest.fixture(params=["hifi_net", "adapter", "controlnet", "flashface", "ffrnet", "text_concat"])
 def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
     """Builds the same model as often as it is asked."""
 
@@ -51,6 +52,8 @@ def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
             net = Adapter(backbone, True, True, controlnet=published(backbone))
         elif request.param == "ffrnet":
             net = FFRNet(backbone, True, True)
+        elif request.param == "text_concat":
+            net = TextConcat(backbone, True, True, controlnet=published(backbone))
         elif request.param == "controlnet":
             fusion, net = NoFusion(10, 12, 16), ControlNet(backbone, True, False)
         else:
@@ -99,7 +102,7 @@ def test_layers_are_those_of_the_modules(make: Make, tiny_batch) -> None:
     alone = slow_layers(
         backbone.unet, lambda: backbone.predict(batch.latents, level, text, Injection())
     )
-    if model.net.latents or (model.net.identity and isinstance(model.net, Adapter)):
+    if model.net.latents or (model.net.identity and isinstance(model.net, Adapter | TextConcat)):
         assert costs["UNet"].layers > alone, "it also reads what is injected"
     else:
         assert costs["UNet"].layers == alone

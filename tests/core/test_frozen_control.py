@@ -18,6 +18,7 @@ from portraitlab.method.net.frozen_control import FrozenControl
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.types import Injection
 
 
@@ -51,14 +52,14 @@ def test_what_is_frozen_is_in_the_backbones_precision(tiny_backbone) -> None:
     assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace])
+@pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace, TextConcat])
 def test_a_control_image_without_a_controlnet_is_refused(tiny_backbone, kind) -> None:
     message = r"no path for a control image, and net.controlnet is null.*cond=none or net=hifi_net"
     with pytest.raises(ValueError, match=message):
         kind(tiny_backbone(), True, True)
 
 
-@pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace])
+@pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace, TextConcat])
 def test_what_is_frozen_is_not_saved_with_a_run(tiny_backbone, tiny_batch, kind) -> None:
     def build(seed: int) -> PortraitModel:
         backbone = tiny_backbone()
@@ -80,7 +81,7 @@ def test_what_is_frozen_is_not_saved_with_a_run(tiny_backbone, tiny_batch, kind)
     assert torch.equal(fresh(batch, noisy, TIMESTEPS), trained(batch, noisy, TIMESTEPS))
 
 
-@pytest.mark.parametrize("kind", [Adapter, InstantID, PhotoMaker, FlashFace])
+@pytest.mark.parametrize("kind", [Adapter, InstantID, PhotoMaker, FlashFace, TextConcat])
 def test_what_an_attention_adds_is_gated_as_residuals_are(tiny_backbone, kind) -> None:
     backbone = tiny_backbone()
     net, noisy = kind(backbone, False, True, noise_gate=2.0), noisy_latents(backbone)

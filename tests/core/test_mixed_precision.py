@@ -30,6 +30,7 @@ from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
 from portraitlab.training.module import PortraitModule
@@ -42,6 +43,7 @@ NETS: dict[str, Callable[[Backbone], Net]] = {
     "ffrnet": lambda backbone: FFRNet(backbone, True, True),
     "adapter": lambda backbone: Adapter(backbone, False, True),
     "photomaker": lambda backbone: PhotoMaker(backbone, False, True, rank=2),
+    "text_concat": lambda backbone: TextConcat(backbone, False, True),
     "flashface": lambda backbone: FlashFace(backbone, False, True),
 }
 

@@ -29,6 +29,7 @@ from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.none import NoNet
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.types import Batch, Condition, Injection
 from portraitlab.world.pretrained import load_face_model
 
@@ -66,6 +67,7 @@ NETS: dict[str, Callable[..., Net]] = {
     "ffrnet": FFRNet,
     "ffrnet, latents": partial(FFRNet, way_in="latents", reads_noise=False),
     "photomaker": controlled(PhotoMaker, rank=2),
+    "text_concat": controlled(TextConcat),
     "flashface": controlled(FlashFace),
     "none": NoNet,
 }
@@ -114,6 +116,7 @@ REFUSED = {
             ("ffrnet", "no identity tokens to read"),
             ("ffrnet, latents", "no identity tokens to read"),
             ("photomaker", "no identity tokens for the prompt"),
+            ("text_concat", "no identity tokens for the prompt"),
         )
     },
     ("none", "none", "hifi_net"): "nothing to read with fusion=none and cond=none",
@@ -186,9 +189,12 @@ READS_REFERENCES = [
     *itertools.product(
         ["local", "global", "concat", "refiner"],
         ["landmarks"],
-        ["hifi_net", "adapter", "instantid", "ffrnet", "ffrnet, latents", "photomaker"],
+        [
+            *("hifi_net", "adapter", "instantid", "ffrnet", "ffrnet, latents", "photomaker"),
+            "text_concat",
+        ],
     ),
-    *(("refiner", "none", net) for net in ("adapter", "ffrnet")),
+    *(("refiner", "none", net) for net in ("adapter", "ffrnet", "text_concat")),
     ("none", "landmarks", "flashface"),
     ("none", "none", "flashface"),
 ]

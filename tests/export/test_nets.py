@@ -28,6 +28,8 @@ from portraitlab.world.pretrained import load_controlnet
         ("net=ffrnet",),
         ("net=ffrnet", "cond=none"),
         ("net=ffrnet", "net.way_in=pixels", "net.reads_noise=true", "net.start=null"),
+        ("net=text_concat",),
+        ("net=text_concat", "cond=none"),
         ("net=none",),
         ("fusion=none",),
         ("net.reads_noise=true", "net.start=null"),

@@ -116,8 +116,11 @@ def _parts(config: Mapping[str, Any], stock: bool) -> str:
     only = "only PortraitLab's pipeline loads it."
     if not stock:
         text = (
-            f"`net={net}` changes attentions of the UNet in a way that no class of diffusers has, "
-            f"so `net/` is in PortraitLab's own format: {only}"
+            "`net=text_concat` has no weights of its own: the UNet reads the fusion's identity "
+            f"tokens behind the prompt's features. `net/` has its settings; {only}"
+            if net == "text_concat"
+            else f"`net={net}` changes attentions of the UNet in a way that no class of diffusers "
+            f"has, so `net/` is in PortraitLab's own format: {only}"
         )
         return f"## Parts\n\n{_paragraph(text)}"
     pixels = net == "controlnet" or config["net"].get("way_in") == "pixels"
