@@ -15,6 +15,7 @@ import yaml
 
 from portraitlab.runs.status import State
 from portraitlab.support.files import DamagedFile, read_json
+from portraitlab.support.groups import NAMING
 from portraitlab.support.lock import is_locked
 
 # OmegaConf's own loader is ten times slower, which is seconds for hundreds of runs.
@@ -22,7 +23,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Settings that distinguish runs, with their dotted paths in a configuration.
 KEY_SETTINGS = {
-    **{name: f"choices.{name}" for name in ("system", "fusion", "cond", "net")},
+    **{name: f"choices.{name}" for name in ("system", *NAMING)},
     **{"refs": "refs", "seed": "seed", "steps": "budget.steps"},
     **{name: f"choices.{name}" for name in ("scale", "budget", "data")},
 }
@@ -30,7 +31,8 @@ STATES = (*get_args(State), "lost", "damaged")
 """A lost run was killed: its status is running, and no process has its lock."""
 
 _NAME = re.compile(
-    r"(?P<fusion>\w+)-(?P<cond>\w+)-(?P<net>\w+)-r(?P<refs>\d+)-s(?P<seed>\d+)-(?P<key>[0-9a-f]{8})"
+    "-".join(rf"(?P<{name}>\w+)" for name in NAMING)
+    + r"-r(?P<refs>\d+)-s(?P<seed>\d+)-(?P<key>[0-9a-f]{8})"
 )
 
 
@@ -83,7 +85,7 @@ class FoundRun:
         named = _NAME.fullmatch(self.folder.name)
         if named is None:
             return {}
-        names = {name: named[name] for name in ("fusion", "cond", "net")}
+        names = {name: named[name] for name in NAMING}
         numbers = {name: int(named[name]) for name in ("refs", "seed")}
         return {"system": self.folder.parent.name, **names, **numbers}
 

@@ -24,12 +24,6 @@ def compose_config(*overrides: str) -> DictConfig:
     return config
 
 
-def choices() -> list[tuple[str, str]]:
-    """Every group and choice of the configuration tree."""
-    files = sorted((ROOT / "conf").glob("*/*.yaml"))
-    return [(file.parent.name, file.stem) for file in files]
-
-
 def run_py(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """`python run.py ...` as a user types it who has no W&B key and no home to find one in.
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from composing import ROOT, choices
+from composing import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
+from placed import SLOTS, choices
 
 from portraitlab.app.experiment import Bench
 from portraitlab.data.batches import TrainingBatches
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
 
-GROUPS = ("fusion", "cond", "net", "objective", "sampler", "system")
+GROUPS = {*SLOTS, "system"} - {"select"}  # selections are tried in tests/select
 
 
 def tried() -> list[tuple[str, str]]:

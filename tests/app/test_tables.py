@@ -16,6 +16,7 @@ from portraitlab.runs.records import record_table, sweep_table
 from portraitlab.runs.run import NoRun, Run
 from portraitlab.scoring.pictures import grid, save, to_image
 from portraitlab.support.files import write_json
+from portraitlab.support.groups import SCORING, TRAINING
 from portraitlab.support.table import Table
 
 
@@ -104,9 +105,8 @@ def test_pixels_are_rounded_and_clipped() -> None:
 
 
 SETTINGS = {
-    **{part: {"_target_": part} for part in ("backbone", "encoder", "fusion", "cond", "net")},
-    **{part: {"_target_": part} for part in ("objective", "recogniser", "optimiser", "select")},
-    **{part: {"_target_": part} for part in ("sampler", "metrics", "judge")},
+    **{part: {"_target_": part} for part in (*TRAINING, *SCORING)},
+    **{part: {"_target_": part} for part in ("recogniser", "optimiser", "metrics", "judge")},
     "data": {"_target_": "data", "cache": "here", "workers": 2},
     "trainer": {"max_steps": 3, "gradient_clip_val": 1.0, "precision": "32-true", "devices": 1},
     "refs": 4,

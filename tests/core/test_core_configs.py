@@ -7,13 +7,14 @@ import pytest
 import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
+from placed import PACKAGE, SLOTS, choices
 
 from portraitlab.support.sizes import by_scale
 
 OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
 CONF = Path(__file__).parents[2] / "conf"
-GROUPS = ("fusion", "cond", "net", "objective", "sampler")
-CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+# Selections are built in tests/data/test_configs.py.
+CHOICES = [pair for pair in choices() if pair[0] in SLOTS and pair[0] != "select"]
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -55,24 +56,13 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
         assert ("identity" in built.terms) == (choice == "hifi_portrait")
 
 
-@pytest.mark.parametrize("group", ["fusion", "cond", "net"])
-def test_every_component_has_a_choice(group) -> None:
-    code = {
-        path.stem.rstrip("_")
-        for path in (CONF.parent / "portraitlab" / "method" / group).glob("*.py")
-    }
-    shared = {
-        "__init",
-        "base",
-        "drawing",
-        "attention",
-        "frozen_control",
-        "low_rank",
-        "noise_gate",
-        "reference",
-        "stock",
-    }
-    assert code - shared == {choice for name, choice in CHOICES if name == group}
+@pytest.mark.parametrize("slot", SLOTS)
+def test_every_module_of_a_slot_is_chosen_or_imported(slot) -> None:
+    files = [*CONF.rglob("*.yaml"), *PACKAGE.rglob("*.py")]
+    text = "\n".join(file.read_text() for file in files)
+    for path in (PACKAGE / "method" / slot).glob("[!_]*.py"):
+        module = f"portraitlab.method.{slot}.{path.stem}"
+        assert f": {module}." in text or f"from {module} import" in text, module
 
 
 def test_a_component_s_name_is_of_one_component() -> None:

@@ -15,11 +15,9 @@ from portraitlab.runs.status import write_status
 from portraitlab.runs.sweep import Sweep, SweepJob
 from portraitlab.scoring.pictures import save
 from portraitlab.support.files import write_json, write_text
+from portraitlab.support.groups import SCORING, TRAINING
 
-PARTS = (
-    *("backbone", "encoder", "fusion", "cond", "net", "objective", "recogniser", "select"),
-    *("sampler", "metrics", "judge"),
-)
+PARTS = (*TRAINING, *SCORING, "recogniser", "metrics", "judge")
 PEOPLE = ("ann", "bob", "cy")
 BOUND = "autoencoder round trip"
 

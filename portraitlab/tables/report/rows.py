@@ -16,11 +16,12 @@ from portraitlab.runs.run import Run
 from portraitlab.runs.status import read_status
 from portraitlab.runs.sweep import Sweep, SweepJob
 from portraitlab.support.files import DamagedFile
+from portraitlab.support.groups import NAMING
 from portraitlab.tables.report.differences import NO_DIFFERENCE, flattened
 from portraitlab.training.logged import read_losses
 
 # Settings that identify a single run, for which no sweep says which settings vary.
-_IDENTIFYING = ("fusion", "cond", "net", "refs", "seed")
+_IDENTIFYING = (*NAMING, "refs", "seed")
 
 
 @dataclass(frozen=True)
