@@ -47,7 +47,7 @@ def test_an_agents_jobs_are_configurations(
         (["fusion"], "grid", "'fusion': not an override"),
         (["fusion=concat,"], "grid", "'fusion=concat,': not an override"),
         (["refs=range(1,4)"], "grid", r"'refs=range\(1,4\)': not an override"),
-        (["refs=1,2"], "best", "method 'best' is unknown"),
+        (["refs=1,2"], "best", "method=best: choose one of grid"),
     ],
 )
 def test_what_an_agent_cannot_hand_on_is_refused(

@@ -245,7 +245,9 @@ def test_features_are_those_of_the_encoder_whose_weights_are_not_here(
 
 @pytest.mark.parametrize("size", [0, 1.5, "six"])
 def test_a_batch_of_no_whole_number_is_refused(size: object) -> None:
-    with pytest.raises(ValueError, match=rf"task\.batch_size={size} must be at least 1, a whole"):
+    with pytest.raises(
+        ValueError, match=rf"task\.batch_size={size}: a whole number from 1 is needed"
+    ):
         Cost(batch_size=size)  # type: ignore[arg-type]
 
 

@@ -163,7 +163,7 @@ def test_a_bad_option_is_named_before_anything_is_loaded(
     portraitlab: Command, files: list[Path], tmp_path: Path
 ) -> None:
     for given, message in (
-        (("--count", 0), "--count 0: give 1 or more"),
+        (("--count", 0), "--count=0: a whole number from 1"),
         (("--lora", "a.safetensors:much"), "'much' is not a number; give PATH[:SCALE]"),
         (("--controlnet", "folder"), "is not of the form FOLDER:IMAGE[:SCALE]"),
         (("--controlnet", "a:b:c:1"), "is not of the form FOLDER:IMAGE[:SCALE]"),

@@ -421,9 +421,9 @@ def test_bad_input_is_named(pipe: PortraitPipeline, pictures: Pictures) -> None:
         pipe(pictures[:1], noise)
     with pytest.raises(ValueError, match="There is no reference: give one photo"):
         pipe([])
-    with pytest.raises(ValueError, match="num_images=0 must be at least 1"):
+    with pytest.raises(ValueError, match="num_images=0: a whole number from 1 is needed"):
         pipe(pictures[:1], num_images=0)
-    with pytest.raises(ValueError, match="seed=-1 must be from 0 to"):
+    with pytest.raises(ValueError, match="seed=-1: a whole number from 0 to"):
         pipe(pictures[:1], seed=-1)
     with pytest.raises(ValueError, match=r"sampler\.steps is 0"):
         pipe(pictures[:1], steps=0)
