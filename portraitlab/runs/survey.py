@@ -172,9 +172,8 @@ def _read(folder: Path) -> FoundRun:
     elif (
         state == "running" and status.get("host") == socket.gethostname() and not is_locked(folder)
     ):
-        status = (
-            read_status(folder) or {}
-        )  # it may have just ended: the status precedes the lock's release
+        # It may have just ended: the status precedes the lock's release.
+        status = read_status(folder) or {}
         state, message = status["state"], status.get("error")
         state = "lost" if state == "running" else state
 
