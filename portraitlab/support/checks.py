@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 def check_whole(
@@ -25,3 +28,10 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
     """Check that a value is one of the known names. Raises ValueError with all of them if not."""
     if value not in known:
         raise ValueError(f"{name}={value}: choose one of {', '.join(known)}")
+
+
+def first_error(error: ValidationError) -> str:
+    """Describe the first of pydantic's errors: the place in the content, and the reason."""
+    first = error.errors()[0]
+    place, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason

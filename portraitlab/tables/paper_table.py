@@ -24,6 +24,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError, model_valida
 from pydantic.dataclasses import dataclass
 
 from portraitlab.runs.key import PROTOCOL
+from portraitlab.support.checks import first_error
 from portraitlab.support.paths import CONF, EXPERIMENTS
 
 _Text = Annotated[str, BeforeValidator(str)]
@@ -121,10 +122,7 @@ class PaperTable:
         except FileNotFoundError as error:
             raise ValueError(f"{folder} holds no table: table.yaml is not there") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "rows"
-            reason = first["msg"].removeprefix("Value error, ")
-            raise ValueError(f"{path}: {place}: {reason}") from error
+            raise ValueError(f"{path}: {first_error(error)}") from error
         except (yaml.YAMLError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 

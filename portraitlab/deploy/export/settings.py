@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def with_changes(
             )
 
     # Apply the user's changes.
-    changed: dict[str, Any] = _copied(settings)
+    changed: dict[str, Any] = deepcopy(dict(settings))
     for name, value in changes.items():
         *above, last = name.split(".")
         part = changed
@@ -86,7 +87,7 @@ def with_changes(
         if last not in part:
             raise ValueError(f"{name} is no setting of this export; see its portraitlab.json")
         _check_kind(name, part[last], value)
-        part[last] = _copied(value)
+        part[last] = deepcopy(value)
 
     # Name the folder's setting in the export: in the run, several parts may have shared one.
     for name, _, value in _walk(changed):
@@ -188,10 +189,6 @@ def _without_places(value: Any) -> Any:
             for key, item in value.items()
         }
     return value
-
-
-def _copied(value: Any) -> Any:
-    return {key: _copied(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def another_base(backbone: Mapping[str, Any], folder: Path) -> dict[str, Any]:
