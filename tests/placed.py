@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+REAL = ROOT.parent / "shared" / "real"
+"""Real photos and weights, on machines that have them."""
 PACKAGE = ROOT / "portraitlab"
 SLOTS = sorted(
     path.name for path in (ROOT / "conf").iterdir() if (PACKAGE / "method" / path.name).is_dir()

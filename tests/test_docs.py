@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from placed import choices
+from placed import ROOT, choices
 
 from portraitlab.pretraining.report import figures
 from portraitlab.tables.comparison import compare
@@ -24,7 +24,6 @@ from portraitlab.tables.results import read_results
 from portraitlab.tables.sensitivity import sensitivity_table
 from portraitlab.world.pretrained import WEIGHTS
 
-ROOT = Path(__file__).resolve().parents[1]
 FIRST_EDITION = ROOT / "experiments" / "hifi_portrait" / "first_edition"
 """Results that pages show until they are made again."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from placed import ROOT
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "floors.py"
+SCRIPT = ROOT / "docs" / "floors.py"
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import ROOT, compose_config
+from composing import compose_config
 from omegaconf import DictConfig, OmegaConf
+from placed import ROOT
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from portraitlab.app.cli.main import main

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from composing import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
-from placed import SLOTS, choices
+from placed import ROOT, SLOTS, choices
 
 from portraitlab.app.experiment import Bench
 from portraitlab.data.batches import TrainingBatches

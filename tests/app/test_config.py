@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import ROOT
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
-from placed import choices, module_of
+from placed import ROOT, choices, module_of
 from publishing import write_sd15
 
 from portraitlab.runs.key import plain

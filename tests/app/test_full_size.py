@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from composing import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from placed import REAL, ROOT
 from publishing import (
     random_inception,
     write_clip,
@@ -33,7 +33,6 @@ pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
 
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 SYSTEMS = ("hifi_portrait", "instantid", "ip_adapter", "photomaker", "flashface", "consistentid")
 

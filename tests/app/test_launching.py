@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import ROOT, run_py
+from composing import run_py
+from placed import ROOT
 
 from portraitlab.runs.status import read_status
 from portraitlab.runs.sweep import Sweep
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 SHORT = ("scale=smoke", "metrics=[sim_f]", "logger=none")
 SMOKE = (*SHORT, "jobs=1")
 GROUP = ("trainer=ddp", "trainer.accelerator=cpu")
-FAULTY = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "app")])}
+FAULTY = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "launching")])}
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import ROOT, run_py
+from composing import run_py
+from placed import ROOT
 
 from portraitlab.runs.status import read_status
 from portraitlab.runs.sweep import Sweep

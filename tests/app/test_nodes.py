@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from composing import ROOT
 from omegaconf import DictConfig
 from one_thread import one_thread
+from placed import ROOT
 
 from portraitlab.app.task.train import Train
 from portraitlab.runs.run import Run

@@ -15,7 +15,6 @@ from portraitlab.runs.status import Status
 from portraitlab.support.files import write_json
 from portraitlab.tables.composing import composed
 
-ROOT = Path(__file__).parents[2]
 PEOPLE = {"anna": 0.4, "bruno": 0.5, "carla": 0.6}
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from storing import ROOT
+from placed import ROOT
 
 from portraitlab.app.help import first_comment
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from storing import ROOT, Store
+from placed import ROOT
+from storing import Store
 
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, Status, read_status, write_status

@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import OmegaConf
+from placed import ROOT
 from tiny import make_backbone, make_batch, make_recogniser, make_regressor
 from torch.utils.data import Dataset
 
@@ -29,7 +30,6 @@ from portraitlab.training.losses import Losses
 from portraitlab.training.module import PortraitModule
 from portraitlab.types import Batch
 
-ROOT = Path(__file__).parents[2]
 STEPS = 4
 
 

@@ -1,18 +1,17 @@
 """Every choice of these groups builds from its yaml file what it names."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
-from placed import PACKAGE, SLOTS, choices
+from placed import PACKAGE, ROOT, SLOTS, choices
 
 from portraitlab.support.sizes import by_scale
 
 OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
-CONF = Path(__file__).parents[2] / "conf"
+CONF = ROOT / "conf"
 # Selections are built in tests/data/test_configs.py.
 CHOICES = [pair for pair in choices() if pair[0] in SLOTS and pair[0] != "select"]
 

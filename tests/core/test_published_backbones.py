@@ -14,6 +14,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from placed import REAL
 from publishing import published, write_sd15, write_sdxl
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -28,11 +29,13 @@ from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.support.hub import MissingPublished, read_model
 from portraitlab.types import Condition, IdentityTokens, Injection
 
-REAL = Path(__file__).parents[2].parent / "shared" / "real" / "sdxl-base-1.0"
+PUBLISHED = REAL / "sdxl-base-1.0"
 PROMPTS = ["a man in a red shirt", "a painting"]
 WORDS = "unet/config.json"
 
-real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no published configurations at {REAL}")
+real = pytest.mark.skipif(
+    not PUBLISHED.is_dir(), reason=f"no published configurations at {PUBLISHED}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -273,14 +276,14 @@ def test_what_is_built_without_weights_has_the_published_shapes() -> None:
         "text_encoder_2": (CLIPTextModelWithProjection, backbone.text_encoder_2),
     }
     for name, (kind, own) in kinds.items():
-        config = json.loads((REAL / name / "config.json").read_text())
+        config = json.loads((PUBLISHED / name / "config.json").read_text())
         with torch.device("meta"):
             asked = kind(CLIPTextConfig(**config)) if "text" in name else kind.from_config(config)
         shapes = {key: value.shape for key, value in asked.state_dict().items()}
         assert shapes == {key: value.shape for key, value in own.state_dict().items()}
         for key in {"hidden_act", "eos_token_id", "use_linear_projection"} & set(config):
             assert getattr(own.config, key) == config[key]
-    schedule = json.loads((REAL / "scheduler" / "scheduler_config.json").read_text())
+    schedule = json.loads((PUBLISHED / "scheduler" / "scheduler_config.json").read_text())
     for key in ("beta_start", "beta_end", "beta_schedule", "steps_offset", "prediction_type"):
         assert backbone.scheduler.config[key] == schedule[key]
 
@@ -288,7 +291,7 @@ def test_what_is_built_without_weights_has_the_published_shapes() -> None:
 @real
 def test_the_published_tokenizers_pad_each_in_its_own_way() -> None:
     first, second = (
-        ClipTokens(CLIPTokenizer.from_pretrained(REAL / name))(["a photo", ""])
+        ClipTokens(CLIPTokenizer.from_pretrained(PUBLISHED / name))(["a photo", ""])
         for name in ("tokenizer", "tokenizer_2")
     )
     assert first.shape == second.shape == (2, 77)

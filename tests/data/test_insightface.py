@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from placed import REAL
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.features import Frozen
@@ -24,7 +25,6 @@ from portraitlab.faces.encoder.packs import find_pack, load_pack
 from portraitlab.faces.sessions import session_providers
 from portraitlab.method.select.random import RandomReference
 
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 PACKS = REAL / "weights" / "insightface"
 TASKS = ("detection", "recognition")
 CPU = ["CPUExecutionProvider"]

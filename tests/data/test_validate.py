@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from placed import REAL
 
 from portraitlab.app.cli.main import main
 from portraitlab.data.prepare.listing import Problem, name_problem
 from portraitlab.data.prepare.validate import first_of_each, validate
-
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 
 def write_photo(path: Path, seed: int) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from placed import ROOT
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -24,7 +25,7 @@ from portraitlab.support.hashes import weights_fingerprint
 from portraitlab.support.hub import MissingPublished, Repository
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-CONF = Path(__file__).parents[2] / "conf" / "clip"
+CONF = ROOT / "conf" / "clip"
 VISION = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
     "image_size": 28, "patch_size": 14, "projection_dim": 8,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from placed import REAL
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,8 +20,6 @@ from portraitlab.faces.encoder.insightface import InsightFaceEncoder
 from portraitlab.faces.encoder.packs import load_pack
 from portraitlab.faces.recogniser.arcface import ArcFace
 from portraitlab.world.pretrained import load_clip
-
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 
 @functools.cache

@@ -6,13 +6,13 @@ import argparse
 import re
 import shlex
 from importlib import import_module
-from pathlib import Path
 
 import pytest
+from placed import ROOT
 
 from portraitlab.app.cli.generate import _scaled, _setting
 
-PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from placed import REAL
 from publishing import write_clip
 
 from portraitlab.deploy.pipeline import PortraitPipeline
@@ -16,7 +17,6 @@ from portraitlab.deploy.pipeline import PortraitPipeline
 Command = Callable[..., tuple[int, str, str]]
 Export = Callable[..., Path]
 
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 PACKS = REAL / "weights" / "insightface"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real photos and packs at {REAL}")
 

@@ -10,6 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
+from placed import REAL
 from torch import Tensor
 
 from portraitlab.app.cli.main import main
@@ -24,7 +25,6 @@ from portraitlab.tables.composing import composed
 from portraitlab.types import FaceCoefficients, FaceGeometry
 from portraitlab.world.pretrained import load_clip
 
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 FILES = REAL / "weights" / "threeddfa"
 PACKS = REAL / "weights" / "insightface"
 

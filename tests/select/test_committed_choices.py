@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+
+from placed import ROOT
 
 from portraitlab.method.select.manual import read_choices
 from portraitlab.pretraining.quality_measures import DOCUMENT, RECORD, measures_table
@@ -12,7 +13,7 @@ from portraitlab.world.pretrained import entry
 from portraitlab.world.settings import make_settings
 from portraitlab.world.splits import IDENTITIES
 
-CHOICES = Path(__file__).parents[2] / "experiments" / "hifi_portrait" / "table5" / "manual.yaml"
+CHOICES = ROOT / "experiments" / "hifi_portrait" / "table5" / "manual.yaml"
 
 
 def test_all_people_of_both_splits_are_there_with_sound_photos_first() -> None:

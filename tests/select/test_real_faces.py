@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from placed import REAL
 from torch import Tensor
 
 from portraitlab.app.task.faults import blur
@@ -21,8 +21,6 @@ from portraitlab.method.select.quality import BestQuality
 from portraitlab.method.select.quality_angle import QualityAndAngle
 from portraitlab.method.select.random import RandomReference
 from portraitlab.world.pretrained import load_backbone, load_clip, load_quality, load_recogniser
-
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real photos at {REAL}")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from placed import ROOT
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.testset import Sample, ScoringSet
@@ -23,7 +23,6 @@ from portraitlab.method.select.target import TargetShape
 from portraitlab.types import Candidates
 from portraitlab.world.pretrained import load_quality
 
-ROOT = Path(__file__).parents[2]
 QUALITY = load_quality()
 SCORED = (BestQuality(QUALITY), ClosestAngle(), QualityAndAngle(QUALITY))
 MANUAL = OmegaConf.load(ROOT / "conf" / "select" / "manual.yaml")

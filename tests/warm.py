@@ -19,10 +19,10 @@ import threading
 import traceback
 import weakref
 from functools import cache
-from pathlib import Path
 from typing import NoReturn
 
-ROOT = Path(__file__).parents[2]
+from placed import ROOT
+
 _IMPORTED = (
     *("lightning", "torchvision", "diffusers", "transformers", "pyarrow", "rich"),
     *("hydra._internal.hydra", "portraitlab.app.task.train", "portraitlab.launching.perform"),

@@ -10,9 +10,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
+from placed import ROOT
 from warm import warm
-
-ROOT = Path(__file__).parents[2]
 
 
 def compose_config(*overrides: str) -> DictConfig:
