@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
 
-GROUPS = {*SLOTS, "system"} - {"select"}  # selections are tried in tests/select
+GROUPS = {*SLOTS, "system"} - {"select"}  # selections are tried in tests/method/select
 
 
 def tried() -> list[tuple[str, str]]:
