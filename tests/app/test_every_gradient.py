@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from composing import choices, compose_config
+from composing import compose_config
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from placed import choices
 from publishing import published, write_sdxl
 from tiny import make_batch
 
