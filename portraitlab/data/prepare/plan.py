@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from portraitlab.data.prepare.layout import caption_shard, listing_file, photo_shard
-from portraitlab.data.prepare.shards import read_arrow
 from portraitlab.data.prepare.validate import first_of_each
+from portraitlab.data.shards import Shard
 
 SCHEMA = pa.schema(
     {
@@ -110,7 +110,8 @@ class Plan:
 
 def _listed(path: Path) -> pa.Table:
     try:
-        return read_arrow(path)
+        shard = Shard(path)
+        return pa.table({name: shard[name] for name in shard.types})
     except ValueError as error:
         raise ValueError(
             f"{path} was deleted or damaged, and only it says which photo is in which row. "

@@ -22,7 +22,7 @@ from portraitlab.data.prepare.listing import (
 )
 from portraitlab.data.prepare.parallel import Apply
 from portraitlab.data.prepare.plan import SCHEMA, Plan
-from portraitlab.data.prepare.shards import write_arrow
+from portraitlab.data.shards import write_shard
 from portraitlab.support.lock import locked
 
 _ROWS = 4096
@@ -72,7 +72,7 @@ def planned(
             if not path.exists():  # another process may have listed the same files
                 with bar("Listing photos") as advance:
                     new = _new(root, plan, caption, apply, [])
-                    write_arrow(path, SCHEMA, _batches(new, advance))
+                    write_shard(path, [*_batches(new, advance)])
     if not len(plan):
         raise _no_photos(root)
     return plan, problems

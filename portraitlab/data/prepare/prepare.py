@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow as pa
-from torch import Tensor
 
 from portraitlab.data.features import Frozen, describe_prompts
 from portraitlab.data.photo import Photo, UnusablePhoto
@@ -20,10 +19,8 @@ from portraitlab.data.prepare.bar import Bar, progress_bar
 from portraitlab.data.prepare.columns import (
     PortraitRow,
     Precision,
-    known_columns,
-    model_columns,
-    plain_columns,
-    tensor_columns,
+    in_precision,
+    photo_columns,
 )
 from portraitlab.data.prepare.finishing import finish
 from portraitlab.data.prepare.jobs import PlannedFile, read_planned
@@ -33,7 +30,8 @@ from portraitlab.data.prepare.parallel import Apply, reading
 from portraitlab.data.prepare.part import Part, claimed
 from portraitlab.data.prepare.plan import Piece, Plan
 from portraitlab.data.prepare.planning import check_folders, planned
-from portraitlab.data.prepare.shards import is_whole, write_shard
+from portraitlab.data.schema import encoded
+from portraitlab.data.shards import is_whole, write_shard
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.matting.base import Matting
 from portraitlab.support.lock import locked
@@ -135,17 +133,19 @@ class _Preparation:
             for path, rows in self._captions:
                 if not is_whole(path):
                     prompts = [self._prompt(row) for row in rows]
-                    described = [
-                        describe_prompts(prompts[start : start + self.options.batch], self.frozen)
+                    batches = [
+                        self._described(prompts[start : start + self.options.batch])
                         for start in range(0, len(prompts), self.options.batch)
                     ]
-                    columns = {"caption": pa.array(prompts, pa.string())}
-                    features = tensor_columns(described, self.options.precision)
-                    write_shard(path, columns | features)
+                    write_shard(path, batches)
                 advance(len(rows))
 
     def _prompt(self, row: int) -> str:
         return self.plan.captions[row - 1].as_py() if row else ""
+
+    def _described(self, prompts: list[str]) -> pa.RecordBatch:
+        features = in_precision(describe_prompts(prompts, self.frozen), self.options.precision)
+        return encoded(features).append_column("caption", pa.array(prompts, pa.string()))
 
     def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> None:
         """Write the shards of photos that are not there yet; reading runs ahead across shards."""
@@ -155,19 +155,19 @@ class _Preparation:
         with self._bar("Preparing photos", total, total - _rows(todo)) as advance:
             for path, rows in todo:
                 problems: list[Problem] = []
-                described: list[dict[str, Tensor]] = []
-                columns: list[dict[str, list[Any]]] = []
+                batches: list[pa.RecordBatch] = []
                 portraits: list[PortraitRow] = []
                 for row in rows:
                     one = self._portrait(row, read, problems)
                     portraits += [] if one is None else [one]
                     if portraits and (len(portraits) == self.options.batch or row == rows[-1]):
-                        described.append(model_columns(self.frozen, portraits))
-                        columns.append(known_columns(self.plan, portraits, threads))
+                        precision = self.options.precision
+                        batches.append(
+                            photo_columns(self.frozen, self.plan, portraits, precision, threads)
+                        )
                         portraits = []
                     advance(1)
-                features = tensor_columns(described, self.options.precision)
-                write_shard(path, plain_columns(columns) | features, problems)
+                write_shard(path, batches, problems=[asdict(problem) for problem in problems])
 
     def _jobs(self, parts: Iterator[range]) -> Iterator[PlannedFile]:
         for rows in parts:
