@@ -126,7 +126,7 @@ class FolderData(PhotoSource):
         if self.matting.fingerprint:  # keeps the key of photos cached without matting
             recipe["matting"] = self.matting.fingerprint
         # Read the photos, unless they are cached, and report what was left out.
-        walk = self._walk(files, frozen.encoder, size, view_size, left_out)
+        walk = self._walk(files, frozen.encoder, size, left_out)
         store = cached_photos(self.cache, recipe, size, view_size, walk, left_out)
         identities = tuple(sorted(set(store.identity)))
         _report(store.left_out)
@@ -140,12 +140,7 @@ class FolderData(PhotoSource):
         return photos
 
     def _walk(
-        self,
-        files: list[_File],
-        encoder: FaceEncoder,
-        size: int,
-        view_size: int,
-        left_out: list[str],
+        self, files: list[_File], encoder: FaceEncoder, size: int, left_out: list[str]
     ) -> Iterator[dict[str, Any]]:
         """Yield the usable photos of identities with two or more; add lines to `left_out`."""
         usable: dict[str, list[dict[str, Any]]] = {name: [] for name in identity_folders(self.root)}
@@ -155,7 +150,7 @@ class FolderData(PhotoSource):
             try:
                 if file.digest in seen:
                     raise UnusablePhoto(f"is the same file as {seen[file.digest]}")
-                usable[file.identity].append(self._portrait(file, encoder, size, view_size))
+                usable[file.identity].append(self._portrait(file, encoder, size))
                 seen[file.digest] = file.name
             except UnusablePhoto as error:
                 left_out.append(f"photo {file.name}: {error}")
@@ -175,9 +170,7 @@ class FolderData(PhotoSource):
         for photos in usable.values():
             yield from photos
 
-    def _portrait(
-        self, file: _File, encoder: FaceEncoder, size: int, view_size: int
-    ) -> dict[str, Any]:
+    def _portrait(self, file: _File, encoder: FaceEncoder, size: int) -> dict[str, Any]:
         """Read a photo and cut its portrait.
 
         Raises UnusablePhoto with the reason if the photo cannot be used, and ValueError if the
@@ -193,9 +186,7 @@ class FolderData(PhotoSource):
             "identity": file.identity,
             "name": file.path.name,
             "caption": file.caption,
-            "image": portrait.resized(size),
-            **({} if view_size == size else {"view": portrait.view}),
-            "person_mask": portrait.resized_mask(size),
+            **portrait.columns(size),
         }
 
 

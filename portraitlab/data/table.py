@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -158,16 +158,8 @@ class Strings(Sequence[str]):
     def __len__(self) -> int:
         return self._length
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        """Return one string, or those of a slice."""
-        if isinstance(row, slice):
-            return [self._read(each) for each in range(*row.indices(self._length))]
+    def __getitem__(self, row: Any) -> Any:
+        """Return one string. Raises IndexError for other rows."""
         if not 0 <= row < self._length:
             raise IndexError(f"row {row} is outside 0..{self._length - 1}")
         return self._read(int(row))

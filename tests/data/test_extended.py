@@ -168,7 +168,7 @@ def test_problems_are_those_of_the_folder_as_it_is_now(make, root, tmp_path) -> 
     assert lines == ["photo person 0/00 twin.png: is the same file as person 0/2.png"]
     stored = PreparedPhotos(tmp_path / "out")
     assert [*stored.name][:4] == ["0.png", "2.png", "3.png", "late.png"]
-    captions = stored.caption[0:4]
+    captions = [*stored.caption]
     assert (captions[0], captions[3]) == ("a caption in UTF-8", "a caption that comes first")
 
 

@@ -22,8 +22,8 @@ from portraitlab.data import prepared as module
 from portraitlab.data.folder import FolderData
 from portraitlab.data.prepare.layout import training_overrides
 from portraitlab.data.prepare.listing import Problem
-from portraitlab.data.prepare.parallel import reading
 from portraitlab.data.prepare.prepare import PrepareOptions, prepare
+from portraitlab.data.prepare.reading import reading
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
 from portraitlab.data.schema import CAPTIONS, PHOTOS
 from portraitlab.data.shards import FORMAT, Shard

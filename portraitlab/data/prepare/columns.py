@@ -21,8 +21,8 @@ from portraitlab.data.features import (
     describe_pictures,
 )
 from portraitlab.data.photos import to_tensor
-from portraitlab.data.prepare.plan import Plan
-from portraitlab.data.schema import COLUMNS, encoded
+from portraitlab.data.prepare.planning import Plan
+from portraitlab.data.schema import COLUMNS, columns_of, encoded
 from portraitlab.types import FaceGeometry
 
 Precision = Literal["float16", "float32"]
@@ -30,15 +30,10 @@ Precision = Literal["float16", "float32"]
 
 @dataclass(frozen=True)
 class PortraitRow:
-    """A usable photo: its row in the plan, its pixels at both sizes and the face in `view` [1].
-
-    view: None if both sizes are the same.
-    """
+    """A usable photo: its row in the plan, UsablePortrait.columns and the face in the view [1]."""
 
     row: int
-    image: NDArray[np.uint8]
-    view: NDArray[np.uint8] | None
-    mask: NDArray[np.bool_]
+    pixels: Mapping[str, NDArray[Any]]
     face: FaceGeometry
 
 
@@ -56,20 +51,16 @@ def photo_columns(
         "name": [plan.name[row].as_py() for row in rows],
         "digest": [plan.digest[row].as_py() for row in rows],
         "caption": [1 + int(plan.caption_number[row]) for row in rows],
-        "image": [one.image for one in portraits],
-        "view": [one.view for one in portraits],
-        "person_mask": [one.mask for one in portraits],
+        **columns_of([one.pixels for one in portraits]),
     }
-    if portraits[0].view is None:
-        del known["view"]
     return encoded(known | in_precision(model_columns(frozen, portraits), precision), threads.map)
 
 
 def model_columns(frozen: Frozen, portraits: Sequence[PortraitRow]) -> dict[str, Tensor]:
     """Compute the frozen models' columns [B, …] of a batch of photos, on the CPU."""
-    images = to_tensor(np.stack([one.image for one in portraits]))
-    views = to_tensor(np.stack([one.image if one.view is None else one.view for one in portraits]))
-    masks = torch.from_numpy(np.stack([one.mask for one in portraits]))
+    pixels = {k: np.stack(v) for k, v in columns_of([one.pixels for one in portraits]).items()}
+    images, views = (to_tensor(pixels.get(name, pixels["image"])) for name in ("image", "view"))
+    masks = torch.from_numpy(pixels["person_mask"])
     device_views = views.to(frozen.device)
     geometry = frozen.encoder.fit(device_views, FaceGeometry.cat([one.face for one in portraits]))
     faces = describe_faces(frozen.encoder, device_views, masks.to(frozen.device), geometry)
