@@ -15,6 +15,23 @@ CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("fusion", "cond", "net", "objective", "sampler")
 CHOICES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 
+TINY = {
+    "recogniser": {"_target_": "tiny.make_recogniser"},
+    "finder": {"_target_": "tiny.make_regressor"},
+    "student": {"steps": 4, "model": {"_target_": "tiny.make_student"}},
+}
+"""In place of the networks of the identity losses, which other tests build."""
+LOSSES = {
+    "facesnap": {"masked": 1.0, "lightning": 0.5},
+    "facesnap_aligned": {"masked": 1.0, "identity": 0.5},
+    "facesnap_one_step": {"masked": 1.0, "identity": 0.5},
+    "hifi_portrait": {"noise": 1.0, "identity": 0.1},
+    "masked": {"masked": 1.0},
+    "noise": {"noise": 1.0},
+    "pulid": {"noise": 1.0, "lightning": {"identity": 1.0, "semantic": 0.6, "layout": 0.1}},
+}
+"""The weights of each objective's losses."""
+
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_choice_builds(group, choice, tiny_backbone) -> None:
@@ -32,27 +49,14 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
             "identity": True,
         },
     }.get(group, {})
-    if choice == "hifi_portrait":
-        # The shipped networks of the identity loss are another test's; tiny ones do here.
-        tiny = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "num_channels": 3}
-        models = "portraitlab.world.models"
-        config.recogniser = {
-            "_target_": f"{models}.recognisers.ResidualRecogniser",
-            "_convert_": "all",
-            "config": tiny,
-        }
-        config.objective.terms.identity.regressor = {
-            "_target_": f"{models}.regressor.FaceRegressor",
-            "_convert_": "all",
-            "face_model": {"_target_": "portraitlab.world.pretrained.load_face_model"},
-            "config": tiny,
-        }
+    if group == "objective":
+        config = OmegaConf.merge(config, TINY)
     built = instantiate(config[group], **given)
     assert type(built) is get_class(config[group]._target_)
     if group == "objective":
         assert isinstance(built, torch.nn.Module)
-        assert {name: term.weight for name, term in built.terms.items()}["noise"] == 1.0
-        assert ("identity" in built.terms) == (choice == "hifi_portrait")
+        weights = {name: term.part_weights or term.weight for name, term in built.terms.items()}
+        assert weights == LOSSES[choice]
 
 
 @pytest.mark.parametrize("group", ["fusion", "cond", "net"])
