@@ -25,7 +25,7 @@ SETTINGS = ("scale=smoke", "logger=none")
 
 LOOP = """
 import sys
-sys.path.insert(0, "tests/app")
+sys.path.insert(0, "tests")
 from composing import compose_config
 from portraitlab.app.task.train import Train
 first, last, *places = sys.argv[1:]

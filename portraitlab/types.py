@@ -237,9 +237,9 @@ class Injection:
 
     down and mid: residuals added to the UNet's skip connections and middle block (ControlNet).
     attention: input of the UNet's attentions that a net has adapted: the same identity tokens for
-    all, beside the text (IP-Adapter) or appended to it (PhotoMaker), or each attention's layer of
-    the references' maps (FlashFace). gate [B]: weight of what this adds to an attention's output;
-    None is 1. All None changes nothing.
+    all, beside the text (IP-Adapter) or appended to it (PhotoMaker, TextConcat), or each
+    attention's layer of the references' maps (FlashFace). gate [B]: weight of what this adds to an
+    attention's output; None is 1. All None changes nothing.
     """
 
     down: tuple[Tensor, ...] | None = None

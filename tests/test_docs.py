@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from placed import ROOT, choices
 
 from portraitlab.pretraining.report import figures
 from portraitlab.tables.comparison import compare
@@ -23,7 +24,6 @@ from portraitlab.tables.results import read_results
 from portraitlab.tables.sensitivity import sensitivity_table
 from portraitlab.world.pretrained import WEIGHTS
 
-ROOT = Path(__file__).resolve().parents[1]
 FIRST_EDITION = ROOT / "experiments" / "hifi_portrait" / "first_edition"
 """Results that pages show until they are made again."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,6 +48,17 @@ def test_commands_compose(name: str) -> None:
     for command in commands:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             compose("config", shlex.split(command))
+
+
+def test_every_choice_of_every_group_is_documented() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text()
+    about = {}
+    for groups, row in re.findall(r"^\| (`.+?`) \| (.+) \|$", text, re.MULTILINE):
+        for page in re.findall(r"\]\((\w+\.md)", row):
+            row += (ROOT / "docs" / page).read_text()
+        about |= dict.fromkeys(re.findall(r"`(\w+)`", groups), row)
+    for group, choice in choices():
+        assert re.search(rf"[`=]{choice}`", about[group]), (group, choice)
 
 
 def test_what_is_fetched_step_by_step_is_what_is_looked_for() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from placed import PACKAGE, ROOT
 
-SCRIPT = Path(__file__).parents[1] / "docs" / "floors.py"
+SCRIPT = ROOT / "docs" / "floors.py"
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +46,8 @@ def test_every_floor_says_what_is_on_it(floors: ModuleType) -> None:
 def test_the_map_shows_the_floors_as_they_are(floors: ModuleType) -> None:
     text = floors.PAGE.read_text()
     assert floors.page(text) == text, "run python docs/floors.py"
+
+
+def test_tests_lie_beside_the_floor_that_they_test() -> None:
+    folders = [path.parent.relative_to(ROOT / "tests") for path in ROOT.glob("tests/**/test_*.py")]
+    assert not [folder for folder in {*folders} if not (PACKAGE / folder).is_dir()]

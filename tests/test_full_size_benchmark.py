@@ -14,8 +14,7 @@ import diffusers
 import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
-
-ROOT = Path(__file__).parents[1]
+from placed import ROOT
 
 pytestmark = pytest.mark.slow
 

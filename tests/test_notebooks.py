@@ -9,10 +9,11 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from placed import ROOT
 from written_table import declared, write_results
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-COMPARE = Path(__file__).parents[1] / "notebooks" / "compare_rows.ipynb"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMPARE = ROOT / "notebooks" / "compare_rows.ipynb"
 
 
 def run_on(folder: Path, **chosen: object) -> Any:

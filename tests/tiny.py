@@ -84,11 +84,6 @@ def make_regressor(seed: int = 0) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def make_student(seed: int = 5) -> torch.nn.Module:
-    """A UNet of the form of `make_backbone`'s."""
-    return make_backbone(seed).unet
-
-
 def make_geometry(
     generator: torch.Generator, batch: int, coefficients: bool = True
 ) -> FaceGeometry:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -73,47 +74,33 @@ def offloaded(model: PortraitModel, device: torch.device, mode: Mode) -> Iterato
     # Autocast would cache a half-precision copy of each trainable weight, which is read only once.
     torch.set_autocast_cache_enabled(False)
     try:
-        with _OneStage(device).hooks(stages) if mode == "model" else _layers(stages, device):
+        with (_one_stage if mode == "model" else _layers)(stages, device):
             yield
     finally:
         torch.set_autocast_cache_enabled(keeps_casts)
         model.to("cpu")
 
 
-class _OneStage:
-    """The stage that is on the device: the one that computes."""
+@contextmanager
+def _one_stage(stages: list[nn.ModuleList], device: torch.device) -> Iterator[None]:
+    """Let each layer's call bring its stage to the device, and the previous one back.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.there = nn.ModuleList()
+    A hook on the part alone, as in accelerate's cpu_offload_with_hook, is not enough: some parts
+    are called by other methods than forward, an autoencoder by encode and decode, a net by read.
+    """
+    there = nn.ModuleList()
 
-    def bring(self, stage: nn.ModuleList) -> None:
-        """Move this stage to the device, and the previous one to the CPU."""
-        if stage is not self.there:
-            self.there.to("cpu")
-            self.there = stage.to(self.device)
+    def bring(stage: nn.ModuleList, *call: Any) -> None:
+        nonlocal there
+        if stage is not there:
+            there.to("cpu")
+            there = stage.to(device)
 
-    @contextmanager
-    def hooks(self, stages: list[nn.ModuleList]) -> Iterator[None]:
-        """Let each layer's call bring its stage, inside `with`.
-
-        A hook on the part alone is not enough: some parts are called by other methods than
-        forward, an autoencoder by encode and decode, a net by read.
-        """
-
-        def hook(stage: nn.ModuleList) -> Any:
-            return lambda *call: self.bring(stage)
-
-        handles = [
-            layer.register_forward_pre_hook(hook(stage))
-            for stage in stages
-            for layer in stage.modules()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    with ExitStack() as hooks:
+        for stage in stages:
+            for layer in stage.modules():
+                hooks.enter_context(layer.register_forward_pre_hook(partial(bring, stage)))
+        yield
 
 
 @contextmanager

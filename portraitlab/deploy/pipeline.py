@@ -36,6 +36,7 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.stock import check_fit
 from portraitlab.method.select.selection import TARGET, Selection
 from portraitlab.scoring.pictures import to_image
+from portraitlab.support.checks import check_whole
 from portraitlab.support.hub import read_model
 from portraitlab.training.build import build_model, check_published
 from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry
@@ -290,10 +291,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
                     f"{name}={text!r} is no text; give one, and call once for each. num_images "
                     "draws several pictures of one prompt."
                 )
-        if num_images < 1:
-            raise ValueError(f"num_images={num_images} must be at least 1.")
-        if not 0 <= seed <= 2**32 - num_images:
-            raise ValueError(f"seed={seed} must be from 0 to {2**32 - num_images}.")
+        check_whole("num_images", num_images)
+        check_whole("seed", seed, 0, 2**32 - num_images)
         if not references:
             raise ValueError("There is no reference: give one photo of the person, or more.")
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitlab.diffusion.own_precision import OwnPrecision
+from portraitlab.support.checks import check_choice
 
 _PRECISIONS = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16
@@ -18,8 +19,7 @@ _PRECISIONS = {
 
 def precision_named(name: str, setting: str = "backbone.precision") -> torch.dtype:
     """Return a precision by name. Raises ValueError with the setting for an unknown name."""
-    if name not in _PRECISIONS:
-        raise ValueError(f"{setting}={name}: choose one of {', '.join(_PRECISIONS)}")
+    check_choice(setting, name, _PRECISIONS)
     return _PRECISIONS[name]
 
 

@@ -15,9 +15,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from portraitlab.support import groups
+
 # Settings that change the trained weights.
 TRAINING = (
-    *("backbone", "encoder", "data", "fusion", "cond", "net", "objective", "recogniser"),
+    *(*groups.TRAINING, "recogniser"),
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
     *("ema_decay", "init", "precision", "target_as_reference"),
@@ -49,9 +51,7 @@ PROTOCOL = 2
 """Edition of the scoring protocol, in the hash of every scoring; raise it whenever the same
 settings give other scores. Records of the first edition have none."""
 # Settings that, with the weights, determine the scores.
-SCORING = (
-    *("protocol", "data", "score_refs", "select", "sampler", "metrics", "judge", "precision"),
-)
+SCORING = ("protocol", *groups.SCORING, "score_refs", "metrics", "judge", "precision")
 # Settings that change no weight and no score: folders, numbers of processes, hardware.
 PLACES = ("cache", "workers", "providers")
 _OWN = "portraitlab."

@@ -30,6 +30,7 @@ from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash, r
 from portraitlab.runs.origin import origin
 from portraitlab.runs.survey import find_run
 from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
+from portraitlab.support.groups import NAMING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,7 @@ class Run:
         """
         key = content_hash(config, TRAINING, without=ONLY_SCORED)
         names = config["choices"]
-        parts = [names["fusion"], names["cond"], names["net"]]
+        parts = (names[group] for group in NAMING)
         name = "-".join([*parts, f"r{config['refs']}", f"s{config['seed']}", key])
         own = Path(config["runs"]) / names["system"] / name
         place = own if folder is None else Path(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from portraitlab.support.files import DamagedFile, read_json, write_json
+from portraitlab.support.files import damaged, read_json, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -119,10 +119,9 @@ def write_status(folder: Path, state: State, **details: Any) -> None:
 
 def read_status(folder: Path) -> dict[str, Any] | None:
     """Read a run's status.json; None without it. Raises DamagedFile for other content."""
-    status = read_json(folder / "status.json")
+    path = folder / "status.json"
+    status = read_json(path)
     if status is not None and status.get("state") not in get_args(State):
-        raise DamagedFile(
-            f"{folder / 'status.json'} has the state {status.get('state')!r}, which none of "
-            f"{', '.join(get_args(State))} is; delete the file and run the same command again"
-        )
+        known = ", ".join(get_args(State))
+        raise damaged(path, f"it has the state {status.get('state')!r}, none of {known}")
     return status

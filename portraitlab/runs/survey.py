@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 import yaml
 
-from portraitlab.runs.status import State
-from portraitlab.support.files import DamagedFile, read_json
+from portraitlab.runs.status import State, read_status
+from portraitlab.support.files import damaged, read_json
+from portraitlab.support.groups import NAMING
 from portraitlab.support.lock import is_locked
 
 # OmegaConf's own loader is ten times slower, which is seconds for hundreds of runs.
@@ -22,7 +23,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Settings that distinguish runs, with their dotted paths in a configuration.
 KEY_SETTINGS = {
-    **{name: f"choices.{name}" for name in ("system", "fusion", "cond", "net")},
+    **{name: f"choices.{name}" for name in ("system", *NAMING)},
     **{"refs": "refs", "seed": "seed", "steps": "budget.steps"},
     **{name: f"choices.{name}" for name in ("scale", "budget", "data")},
 }
@@ -30,7 +31,8 @@ STATES = (*get_args(State), "lost", "damaged")
 """A lost run was killed: its status is running, and no process has its lock."""
 
 _NAME = re.compile(
-    r"(?P<fusion>\w+)-(?P<cond>\w+)-(?P<net>\w+)-r(?P<refs>\d+)-s(?P<seed>\d+)-(?P<key>[0-9a-f]{8})"
+    "-".join(rf"(?P<{name}>\w+)" for name in NAMING)
+    + r"-r(?P<refs>\d+)-s(?P<seed>\d+)-(?P<key>[0-9a-f]{8})"
 )
 
 
@@ -83,7 +85,7 @@ class FoundRun:
         named = _NAME.fullmatch(self.folder.name)
         if named is None:
             return {}
-        names = {name: named[name] for name in ("fusion", "cond", "net")}
+        names = {name: named[name] for name in NAMING}
         numbers = {name: int(named[name]) for name in ("refs", "seed")}
         return {"system": self.folder.parent.name, **names, **numbers}
 
@@ -144,21 +146,22 @@ def read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise DamagedFile(f"{path} is damaged ({reason}); run the same command again") from error
-    return _mapping(content, path)
+        raise damaged(path, str(error).splitlines()[0]) from error
+    if not isinstance(content, dict):
+        raise damaged(path, "it contains no mapping")
+    return content
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record's metrics.json; {} without it. Raises DamagedFile for other content."""
-    record = _whole(path)
-    if record:
-        _mapping(record.get("metrics"), path)
+    record = read_json(path, ["metrics"]) or {}
+    if not isinstance(record.get("metrics", {}), dict):
+        raise damaged(path, "its metrics are no mapping")
     return record
 
 
 def _read(folder: Path) -> FoundRun:
-    status = _status(folder)
+    status = read_status(folder) or {}
     config = read_config(folder / "config.yaml")
     record = read_record(folder / "metrics.json")
 
@@ -169,7 +172,8 @@ def _read(folder: Path) -> FoundRun:
     elif (
         state == "running" and status.get("host") == socket.gethostname() and not is_locked(folder)
     ):
-        status = _status(folder)  # it may have just ended: the status precedes the lock's release
+        # It may have just ended: the status precedes the lock's release.
+        status = read_status(folder) or {}
         state, message = status["state"], status.get("error")
         state = "lost" if state == "running" else state
 
@@ -199,27 +203,3 @@ def _writer_ended(status: Mapping[str, Any]) -> bool:
     except PermissionError:  # it is another user's, and runs
         return False
     return False
-
-
-def _status(folder: Path) -> dict[str, Any]:
-    path = folder / "status.json"
-    status = _whole(path)
-    if status and status.get("state") not in get_args(State):
-        raise DamagedFile(
-            f"{path} is damaged (its state is {status.get('state')!r}); delete the file and run "
-            "the same command again"
-        )
-    return status
-
-
-def _whole(path: Path) -> dict[str, Any]:
-    return read_json(path) or {}
-
-
-def _mapping(content: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise DamagedFile(
-            f"{path} is damaged (it contains no mapping); delete the file and run the same "
-            "command again"
-        )
-    return content

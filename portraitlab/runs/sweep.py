@@ -17,7 +17,7 @@ from typing import Any
 from portraitlab.runs.records import sweep_table, swept_names
 from portraitlab.runs.run import RECORD, Run
 from portraitlab.runs.status import read_status
-from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
+from portraitlab.support.files import DamagedFile, damaged, read_json, write_json, write_text
 from portraitlab.support.table import Table
 
 # Settings that are no part of a sweep's name: they change how jobs are run, not their figures.
@@ -80,10 +80,9 @@ class Sweep:
                 for job in content["jobs"]
             ]
         except KeyError as error:
-            raise DamagedFile(
-                f"{folder / 'sweep.json'} is damaged (a job lacks {error.args[0]}); run the same "
-                "command again"
-            ) from error
+            raise damaged(folder / "sweep.json", f"a job lacks {error.args[0]}") from error
+        except TypeError as error:
+            raise damaged(folder / "sweep.json", "it has no list of jobs") from error
         return cls(folder, jobs)
 
     def write(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from portraitlab.support.checks import check_whole
+
 
 def device_count(trainer: Mapping[str, Any]) -> int:
     """Count the processes that train together, one a device, by the trainer's settings.
@@ -26,7 +28,7 @@ def device_count(trainer: Mapping[str, Any]) -> int:
         import torch
 
         return max(1, torch.cuda.device_count())
-    return _whole("trainer.devices", devices, "; auto is all there are")
+    return check_whole("trainer.devices", devices, hint="; auto is all there are")
 
 
 def is_rank() -> bool:
@@ -44,7 +46,7 @@ def check_group(trainer: Mapping[str, Any]) -> None:
     from portraitlab.support.processes import environment
 
     group, devices = environment(), device_count(trainer)
-    nodes = _whole("trainer.num_nodes", trainer["num_nodes"])
+    nodes = check_whole("trainer.num_nodes", trainer["num_nodes"])
     if group is None and nodes > 1:
         raise ValueError(
             f"trainer.num_nodes={nodes}, and this process was started on one. Start it on each by "
@@ -61,14 +63,8 @@ def check_group(trainer: Mapping[str, Any]) -> None:
 
 def check_batch(batch_size: int, devices: int) -> None:
     """Check that devices (of all nodes) share a batch evenly. Raises ValueError otherwise."""
-    if _whole("batch_size", batch_size) % devices:
+    if check_whole("batch_size", batch_size) % devices:
         raise ValueError(
             f"batch_size={batch_size} does not divide by {devices} devices; "
             f"take a multiple of {devices}."
         )
-
-
-def _whole(name: str, value: object, more: str = "") -> int:
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{name}={value}: a whole number from 1 is needed{more}")
-    return value

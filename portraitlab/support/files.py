@@ -13,6 +13,13 @@ class DamagedFile(ValueError):
     """A file of a run whose content is not as written."""
 
 
+def damaged(
+    path: Path, reason: object, remedy: str = "delete the file and run the same command again"
+) -> DamagedFile:
+    """Return the error to raise for a file that cannot be read as written."""
+    return DamagedFile(f"{path} is damaged ({reason}); {remedy}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text atomically, in UTF-8."""
     write_bytes(path, text.encode())
@@ -49,7 +56,5 @@ def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise DamagedFile(
-            f"{path} is damaged ({error}); delete the file and run the same command again"
-        ) from error
+        raise damaged(path, error) from error
     return content

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from portraitlab.support.checks import check_choice
+
 # Lightning's names, also its short ones. All keep weights, gradients and Adam's moments in single
 # precision, since small steps would be lost in half precision.
 _NAMED = {
@@ -26,10 +28,7 @@ def precision_of(trainer: Mapping[str, Any]) -> str:
     """
     name = str(trainer["precision"])
     if name != "quickest":
-        if name not in _NAMED:
-            raise ValueError(
-                f"trainer.precision={name}: choose one of quickest, bf16-mixed, 32-true, 16-mixed"
-            )
+        check_choice("trainer.precision", name, ("quickest", *_NAMED))
         if name == "16-mixed" and not _may_have_gpu(trainer):
             raise ValueError(
                 f"trainer.precision={name}: on a CPU Lightning would compute in bfloat16 instead; "
@@ -56,8 +55,7 @@ def frozen_precision(name: str, device: torch.device) -> str:
     """
     if name == "quickest":
         return _quickest_on_cpu() if device.type == "cpu" else "32-true"
-    if name not in ("bf16-mixed", "32-true"):
-        raise ValueError(f"precision={name}: choose one of quickest, bf16-mixed, 32-true")
+    check_choice("precision", name, ("quickest", "bf16-mixed", "32-true"))
     return name
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portraitlab.support.checks import check_whole
 from portraitlab.support.devices import device_count
 
 
@@ -48,9 +49,7 @@ def shares(jobs: int | None, trainers: list[Mapping[str, Any]]) -> list[Share]:
             return [Share()]
         starts = range(0, len(own) - most + 1, most)
         return [Share(tuple(own[start : start + most])) for start in starts]
-    if type(jobs) is not int or jobs < 1:
-        raise ValueError(f"jobs={jobs}: a whole number from 1 is needed; give one as jobs=NUMBER")
-    if jobs == 1:
+    if check_whole("jobs", jobs) == 1:
         return [Share()]
     cores = len(os.sched_getaffinity(0))
     if jobs > cores:

@@ -16,22 +16,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import yaml
+from pydantic import BeforeValidator, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
 
 from portraitlab.runs.key import PROTOCOL
+from portraitlab.support.checks import first_error
 from portraitlab.support.paths import CONF, EXPERIMENTS
+
+_Text = Annotated[str, BeforeValidator(str)]
+_Settings = Mapping[_Text, _Text]
 
 
 @dataclass(frozen=True)
 class PaperRow:
     """A row: its settings by name, as text, and the figures that the paper prints, by metric."""
 
-    name: str
-    overrides: Mapping[str, str]
+    name: _Text
+    overrides: _Settings
     paper: Mapping[str, float]
 
     @property
@@ -45,6 +50,16 @@ class PaperRow:
         return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
 
+def _is_up(way: Any) -> Any:
+    if way not in ("up", "down", True, False):
+        raise ValueError(f"{way!r} is neither up nor down")
+    return way in ("up", True)
+
+
+def _with_names(rows: Any) -> Any:
+    return [{"name": name, **row} for name, row in rows.items()] if isinstance(rows, dict) else rows
+
+
 @dataclass(frozen=True)
 class PaperTable:
     """The content of table.yaml. Every row sets the same settings.
@@ -54,15 +69,34 @@ class PaperTable:
     """
 
     folder: Path
-    command: str
-    title: str
-    paper: str
-    overrides: Mapping[str, str]
+    command: _Text
+    title: _Text
+    paper: _Text
+    overrides: _Settings
     seeds: tuple[int, ...]
-    heading: str
-    columns: Mapping[str, bool]
-    rows: tuple[PaperRow, ...]
+    heading: _Text
+    columns: Mapping[str, Annotated[bool, BeforeValidator(_is_up)]]
+    rows: Annotated[tuple[PaperRow, ...], BeforeValidator(_with_names)]
     protocol: int = PROTOCOL
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        for row in self.rows:
+            first = self.rows[0]
+            if unknown := [metric for metric in row.paper if metric not in self.columns]:
+                raise ValueError(f"row {row.name!r} has figures of {', '.join(unknown)}, no column")
+            if row.overrides.keys() != first.overrides.keys():
+                raise ValueError(
+                    f"row {row.name!r} sets {', '.join(row.overrides)}, and row {first.name!r} "
+                    f"{', '.join(first.overrides)}; every row must name the same settings"
+                )
+        for kind, alike in (
+            ("settings", {tuple(sorted(row.overrides.items())) for row in self.rows}),
+            ("file names", {row.slug for row in self.rows}),
+        ):
+            if len(alike) < len(self.rows):
+                raise ValueError(f"two rows have the same {kind}")
+        return self
 
     @property
     def name(self) -> str:
@@ -83,23 +117,13 @@ class PaperTable:
         path = folder / "table.yaml"
         try:
             declared = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return cls(
-                folder=folder,
-                command=str(declared.get("command", f"python run.py table={_name(folder)}")),
-                title=str(declared["title"]),
-                paper=str(declared["paper"]),
-                overrides=_texts(declared["overrides"]),
-                seeds=tuple(int(seed) for seed in declared["seeds"]),
-                heading=str(declared["heading"]),
-                columns={name: _ways[way] for name, way in declared["columns"].items()},
-                rows=_rows(declared["rows"], declared["columns"]),
-                protocol=int(declared.get("protocol", PROTOCOL)),
-            )
+            made = {"folder": folder, "command": f"python run.py table={_name(folder)}"}
+            return TypeAdapter(cls).validate_python({**made, **declared})
         except FileNotFoundError as error:
             raise ValueError(f"{folder} holds no table: table.yaml is not there") from error
-        except KeyError as error:
-            raise ValueError(f"{path}: {error} is missing or unknown") from error
-        except (yaml.YAMLError, TypeError, AttributeError, ValueError) as error:
+        except ValidationError as error:
+            raise ValueError(f"{path}: {first_error(error)}") from error
+        except (yaml.YAMLError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
     def row_label(self, row: str) -> str:
@@ -108,20 +132,9 @@ class PaperTable:
 
     def declaration(self) -> str:
         """Write the table as the text of a table.yaml."""
-        content = {
-            "command": self.command,
-            "title": self.title,
-            "paper": self.paper,
-            "overrides": dict(self.overrides),
-            "seeds": list(self.seeds),
-            "heading": self.heading,
-            "columns": {name: "up" if up else "down" for name, up in self.columns.items()},
-            "rows": {
-                row.name: {"overrides": dict(row.overrides), "paper": dict(row.paper)}
-                for row in self.rows
-            },
-            "protocol": self.protocol,
-        }
+        content = TypeAdapter(PaperTable).dump_python(self, mode="json", exclude={"folder"})
+        content["columns"] = {name: "up" if up else "down" for name, up in self.columns.items()}
+        content["rows"] = {row.pop("name"): row for row in content["rows"]}
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
     def row_of(self, overrides: Mapping[str, str]) -> PaperRow:
@@ -149,33 +162,3 @@ def find_table(name: str) -> PaperTable:
 
 def _name(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}"
-
-
-_ways = {"up": True, "down": False}
-
-
-def _texts(overrides: Mapping[str, Any]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in overrides.items()}
-
-
-def _rows(declared: Mapping[str, Any], columns: Mapping[str, Any]) -> tuple[PaperRow, ...]:
-    rows = []
-    for name, row in declared.items():
-        printed = {metric: float(value) for metric, value in row["paper"].items()}
-        unknown = [metric for metric in printed if metric not in columns]
-        if unknown:
-            raise ValueError(f"row {name!r} has figures of {', '.join(unknown)}, no column")
-        rows.append(PaperRow(str(name), _texts(row["overrides"]), printed))
-    for row in rows:
-        if row.overrides.keys() != rows[0].overrides.keys():
-            raise ValueError(
-                f"row {row.name!r} sets {', '.join(row.overrides)}, and row {rows[0].name!r} "
-                f"{', '.join(rows[0].overrides)}; every row must name the same settings"
-            )
-    for kind, alike in (
-        ("settings", [tuple(sorted(row.overrides.items())) for row in rows]),
-        ("file names", [row.slug for row in rows]),
-    ):
-        if len(set(alike)) < len(rows):
-            raise ValueError(f"two rows have the same {kind}")
-    return tuple(rows)

@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from portraitlab.support.files import DamagedFile, write_bytes
+from portraitlab.support.files import damaged, write_bytes
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, result_path
 
@@ -132,9 +132,7 @@ def _lines(path: Path, people: int) -> list[Image.Image]:
         with Image.open(path) as picture:
             whole = picture.convert("RGB")
     except OSError as error:
-        raise DamagedFile(
-            f"{path} is damaged ({error}); delete the file and run the table's command again"
-        ) from error
+        raise damaged(path, error) from error
     edge = whole.width // people
     return [
         whole.crop((0, top, whole.width, top + edge))

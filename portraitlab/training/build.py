@@ -18,6 +18,7 @@ from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.sizes import FeatureSizes
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.base import Term
+from portraitlab.support.checks import check_whole
 from portraitlab.support.hub import Repository, describes_repository, find_published, folder_setting
 from portraitlab.support.precision import frozen_precision
 
@@ -110,11 +111,11 @@ def build_model(
 
 def check_numbers(config: DictConfig) -> None:
     """Check the numbers that users sweep. Raises ValueError for no number or one out of range."""
-    _check_whole("refs", config.refs, 1, MOST_REFERENCES)
-    _check_whole("score_refs", config.score_refs, 1, MOST_REFERENCES)
-    _check_whole("seed", config.seed, 0, 2**32 - 1)
-    _check_whole("batch_size", config.batch_size, 1, 2**16)
-    _check_whole("budget.steps", config.budget.steps, 1, 2**31)
+    check_whole("refs", config.refs, 1, MOST_REFERENCES)
+    check_whole("score_refs", config.score_refs, 1, MOST_REFERENCES)
+    check_whole("seed", config.seed, 0, 2**32 - 1)
+    check_whole("batch_size", config.batch_size, 1, 2**16)
+    check_whole("budget.steps", config.budget.steps, 1, 2**31)
     for name in ("fresh", "gradient_checkpointing", "target_as_reference", "backbone.pretrained"):
         switch = OmegaConf.select(config, name, default=False)
         if type(switch) is not bool:
@@ -203,11 +204,3 @@ def _repositories(part: DictConfig) -> Iterator[tuple[Repository, str | None]]:
                 yield instantiate(value).in_variant(part.get("variant"), folder), folder
             else:
                 yield from _repositories(value)
-
-
-def _check_whole(name: str, value: Any, least: int, most: int) -> None:
-    if type(value) is not int or not least <= value <= most:
-        raise ValueError(
-            f"{name}={value}: a whole number from {least} to {most} is needed; "
-            f"give one as {name}=NUMBER"
-        )

@@ -16,6 +16,7 @@ from PIL import Image
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
 from portraitlab.support.files import read_json, write_json
+from portraitlab.support.groups import NAMING
 
 if TYPE_CHECKING:
     import wandb
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STEP = "train/step"  # x axis of the curves
-ROW = ("fusion", "cond", "net", "refs")  # settings that the label `row` joins
+ROW = (*NAMING, "refs")  # settings that the label `row` joins
 _NUMBERS = ("refs", "score_refs", "seed", "batch_size", "prompt_dropout")
 _SHOWN = ("control-image", "generated", "target")
 

@@ -1,35 +1,15 @@
-"""Configurations composed as run.py composes them, and one cache for all tests."""
+"""The main job, run once, and a stand-in of W&B's server."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import wandb
-from composing import compose_config, run_py
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from composing import run_py
 from wandb_server import WandbServer, serving
-
-
-@pytest.fixture
-def composed() -> Iterator[Callable[..., DictConfig]]:
-    yield compose_config
-    HydraConfig.instance().cfg = None
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache of renders and features for all tests, so that they are made once."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder in which nobody has logged in anywhere."""
-    return tmp_path_factory.mktemp("home")
 
 
 @pytest.fixture(scope="session")

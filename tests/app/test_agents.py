@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import ROOT, compose_config
+from composing import compose_config
 from omegaconf import DictConfig, OmegaConf
+from placed import ROOT
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from portraitlab.app.cli.main import main
@@ -47,7 +48,7 @@ def test_an_agents_jobs_are_configurations(
         (["fusion"], "grid", "'fusion': not an override"),
         (["fusion=concat,"], "grid", "'fusion=concat,': not an override"),
         (["refs=range(1,4)"], "grid", r"'refs=range\(1,4\)': not an override"),
-        (["refs=1,2"], "best", "method 'best' is unknown"),
+        (["refs=1,2"], "best", "method=best: choose one of grid"),
     ],
 )
 def test_what_an_agent_cannot_hand_on_is_refused(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from composing import ROOT
+from placed import ROOT
 
 pytestmark = pytest.mark.slow
 

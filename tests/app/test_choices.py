@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from composing import ROOT, choices
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
+from placed import ROOT, SLOTS, choices
 
 from portraitlab.app.experiment import Bench
 from portraitlab.data.batches import TrainingBatches
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
 
-GROUPS = ("fusion", "cond", "net", "objective", "sampler", "system")
+GROUPS = {*SLOTS, "system"} - {"select"}  # selections are tried in tests/method/select
 
 
 def tried() -> list[tuple[str, str]]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import ROOT, choices
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
-from placed import module_of
+from placed import ROOT, choices, module_of
 from publishing import write_sd15
 
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
+from portraitlab.support.groups import GROUPS
 from portraitlab.support.hub import MissingPublished
 from portraitlab.training.build import (
     build_beside,
@@ -54,11 +54,12 @@ def test_every_choice_composes_and_resolves(
         get_class(target) if target.rsplit(".", 1)[1][0].isupper() else get_method(target)
 
 
-# What trains nothing: who scores and how, where things lie and are logged, how fast it goes. The
-# scale, the budget, the names of the choices and some parts of others (clip, face3d, finder,
-# matting) act through what refers to them.
+# Settings that train nothing: of scoring, places, logging and speed. The scale, the budget, the
+# names of the choices and some parts of others (clip, face3d, finder, matting) act through what
+# refers to them.
 UNTRAINED = re.compile(
-    r"(scale|budget|choices|clip|face3d|finder|matting|student|sampler|metrics|judge|select|logger|task)\b|"
+    rf"({'|'.join(group.name for group in GROUPS if not group.trains)})\b|"
+    r"(choices|clip|face3d|finder|matting|student|metrics|judge|logger)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds|real_photos)$|"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import ROOT
+from placed import ROOT
 from recorded import LINES, write_record
 from wandb_server import WandbServer
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from composing import choices, compose_config
+from composing import compose_config
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from placed import choices
 from publishing import published, write_sdxl
 from tiny import make_batch
 
@@ -34,9 +35,9 @@ SYSTEMS, FUSIONS, NETS = (
     [choice for group, choice in choices() if group == wanted]
     for wanted in ("system", "fusion", "net")
 )
-NOBODY = ("adapter", "instantid", "photomaker", "ffrnet")
+NOBODY = ("adapter", "instantid", "photomaker", "ffrnet", "text_concat")
 """Nets that are nothing without identity tokens."""
-DRAWN_FOR = ("adapter", "photomaker", "flashface")
+DRAWN_FOR = ("adapter", "photomaker", "flashface", "text_concat")
 """Nets for which a frozen ControlNet draws the control image."""
 
 

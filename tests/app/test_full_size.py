@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from composing import ROOT
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from placed import REAL, ROOT
 from publishing import (
     random_inception,
     write_clip,
@@ -33,7 +33,6 @@ pytestmark = pytest.mark.slow
 
 Compose = Callable[..., DictConfig]
 
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 SYSTEMS = ("hifi_portrait", "instantid", "ip_adapter", "photomaker", "flashface", "consistentid")
 
@@ -245,7 +244,9 @@ def test_features_are_those_of_the_encoder_whose_weights_are_not_here(
 
 @pytest.mark.parametrize("size", [0, 1.5, "six"])
 def test_a_batch_of_no_whole_number_is_refused(size: object) -> None:
-    with pytest.raises(ValueError, match=rf"task\.batch_size={size} must be at least 1, a whole"):
+    with pytest.raises(
+        ValueError, match=rf"task\.batch_size={size}: a whole number from 1 is needed"
+    ):
         Cost(batch_size=size)  # type: ignore[arg-type]
 
 

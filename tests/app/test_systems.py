@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from composing import choices
 from omegaconf import DictConfig
+from placed import choices
 from safetensors.torch import load_file
 
 from portraitlab.app.experiment import Bench

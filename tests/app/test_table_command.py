@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from composing import ROOT, run_py
+from composing import run_py
+from placed import ROOT
 
 from portraitlab.support.files import read_json
 

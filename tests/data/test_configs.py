@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
-from placed import module_of
+from placed import ROOT, module_of
 
-ROOT = Path(__file__).parents[2]
 CHOICES = [
     path.relative_to(ROOT / "conf")
     for group in ("data", "encoder", "select")

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from placed import ROOT
 from prepared_photos import contents
 
 from portraitlab.data import prepared as module
@@ -143,7 +144,7 @@ def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
 
 def test_the_page_has_every_column_and_no_other(make, tmp_path) -> None:
     make(options=replace(OPTIONS, precision="float16"))
-    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    page = (ROOT / "docs" / "data.md").read_text()
     for kind, only_sdxl in (("photos", set()), ("captions", {"pooled", "sizes"})):
         table = page[page.index(f"### {kind}") :].partition("| --- ")[2].partition("\n\n")[0]
         documented = dict(re.findall(r"^\| `(\w+)` \| (\w+)", table, re.MULTILINE))

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from placed import REAL
 
 from portraitlab.app.cli.main import main
 from portraitlab.data.prepare.listing import Problem, name_problem
 from portraitlab.data.prepare.validate import first_of_each, validate
-
-REAL = Path(__file__).parents[2].parent / "shared" / "real"
 
 
 def write_photo(path: Path, seed: int) -> None:
@@ -122,7 +121,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path, capsys) -> None:
     assert main(["data", "validate", str(tmp_path / "nowhere")]) == 1
     assert "nowhere is not a folder; give a folder" in capsys.readouterr().err
     assert main(["data", "validate", str(tmp_path), "--workers", "-1"]) == 1
-    assert "--workers=-1 must be at least 0" in capsys.readouterr().err
+    assert "--workers=-1: a whole number from 0 is needed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["nothing", "people"])

@@ -39,10 +39,10 @@ def test_run_py_knows_every_table_that_is_declared() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"columns": {"score": "sideways"}}, "'sideways' is missing or unknown"),
+        ({"columns": {"score": "sideways"}}, "columns.score: 'sideways' is neither up nor down"),
         ({"columns": {"error": "down"}}, "row 'worst' has figures of score, no column"),
-        ({"seeds": ["one"]}, "invalid literal"),
-        ({"rows": None}, "NoneType"),
+        ({"seeds": ["one"]}, "seeds.0: Input should be a valid integer"),
+        ({"rows": None}, "rows: Input should be a valid tuple"),
         (
             {
                 "rows": {

@@ -145,7 +145,10 @@ def test_points_stand_at_the_paper_s_figures_and_at_ours(table: PaperTable) -> N
 
 def test_many_rows_look_different(tmp_path: Path) -> None:
     own = declared(tmp_path / "t", seeds=(0,))
-    rows = [replace(own.rows[0], name=f"row {number}") for number in range(20)]
+    rows = [
+        replace(own.rows[0], name=f"row {number}", overrides={"seed": number})
+        for number in range(20)
+    ]
     table = write_results(replace(own, rows=tuple(rows)))
     figure = against_paper(table, read_results(table))
     assert figure is not None

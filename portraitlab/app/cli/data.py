@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from portraitlab.support.checks import check_whole
+
 if TYPE_CHECKING:  # heavy imports that only `prepare` needs
     from omegaconf import DictConfig
 
@@ -76,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run the subcommand and return its exit code. Raises ValueError for errors of the user."""
-    _least("--workers", given.workers, 0)
+    check_whole("--workers", given.workers, 0)
     return _validate(given) if given.what == "validate" else _prepare(given)
 
 
@@ -184,8 +186,3 @@ def _take(
     chose = [each for each in given.overrides if not each.startswith("trainer")]
     matting = instantiate(data.matting)
     return prepare(given.root, given.out, frozen, matting, options, workers, chose, part, bar)
-
-
-def _least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name}={value} must be at least {least}.")

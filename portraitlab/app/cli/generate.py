@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from portraitlab.data.photo import UnusablePhoto, read_photo
+from portraitlab.support.checks import check_whole
 from portraitlab.support.paths import CONF
 
 if TYPE_CHECKING:
@@ -81,8 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Draw and save pictures. Raises ValueError for errors of the user, naming the file."""
     # Check the arguments before models are loaded, which takes minutes at full size.
-    if given.count < 1:
-        raise ValueError(f"--count {given.count}: give 1 or more")
+    check_whole("--count", given.count)
     loras = [_scaled(text, "--lora", "PATH[:SCALE]", 1) for text in given.lora]
     controlnets = [
         _scaled(text, "--controlnet", "FOLDER:IMAGE[:SCALE]", 2) for text in given.controlnet

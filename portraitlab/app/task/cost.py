@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from portraitlab.deploy.cost import PartCost, Sizes, part_costs, training_memory
 from portraitlab.faces.encoder.sizes import FeatureSizes, feature_sizes
 from portraitlab.method.model import PortraitModel
+from portraitlab.support.checks import check_whole
 from portraitlab.support.precision import precision_of
 from portraitlab.support.table import Table
 from portraitlab.training.build import build_model, check_numbers
@@ -29,9 +30,7 @@ class Cost:
     """
 
     def __init__(self, batch_size: int) -> None:
-        if type(batch_size) is not int or batch_size < 1:
-            raise ValueError(f"task.batch_size={batch_size} must be at least 1, a whole number")
-        self.batch_size = batch_size
+        self.batch_size = check_whole("task.batch_size", batch_size)
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
         """Print the cost, and return it in parameters, multiply-adds and bytes."""

@@ -11,6 +11,7 @@ from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
 from portraitlab.scoring.draw import draw, show_samples
 from portraitlab.scoring.pictures import save, sheet, to_image
+from portraitlab.support.checks import check_whole
 
 
 class SamplePortraits:
@@ -21,9 +22,7 @@ class SamplePortraits:
     """
 
     def __init__(self, count: int, run: str | None = None) -> None:
-        if count < 1:
-            raise ValueError(f"task.count={count} must be at least 1")
-        self.count = count
+        self.count = check_whole("task.count", count)
         self.run = run
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:

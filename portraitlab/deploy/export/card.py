@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from portraitlab.deploy.export.folder import base_model
-from portraitlab.deploy.export.settings import BUILT, needed_places, published_in
+from portraitlab.deploy.export.settings import needed_places, published_in
+from portraitlab.support.groups import DRAWING, TRAINING
 
 _UNSTATED = "not stated: whoever publishes this must say what the photos' owners allow"
 
@@ -116,8 +117,11 @@ def _parts(config: Mapping[str, Any], stock: bool) -> str:
     only = "only PortraitLab's pipeline loads it."
     if not stock:
         text = (
-            f"`net={net}` changes attentions of the UNet in a way that no class of diffusers has, "
-            f"so `net/` is in PortraitLab's own format: {only}"
+            "`net=text_concat` has no weights of its own: the UNet reads the fusion's identity "
+            f"tokens behind the prompt's features. `net/` has its settings; {only}"
+            if net == "text_concat"
+            else f"`net={net}` changes attentions of the UNet in a way that no class of diffusers "
+            f"has, so `net/` is in PortraitLab's own format: {only}"
         )
         return f"## Parts\n\n{_paragraph(text)}"
     pixels = net == "controlnet" or config["net"].get("way_in") == "pixels"
@@ -155,7 +159,7 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: boo
         "steps": config["budget"]["steps"],
         "batch size": config["batch_size"],
         "seed": config["seed"],
-        **{name: choices[name] for name in ("encoder", "fusion", "cond", "net", "objective")},
+        **{name: choices[name] for name in TRAINING if name not in ("backbone", "data")},
         "drawn for the figures by": f"{choices['sampler']}, {config['sampler']['steps']} steps",
         "weights saved in": facts["dtype"],
         "run": facts["key"],
@@ -204,7 +208,7 @@ def _licences(config: Mapping[str, Any], base: str | None, licence: str) -> str:
     ]
     if (config["data"].get("matting") or {}).get("weights"):
         lines.append("matting, needed to use this: by the licence of its weights")
-    for published in published_in({name: config[name] for name in BUILT}):
+    for published in published_in({name: config[name] for name in DRAWING}):
         if published["repository"] != base:
             lines.append(f"needed to use this: {published['repository']}, {published['licence']}")
     lines.append(f"photos it was trained on: {licence}")

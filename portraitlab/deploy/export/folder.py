@@ -28,7 +28,7 @@ from portraitlab.deploy.export.settings import drawing_settings, needed_places
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.diffusion.precisions import precision_named
 from portraitlab.method.model import PortraitModel
-from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
+from portraitlab.support.files import DamagedFile, damaged, read_json, write_json, write_text
 
 FORMAT = 1
 _ABOUT, _INDEX, _CONFIG, _WEIGHTS = (
@@ -222,9 +222,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise DamagedFile(
-            f"{path} is damaged ({error}); export the run again, or fetch the file again."
-        ) from error
+        raise damaged(path, error, "export the run again, or fetch the file again.") from error
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from portraitlab.deploy.export.settings import check_known, own_errors
 from portraitlab.diffusion.precisions import precision_named
 from portraitlab.runs.run import Run
 from portraitlab.runs.survey import look
+from portraitlab.support.groups import DRAWING
 from portraitlab.training.build import build_model
 
 
@@ -43,7 +44,7 @@ def export_run(
     run = Run.of(config, str(folder))
     run.require_weights()
     state = run.read_weights()
-    check_known({name: config[name] for name in ("backbone", "encoder", "fusion", "cond", "net")})
+    check_known({name: config[name] for name in DRAWING})
     built = OmegaConf.create(dict(config))
     with own_errors():
         model = build_model(built, instantiate(built.backbone), instantiate(built.encoder))

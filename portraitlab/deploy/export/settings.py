@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,9 @@ from typing import Any
 import yaml
 from hydra.errors import InstantiationException
 
+from portraitlab.support.groups import DRAWING
 from portraitlab.support.hub import describes_repository, folder_setting
 from portraitlab.support.paths import CONF
-
-BUILT = ("backbone", "encoder", "cond", "fusion", "net", "select", "sampler")
-"""Components that draw a portrait; the others of a configuration only train or score."""
 
 _PLACES = {
     *("root", "folder", "autoencoder_folder", "detector", "recogniser", "weights", "file"),
@@ -27,7 +26,7 @@ _CACHED = {"folder", "autoencoder_folder"}
 """Settings of _PLACES that default to the Hugging Face hub's cache."""
 
 
-_GROUPS = (*BUILT, "clip", "face3d", "matting", "scale")
+_GROUPS = (*DRAWING, "clip", "face3d", "matting", "scale")
 """Groups of conf/ with the components of an export."""
 
 _CONTROLNET = "diffusers.ControlNetModel.from_pretrained"
@@ -40,7 +39,7 @@ def drawing_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError where they name a class that conf/ does not.
     """
     data = config["data"]
-    settings = {name: config[name] for name in BUILT}
+    settings = {name: config[name] for name in DRAWING}
     nothing = {"_target_": "portraitlab.faces.matting.none.NoMatting"}
     settings["matting"] = data.get("matting", nothing)
     settings["minimum_side"] = data.get("minimum_side", 32)
@@ -51,7 +50,7 @@ def drawing_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def needed_places(config: Mapping[str, Any]) -> list[str]:
     """List the dotted names of the paths that the user of an export must give."""
-    built = {name: config[name] for name in BUILT}
+    built = {name: config[name] for name in DRAWING}
     built["matting"] = config["data"].get("matting", {})
     return [
         name
@@ -79,7 +78,7 @@ def with_changes(
             )
 
     # Apply the user's changes.
-    changed: dict[str, Any] = _copied(settings)
+    changed: dict[str, Any] = deepcopy(dict(settings))
     for name, value in changes.items():
         *above, last = name.split(".")
         part = changed
@@ -88,7 +87,7 @@ def with_changes(
         if last not in part:
             raise ValueError(f"{name} is no setting of this export; see its portraitlab.json")
         _check_kind(name, part[last], value)
-        part[last] = _copied(value)
+        part[last] = deepcopy(value)
 
     # Name the folder's setting in the export: in the run, several parts may have shared one.
     for name, _, value in _walk(changed):
@@ -154,7 +153,7 @@ def _check_kind(name: str, own: Any, value: Any) -> None:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         wanted = None if number else f"a number, as the export's own {own}"
     elif isinstance(own, Mapping) and not isinstance(value, Mapping):
-        # A component inside another is optional; those of BUILT are not.
+        # A component inside another is optional; those of DRAWING are not.
         spared = value is None and "." in name
         wanted = None if spared else f"a component's settings, one by one as {name}.NAME=VALUE"
     if wanted is not None:
@@ -190,10 +189,6 @@ def _without_places(value: Any) -> Any:
             for key, item in value.items()
         }
     return value
-
-
-def _copied(value: Any) -> Any:
-    return {key: _copied(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def another_base(backbone: Mapping[str, Any], folder: Path) -> dict[str, Any]:

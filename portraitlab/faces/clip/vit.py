@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from portraitlab.faces.alignment import WIDE, Frame
 from portraitlab.faces.clip.statistics import pixel_statistics
+from portraitlab.support.checks import check_choice
 from portraitlab.support.hub import Repository, find_published, read_model
 
 Tokens = Literal["penultimate", "last", "pooled"]
@@ -36,10 +37,7 @@ class ClipVision(nn.Module):
         tokens: Tokens = "penultimate",
     ) -> None:
         super().__init__()
-        if tokens not in get_args(Tokens):
-            raise ValueError(
-                f"clip.tokens={tokens!r} is unknown; choose {', '.join(get_args(Tokens))}."
-            )
+        check_choice("clip.tokens", tokens, get_args(Tokens))
         from transformers import CLIPVisionModel
 
         (place,) = find_published([(weights, folder)])

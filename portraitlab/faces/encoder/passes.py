@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
 
+from portraitlab.support.checks import first_error
 from portraitlab.types import FaceGeometry
 
 _LOG = logging.getLogger(__name__)
@@ -19,7 +22,7 @@ Detect = Callable[[NDArray[np.uint8], int], tuple[NDArray[np.float32], NDArray[n
 and keypoints [K, 5, 2] in pixels, 0 at the first pixel's centre, as in insightface and OpenCV."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class Pass:
     """One detection pass over a photo.
 
@@ -27,17 +30,9 @@ class Pass:
     added around the photo first, as a fraction of its longer edge.
     """
 
-    det_size: int
-    padding: float = 0.0
-
-    def __post_init__(self) -> None:
-        # SCRFD's and YuNet's coarsest maps are 32 times smaller than their input.
-        numbers = type(self.det_size) is int and isinstance(self.padding, int | float)
-        if not numbers or self.det_size < 32 or self.det_size % 32 or not 0 <= self.padding <= 2:
-            raise ValueError(
-                f"A pass cannot have det_size={self.det_size}, padding={self.padding}: det_size "
-                "must be a multiple of 32 pixels, padding 0 to 2 times the longer edge."
-            )
+    # SCRFD's and YuNet's coarsest maps are 32 times smaller than their input.
+    det_size: Annotated[int, Field(strict=True, gt=0, multiple_of=32)]
+    padding: Annotated[float, Field(strict=True, ge=0, le=2)] = 0.0
 
     def __str__(self) -> str:
         return f"{self.det_size}" + (f" with padding {self.padding:g}" if self.padding else "")
@@ -116,13 +111,14 @@ def check_minimum_score(score: float) -> None:
 
 
 def _pass(settings: Mapping[str, float]) -> Pass:
-    unknown = set(settings) - {"det_size", "padding"}
-    if unknown or "det_size" not in settings:
+    try:
+        return Pass(**settings)  # type: ignore[arg-type]
+    except ValidationError as error:
         raise ValueError(
-            f"encoder.passes or encoder.fallback has {dict(settings)}; a pass is a det_size and "
-            "optionally a padding, as {det_size: 640, padding: 0.5}."
-        )
-    return Pass(**settings)  # type: ignore[arg-type]
+            f"encoder.passes or encoder.fallback has {dict(settings)} ({first_error(error)}); a "
+            "pass is a det_size in pixels and optionally a padding in longer edges, as "
+            "{det_size: 640, padding: 0.5}."
+        ) from error
 
 
 def _run_pass(

@@ -59,7 +59,7 @@ class FacialAttributeMixer(Fusion):
         id_tokens = self.id_projection(features.global_[mask])
         clip_tokens = self.clip_projection(features.local_[mask])
         fused = self.through(self._attend, id_tokens, clip_tokens)
-        mixed = self.queries.expand(len(fused), -1, -1)
+        mixed = self.queries.repeat(len(fused), 1, 1)
         for layer in self.decoder.layers:  # eq. 2
             mixed = self.through(layer, mixed, fused)
         tokens = mixed.new_zeros(*mask.shape, *mixed.shape[1:])

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from portraitlab.support.checks import check_choice
+
 Method = Literal["grid", "random", "bayes"]
 
 _NAME = re.compile(r"[+~]*[A-Za-z_][\w./@]*")
@@ -21,8 +23,7 @@ def agents_sweep(
     Raises ValueError for an unknown method, for an argument that is not an override, for an empty
     choice or one with brackets, which an agent passes on as text, and if nothing is swept.
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method {method!r} is unknown; choose one of {get_args(Method)}")
+    check_choice("method", method, get_args(Method))
     parameters = dict(_parameter(override) for override in overrides)
     if not any("values" in parameter for parameter in parameters.values()):
         raise ValueError(

@@ -14,13 +14,11 @@ NO_DIFFERENCE = frozenset(
 )
 
 
-def flattened(configuration: Any) -> dict[str, str]:
+def flattened(configuration: Mapping[str, Any]) -> dict[str, str]:
     """Flatten a configuration to values by dotted path, without those that change no figure.
 
-    Lists are one value. Raises ValueError if it is not a mapping.
+    Lists are one value.
     """
-    if not isinstance(configuration, Mapping):
-        raise ValueError("it is not a mapping of names to values")
     return dict(_leaves(configuration, ()))
 
 

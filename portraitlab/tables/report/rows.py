@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from yaml import YAMLError
-
 from portraitlab.runs.records import Record, swept_names
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import read_status
+from portraitlab.runs.survey import read_config
 from portraitlab.runs.sweep import Sweep, SweepJob
-from portraitlab.support.files import DamagedFile
+from portraitlab.support.files import DamagedFile, damaged
+from portraitlab.support.groups import NAMING
 from portraitlab.tables.report.differences import NO_DIFFERENCE, flattened
 from portraitlab.training.logged import read_losses
 
 # Settings that identify a single run, for which no sweep says which settings vary.
-_IDENTIFYING = ("fusion", "cond", "net", "refs", "seed")
+_IDENTIFYING = (*NAMING, "refs", "seed")
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def read_report(path: Path) -> Report:
     files of single rows become remarks.
     """
     if (path / "sweep.json").is_file():
-        jobs = _sweep(path).jobs
+        jobs = Sweep.read(path).jobs
         if not jobs:
             raise ValueError(f"the sweep in {path} has no jobs; run its command again")
         return Report("sweep", path.resolve().name, [_row(n, j) for n, j in enumerate(jobs, 1)])
@@ -110,25 +109,13 @@ def read_report(path: Path) -> Report:
     )
 
 
-def _sweep(folder: Path) -> Sweep:
-    try:
-        return Sweep.read(folder)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DamagedFile(
-            f"{folder / 'sweep.json'} is damaged (it is not a sweep's list of jobs: {error!r}); "
-            "delete the file and run the same command again"
-        ) from error
-
-
 def _row_of_run(folder: Path) -> Row:
+    settings = read_config(folder / "config.yaml")
     try:
-        settings: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
         run = Run.of(settings, str(folder))
         identifying = {**settings["choices"], "refs": settings["refs"], "seed": settings["seed"]}
-    except (YAMLError, KeyError, TypeError, OSError) as error:
-        raise DamagedFile(
-            f"{folder / 'config.yaml'} is damaged ({error}); run the same command again"
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise damaged(folder / "config.yaml", repr(error)) from error
     return _row(1, SweepJob({name: str(identifying[name]) for name in _IDENTIFYING}, run))
 
 
@@ -169,12 +156,10 @@ def _state_without_record(job: SweepJob, status: Mapping[str, Any]) -> str:
 
 def _configuration(path: Path, remarks: list[str]) -> dict[str, str]:
     """Read a configuration by dotted path; add a remark if the file is damaged."""
-    if not path.is_file():
-        return {}
     try:
-        return flattened(OmegaConf.to_container(OmegaConf.load(path)))
-    except (YAMLError, ValueError, OSError) as error:
-        remarks.append(f"{path} is damaged ({error})")
+        return flattened(read_config(path))
+    except (ValueError, OSError) as error:
+        remarks.append(str(error))
         return {}
 
 

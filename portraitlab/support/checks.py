@@ -1,0 +1,37 @@
+"""Check values that a user gives, with one message for each kind of mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+
+def check_whole(
+    name: str, value: Any, least: int = 1, most: int | None = None, hint: str = ""
+) -> int:
+    """Return a value that is a whole number in a range. Raises ValueError for any other.
+
+    hint: further values that the setting takes, for the message.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        upwards = "" if most is None else f" to {most}"
+        raise ValueError(f"{name}={value}: a whole number from {least}{upwards} is needed{hint}")
+    return int(value)
+
+
+def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
+    """Check that a value is one of the known names. Raises ValueError with all of them if not."""
+    if value not in known:
+        raise ValueError(f"{name}={value}: choose one of {', '.join(known)}")
+
+
+def first_error(error: ValidationError) -> str:
+    """Describe the first of pydantic's errors: the place in the content, and the reason."""
+    first = error.errors()[0]
+    place, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason

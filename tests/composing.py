@@ -1,0 +1,42 @@
+"""Configurations composed as run.py composes them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+from placed import ROOT
+from warm import warm
+
+
+def compose_config(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("config", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def run_py(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python run.py ...` as a user types it who has no W&B key and no home to find one in.
+
+    variables: more of the environment; with any, an interpreter is started for the command.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    environment |= {"HOME": str(home), "NETRC": str(home / "netrc"), **variables}
+    if not variables:
+        return warm().run(list(arguments), environment, timeout=600)
+    return subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )

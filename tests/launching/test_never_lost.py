@@ -1,0 +1,329 @@
+"""Faults put into real runs: what was finished stays, and the same command goes on exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from composing import run_py
+from placed import ROOT
+
+from portraitlab.runs.status import read_status
+from portraitlab.runs.sweep import Sweep
+from portraitlab.support.files import read_json
+from portraitlab.training.losses import read_losses
+
+pytestmark = pytest.mark.slow
+
+STEPS = 20
+SMOKE = ("scale=smoke", "metrics=[sim_f]", "logger=none", f"budget.steps={STEPS}")
+
+
+@pytest.fixture(scope="module")
+def straight(cache: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("straight")
+    ended = run_py(*SMOKE, f"runs={folder}", f"cache={cache}", home=home)
+    assert ended.returncode == 0, ended.stderr
+    return run_folder(folder)
+
+
+def run_folder(runs: Path) -> Path:
+    (found,) = (runs / "hifi_portrait").glob("*/")
+    return found
+
+
+def assert_same(run: Path, straight: Path) -> None:
+    """All that the training and its scoring gave is the same, to the byte where it is a file."""
+    for name in ("metrics.jsonl", "model.safetensors"):
+        assert (run / name).read_bytes() == (straight / name).read_bytes(), name
+    ours, theirs = read_json(run / "metrics.json"), read_json(straight / "metrics.json")
+    assert ours is not None
+    assert theirs is not None
+    assert ours["metrics"] == theirs["metrics"]
+
+
+class Command:
+    """`run.py` in the background, in a process group of its own as a terminal's jobs are."""
+
+    def __init__(self, *arguments: str, out: Path) -> None:
+        self.out = out
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+        with out.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "run.py", *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_for(self, happens: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 300
+        while not happens():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
+
+    def end(self, signum: int, group: bool = False) -> int:
+        (os.killpg if group else os.kill)(self.process.pid, signum)
+        return self.process.wait(timeout=120)
+
+    def said(self) -> str:
+        return self.out.read_text()
+
+
+@pytest.fixture
+def start(tmp_path: Path, cache: Path) -> Iterator[Callable[..., Command]]:
+    started: list[Command] = []
+
+    def begin(*arguments: str) -> Command:
+        out = tmp_path / f"said-{len(started)}.txt"
+        places = (f"runs={tmp_path / 'runs'}", f"cache={cache}")
+        started.append(Command(*arguments, *SMOKE, *places, out=out))
+        return started[-1]
+
+    yield begin
+    for command in started:
+        if command.process.poll() is None:
+            os.killpg(command.process.pid, signal.SIGKILL)
+
+
+def checkpoints(runs: Path, system: str = "hifi_portrait") -> list[Path]:
+    return sorted(runs.glob(f"{system}/*/checkpoints/*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def saved(runs: Path) -> int:
+    """The latest step that a checkpoint is of."""
+    return max([int(path.name.split("-")[1]) for path in checkpoints(runs)], default=0)
+
+
+@pytest.mark.fault("every checkpoint cut short", "the training, which begins anew")
+@pytest.mark.fault("Ctrl-C in the midst of a training", "nothing")
+@pytest.mark.fault("SIGTERM in the midst of a training", "nothing")
+@pytest.mark.fault("SIGKILL in the midst of a training", "the steps since the last checkpoint")
+@pytest.mark.fault("one bit of the last checkpoint turned", "the steps since the one before")
+def test_a_training_that_is_stopped_in_every_way_ends_in_the_same_bytes(
+    start: Callable[..., Command], tmp_path: Path, straight: Path
+) -> None:
+    runs = tmp_path / "runs"
+
+    def stop(signum: int, code: int) -> tuple[Command, dict[str, Any]]:
+        before, command = set(checkpoints(runs)), start()
+        command.wait_for(lambda: set(checkpoints(runs)) - before)
+        told = time.monotonic()
+        assert command.end(signum) == code, command.said()
+        assert time.monotonic() - told < 30, "the grace time of a scheduler is over"
+        assert "Traceback" not in command.said()
+        status = read_status(run_folder(runs))
+        assert status is not None
+        return command, status
+
+    _, status = stop(signal.SIGKILL, -signal.SIGKILL)
+    assert status["state"] == "running"
+    for path in checkpoints(runs):
+        path.write_bytes(path.read_bytes()[:1000])
+    for signum, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")):
+        command, status = stop(signum, 128 + signum)
+        step = saved(runs)
+        assert (status["state"], status["error"]) == ("preempted", f"stopped by {name}")
+        assert status["step"] == step
+        assert f"stopped and saved after step {step}; the same command" in command.said()
+    _, status = stop(signal.SIGKILL, -signal.SIGKILL)
+    run = run_folder(runs)
+    made = read_losses(run / "metrics.jsonl")[-1]["step"]
+    assert made - saved(runs) <= 2, "more than the steps since the last checkpoint is lost"
+    assert read_json(run / "metrics.json") is None
+    *_, bad = checkpoints(runs)
+    content = bytearray(bad.read_bytes())
+    content[len(content) // 2] ^= 1
+    bad.write_bytes(content)
+    last = start()
+    assert last.process.wait(timeout=300) == 0, last.said()
+    assert "is damaged; going back to the one before" in last.said().replace("\n", " ")
+    assert_same(run, straight)
+
+
+@pytest.mark.fault("Ctrl-C in a sweep", "nothing")
+@pytest.mark.fault("SIGKILL of a sweep in its second job", "the steps since the last checkpoint")
+def test_a_stopped_and_a_killed_sweep_do_only_what_is_missing(
+    start: Callable[..., Command], tmp_path: Path, straight: Path
+) -> None:
+    sweep, runs = ("-m", "seed=1,0,2", "jobs=1"), tmp_path / "runs"
+
+    def states() -> list[str]:
+        jobs = Sweep.read(next((runs / "sweeps").iterdir())).jobs
+        told = [read_status(job.run.folder) for job in jobs]
+        return [status["state"] for status in told if status is not None]
+
+    stopped = start(*sweep)
+    stopped.wait_for(lambda: checkpoints(runs))
+    # A terminal sends it to all processes of the command.
+    assert stopped.end(signal.SIGINT, group=True) == 130, stopped.said()
+    assert "stopped: 0 of 3 jobs are done; the same command goes on" in stopped.said()
+    assert "stopped and saved after step" in stopped.said()
+    assert "Traceback" not in stopped.said()
+    assert states() == ["preempted"] * 3
+    killed = start(*sweep)
+    killed.wait_for(lambda: len({path.parent for path in checkpoints(runs)}) == 2)
+    killed.end(signal.SIGKILL, group=True)
+    assert states() == ["done", "running", "queued"]
+    (first,) = runs.glob("*/*-s1-*/")
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
+    again = start(*sweep)
+    assert again.process.wait(timeout=300) == 0, again.said()
+    assert states() == ["done"] * 3
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    (second,) = runs.glob("*/*-s0-*/")
+    assert_same(second, straight)
+    assert len(list((runs / "sweeps").iterdir())) == 1
+
+
+@pytest.mark.fault("a scheduler's signal before the time limit", "nothing")
+def test_submitit_queues_a_training_again_that_its_signal_stopped(
+    start: Callable[..., Command], tmp_path: Path, straight: Path
+) -> None:
+    command = start("-m", "seed=0", "launcher=slurm", "hydra.launcher.cluster=local")
+    command.wait_for(lambda: checkpoints(tmp_path / "runs"))
+    run = run_folder(tmp_path / "runs")
+    status = read_status(run)
+    assert status is not None
+    os.kill(status["process"], signal.SIGUSR2)
+    assert command.process.wait(timeout=300) == 0, command.said()
+    assert "stopped and saved after step" in (run / "log.txt").read_text()
+    again = read_status(run)
+    assert again is not None
+    assert again["state"] == "done"
+    (log,) = (tmp_path / "runs" / "sweeps").glob("*/submitit/*/*_log.err")
+    assert "Caught signal SIGUSR2" in log.read_text()
+    assert "Requeued job" in log.read_text()
+    assert_same(run, straight)
+
+
+@pytest.mark.fault(
+    "a full disk while a checkpoint is written", "the steps since the last checkpoint"
+)
+def test_a_full_disk_ends_the_run_with_one_message_and_loses_nothing(
+    tmp_path: Path, cache: Path, straight: Path
+) -> None:
+    """A disk with room for one checkpoint and not for two, made larger for the second try."""
+    runs = tmp_path / "disk"
+    runs.mkdir()
+    largest = max(path.stat().st_size for path in straight.glob("checkpoints/*"))
+    command = (
+        f"{sys.executable} run.py {' '.join(SMOKE)} runs={runs} 'cache={cache}' metrics=[sim_f]"
+    )
+    script = (
+        f"mount -t tmpfs -o size={int(largest * 1.7)} none {runs} || exit 77; "
+        f"{command}; echo first $?; ls {runs}/*/*/checkpoints; cat {runs}/*/*/status.json; "
+        f"mount -o remount,size={largest * 20} {runs}; "
+        f"{command}; echo second $?; cp -r {runs} {tmp_path}/kept"
+    )
+    ended = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if ended.returncode == 77:
+        pytest.skip("this system lets nobody mount a small disk")
+    said, status = ended.stdout.split("first ")[0] + ended.stderr, ended.stdout
+    assert "first 1" in ended.stdout, said
+    assert "No space left on device" in said
+    assert "free space there; the same command resumes from what is saved" in said
+    assert "Traceback" not in said
+    assert "step-000002-" in status.split("first 1")[1]
+    assert "second 0" in ended.stdout, said
+    assert_same(run_folder(tmp_path / "kept"), straight)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sweep"), [("runs", ()), ("runs", ("-m", "seed=0,1", "jobs=1")), ("cache", ())]
+)
+@pytest.mark.fault("a folder that cannot be written", "nothing: no step was made")
+def test_a_folder_that_cannot_be_written_is_one_message(
+    tmp_path: Path, cache: Path, home: Path, setting: str, sweep: tuple[str, ...]
+) -> None:
+    nowhere = tmp_path / "a-file"
+    nowhere.write_text("")
+    places = {"runs": tmp_path / "runs", "cache": cache} | {setting: nowhere / "below"}
+    chosen = (f"{name}={path}" for name, path in places.items())
+    ended = run_py(*sweep, *SMOKE, *chosen, home=home)
+    assert ended.returncode == 1
+    assert str(nowhere) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.fault(
+    "a cache of another version under one job of a sweep", "that job, with a message"
+)
+def test_a_cache_of_another_version_fails_its_job_and_no_other(
+    tmp_path: Path, cache: Path, home: Path
+) -> None:
+    shutil.copytree(cache, tmp_path / "0")
+    (tmp_path / "1").symlink_to(cache)
+    for about in (tmp_path / "0").glob("photos/*/about.json"):
+        about.write_text(json.dumps({**json.loads(about.read_text()), "format": 1}))
+    ended = run_py(
+        *("-m", "seed=0,1", "jobs=1", f"cache={tmp_path}/${{seed}}", *SMOKE),
+        f"runs={tmp_path / 'runs'}",
+        home=home,
+    )
+    assert ended.returncode == 1
+    first, second = Sweep.read(next((tmp_path / "runs" / "sweeps").iterdir())).jobs
+    message = first.outcome()
+    assert isinstance(message, str)
+    assert "has format 1, not " in message
+    assert "made anew" in message
+    assert not isinstance(second.outcome(), str)
+
+
+@pytest.fixture
+def finished(straight: Path, tmp_path: Path) -> Path:
+    """A copy of the run that nothing happened to, below the folder `runs`."""
+    folder = tmp_path / "runs" / straight.parent.name / straight.name
+    shutil.copytree(straight, folder)
+    return folder
+
+
+@pytest.mark.fault("a record cut in half", "the record, made again from the weights")
+def test_a_record_that_is_damaged_is_never_taken_for_one(
+    finished: Path, start: Callable[..., Command], straight: Path
+) -> None:
+    record = finished / "metrics.json"
+    record.write_bytes(record.read_bytes()[:500])
+    first = start("-m", "seed=0,1", "jobs=1")
+    assert first.process.wait(timeout=300) == 1
+    assert f"{record} is damaged" in first.said().replace("\n", "")
+    assert "Traceback" not in first.said()
+    assert len(list(finished.parent.glob("*-s1-*/metrics.json"))) == 1, "the other went on"
+    record.unlink()
+    second = start()
+    assert second.process.wait(timeout=300) == 0, second.said()
+    assert "Training" not in second.said()
+    assert_same(finished, straight)
+
+
+@pytest.mark.fault("one bit of the weights turned", "the training, with a message")
+def test_damaged_weights_are_never_scored(finished: Path, start: Callable[..., Command]) -> None:
+    weights = finished / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 1
+    weights.write_bytes(content)
+    scoring = start("task=score", "score_refs=2")
+    assert scoring.process.wait(timeout=300) == 1
+    assert "are damaged; train them again with fresh=true" in scoring.said()

@@ -1,0 +1,163 @@
+"""Run `python run.py ...` in forks of one process that has imported what it imports.
+
+A program's imports take most of a smoke run. A child is what a fresh interpreter would be but for
+that: its own arguments, environment, folder, output and exit code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import weakref
+from functools import cache
+from typing import NoReturn
+
+from placed import ROOT
+
+_IMPORTED = (
+    *("lightning", "torchvision", "diffusers", "transformers", "pyarrow", "rich"),
+    *("hydra._internal.hydra", "portraitlab.app.task.train", "portraitlab.launching.perform"),
+    *("portraitlab.launching.local", "portraitlab.scoring.judge", "portraitlab.data.world"),
+    *("portraitlab.world.pretrained", "portraitlab.tables.ending"),
+)
+
+
+class Warm:
+    """A process that forks a child for each command; `run` is subprocess.run for `run.py`."""
+
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())], cwd=ROOT, pass_fds=[theirs.fileno()]
+        )
+        theirs.close()
+        self.lock = threading.Lock()
+        atexit.register(self.close)
+
+    def run(
+        self, arguments: list[str], environment: dict[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `run.py` with arguments in an environment, and capture what it prints.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer than `timeout` seconds.
+        """
+        command = [sys.executable, "run.py", *arguments]
+        own, theirs = socket.socketpair()
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, own, theirs:
+            request = json.dumps([arguments, environment]).encode()
+            files = [theirs.fileno(), out.fileno(), err.fileno()]
+            with self.lock:
+                socket.send_fds(self.socket, [len(request).to_bytes(8, "little")], files)
+                self.socket.sendall(request)
+            theirs.close()
+            own.settimeout(timeout)
+            group = _number(own)
+            try:
+                code = _number(own)
+            except TimeoutError:
+                os.killpg(group, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(command, timeout) from None
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        return subprocess.CompletedProcess(command, code, *texts)
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+
+
+@cache
+def warm() -> Warm:
+    """The process of this worker of pytest's, started when it is first needed."""
+    return Warm()
+
+
+def _number(connection: socket.socket) -> int:
+    return int.from_bytes(_exactly(connection, 8), "little", signed=True)
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    content = b""
+    while len(content) < count:
+        part = connection.recv(count - len(content))
+        if not part:
+            raise EOFError("the other process has ended")
+        content += part
+    return content
+
+
+def _serve(connection: socket.socket) -> None:
+    """Fork a process for each request, which forks the program and sends back its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that send codes back
+    while True:
+        head, handles, _, _ = socket.recv_fds(connection, 8, 3)
+        if not head:
+            return
+        arguments, environment = json.loads(_exactly(connection, int.from_bytes(head, "little")))
+        if os.fork() == 0:
+            connection.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            answer = socket.socket(fileno=handles[0])
+            program = os.fork()
+            if program == 0:
+                answer.close()
+                _become(arguments, environment, handles[1:])
+            answer.sendall(program.to_bytes(8, "little", signed=True))
+            code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
+            answer.sendall(code.to_bytes(8, "little", signed=True))
+            os._exit(0)
+        for handle in handles:
+            os.close(handle)
+
+
+def _become(arguments: list[str], environment: dict[str, str], handles: list[int]) -> NoReturn:
+    """Run the program in this fork, which ends with it."""
+    code = 1
+    try:
+        os.setsid()
+        for inherited in list(weakref.finalize._registry):
+            inherited.atexit = False  # such as a temporary folder's, which is the parent's
+        for target, handle in zip((1, 2), handles, strict=True):
+            os.dup2(handle, target)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = ["run.py", *arguments]
+        sys.path[0] = str(ROOT)
+        runpy.run_path("run.py", run_name="__main__")
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            threading._shutdown()
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    for name in _IMPORTED:
+        __import__(name)
+    _serve(socket.socket(fileno=int(sys.argv[1])))
