@@ -75,10 +75,7 @@ def one_by_one(root: Path, frozen: Frozen) -> None:
         portrait = usable_portrait(
             read_photo(path), frozen.encoder, NoMatting(), OPTIONS.minimum_side
         )
-        model_columns(
-            frozen,
-            [PortraitRow(row, portrait.view, None, portrait.resized_mask(size), portrait.face)],
-        )
+        model_columns(frozen, [PortraitRow(row, portrait.columns(size), portrait.face)])
 
 
 def preparing(root: Path, place: Path, frozen: Frozen) -> None:

@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from safetensors.torch import save_file
 
+from portraitlab.data.augment import augmented_photos
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.testset import RealPhotos, ScoringSet
@@ -87,9 +88,13 @@ class Bench:
         return cls(config, parts, data, photos, scoring, real, sampler, judge, metrics)
 
     def train_photos(self) -> PhotoSet:
-        """Return the training photos, with all that the net and the objective's terms read."""
-        photos = _as_read(self.data.train_photos(self.parts.frozen), self.parts)
-        return replace(photos, wants=wanted_fields(self.config.objective))
+        """Return the training photos and their copies, with all that net and objective read."""
+        frozen, copies = self.parts.frozen, self.config.augment
+        photos = self.data.train_photos(frozen)
+        if copies:
+            cache = Path(self.config.cache)
+            photos = augmented_photos(photos, copies, cache, frozen, self.data.digest())
+        return replace(_as_read(photos, self.parts), wants=wanted_fields(self.config.objective))
 
     def save(self, run: Run, **facts: Any) -> None:
         """Write the trained weights, all or nothing, and facts about the training."""

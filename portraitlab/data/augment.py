@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from portraitlab.data.features import FeatureStore, Frozen
+from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.store import cached_photos
 from portraitlab.data.testset import string_seed
 
 Array = NDArray[Any]
@@ -115,3 +120,49 @@ def augmented(photos: Iterable[Mapping[str, Any]], copies: int) -> Iterator[Mapp
                 for name, value in photo.items()
             }
             yield {**moved, "name": f"{photo['name']}+{number}"}
+
+
+def augmented_photos(
+    photos: PhotoSet, copies: int, cache: Path, frozen: Frozen, digest: str | None = None
+) -> PhotoSet:
+    """Return training photos with `copies` of each beside them, encoded once and cached.
+
+    Faces are found anew in every copy. digest: of the photos, for sources whose store has no key.
+    """
+    store = photos.store
+    rows = np.concatenate(list(photos.rows().values()))
+    recipe = {
+        "source": "augmented", "of": digest or store.key, "identities": list(photos.identities),
+        "copies": copies, "ranges": [*SCALES, DEGREES, SHIFT],
+    }  # fmt: skip
+    made = cached_photos(
+        cache, recipe, store.size, store.view_size,
+        augmented((_columns(photos, int(row)) for row in track(rows, "Augmenting photos")), copies),
+        left_out=[],
+    )  # fmt: skip
+    return replace(photos, store=made, features=FeatureStore.cached(cache, made, frozen))
+
+
+def _columns(photos: PhotoSet, row: int) -> dict[str, Any]:
+    """Read the columns of one photo that a copy needs."""
+    store = photos.store
+
+    def pixels(image: torch.Tensor) -> Array:
+        return ((image[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
+
+    columns = {
+        "identity": store.identity[row],
+        "name": store.name[row],
+        "caption": store.caption[row],
+        "flawed": store.flawed[row],
+        "image": pixels(store.images([row])),
+        "person_mask": np.asarray(store.person_masks([row])[0]),
+        "face_mask": np.asarray(photos.features.face_masks[torch.tensor([row])][0]),
+    }
+    if store.view_size != store.size:
+        columns["view"] = pixels(store.views([row]))
+    if "true_shape" in store.table:
+        true = store.true_coefficients([row])
+        for name in ("shape", "expression", "pose"):
+            columns[f"true_{name}"] = getattr(true, name)[0].numpy()
+    return columns

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from portraitlab.data.balanced import BalancedOrder
-from portraitlab.data.members import Members
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.photos import Members
 from portraitlab.method.select.random import RandomReference
 from portraitlab.types import Batch, Candidates
 
@@ -99,7 +99,7 @@ class TrainingBatches(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         """Return this rank's share of the batch of a step in 0..steps-1."""
-        return self.photos.batch(*self._share(step))
+        return self.photos.gather(*self._share(step))
 
     def pairs(self, step: int) -> Tensor:
         """Return rows [B, 2] of the photos that give the shape, and the expression and pose."""

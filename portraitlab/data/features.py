@@ -6,17 +6,21 @@ identity embeddings and geometry are read from the cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 
 from portraitlab.data.face_masks import draw_face_masks
-from portraitlab.data.rows import ReadRows, Rows
-from portraitlab.data.store import PhotoStore
+from portraitlab.data.photos import Photos
+from portraitlab.data.schema import encoded
+from portraitlab.data.shards import write_shard
+from portraitlab.data.table import Rows, Table, records
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.alignment import face_crops
 from portraitlab.faces.encoder.face_encoder import FaceEncoder, matted
@@ -24,10 +28,12 @@ from portraitlab.faces.encoder.models import Recogniser
 from portraitlab.support.hashes import weights_fingerprint
 from portraitlab.support.precision import frozen_precision
 from portraitlab.support.side_by_side import side_by_side
-from portraitlab.support.tensor_cache import cached_tensors
+from portraitlab.support.tensor_cache import cached, named
 from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
 
 _BATCH = 64
+
+_Columns = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -89,109 +95,104 @@ class FeatureStore:
         return nn.functional.normalize(total, dim=-1)
 
     @classmethod
-    def cached(cls, cache: Path, store: PhotoStore, frozen: Frozen) -> FeatureStore:
+    def of(
+        cls, photos: Mapping[str, Rows[Tensor]], captions: Mapping[str, Rows[Tensor]]
+    ) -> FeatureStore:
+        """Collect the features from columns by name (portraitlab.data.schema), in any files."""
+        fitted = [photos.get(name) for name in ("shape", "expression", "pose")]
+        coefficients = None if fitted[0] is None else records(FaceCoefficients, *fitted)
+        text = records(TextFeatures, *(captions.get(name) for name in ("text", "pooled", "sizes")))
+        return cls(
+            latents=photos["latents"],
+            person=photos["person"],
+            local=photos["local"],
+            global_=photos["global"],
+            identity=photos["recogniser"],
+            geometry=records(FaceGeometry, photos["keypoints"], photos["score"], coefficients),
+            face_masks=photos["face_mask"],
+            text_features=text,
+            caption_index=photos["caption"],
+            empty_text=text[[0]],
+        )
+
+    @classmethod
+    def cached(cls, cache: Path, store: Photos, frozen: Frozen) -> FeatureStore:
         """Read the features of a store from the cache, or compute and cache them in batches.
 
         Encoder, backbone and recogniser have a file each, so that changing one of them repeats only
-        its own work; another precision repeats all. Raises ValueError if a cached file is damaged.
+        its own work; another precision repeats all. A damaged file is made again.
         """
-        folder = cache / "features"
         encoder, backbone = frozen.encoder.fingerprint, frozen.backbone.fingerprint
         recogniser = weights_fingerprint(frozen.recogniser)
-        about = [store.key, frozen_precision(frozen.precision, torch.device(frozen.device))]
+        precision = frozen_precision(frozen.precision, torch.device(frozen.device))
+        about, count = [store.key, precision], len(store)
 
-        # Encode the faces.
-        faces = cached_tensors(
-            folder,
-            ["faces", *about, encoder],
-            lambda: _in_batches(
-                len(store),
-                "Encoding faces",
-                lambda rows: _describe_faces(store, rows, frozen),
-                frozen,
-            ),
+        def kept(
+            recipe: list[str], rows: int, title: str, describe: Callable[[Tensor], _Columns]
+        ) -> dict[str, Rows[Tensor]]:
+            return cached(
+                cache / "features" / f"{named(recipe)}.arrow",
+                lambda path: Table([path]).check().loaded(),
+                lambda path: write_shard(path, _in_batches(rows, title, describe, frozen)),
+            )
+
+        # Encode faces, pictures and captions.
+        faces = kept(
+            ["faces", *about, encoder], count, "Encoding faces", partial(_faces, store, frozen)
         )
-
-        # Encode the pictures and their captions.
-        geometry = geometry_of(faces)
-        captions = sorted(set(store.caption))
-        pictures = cached_tensors(
-            folder,
+        pictures = kept(
             ["pictures", *about, backbone],
-            lambda: _describe_pictures(store, ["", *captions], frozen),
+            count,
+            "Encoding pictures",
+            lambda rows: describe_pictures(store.images(rows), store.person_masks(rows), frozen),
+        )
+        captions = store.captions.all("caption")
+        order = sorted(range(len(captions)), key=captions.__getitem__)  # the empty prompt first
+        texts = kept(
+            ["texts", *about, backbone],
+            len(order),
+            "Encoding captions",
+            lambda rows: describe_prompts([captions[order[int(row)]] for row in rows], frozen),
         )
 
         # Embed the identities.
-        identity = cached_tensors(
-            folder,
+        points = faces["keypoints"]
+        identity = kept(
             ["identity", *about, encoder, recogniser],
-            lambda: _in_batches(
-                len(store),
-                "Embedding identities",
-                lambda rows: describe_identity(
-                    store.images(rows), store.person_masks(rows), geometry.keypoints[rows], frozen
-                ),
-                frozen,
+            count,
+            "Embedding identities",
+            lambda rows: describe_identity(
+                store.images(rows), store.person_masks(rows), points[rows], frozen
             ),
         )
-        text = TextFeatures(pictures["text"], pictures.get("pooled"), pictures.get("sizes"))
-        place = {caption: number for number, caption in enumerate(captions)}
-        return cls(
-            latents=pictures["latents"],
-            person=pictures["person"],
-            local=faces["local"],
-            global_=faces["global"],
-            identity=identity["identity"],
-            geometry=geometry,
-            face_masks=faces.get("face_mask", ReadRows(store.face_masks)),
-            text_features=text[1:],
-            caption_index=torch.tensor([place[caption] for caption in store.caption]),
-            empty_text=text[:1],
-        )
+        caption = torch.tensor(order).argsort()[store.caption_index]
+        known = store.table.columns() | faces | pictures | identity | {"caption": caption}
+        return cls.of(known, texts)
 
 
 def _in_batches(
-    rows: int, title: str, describe: Callable[[Tensor], dict[str, Tensor]], frozen: Frozen
-) -> dict[str, Tensor]:
-    batches = torch.arange(rows).split(_BATCH)
-
-    def described(batch: Tensor) -> dict[str, Tensor]:
-        return {name: tensor.cpu() for name, tensor in describe(batch).items()}
-
+    count: int, title: str, describe: Callable[[Tensor], _Columns], frozen: Frozen
+) -> list[pa.RecordBatch]:
+    """Describe `count` rows in batches, as many at once as the device allows."""
+    parts = torch.arange(count).split(_BATCH)
     done = side_by_side(
-        described,
-        batches,
+        lambda rows: encoded({name: tensor.cpu() for name, tensor in describe(rows).items()}),
+        parts,
         torch.device(frozen.device),
         frozen.precision,
         frozen.encoder.concurrent,
     )
-    pieces = list(track(done, description=title, total=len(batches)))
-    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+    return list(track(done, description=title, total=len(parts)))
 
 
-def _describe_faces(store: PhotoStore, rows: Tensor, frozen: Frozen) -> dict[str, Tensor]:
+def _faces(store: Photos, frozen: Frozen, rows: Tensor) -> dict[str, Tensor]:
     views = store.views(rows).to(frozen.device)
     masks = store.person_masks(rows).to(frozen.device)
     geometry = frozen.encoder.analyse(views)
     faces = describe_faces(frozen.encoder, views, masks, geometry)
-    if not store.has_face_masks:
+    if "face_mask" not in store.table:
         faces["face_mask"] = draw_face_masks(frozen.encoder, geometry, masks)
     return faces
-
-
-def _describe_pictures(store: PhotoStore, prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:
-    latents = _in_batches(
-        len(store),
-        "Encoding pictures",
-        lambda rows: describe_pictures(store.images(rows), store.person_masks(rows), frozen),
-        frozen,
-    )
-    return latents | _in_batches(
-        len(prompts),
-        "Encoding captions",
-        lambda rows: describe_prompts([prompts[int(row)] for row in rows], frozen),
-        frozen,
-    )
 
 
 @torch.no_grad()
@@ -243,7 +244,7 @@ def describe_prompts(prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:
 def describe_identity(
     images: Tensor, masks: Tensor, keypoints: Tensor, frozen: Frozen
 ) -> dict[str, Tensor]:
-    """Return identity [B, d2'] of the faces with keypoints [B, 5, 2] in photos [B, 3, S, S]."""
+    """Return recogniser [B, d2'] of the faces with keypoints [B, 5, 2] in photos [B, 3, S, S]."""
     person = matted(images, masks).to(frozen.device)
     crops = face_crops(person, keypoints.to(frozen.device), frozen.recogniser)
-    return {"identity": frozen.recogniser(crops).float()}
+    return {"recogniser": frozen.recogniser(crops).float()}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
@@ -22,7 +23,7 @@ from portraitlab.data.prepare.listing import (
     stray_files,
 )
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.store import PhotoStore, StoredPhoto
+from portraitlab.data.store import cached_photos
 from portraitlab.data.testset import Judges, TargetsOf
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
@@ -125,8 +126,8 @@ class FolderData(PhotoSource):
         if self.matting.fingerprint:  # keeps the key of photos cached without matting
             recipe["matting"] = self.matting.fingerprint
         # Read the photos, unless they are cached, and report what was left out.
-        walk = self._walk(files, frozen.encoder, size, view_size, left_out)
-        store = PhotoStore.cached(self.cache, recipe, size, view_size, walk, left_out)
+        walk = self._walk(files, frozen.encoder, size, left_out)
+        store = cached_photos(self.cache, recipe, size, view_size, walk, left_out)
         identities = tuple(sorted(set(store.identity)))
         _report(store.left_out)
         counts = [sum(line.startswith(kind) for line in store.left_out) for kind in _KINDS]
@@ -139,22 +140,17 @@ class FolderData(PhotoSource):
         return photos
 
     def _walk(
-        self,
-        files: list[_File],
-        encoder: FaceEncoder,
-        size: int,
-        view_size: int,
-        left_out: list[str],
-    ) -> Iterator[StoredPhoto]:
+        self, files: list[_File], encoder: FaceEncoder, size: int, left_out: list[str]
+    ) -> Iterator[dict[str, Any]]:
         """Yield the usable photos of identities with two or more; add lines to `left_out`."""
-        usable: dict[str, list[StoredPhoto]] = {name: [] for name in identity_folders(self.root)}
+        usable: dict[str, list[dict[str, Any]]] = {name: [] for name in identity_folders(self.root)}
         # Cut a portrait from each photo, once for identical files.
         seen: dict[str, str] = {}
         for file in track(files, description="Reading photos"):
             try:
                 if file.digest in seen:
                     raise UnusablePhoto(f"is the same file as {seen[file.digest]}")
-                usable[file.identity].append(self._portrait(file, encoder, size, view_size))
+                usable[file.identity].append(self._portrait(file, encoder, size))
                 seen[file.digest] = file.name
             except UnusablePhoto as error:
                 left_out.append(f"photo {file.name}: {error}")
@@ -174,9 +170,7 @@ class FolderData(PhotoSource):
         for photos in usable.values():
             yield from photos
 
-    def _portrait(
-        self, file: _File, encoder: FaceEncoder, size: int, view_size: int
-    ) -> StoredPhoto:
+    def _portrait(self, file: _File, encoder: FaceEncoder, size: int) -> dict[str, Any]:
         """Read a photo and cut its portrait.
 
         Raises UnusablePhoto with the reason if the photo cannot be used, and ValueError if the
@@ -188,14 +182,12 @@ class FolderData(PhotoSource):
             require_verdict(file.path, error)
             raise
         portrait = usable_portrait(photo, encoder, self.matting, self.minimum_side)
-        return StoredPhoto(
-            identity=file.identity,
-            name=file.path.name,
-            caption=file.caption,
-            image=portrait.resized(size),
-            view=None if view_size == size else portrait.view,
-            person_mask=portrait.resized_mask(size),
-        )
+        return {
+            "identity": file.identity,
+            "name": file.path.name,
+            "caption": file.caption,
+            **portrait.columns(size),
+        }
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from portraitlab.data.features import FeatureStore
-from portraitlab.data.members import Members, members_of
-from portraitlab.data.photos import Photos
+from portraitlab.data.photos import Members, Photos, members_of
 from portraitlab.faces.alignment import face_crops
 from portraitlab.method.select.selection import FaceQuality
 from portraitlab.types import Batch
@@ -66,7 +65,7 @@ class PhotoSet:
         points = self.features.geometry[rows].keypoints
         return face_quality(model, self.store.views(rows), points)
 
-    def batch(
+    def gather(
         self,
         targets: Tensor,
         references: Tensor,
@@ -74,7 +73,7 @@ class PhotoSet:
         shape_rows: Tensor,
         without_prompt: Tensor,
     ) -> Batch:
-        """Gather samples by rows of targets [B] and references [B, N].
+        """Make the batch of samples by rows of targets [B] and references [B, N].
 
         mask bool [B, N]: False for an empty reference slot. shape_rows [B]: the photos whose 3D
         shape draws the landmarks. without_prompt bool [B]: True to use the empty prompt in place

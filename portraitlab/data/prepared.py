@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
 
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.heldout import check_share, held_out
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.layout import (
     caption_shard,
     photo_shard,
     store_settings,
     training_overrides,
 )
-from portraitlab.data.prepare.shards import FORMAT, Shards, read_shard
 from portraitlab.data.prepare.validate import LEAST
-from portraitlab.data.rows import MappedGeometry, MappedStrings, MappedText, ReadRows
+from portraitlab.data.shards import FORMAT
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.store import to_tensor
+from portraitlab.data.table import Table
 from portraitlab.data.testset import Judges, TargetsOf
 from portraitlab.faces.matting.base import Matting
 from portraitlab.faces.matting.none import NoMatting
 from portraitlab.support.files import read_json
 from portraitlab.support.hashes import content_key
-from portraitlab.types import FaceCoefficients
 
 
-class PreparedPhotos:
-    """The P photos of a prepared store by row; pixels are read and decoded on access.
+class PreparedPhotos(Photos):
+    """The P photos of a prepared store, sorted by identity and then by file name.
 
-    Rows are sorted by identity and then by file name, whenever they were stored. identity, name,
-    caption, flawed: one value a photo. names [I], counts [I]: the identities and their numbers of
-    photos. Raises ValueError if the store is unfinished, of another format or damaged.
+    Attributes: `folder`, and the `settings` and `overrides` that it was prepared with. Raises
+    ValueError if the store is unfinished, of another format or damaged; a shard is checked when it
+    is opened, and each of its columns when it is first read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,26 +53,16 @@ class PreparedPhotos:
                 f"The photos in {folder} are not all prepared yet. Run the same `portraitlab data "
                 "prepare` again to resume."
             )
-        # Map the index of identities and all shards.
+        # Map all shards, and compare their rows with the recorded counts.
         self.folder = folder
         self.settings = about["settings"]
         self.overrides: list[str] = about["overrides"]
-        self.size: int = self.settings["size"]
-        index = read_shard(folder / "identities.arrow")
-        self.names: list[str] = index["identity"].to_pylist()
-        self.counts: NDArray[np.int64] = index["rows"].value_lengths().to_numpy().astype(np.int64)
-        self._starts = self.counts.cumsum() - self.counts
-        order: NDArray[np.int64] = index["rows"].flatten().to_numpy()
-        files = [photo_shard(folder, number) for number in range(finished["photo_shards"])]
-        self.photos = Shards.of(files, order)
-        self.captions = Shards.of(
-            caption_shard(folder, n) for n in range(finished["caption_shards"])
-        )
-        # Compare the rows found with the recorded counts.
+        shards = range(finished["photo_shards"]), range(finished["caption_shards"])
+        table = Table((photo_shard(folder, n) for n in shards[0]), sort=("identity", "name"))
+        captions = Table(caption_shard(folder, n) for n in shards[1])
         for kind, found, recorded in (
-            ("photos in the index", len(order), finished["photos"]),
-            ("photos", len(self.photos), finished["photos"]),
-            ("captions", len(self.captions) - 1, finished["captions"]),  # and the empty prompt
+            ("photos", len(table), finished["photos"]),
+            ("captions", len(captions) - 1, finished["captions"]),  # and the empty prompt
         ):
             if found != recorded:
                 raise ValueError(
@@ -88,102 +70,27 @@ class PreparedPhotos:
                     "ending, try again; otherwise a file is of another one: prepare into another "
                     "folder."
                 )
-        if not len(self):
+        if not len(table):
             raise ValueError(
                 f"{folder} holds no photos, since none could be used; see {folder}/problems.txt."
             )
-        # Read strings of photos on access.
-        self.caption_index = self.photos.column("caption")
-        self.flawed = np.zeros(len(self), bool)  # flaws are not detected in real photos
-        self.identity = MappedStrings(len(self), lambda row: self.names[self._owner(row)])
-        self.name = MappedStrings(len(self), lambda row: str(self.photos.value("name", row)))
-        self.caption = MappedStrings(
-            len(self),
-            lambda row: str(self.captions.value("caption", int(self.caption_index[row]))),
-        )
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def owners(self) -> tuple[list[str], NDArray[np.int64]]:
-        """Return the identities' names and, for each photo [P], its identity's number."""
-        return self.names, np.repeat(np.arange(len(self.names)), self.counts)
-
-    def images(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Return photos [B, 3, S, S] in [-1, 1], at the backbone's size."""
-        return self._pictures("image", rows)
-
-    def views(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Return the same photos [B, 3, V, V] in [-1, 1], at the encoder's size."""
-        same = self.settings["view_size"] == self.size
-        return self._pictures("image" if same else "view", rows)
-
-    def person_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Return masks bool [B, S, S], False where a photo is known not to show the person."""
-        return torch.from_numpy(self._decoded("person_mask", rows))
-
-    def face_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
-        """Return masks bool [B, S, S] of the faces."""
-        return torch.from_numpy(self._decoded("face_mask", rows))
-
-    def true_coefficients(self, rows: Sequence[int] | Tensor) -> FaceCoefficients:
-        """Raise ValueError: real photos have no known coefficients."""
-        raise ValueError(f"The prepared photos {self.folder} have no true coefficients.")
+        super().__init__(table, captions, self.settings["size"], self.settings["view_size"])
 
     def features(self) -> FeatureStore:
         """Return the features that the frozen models computed, mapped from disk."""
-        column, text = self.photos.column, self.captions.column
-        coefficients = (
-            (column("shape"), column("expression"), column("pose"))
-            if self.photos.has("shape")
-            else None
-        )
-        prompts = MappedText(
-            words=text("text"),
-            pooled=text("pooled") if self.captions.has("pooled") else None,
-            sizes=text("sizes") if self.captions.has("sizes") else None,
-        )
-        return FeatureStore(
-            latents=column("latents"),
-            person=column("person"),
-            local=column("local"),
-            global_=column("global"),
-            identity=column("recogniser"),
-            face_masks=ReadRows(self.face_masks),
-            geometry=MappedGeometry(column("keypoints"), column("score"), coefficients),
-            text_features=prompts,
-            caption_index=self.caption_index,
-            empty_text=prompts[[0]],
-        )
+        return FeatureStore.of(self.table.columns(), self.captions.columns())
 
     def digest(self) -> str:
         """Return a sha256 of the photos, the settings and the order of rows.
 
         Features are not read for it: files, captions and settings determine them.
         """
-        assert self.photos.order is not None
-        digest = hashlib.sha256()
-        digest.update(content_key([self.settings, self.names, self.counts.tolist()]).encode())
-        digest.update(self.photos.order.tobytes())
-        for batch in self.photos.batches:
-            digest.update(b"".join(batch["digest"].to_pylist()))
-            digest.update(batch["caption"].to_numpy().tobytes())
-        for batch in self.captions.batches:
-            digest.update(content_key(batch["caption"].to_pylist()).encode())
+        files = b"".join(self.table.chunks("digest").to_pylist())
+        content = [self.settings, self.identity, self.captions.all("caption")]
+        digest = hashlib.sha256(content_key(content).encode() + files)
+        assert self.table.order is not None
+        digest.update(self.table.order.tobytes() + self.caption_index.numpy().tobytes())
         return digest.hexdigest()
-
-    def _owner(self, row: int) -> int:
-        return int(np.searchsorted(self._starts, row, side="right")) - 1
-
-    def _pictures(self, name: str, rows: Sequence[int] | Tensor) -> Tensor:
-        return to_tensor(self._decoded(name, rows))
-
-    def _decoded(self, name: str, rows: Sequence[int] | Tensor) -> NDArray[np.uint8]:
-        pictures = []
-        for row in rows:
-            with Image.open(io.BytesIO(self.photos.value(name, int(row)))) as file:
-                pictures.append(np.asarray(file))
-        return np.stack(pictures)
 
 
 class PreparedData(PhotoSource):
@@ -217,8 +124,8 @@ class PreparedData(PhotoSource):
         self.matting = matting or NoMatting()
         self.photos = PreparedPhotos(Path(root).expanduser())
         self.features = self.photos.features()
-        counts = zip(self.photos.names, self.photos.counts.tolist(), strict=True)
-        usable = {name: count for name, count in counts if count >= LEAST}
+        counts = Counter(self.photos.identity)  # in the order of their names
+        usable = {name: count for name, count in counts.items() if count >= LEAST}
         if len(usable) < 2:
             raise ValueError(
                 f"data.root={root} has {len(usable)} identities with two usable photos and needs "

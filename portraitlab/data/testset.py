@@ -328,7 +328,7 @@ class ScoringSet:
             samples = list(self.samples[start : start + batch_size])
             references = torch.tensor([sample.references for sample in samples])
             yield (
-                self.photos.batch(
+                self.photos.gather(
                     targets=torch.tensor([sample.target for sample in samples]),
                     references=references,
                     mask=torch.ones_like(references, dtype=torch.bool),

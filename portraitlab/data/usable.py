@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,13 @@ class UsablePortrait(Portrait):
 
     view: NDArray[np.uint8]
     face: FaceGeometry
+
+    def columns(self, size: int) -> dict[str, NDArray[Any]]:
+        """Return the columns of its pixels, at the backbone's size and at the encoder's."""
+        columns = {"image": self.view, "person_mask": self.resized_mask(size)}
+        if len(self.view) != size:
+            columns |= {"image": self.resized(size), "view": self.view}
+        return columns
 
 
 def usable_portrait(

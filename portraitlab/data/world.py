@@ -8,13 +8,15 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import count, product, repeat
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.store import PhotoStore, StoredPhoto
+from portraitlab.data.store import cached_photos
 from portraitlab.data.testset import Judges, RealPhotos, ScoringSet, TargetsOf
 from portraitlab.world import render
 from portraitlab.world.pool import rendering_pool
@@ -99,9 +101,8 @@ class WorldData(PhotoSource):
         chosen = [(seed, first_sound(seed)) for seed in self._further]
         size = frozen.backbone.image_size
         recipe = {"source": "world", "chosen": chosen, "renderer": _renderer_fingerprint()}
-        store = PhotoStore.cached(
-            self.cache, recipe, size, size, self._render(chosen, size, size), left_out=[]
-        )
+        rendered = self._render(chosen, size, size)
+        store = cached_photos(self.cache, recipe, size, size, rendered, left_out=[])
         return RealPhotos(store, range(len(store)))
 
     def digest(self) -> None:
@@ -114,13 +115,13 @@ class WorldData(PhotoSource):
             "renderer": _renderer_fingerprint(),
         }  # fmt: skip
         photos = self._render(list(product(seeds, range(per_identity))), size, view_size)
-        store = PhotoStore.cached(self.cache, recipe, size, view_size, photos, left_out=[])
+        store = cached_photos(self.cache, recipe, size, view_size, photos, left_out=[])
         features = FeatureStore.cached(self.cache, store, frozen)
         return PhotoSet(store, features, tuple(str(seed) for seed in seeds))
 
     def _render(
         self, photos: list[tuple[int, int]], size: int, view_size: int
-    ) -> Iterator[StoredPhoto]:
+    ) -> Iterator[dict[str, Any]]:
         """Render photos by identity seed and photo seed, at the backbone's and encoder's sizes."""
         with ExitStack() as stack:
             apply: Callable[..., Iterator[render.Photo]] = map
@@ -138,17 +139,23 @@ class WorldData(PhotoSource):
             for (identity, number), photo, view in track(
                 jobs, description="Rendering photos", total=len(photos)
             ):
-                yield StoredPhoto(
-                    identity=str(identity),
-                    name=str(number),
-                    caption=photo.caption,
-                    image=photo.image,
-                    view=None if view is None else view.image,
-                    person_mask=photo.person_mask,
-                    face_mask=photo.face_mask,
-                    coefficients=(photo.shape, photo.expression, photo.pose),
-                    flawed=bool(photo.flaws),
-                )
+                person = photo.people[0]
+                yield {
+                    "identity": str(identity),
+                    "name": str(number),
+                    "caption": photo.caption,
+                    "flawed": bool(photo.flaws),
+                    "image": photo.image,
+                    **({} if view is None else {"view": view.image}),
+                    "person_mask": photo.person_mask,
+                    "face_mask": photo.face_mask,
+                    "face_box": person.face_box,
+                    "joints": person.joints,
+                    "visible": person.visible.astype(np.uint8),
+                    "true_shape": photo.shape,
+                    "true_expression": photo.expression,
+                    "true_pose": photo.pose,
+                }
 
 
 def first_sound(identity_seed: int) -> int:

@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from portraitlab.data.features import describe_faces, geometry_of
 from portraitlab.data.photo import Photo, UnusablePhoto, as_photo
 from portraitlab.data.photo_set import face_quality
-from portraitlab.data.store import to_tensor
+from portraitlab.data.photos import to_tensor
 from portraitlab.data.usable import UsablePortrait, usable_portrait
 from portraitlab.deploy.controls import Control, WithControls
 from portraitlab.deploy.export.folder import read_export

@@ -27,7 +27,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("text_to_image", 332),
     ("starts --which branch", 220),
     ("starts --which attention", 220),
-    ("student", 120),
+    ("student", 40),
     ("canvas", 480),
 )
 """Modules and their minutes, in the order of their dependencies."""

@@ -1,6 +1,6 @@
 """Distil the portraits' text-to-image UNet into one that draws in four steps without guidance.
 
-python -m portraitlab.pretraining.student --minutes 120
+python -m portraitlab.pretraining.student --minutes 40
 
 This is progressive distillation (Salimans and Ho, ICLR 2022) from twelve guided steps to four in
 one stage: each step of the student ends where three of the teacher's do. SDXL-Lightning (Lin et
@@ -143,7 +143,7 @@ class Lesson:
 
 def main() -> None:
     """Run the command."""
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=120)
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=40)
     photos = load_photos("foundation", 7000, 6, budget.cache, budget.workers)
     check = load_photos("foundation_check", 300, 8, budget.cache, budget.workers)
     torch.manual_seed(budget.seed)

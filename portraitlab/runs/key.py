@@ -22,13 +22,14 @@ TRAINING = (
     *(*groups.TRAINING, "recogniser"),
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
-    *("ema_decay", "init", "precision", "target_as_reference"),
+    *("ema_decay", "init", "precision", "target_as_reference", "augment"),
 )
 # Settings added later, with the value that older runs had implicitly: at that value the key is
 # unchanged.
 SINCE = {
     **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
     **{"precision": "32-true", "judge.precision": "32-true", "target_as_reference": False},
+    **{"augment": 0},
 }
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {

@@ -86,6 +86,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["refs=6", "scale.world.score_photos=6"], ["refs=6"]),
         (["optimiser.learning_rate=1e38"], ["not finite at step", "learning_rate"]),
         (["net=adapter", "fusion=none"], ["nothing to read", "choose a fusion"]),
+        (["net=ffrnet", "net.way_in=pixels"], ["net.reads_noise=true", "net.way_in=latents"]),
         (["net=adapter", "net.controlnet=null"], ["net=hifi_net", "cond=none"]),
         (["encoder=world", "sampler.steps=0"], ["sampler.steps", "1 or more"]),
         (["select=manual", "select.file=nowhere"], ["select.file=nowhere", "task=choose"]),

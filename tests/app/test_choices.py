@@ -51,11 +51,15 @@ def batch_of() -> Callable[[Bench], Batch]:
     return first
 
 
-def test_hifi_net_starts_from_the_foundation_s_controlnet_or_from_the_unet(
+def test_a_branch_starts_from_the_foundation_s_controlnet_or_from_the_unet(
     composed: Compose, cache: Path
 ) -> None:
     shipped = load_controlnet().state_dict()
-    for override, start in (("cond=landmarks", True), ("net.start=null", False)):
+    for override, start in (
+        ("cond=landmarks", True),
+        ("net.start=null", False),
+        ("net=ffrnet", True),
+    ):
         config = composed("scale=smoke", f"cache={cache}", override)
         net = Bench.of(config).parts.model.net
         own = net.controlnet.state_dict()

@@ -257,6 +257,8 @@ def test_full_size_has_the_papers_numbers(composed: Compose) -> None:
     assert (config.fusion.layers, config.fusion.learnable_tokens) == (5, 32)
     assert (config.budget.steps, config.refs) == (800_000, 4)
     assert config.objective.terms.identity.weight == 0.1
+    face = composed("scale=sdxl", "net=ffrnet").net  # FaceSnap's ControlNet reads pixels
+    assert (face.way_in, face.reads_noise, face.start) == ("pixels", True, None)
     small = composed("scale=sd15")
     assert small.backbone._target_.endswith("load_sd15")
     assert 768 % small.fusion.heads == 0

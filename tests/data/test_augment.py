@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from portraitlab.data.augment import DEGREES, SCALES, SHIFT, Placement, augmented
+from portraitlab.data.augment import (
+    DEGREES,
+    SCALES,
+    SHIFT,
+    Placement,
+    augmented,
+    augmented_photos,
+)
+from portraitlab.data.testset import string_seed
 from portraitlab.method.cond.drawing import Stroke, draw
 from portraitlab.types import FaceCoefficients
 from portraitlab.world.pretrained import load_face_model
@@ -100,3 +108,34 @@ def test_placements_are_within_their_ranges() -> None:
     assert 0.95 < max(scales) <= SCALES[1]
     assert 0.9 * DEGREES < max(abs(each.degrees) for each in drawn) <= DEGREES
     assert 0.9 * SHIFT < max(max(map(abs, each.shift)) for each in drawn) <= SHIFT
+
+
+def test_training_photos_have_their_copies_beside_them(photos, frozen, tmp_path) -> None:
+    made = augmented_photos(photos, 2, tmp_path, frozen)
+    store, before = made.store, photos.store
+    assert len(store) == 3 * len(before)
+    assert made.identities == photos.identities
+    assert set(store.name) == {
+        f"{name}{copy}" for name in set(before.name) for copy in ("", "+1", "+2")
+    }
+    members, own = made.rows(), photos.rows()
+    for identity, rows in members.items():
+        originals = rows[::3]
+        assert torch.equal(store.images(originals), before.images(own[identity]))
+        assert [store.flawed[row] for row in rows[1::3]] == [
+            before.flawed[row] for row in own[identity]
+        ]
+        for row in rows[1::3]:
+            placement = Placement.draw(
+                np.random.default_rng(
+                    string_seed("augment", identity, store.name[row].partition("+")[0], 1)
+                )
+            )
+            pose = before.true_coefficients([own[identity][rows.index(row) // 3]]).pose[0].numpy()
+            moved = store.true_coefficients([row]).pose[0].numpy()
+            np.testing.assert_allclose(moved, placement.pose(pose), atol=1e-6)
+    again = augmented_photos(photos, 2, tmp_path, frozen)
+    assert torch.equal(
+        again.features.latents[torch.arange(4)], made.features.latents[torch.arange(4)]
+    )
+    assert len(list((tmp_path / "photos").iterdir())) == 1

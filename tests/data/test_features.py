@@ -48,7 +48,9 @@ def test_a_second_start_computes_nothing_and_another_model_only_its_own(
         return {path.name: path.stat().st_mtime_ns for path in folder.glob("[!.]*")}
 
     first = files()
-    assert sorted(name.split("-")[0] for name in first) == ["faces", "identity", "pictures"]
+    assert sorted(name.split("-")[0] for name in first) == [
+        *("faces", "identity", "pictures", "texts"),
+    ]
 
     def forbidden(*_: object) -> None:
         raise AssertionError("a frozen model was run again")
@@ -60,14 +62,14 @@ def test_a_second_start_computes_nothing_and_another_model_only_its_own(
 
     backbone = replace(frozen, backbone=tiny_backbone(seed=1))
     other = FeatureStore.cached(tmp_path / "cache", photos.store, backbone)
-    assert len(files().keys() - first.keys()) == 1
+    assert len(files().keys() - first.keys()) == 2  # pictures and texts
     assert not torch.equal(other.latents, photos.features.latents)
     torch.testing.assert_close(other.global_, photos.features.global_, rtol=0, atol=0)
 
     encoder = replace(frozen, encoder=make_encoder(seed=1))
     other = FeatureStore.cached(tmp_path / "cache", photos.store, encoder)
     assert not torch.equal(other.global_, photos.features.global_)
-    assert len(files().keys() - first.keys()) == 3
+    assert len(files().keys() - first.keys()) == 4
 
 
 def test_another_precision_is_another_cache_with_nearly_the_same_features(
@@ -77,7 +79,7 @@ def test_another_precision_is_another_cache_with_nearly_the_same_features(
     half = FeatureStore.cached(
         tmp_path / "cache", photos.store, replace(frozen, precision="bf16-mixed")
     )
-    assert len(list((tmp_path / "cache" / "features").glob("[!.]*"))) == 6
+    assert len(list((tmp_path / "cache" / "features").glob("[!.]*"))) == 8
     for name in ("latents", "global_", "identity"):
         one, other = getattr(single, name)[:], getattr(half, name)[:]
         assert other.dtype == torch.float32
@@ -89,12 +91,18 @@ def test_another_precision_is_another_cache_with_nearly_the_same_features(
     torch.testing.assert_close(lengths, torch.ones_like(lengths), atol=1e-5, rtol=0)
 
 
-def test_damaged_features_are_refused_with_the_remedy(photos, frozen, tmp_path) -> None:
-    folder = tmp_path / "cache" / "features"
-    (path,) = folder.glob("identity-*")
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"identity-.* cannot be read.*Delete the file"):
-        FeatureStore.cached(tmp_path / "cache", photos.store, frozen)
+@pytest.mark.parametrize("kind", ["faces", "pictures", "texts", "identity"])
+@pytest.mark.parametrize("half", [False, True])
+def test_damaged_features_are_computed_again(photos, frozen, tmp_path, caplog, kind, half) -> None:
+    (path,) = (tmp_path / "cache" / "features").glob(f"{kind}-*")
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = bytes([whole[middle] ^ 1])
+    path.write_bytes(whole[:middle] + (b"" if half else flipped + whole[middle + 1 :]))
+    again = FeatureStore.cached(tmp_path / "cache", photos.store, frozen)
+    assert "is damaged and is made again" in caplog.text
+    assert path.read_bytes() == whole
+    assert torch.equal(again.identity[:], photos.features.identity[:])
 
 
 def test_background_does_not_reach_the_features(photos, frozen) -> None:

@@ -22,10 +22,12 @@ from prepared_photos import contents
 from portraitlab.data import prepared as module
 from portraitlab.data.folder import FolderData
 from portraitlab.data.prepare.layout import training_overrides
-from portraitlab.data.prepare.parallel import reading
+from portraitlab.data.prepare.listing import Problem
 from portraitlab.data.prepare.prepare import PrepareOptions, prepare
-from portraitlab.data.prepare.shards import problems_of, read_arrow, read_shard
+from portraitlab.data.prepare.reading import reading
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
+from portraitlab.data.schema import CAPTIONS, PHOTOS
+from portraitlab.data.shards import FORMAT, Shard
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.matting.none import NoMatting
 from portraitlab.world.render import render_photo
@@ -88,9 +90,8 @@ def test_what_is_stored_is_what_a_folder_gives(make, root, frozen, tmp_path) -> 
         assert ours.identities == theirs.identities
         assert ours.rows() == theirs.rows()
         one, two = ours.store, theirs.store
-        assert [*one.identity] == two.identity
-        assert [*one.name] == two.name
-        assert [*one.caption] == two.caption
+        for name in ("identity", "name", "caption"):
+            assert [*getattr(one, name)] == [*getattr(two, name)]
         rows = torch.tensor([21, 0, 7, 7, 4])
         assert torch.equal(one.images(rows), two.images(rows))
         assert torch.equal(one.views(rows), two.views(rows))
@@ -111,8 +112,7 @@ def test_what_is_stored_is_what_a_folder_gives(make, root, frozen, tmp_path) -> 
 
 def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
     make(options=replace(OPTIONS, precision="float16"))
-    shard = read_shard(tmp_path / "out" / "photos" / "000000.arrow")
-    kinds = {field.name: field.type for field in shard.schema}
+    kinds = dict(Shard(tmp_path / "out" / "photos" / "000000.arrow").types)
     tensor = pa.fixed_shape_tensor
     half, single = pa.float16(), pa.float32()
     latents, person, keypoints = (kinds.pop(name) for name in ("latents", "person", "keypoints"))
@@ -133,31 +133,37 @@ def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
         "person_mask": pa.large_binary(),
         "face_mask": pa.large_binary(),
     }
-    captions = read_shard(tmp_path / "out" / "captions" / "000000.arrow")
+    captions = Shard(tmp_path / "out" / "captions" / "000000.arrow")
     assert captions["caption"][0].as_py() == ""
-    assert captions.schema.field("text").type == tensor(half, [8, 16])
-    index = read_arrow(tmp_path / "out" / "identities.arrow").to_pydict()
-    assert index["identity"] == [f"person {number}" for number in range(4)]
-    rows = [range(4), range(4, 9), range(9, 15), range(15, 22)]
-    assert index["rows"] == [list(each) for each in rows]
+    assert captions.types["text"] == tensor(half, [8, 16])
+    names, owner = PreparedPhotos(tmp_path / "out").owners()
+    assert names == [f"person {number}" for number in range(4)]
+    assert owner.tolist() == [0] * 4 + [1] * 5 + [2] * 6 + [3] * 7
 
 
-def test_the_page_has_every_column_and_no_other(make, tmp_path) -> None:
+def test_the_page_has_every_column_of_the_schema_and_no_other(make, photos, tmp_path) -> None:
     make(options=replace(OPTIONS, precision="float16"))
     page = (ROOT / "docs" / "data.md").read_text()
-    for kind, only_sdxl in (("photos", set()), ("captions", {"pooled", "sizes"})):
+    words = {
+        "halffloat": "float16", "float": "float32", "large_binary": "PNG",
+        "fixed_size_binary[32]": "binary",
+    }  # fmt: skip
+    rendered = photos.store.table.shards[0]
+    for kind, schema in (("photos", PHOTOS), ("captions", CAPTIONS)):
         table = page[page.index(f"### {kind}") :].partition("| --- ")[2].partition("\n\n")[0]
-        documented = dict(re.findall(r"^\| `(\w+)` \| (\w+)", table, re.MULTILINE))
-        schema = read_shard(tmp_path / "out" / kind / "000000.arrow").schema
-        names = {
-            "halffloat": "float16", "float": "float32", "large_binary": "PNG",
-            "fixed_size_binary[32]": "binary",
-        }  # fmt: skip
-        stored = {
-            field.name: str(getattr(field.type, "value_type", field.type)) for field in schema
+        documented = re.findall(r"^\| `(\w+)` \| (\w+)[^|]* \| ([^|]*) \|", table, re.MULTILINE)
+        assert [name for name, _, _ in documented if name in schema] == [*schema]
+        assert {name: shape for name, _, shape in documented if name in schema} == {
+            name: column.shape for name, column in schema.items()
         }
-        stored = {name: names.get(kind, kind) for name, kind in stored.items()}
-        assert {name: kind for name, kind in documented.items() if name not in only_sdxl} == stored
+        types = Shard(tmp_path / "out" / kind / "000000.arrow").types
+        assert {name for name, column in schema.items() if not column.optional} <= set(types)
+        types = {**(rendered.types if kind == "photos" else {}), **types}
+        stored = {name: str(getattr(type_, "value_type", type_)) for name, type_ in types.items()}
+        known = {name: word for name, word, _ in documented}
+        assert {name: words.get(type_, type_) for name, type_ in stored.items()} == {
+            name: known[name] for name in stored
+        }
 
 
 def test_several_processes_store_the_same_bytes(make, tmp_path) -> None:
@@ -198,7 +204,7 @@ def test_unusable_photos_are_reported_and_the_rest_is_stored(make, root, tmp_pat
     assert (finished["photos"], finished["identities"]) == (22, 4)
     assert finished["problems"] == len(expected)
     photos = PreparedPhotos(tmp_path / "out")
-    assert photos.names == ["alone", *(f"person {number}" for number in range(4))]
+    assert photos.owners()[0] == ["alone", *(f"person {number}" for number in range(4))]
     data = PreparedData(str(tmp_path / "out"))
     assert "alone" not in {*data.kept, *data.held_out}
 
@@ -372,7 +378,7 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     assert len(PreparedPhotos(out)) == 22
     about = json.loads((out / "about.json").read_text())
     (out / "about.json").write_text(json.dumps(about | {"format": 9}))
-    with pytest.raises(ValueError, match=r"has format 9, and 4 is read"):
+    with pytest.raises(ValueError, match=rf"has format 9, and {FORMAT} is read"):
         PreparedData(str(out))
     assert finished.is_file()
 
@@ -382,9 +388,9 @@ def test_a_shard_says_what_was_left_out_of_it_also_where_that_is_all(make, root,
         photo.write_bytes(b"no picture")
     finished = make(options=replace(OPTIONS, shard=2))
     assert (finished["photos"], finished["identities"]) == (18, 3)
-    shard = read_shard(tmp_path / "out" / "photos" / "000000.arrow")
-    assert len(shard) == 0
-    assert [str(problem) for problem in problems_of(shard)] == [
+    shard = Shard(tmp_path / "out" / "photos" / "000000.arrow")
+    assert shard.rows == 0
+    assert [str(Problem(**problem)) for problem in shard.about["problems"]] == [
         "photo person 0/0.png: is not a picture, or a broken one",
         "photo person 0/1.png: is the same file as person 0/0.png",
     ]

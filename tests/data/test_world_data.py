@@ -30,6 +30,10 @@ def test_photos_are_the_renderers(photos) -> None:
     coefficients = store.true_coefficients([row])
     np.testing.assert_array_equal(coefficients.shape[0].numpy(), rendered.shape)
     np.testing.assert_array_equal(coefficients.pose[0].numpy(), rendered.pose)
+    columns, person = store.table.columns(), rendered.people[0]
+    np.testing.assert_array_equal(columns["face_mask"][[row]][0].numpy(), rendered.face_mask)
+    for name in ("face_box", "joints", "visible"):
+        np.testing.assert_array_equal(columns[name][[row]][0].numpy(), getattr(person, name))
 
 
 def test_processes_render_what_one_does(world_data, photos, frozen, tmp_path) -> None:
@@ -37,7 +41,7 @@ def test_processes_render_what_one_does(world_data, photos, frozen, tmp_path) ->
     assert other.store.key == photos.store.key
     rows = range(len(photos.store))
     assert torch.equal(other.store.images(rows), photos.store.images(rows))
-    assert other.store.caption == photos.store.caption
+    assert [*other.store.caption] == [*photos.store.caption]
 
 
 def test_training_development_and_test_never_share_an_identity(world_data, frozen) -> None:

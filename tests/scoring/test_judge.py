@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from portraitlab.data.store import to_tensor
+from portraitlab.data.photos import to_tensor
 from portraitlab.scoring.judge import Judge
 from portraitlab.types import View
 from portraitlab.world.pretrained import load_clip, load_recogniser, load_regressor

@@ -46,6 +46,23 @@ def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert cached_tensors(tmp_path, ["view"], lambda: {"a": torch.ones(1)})["a"] == 1
 
 
+@pytest.mark.parametrize("end", [None, -100])
+def test_a_damaged_file_is_made_again(tmp_path: Path, caplog, end: int | None) -> None:
+    def wanted(number: float) -> Tensor:
+        computed = {"a": torch.full((50,), number), "b": torch.zeros(2)}
+        return cached_tensors(tmp_path, ["view"], lambda: computed)["a"]
+
+    assert wanted(1.0)[0] == 1
+    assert wanted(2.0)[0] == 1
+    (path,) = tmp_path.glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content[:end])
+    assert wanted(3.0)[0] == 3
+    assert "is damaged and is made again" in caplog.text
+    assert wanted(4.0)[0] == 3
+
+
 def test_a_digest_is_of_numbers_shape_and_kind() -> None:
     one = torch.arange(6.0)
     others = [one.view(2, 3), one.int(), one + 1, one.bfloat16()]

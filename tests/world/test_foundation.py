@@ -40,7 +40,6 @@ from portraitlab.world.splits import IDENTITIES
 NOT_SHIPPED = {
     "decoder",
     "starts --which attention",
-    "student",
     "canvas",
     "recognisers --which second_judge",
     "clip --which judge_clip",

@@ -12,8 +12,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from portraitlab.data.prepare.bar import Bar, SharedBars
-from portraitlab.data.prepare.parallel import follow_the_parent
 from portraitlab.data.prepare.part import Part
+from portraitlab.data.prepare.reading import follow_the_parent
 from portraitlab.support.devices import device_count
 from portraitlab.support.errors import message
 from portraitlab.support.share import Share, split_cores, visible_gpus

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from portraitlab.data.features import Frozen
-from portraitlab.data.prepare.shards import FORMAT
+from portraitlab.data.shards import FORMAT
 from portraitlab.faces.matting.base import Matting
 from portraitlab.support.files import read_json, write_json
 from portraitlab.support.hashes import weights_fingerprint

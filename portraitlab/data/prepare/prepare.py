@@ -5,14 +5,14 @@ docs/data.md describes the store; portraitlab/data/prepared.py reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow as pa
-from torch import Tensor
 
 from portraitlab.data.features import Frozen, describe_prompts
 from portraitlab.data.photo import Photo, UnusablePhoto
@@ -20,22 +20,21 @@ from portraitlab.data.prepare.bar import Bar, progress_bar
 from portraitlab.data.prepare.columns import (
     PortraitRow,
     Precision,
-    known_columns,
-    model_columns,
-    plain_columns,
-    tensor_columns,
+    in_precision,
+    photo_columns,
 )
-from portraitlab.data.prepare.finishing import finish
-from portraitlab.data.prepare.jobs import PlannedFile, read_planned
 from portraitlab.data.prepare.layout import begin, store_settings
-from portraitlab.data.prepare.listing import Problem
-from portraitlab.data.prepare.parallel import Apply, reading
+from portraitlab.data.prepare.listing import Problem, identity_folders
 from portraitlab.data.prepare.part import Part, claimed
-from portraitlab.data.prepare.plan import Piece, Plan
-from portraitlab.data.prepare.planning import check_folders, planned
-from portraitlab.data.prepare.shards import is_whole, write_shard
+from portraitlab.data.prepare.planning import Piece, Plan, check_folders, planned
+from portraitlab.data.prepare.reading import Apply, PlannedFile, read_planned, reading
+from portraitlab.data.prepare.validate import LEAST, too_few
+from portraitlab.data.schema import encoded
+from portraitlab.data.shards import Shard, is_whole, write_shard
+from portraitlab.data.table import Table
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.matting.base import Matting
+from portraitlab.support.files import write_json
 from portraitlab.support.lock import locked
 
 
@@ -106,7 +105,7 @@ def prepare(
             work.photos(apply, threads)
     # Finish the store if no shard is missing.
     with locked(out):
-        return finish(root, out, options.shard, problems)
+        return _finish(root, out, options.shard, problems)
 
 
 class _Preparation:
@@ -124,7 +123,6 @@ class _Preparation:
     ) -> None:
         self.root, self.plan, self.frozen = root, plan, frozen
         self.matting, self.options = matting, options
-        self.size = frozen.backbone.image_size
         self._bar = bar
         self._captions = part.of(plan.caption_pieces(options.shard))
         self._photos = part.of(plan.photo_pieces(options.shard))
@@ -135,17 +133,19 @@ class _Preparation:
             for path, rows in self._captions:
                 if not is_whole(path):
                     prompts = [self._prompt(row) for row in rows]
-                    described = [
-                        describe_prompts(prompts[start : start + self.options.batch], self.frozen)
+                    batches = [
+                        self._described(prompts[start : start + self.options.batch])
                         for start in range(0, len(prompts), self.options.batch)
                     ]
-                    columns = {"caption": pa.array(prompts, pa.string())}
-                    features = tensor_columns(described, self.options.precision)
-                    write_shard(path, columns | features)
+                    write_shard(path, batches)
                 advance(len(rows))
 
     def _prompt(self, row: int) -> str:
         return self.plan.captions[row - 1].as_py() if row else ""
+
+    def _described(self, prompts: list[str]) -> pa.RecordBatch:
+        features = in_precision(describe_prompts(prompts, self.frozen), self.options.precision)
+        return encoded(features).append_column("caption", pa.array(prompts, pa.string()))
 
     def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> None:
         """Write the shards of photos that are not there yet; reading runs ahead across shards."""
@@ -155,19 +155,19 @@ class _Preparation:
         with self._bar("Preparing photos", total, total - _rows(todo)) as advance:
             for path, rows in todo:
                 problems: list[Problem] = []
-                described: list[dict[str, Tensor]] = []
-                columns: list[dict[str, list[Any]]] = []
+                batches: list[pa.RecordBatch] = []
                 portraits: list[PortraitRow] = []
                 for row in rows:
                     one = self._portrait(row, read, problems)
                     portraits += [] if one is None else [one]
                     if portraits and (len(portraits) == self.options.batch or row == rows[-1]):
-                        described.append(model_columns(self.frozen, portraits))
-                        columns.append(known_columns(self.plan, portraits, threads))
+                        precision = self.options.precision
+                        batches.append(
+                            photo_columns(self.frozen, self.plan, portraits, precision, threads)
+                        )
                         portraits = []
                     advance(1)
-                features = tensor_columns(described, self.options.precision)
-                write_shard(path, plain_columns(columns) | features, problems)
+                write_shard(path, batches, problems=[asdict(problem) for problem in problems])
 
     def _jobs(self, parts: Iterator[range]) -> Iterator[PlannedFile]:
         for rows in parts:
@@ -193,15 +193,48 @@ class _Preparation:
         except UnusablePhoto as error:
             problems.append(Problem("photo", name, str(error)))
             return None
-        same = self.frozen.encoder.image_size == self.size
-        return PortraitRow(
-            row=row,
-            image=portrait.view if same else portrait.resized(self.size),
-            view=None if same else portrait.view,
-            mask=portrait.resized_mask(self.size),
-            face=portrait.face,
-        )
+        return PortraitRow(row, portrait.columns(self.frozen.backbone.image_size), portrait.face)
 
 
 def _rows(pieces: Sequence[Piece]) -> int:
     return sum(len(rows) for _, rows in pieces)
+
+
+def _finish(root: Path, out: Path, shard: int, listed: list[Problem]) -> dict[str, Any] | None:
+    """Write the problems and, last, the counts; return the counts.
+
+    shard: most rows of a file. listed: problems of files that have no row in the plan. Returns None
+    if a shard is not there yet, including those of a listing that another process just made.
+    """
+    plan = Plan(out)
+    photos, captions = plan.photo_pieces(shard), plan.caption_pieces(shard)
+    if not all(is_whole(path) for path, _ in (*captions, *photos)):
+        return None
+    paths = [path for path, _ in photos]
+    counts = Counter(Table(paths).all("identity"))
+    problems = 0
+    with (out / "problems.txt").open("w", encoding="utf-8") as file:
+        for problem in _problems(root, listed, paths, counts):
+            file.write(f"{problem}\n")
+            problems += 1
+    finished = {
+        "photos": counts.total(),
+        "identities": sum(count >= LEAST for count in counts.values()),
+        "captions": len(plan.captions),
+        "problems": problems,
+        "photo_shards": len(photos),
+        "caption_shards": len(captions),
+    }
+    write_json(out / "finished.json", finished)
+    return finished
+
+
+def _problems(
+    root: Path, listed: list[Problem], photos: list[Path], counts: Mapping[str, int]
+) -> Iterator[Problem]:
+    yield from listed
+    for path in photos:
+        yield from (Problem(**problem) for problem in Shard(path).about["problems"])
+    for identity in identity_folders(root):
+        if (count := counts.get(identity, 0)) < LEAST:
+            yield Problem("identity", identity, too_few(count))

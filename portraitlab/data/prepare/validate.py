@@ -26,7 +26,7 @@ from portraitlab.data.prepare.listing import (
     name_problem,
     stray_files,
 )
-from portraitlab.data.prepare.parallel import reading
+from portraitlab.data.prepare.reading import reading
 from portraitlab.support.hashes import file_digest
 
 _DIGEST = 32  # bytes of a sha256

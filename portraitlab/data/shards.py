@@ -1,0 +1,144 @@
+"""Files of columns: written atomically with a sum of each column, mapped, checked when read."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from portraitlab.support.files import DamagedFile
+
+FORMAT = 5
+"""Version of all stored photos; part of the key of cached ones, checked wherever a file is opened.
+
+Raise it whenever the same names or recipe come to mean other contents.
+"""
+
+_ABOUT, _SUM = b"about", b"sum"
+
+
+def write_shard(path: Path, batches: Sequence[pa.RecordBatch], **about: Any) -> None:
+    """Write batches of the same columns as an Arrow file of one record batch, atomically.
+
+    It is complete and synced to disk under its name, or not there. about: plain values to store
+    with it, such as the photos that were left out, so that a shard is self-contained and no two
+    processes write to one file.
+    """
+    batch = pa.concat_batches(batches) if batches else pa.RecordBatch.from_pydict({})
+    # Once through the wire format, which cuts the buffers to what a reader will see.
+    batch = pa.ipc.read_record_batch(batch.serialize(), batch.schema)
+    sums = {name: _column_sum(batch[name]) for name in batch.schema.names}
+    described = {"format": FORMAT, "rows": len(batch), "kinds": _kinds(batch), "sums": sums}
+    text = json.dumps(described | about).encode()
+    batch = batch.replace_schema_metadata({_ABOUT: text, _SUM: str(zlib.crc32(text))})
+    unfinished = path.with_name(f"unfinished-{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with unfinished.open("wb") as sink:
+        with pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+        sink.flush()
+        os.fsync(sink.fileno())
+    unfinished.replace(path)
+    # Until the folder's names are on disk too, a power cut may undo the renaming.
+    number = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def is_whole(path: Path) -> bool:
+    """Return True if a shard exists and is not truncated; its columns are not read."""
+    try:
+        Shard(path)
+    except DamagedFile:
+        return False
+    return True
+
+
+class Shard:
+    """The columns of one file, mapped; each is compared with its sum when it is first read.
+
+    Attributes: `path`, `rows` (their number), `types` (by column) and `about` (what was stored with
+    it). Raises DamagedFile, with the remedy for prepared photos, where the file is missing,
+    of another format, truncated or otherwise not as it was written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # Close at once, which keeps the mapping: thousands of shards would exhaust open files.
+            with pa.memory_map(str(path)) as file:
+                self._batch = pa.ipc.open_file(file).get_batch(0)
+            self.types = {field.name: field.type for field in self._batch.schema}
+            kinds = _kinds(self._batch)
+        except FileNotFoundError as error:
+            raise self._damaged("is missing") from error
+        except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+            raise self._damaged(f"cannot be read ({error})") from error
+        # Compare the description with its sum, then the file with the description.
+        metadata = self._batch.schema.metadata or {}
+        text = metadata.get(_ABOUT, b"{}")
+        whole = str(zlib.crc32(text)).encode() == metadata.get(_SUM)
+        self.about: dict[str, Any] = json.loads(text) if whole else {}
+        found = self.about.get("format", "unknown") if whole or _SUM not in metadata else FORMAT
+        if found != FORMAT:
+            raise DamagedFile(
+                f"{path} has format {found}, and {FORMAT} is read; prepare the photos again into "
+                "another folder."
+            )
+        self.rows = len(self._batch)
+        if (self.about.get("rows"), self.about.get("kinds")) != (self.rows, kinds):
+            raise self._damaged("is damaged (its description is not as it was written)")
+        self._checked: set[str] = set()
+        self._numbers: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> pa.Array:
+        """Return a column. Raises DamagedFile if it is not as it was written."""
+        column = self._batch[name]
+        if name not in self._checked:
+            if _column_sum(column) != self.about["sums"][name]:
+                raise self._damaged(f"is damaged (its column {name} is not as it was written)")
+            self._checked.add(name)
+        return column
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """Return a column of numbers [n, …] without a copy."""
+        if name not in self._numbers:
+            column = self[name]
+            tensors = isinstance(column, pa.FixedShapeTensorArray)
+            self._numbers[name] = column.to_numpy_ndarray() if tensors else column.to_numpy(False)
+        return self._numbers[name]
+
+    def _damaged(self, how: str) -> DamagedFile:
+        remedy = "" if how == "is missing" else "Delete it and prepare"
+        return DamagedFile(
+            f"{self.path} {how}. {remedy or 'Prepare'} again with the same command: only this file "
+            "is made again."
+        )
+
+
+def _kinds(batch: pa.RecordBatch) -> dict[str, str]:
+    """Name the types of all columns, in words that no version of Arrow changes."""
+    return {
+        field.name: f"{field.type.value_type} {field.type.shape}"
+        if isinstance(field.type, pa.FixedShapeTensorType)
+        else str(field.type)
+        for field in batch.schema
+    }
+
+
+def _column_sum(column: pa.Array) -> int:
+    """Sum the bytes of a column and its lengths (CRC-32, which finds any flipped bit)."""
+    buffers = column.buffers()
+    sizes = [None if buffer is None else buffer.size for buffer in buffers]
+    total = zlib.crc32(f"{len(column)} {column.null_count} {sizes}".encode())
+    for buffer in filter(None, buffers):
+        total = zlib.crc32(buffer, total)
+    return total
