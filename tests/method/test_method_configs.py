@@ -23,8 +23,9 @@ WEIGHTS = {
     "facesnap": {"masked": 1.0, "lightning": 0.5},
     "facesnap_one_step": {"masked": 1.0, "identity": 0.5},
     "facesnap_aligned": {"masked": 1.0, "identity": 0.5},
+    "pulid": {"noise": 1.0, "lightning": {"identity": 1.0, "semantic": 0.6, "layout": 0.1}},
 }
-"""Weights of each objective's terms at full size, as the papers have them."""
+"""Weights of each objective's losses at full size, as the papers have them."""
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -68,7 +69,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
     assert type(built) is get_class(config[group]._target_)
     if group == "objective":
         assert isinstance(built, torch.nn.Module)
-        weights = {name: term.weight for name, term in built.terms.items()}
+        weights = {name: term.part_weights or term.weight for name, term in built.terms.items()}
         assert weights == WEIGHTS[choice]
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from denoised import denoising, opened, seeded, shared
 
 from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.fusion.global_ import GlobalFusion
@@ -29,22 +30,6 @@ def identity_loss(tiny_recogniser, tiny_regressor):
         return IdentityLoss(tiny_recogniser(), tiny_regressor(), **settings)
 
     return build
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def denoising(model, batch, timesteps=(10, 500, 990), progress=1.0, step=0, noise=None):
-    timesteps = torch.tensor(timesteps)
-    noise = torch.randn(batch.latents.shape, generator=seeded()) if noise is None else noise
-    noisy = model.backbone.add_noise(batch.latents, noise, timesteps)
-    prediction = model.backbone.training_target(batch.latents, noise, timesteps)
-    prediction = prediction.clone().requires_grad_(True)
-    return Denoising(
-        model, batch, model.condition(batch), timesteps, noise, noisy, prediction, progress, step,
-        seeded(),
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -246,14 +231,6 @@ def lightning(tiny_backbone, tiny_recogniser, tiny_regressor):
     return build
 
 
-def opened(model: PortraitModel) -> PortraitModel:
-    """The model after its first steps: no weight of the net is zero any more."""
-    for parameter in model.trained_parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.2, generator=seeded(3))
-    return model
-
-
 def test_the_lightning_loss_is_of_the_students_images_from_pure_noise(
     model, tiny_batch, lightning
 ) -> None:
@@ -327,25 +304,9 @@ def test_the_student_runs_with_the_nets_attention(tiny_backbone, tiny_batch, lig
 def test_the_lightning_loss_is_the_same_in_one_process_as_in_two(
     model, tiny_batch, lightning
 ) -> None:
-    from portraitlab.support.ranks import Split
-
     batch, term = tiny_batch(batch=4), lightning(samples=3)
     whole = denoising(opened(model), batch, timesteps=(10, 500, 700, 990))
-    parts = []
-    for rank in range(2):
-        split = Split(rank, 2)
-        own = split.own(torch.arange(4))
-        parts.append(
-            term(
-                replace(
-                    whole,
-                    batch=batch[own],
-                    condition=whole.condition[own],
-                    generator=seeded(),
-                    split=split,
-                )
-            )
-        )
+    parts = [term(part) for part in shared(whole, 2)]
     torch.testing.assert_close(sum(parts) / 2, term(whole), atol=1e-5, rtol=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -51,6 +52,9 @@ class Denoising:
 class Term(nn.Module):
     """One named loss; weight is its factor in the sum.
 
+    A term whose losses share a computation returns several; part_weights are their factors, by the
+    same names.
+
     Its mean over the processes of a training must be the loss of the whole batch, since their
     gradients are averaged. In a step, it must act in all processes or in none.
 
@@ -59,11 +63,15 @@ class Term(nn.Module):
     """
 
     wants: ClassVar[tuple[str, ...]] = ()
+    part_weights: Mapping[str, float] = {}
 
     def __init__(self, weight: float) -> None:
         super().__init__()
         self.weight = weight
 
-    def forward(self, denoising: Denoising) -> Tensor | None:
-        """Compute the unweighted loss, a scalar; None in a step in which the term does not act."""
+    def forward(self, denoising: Denoising) -> Tensor | dict[str, Tensor] | None:
+        """Compute the unweighted loss, a scalar, or several by name.
+
+        None in a step in which the term does not act.
+        """
         raise NotImplementedError

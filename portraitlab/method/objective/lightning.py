@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
@@ -12,19 +14,35 @@ from portraitlab.method.net.stock import check_fit
 from portraitlab.method.objective.base import Denoising
 from portraitlab.method.objective.face import FaceTerm
 from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.types import Condition
 
 
-class LightningLoss(FaceTerm):
-    """1 - cos(E(reference), E(L-T2I(noise, condition, prompt))), PuLID's lightning branch.
+@dataclass(frozen=True)
+class Start:
+    """The start of a step's trajectories, of this process's n samples; n may be 0.
+
+    model: it has the student as its UNet. condition [n], with a gradient to the fusion. noise
+    [n, c, h, w]. identity: unit embeddings [n, d2'] of the references. share: factor of a mean over
+    the n samples in that over the whole batch's, times the number of processes.
+    """
+
+    model: PortraitModel
+    condition: Condition
+    noise: Tensor
+    identity: Tensor
+    share: float
+
+
+class LightningBranch(FaceTerm):
+    """A term on images that a few-step student draws, PuLID's lightning branch.
 
     The student draws from pure noise under the condition that is trained and the batch's prompts,
-    in `steps` steps of DDIM without guidance, and its decoded images are compared with the
-    references (Guo et al., PuLID, 2024, Sec. 3.2). The gradient flows through the last `grad_last`
-    steps, one after the other recomputed in the backward pass.
+    in `steps` steps of DDIM without guidance (Guo et al., PuLID, 2024, Sec. 3.2). The gradient
+    flows through the last `grad_last` steps, one after the other recomputed in the backward pass.
 
     student: a UNet of the backbone's architecture that draws in `steps` steps without guidance; it
-    is frozen. It runs with the net's attention processors, so that any net steers it. weight:
-    lambda of eq. 5; the other settings are FaceTerm's.
+    is frozen. It runs with the net's attention processors, so that any net steers it. The other
+    settings are FaceTerm's.
 
     Raises ValueError where grad_last is not in 1..steps, and in the first step for a student that
     does not fit the backbone.
@@ -59,33 +77,31 @@ class LightningLoss(FaceTerm):
         self.grad_last = grad_last
         self._joined: tuple[PortraitModel, PortraitModel] | None = None
 
-    def forward(self, denoising: Denoising) -> Tensor | None:
-        """Average eq. 4 over the first samples; None in a step in which it does not act.
-
-        Returns a process's share of the whole batch's mean, times the number of processes.
-        """
-        if not self.acts(denoising):
-            return None
-        # Draw the noise of the chosen samples, the same in all processes.
+    def start(self, denoising: Denoising) -> Start:
+        """Draw the noise of the first samples, the same in all processes; take this process's."""
         split, batch = denoising.split, denoising.batch
         count = len(denoising.all_timesteps)
         count = count if self.samples is None else min(count, self.samples)
         shape = (count, *batch.latents.shape[1:])
         noise = torch.randn(shape, generator=denoising.generator)
         chosen = split.places(torch.arange(count))
-        if not len(chosen):
-            return denoising.prediction.new_zeros(())
-        # Generate images by the student, and compare them with the references.
-        model = self._steered(denoising.model)
-        latents = self.sampler.trajectory(
-            model,
+        return Start(
+            self._steered(denoising.model),
             denoising.condition[chosen],
             split.own(noise).to(batch.latents),
-            grad_last=self.grad_last,
+            batch.identity[chosen],
+            share=split.processes * len(chosen) / count,
         )
-        images = model.backbone.decode(latents)
-        share = split.processes * len(chosen) / count
-        return share * self.loss(images, batch.identity[chosen])
+
+    def draw(self, start: Start) -> Tensor:
+        """Draw latents [n, c, h, w] by the student, with a gradient through its last steps."""
+        return self.sampler.trajectory(
+            start.model, start.condition, start.noise, grad_last=self.grad_last
+        )
+
+    def compare(self, start: Start, latents: Tensor) -> Tensor:
+        """Decode latents [n, c, h, w] and average eq. 4, times the share."""
+        return start.share * self.loss(start.model.backbone.decode(latents), start.identity)
 
     def _steered(self, model: PortraitModel) -> PortraitModel:
         """Return the model with the student as its UNet, with all else of the model."""
@@ -98,3 +114,22 @@ class LightningLoss(FaceTerm):
                 self.student.enable_gradient_checkpointing()
             self._joined = model, model.with_unet(self.student)
         return self._joined[1]
+
+
+class LightningLoss(LightningBranch):
+    """1 - cos(E(reference), E(L-T2I(noise, condition, prompt))): the student's images compared.
+
+    weight: lambda of eq. 5; the other settings are LightningBranch's.
+    """
+
+    def forward(self, denoising: Denoising) -> Tensor | None:
+        """Average eq. 4 over the first samples; None in a step in which it does not act.
+
+        Returns a process's share of the whole batch's mean, times the number of processes.
+        """
+        if not self.acts(denoising):
+            return None
+        start = self.start(denoising)
+        if not len(start.noise):
+            return denoising.prediction.new_zeros(())
+        return self.compare(start, self.draw(start))

@@ -49,6 +49,8 @@ class Objective(nn.Module):
     ) -> dict[str, Tensor]:
         """Compute "loss", the sum to minimise, and each term that acted, unweighted.
 
+        Several losses of a term have its name before theirs, as in "lightning_layout".
+
         generator: on the CPU, so that the noise is the same on every device, and in the same state
         in all processes that share a batch. progress: completed fraction of the training, in
         [0, 1]. step: number of optimiser steps done. split: this process's samples of the batch.
@@ -70,10 +72,15 @@ class Objective(nn.Module):
             generator, split,
         )  # fmt: skip
         # Sum the terms that act in this step.
-        losses = {name: term(denoising) for name, term in self.terms.items()}
-        losses = {name: loss for name, loss in losses.items() if loss is not None}
-        total = sum(
-            (self.terms[name].weight * loss for name, loss in losses.items()),
-            start=prediction.new_zeros(()),
-        )
+        total, losses = prediction.new_zeros(()), {}
+        for name, term in self.terms.items():
+            assert isinstance(term, Term)
+            computed = term(denoising)
+            if isinstance(computed, dict):
+                for part, loss in computed.items():
+                    total = total + term.part_weights[part] * loss
+                    losses[f"{name}_{part}"] = loss
+            elif computed is not None:
+                total = total + term.weight * computed
+                losses[name] = computed
         return {"loss": total, **losses}
