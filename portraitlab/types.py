@@ -180,13 +180,19 @@ class IdentityTokens(TensorRecord):
 
 
 @dataclass(frozen=True)
-class ReferenceMaps:
+class ReferenceMaps(TensorRecord):
     """Feature maps of the references, one for each attention that reads them.
 
     layers: IdentityTokens [B, N·T, C], each with its own T cells per reference and width C.
     """
 
     layers: tuple[IdentityTokens, ...]
+
+    def _map(self, function: Any) -> Self:
+        return replace(self, layers=tuple(layer._map(function) for layer in self.layers))
+
+    def __len__(self) -> int:
+        return len(self.layers[0])
 
 
 @dataclass(frozen=True)

@@ -301,6 +301,24 @@ def test_the_student_runs_with_the_nets_attention(tiny_backbone, tiny_batch, lig
             assert parameter.grad.abs().sum() > 0, name
 
 
+def test_the_student_reads_the_maps_of_its_own_samples(
+    tiny_backbone, tiny_batch, lightning
+) -> None:
+    from portraitlab.method.cond.none import NoCond
+    from portraitlab.method.fusion.none import NoFusion
+    from portraitlab.method.net.flashface import FlashFace
+
+    backbone = tiny_backbone()
+    net = FlashFace(backbone, False, False)
+    for parameter in net.starting_at_zero():
+        torch.nn.init.normal_(parameter, std=0.2, generator=seeded(3))
+    model = PortraitModel(backbone, NoFusion(10, 12, 16), NoCond(), net)
+    batch = tiny_batch(latents=True)
+    few = lightning(samples=2)(denoising(model, batch))
+    alone = lightning()(denoising(model, batch[:2], timesteps=(10, 500)))
+    torch.testing.assert_close(few, alone, atol=1e-5, rtol=1e-4)
+
+
 def test_the_lightning_loss_is_the_same_in_one_process_as_in_two(
     model, tiny_batch, lightning
 ) -> None:
