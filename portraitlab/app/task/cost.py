@@ -65,16 +65,22 @@ class Cost:
             f"{_more('average', memory.average)} + activations {_gigabytes(memory.activations)}"
             f"{_more('one block anew', memory.recomputed)}"
         )
+        for term in config.objective.terms.values():
+            if "student" in term:
+                print(
+                    f"the lightning branch adds, beyond this, its student's UNet of "
+                    f"{parts['UNet'].frozen / 1e6:,.1f} M, {term.steps} calls of net + UNet for "
+                    f"each of its samples, and the activations of one of them"
+                )
         costs = {name: asdict(part) for name, part in parts.items()}
         return {"parts": costs, "memory": asdict(memory) | {"total": memory.total}}
 
 
 def _decoded(config: DictConfig, batch_size: int) -> int:
-    """Return the most samples of a step whose estimates the identity loss decodes."""
-    identity = config.objective.terms.get("identity")
-    if identity is None:
-        return 0
-    return batch_size if identity.samples is None else min(batch_size, int(identity.samples))
+    """Return the most samples of a step whose pictures a term decodes."""
+    compared = [term for term in config.objective.terms.values() if "recogniser" in term]
+    samples = [batch_size if term.samples is None else int(term.samples) for term in compared]
+    return min(batch_size, max(samples, default=0))
 
 
 def _model(config: DictConfig, features: FeatureSizes) -> PortraitModel:
