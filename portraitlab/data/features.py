@@ -57,8 +57,8 @@ class FeatureStore:
 
     latents [P, c, h, w]; person [P, 1, h, w], the share of each latent cell that shows the person;
     local [P, L, d1]; global_ [P, d2]; identity [P, d2']; geometry [P]; face_masks bool [P, S, S];
-    text_features [C] of the C distinct captions; caption_index [P] long; empty_text [1]: the empty
-    prompt's.
+    text_features [1 + C] of the empty prompt and the C distinct captions; caption_index [P] long;
+    empty_text [1]: the empty prompt's.
     """
 
     latents: Rows[Tensor]

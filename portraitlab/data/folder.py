@@ -12,7 +12,7 @@ from typing import Any
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.heldout import check_share, held_out
+from portraitlab.data.heldout import check_share, split
 from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.prepare.listing import (
@@ -86,15 +86,11 @@ class FolderData(PhotoSource):
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
         """Return photos of the identities that are not held out."""
-        photos = self._photos(frozen)
-        held_out = self._held_out(photos)
-        kept = tuple(name for name in photos.identities if name not in held_out)
-        return PhotoSet(photos.store, photos.features, kept)
+        return split(self._photos(frozen), self.test_share, self.split_seed, self.targets)[0]
 
     def score_photos(self, frozen: Frozen) -> PhotoSet:
         """Return photos of the identities that are held out."""
-        photos = self._photos(frozen)
-        return PhotoSet(photos.store, photos.features, self._held_out(photos))
+        return split(self._photos(frozen), self.test_share, self.split_seed, self.targets)[1]
 
     def digest(self) -> str:
         """Return a sha256 of the files' names, contents and captions, as first listed."""
@@ -103,10 +99,6 @@ class FolderData(PhotoSource):
     @cached_property
     def _listed(self) -> tuple[list[_File], list[str]]:
         return _list_files(self.root, self.caption)
-
-    def _held_out(self, photos: PhotoSet) -> tuple[str, ...]:
-        counts = {identity: len(rows) for identity, rows in photos.rows().items()}
-        return held_out(counts, self.test_share, self.split_seed, self.targets)
 
     def _photos(self, frozen: Frozen) -> PhotoSet:
         """Return all usable photos; training and scoring share them."""

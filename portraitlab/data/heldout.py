@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.testset import string_seed
 
 MOST_REFERENCES = 6
@@ -14,6 +16,16 @@ def check_share(share: float) -> None:
     """Raise ValueError for a data.test_share outside of 0 to 1."""
     if not 0 < share < 1:
         raise ValueError(f"data.test_share={share} must lie between 0 and 1.")
+
+
+def split(photos: PhotoSet, share: float, seed: int, targets: int) -> tuple[PhotoSet, PhotoSet]:
+    """Divide photos into those to train on and those of held-out identities, to score on."""
+    members = photos.members()
+    counts = dict(zip(members.names, members.counts.tolist(), strict=True))
+    held = held_out(counts, share, seed, targets)
+    scored = set(held)
+    kept = tuple(name for name in photos.identities if name not in scored)
+    return replace(photos, identities=kept), replace(photos, identities=held)
 
 
 def held_out(counts: Mapping[str, int], share: float, seed: int, targets: int) -> tuple[str, ...]:

@@ -7,12 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.heldout import check_share, held_out
+from portraitlab.data.heldout import check_share, split
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.layout import (
-    caption_shard,
-    photo_shard,
+    shard_file,
     store_settings,
     training_overrides,
 )
@@ -31,8 +30,8 @@ class PreparedPhotos(Photos):
     """The P photos of a prepared store, sorted by identity and then by file name.
 
     Attributes: `folder`, and the `settings` and `overrides` that it was prepared with. Raises
-    ValueError if the store is unfinished, of another format or damaged; a shard is checked when it
-    is opened, and each of its columns when it is first read.
+    ValueError if the store is unfinished, of another format or damaged; each row is checked when it
+    is first read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,17 +57,18 @@ class PreparedPhotos(Photos):
         self.settings = about["settings"]
         self.overrides: list[str] = about["overrides"]
         shards = range(finished["photo_shards"]), range(finished["caption_shards"])
-        table = Table((photo_shard(folder, n) for n in shards[0]), sort=("identity", "name"))
-        captions = Table(caption_shard(folder, n) for n in shards[1])
+        table = Table(
+            (shard_file(folder, "photos", n) for n in shards[0]), sort=("identity", "name")
+        )
+        captions = Table(shard_file(folder, "captions", n) for n in shards[1])
         for kind, found, recorded in (
             ("photos", len(table), finished["photos"]),
             ("captions", len(captions) - 1, finished["captions"]),  # and the empty prompt
         ):
             if found != recorded:
                 raise ValueError(
-                    f"{folder} has {found} {kind}, not {recorded}. If a preparation is just "
-                    "ending, try again; otherwise a file is of another one: prepare into another "
-                    "folder."
+                    f"{folder} has {found} {kind}, not {recorded}. So a file is of another one: "
+                    "prepare into another folder."
                 )
         if not len(table):
             raise ValueError(
@@ -123,31 +123,29 @@ class PreparedData(PhotoSource):
         self.minimum_side = minimum_side
         self.matting = matting or NoMatting()
         self.photos = PreparedPhotos(Path(root).expanduser())
-        self.features = self.photos.features()
         counts = Counter(self.photos.identity)  # in the order of their names
-        usable = {name: count for name, count in counts.items() if count >= LEAST}
+        usable = [name for name, count in counts.items() if count >= LEAST]
         if len(usable) < 2:
             raise ValueError(
                 f"data.root={root} has {len(usable)} identities with two usable photos and needs "
                 f"two, one to train on and one to score; see {self.photos.folder}/problems.txt."
             )
-        self.held_out = held_out(usable, test_share, split_seed, targets)
-        held = set(self.held_out)
-        self.kept = tuple(name for name in usable if name not in held)
+        photos = PhotoSet(self.photos, self.photos.features(), tuple(usable))
+        self.kept, self.held_out = split(photos, test_share, split_seed, targets)
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
         """Return photos of the identities that are not held out."""
-        return self._photos(frozen, self.kept)
+        return self._checked(self.kept, frozen)
 
     def score_photos(self, frozen: Frozen) -> PhotoSet:
         """Return photos of the identities that are held out."""
-        return self._photos(frozen, self.held_out)
+        return self._checked(self.held_out, frozen)
 
     def digest(self) -> str:
         """Return a sha256 of the store's photos; photos being added do not change it."""
         return self.photos.digest()
 
-    def _photos(self, frozen: Frozen, identities: tuple[str, ...]) -> PhotoSet:
+    def _checked(self, photos: PhotoSet, frozen: Frozen) -> PhotoSet:
         wanted = store_settings(frozen, self.matting, self.minimum_side)
         other = [name for name in wanted if wanted[name] != self.photos.settings[name]]
         if other:
@@ -156,4 +154,4 @@ class PreparedData(PhotoSource):
                 f"data.root={self.photos.folder} was prepared with another {', '.join(other)}, by "
                 f"{by}. Choose the same, or prepare the photos with what is chosen now."
             )
-        return PhotoSet(self.photos, self.features, identities)
+        return photos

@@ -60,7 +60,10 @@ PHOTOS = {
     "latents": Column("tensor", "c, h, w", "of the portrait, scaled", half=True),
     "person": Column("tensor", "1, h, w", "share of a latent cell in the person", half=True),
 }
-"""Columns of photos. Prepared shards have all in one file; caches have a file for each model."""
+"""Columns of photos. Prepared shards have all in one file; caches have a file for each model.
+
+portraitlab.data.shards adds a column of sums to each file.
+"""
 
 CAPTIONS = {
     "text": Column("tensor", "K, dt", "text tokens for cross-attention", half=True),

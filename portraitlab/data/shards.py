@@ -1,4 +1,4 @@
-"""Files of columns: written atomically with a sum of each column, mapped, checked when read."""
+"""Files of columns: written atomically with sums, mapped, and checked row by row when read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import os
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ Raise it whenever the same names or recipe come to mean other contents.
 """
 
 _ABOUT, _SUM = b"about", b"sum"
+_SUMS = "sums"  # of each row: one number a column
 
 
 def write_shard(path: Path, batches: Sequence[pa.RecordBatch], **about: Any) -> None:
@@ -33,8 +36,13 @@ def write_shard(path: Path, batches: Sequence[pa.RecordBatch], **about: Any) -> 
     batch = pa.concat_batches(batches) if batches else pa.RecordBatch.from_pydict({})
     # Once through the wire format, which cuts the buffers to what a reader will see.
     batch = pa.ipc.read_record_batch(batch.serialize(), batch.schema)
-    sums = {name: _column_sum(batch[name]) for name in batch.schema.names}
-    described = {"format": FORMAT, "rows": len(batch), "kinds": _kinds(batch), "sums": sums}
+    parts = {name: _Parts(batch[name]) for name in batch.schema.names}
+    if parts:
+        sums = np.array([[each.sum(row) for each in parts.values()] for row in range(len(batch))])
+        tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(sums.astype(np.uint32))
+        batch = batch.append_column(_SUMS, tensors)
+    frames = {name: _Parts(batch[name]).frame for name in batch.schema.names}
+    described = {"format": FORMAT, "rows": len(batch), "kinds": _kinds(batch), "frames": frames}
     text = json.dumps(described | about).encode()
     batch = batch.replace_schema_metadata({_ABOUT: text, _SUM: str(zlib.crc32(text))})
     unfinished = path.with_name(f"unfinished-{path.name}")
@@ -63,11 +71,11 @@ def is_whole(path: Path) -> bool:
 
 
 class Shard:
-    """The columns of one file, mapped; each is compared with its sum when it is first read.
+    """The columns of one file, mapped; each row is compared with its sum when it is first read.
 
-    Attributes: `path`, `rows` (their number), `types` (by column) and `about` (what was stored with
-    it). Raises DamagedFile, with the remedy for prepared photos, where the file is missing,
-    of another format, truncated or otherwise not as it was written.
+    Attributes: `path`, `rows` (their number), `columns` (their types) and `about` (what was stored
+    with it). Raises DamagedFile, with the remedy for prepared photos, where the file is missing, of
+    another format, truncated or otherwise not as it was written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +84,7 @@ class Shard:
             # Close at once, which keeps the mapping: thousands of shards would exhaust open files.
             with pa.memory_map(str(path)) as file:
                 self._batch = pa.ipc.open_file(file).get_batch(0)
-            self.types = {field.name: field.type for field in self._batch.schema}
+            types = {field.name: field.type for field in self._batch.schema}
             kinds = _kinds(self._batch)
         except FileNotFoundError as error:
             raise self._damaged("is missing") from error
@@ -94,24 +102,36 @@ class Shard:
                 "another folder."
             )
         self.rows = len(self._batch)
+        self.columns = {name: kind for name, kind in types.items() if name != _SUMS}
         if (self.about.get("rows"), self.about.get("kinds")) != (self.rows, kinds):
             raise self._damaged("is damaged (its description is not as it was written)")
-        self._checked: set[str] = set()
+        self._parts: dict[str, tuple[_Parts, NDArray[np.bool_]]] = {}
         self._numbers: dict[str, NDArray[Any]] = {}
 
-    def __getitem__(self, name: str) -> pa.Array:
-        """Return a column. Raises DamagedFile if it is not as it was written."""
-        column = self._batch[name]
-        if name not in self._checked:
-            if _column_sum(column) != self.about["sums"][name]:
-                raise self._damaged(f"is damaged (its column {name} is not as it was written)")
-            self._checked.add(name)
-        return column
+    def checked(self, name: str, rows: Sequence[int] | NDArray[np.int64] | None = None) -> pa.Array:
+        """Return a column of which `rows` are as they were written; all rows if None.
+
+        Each row is compared with its sum when it is first read. Raises DamagedFile.
+        """
+        for each in (name, _SUMS):
+            if each not in self._parts:
+                parts = _Parts(self._batch[each])
+                if parts.frame != self.about["frames"][each]:
+                    raise self._damaged(_changed(each))
+                self._parts[each] = parts, np.zeros(self.rows, bool)
+        parts, done = self._parts[name]
+        wanted = np.arange(self.rows) if rows is None else np.asarray(rows)
+        place = [*self.columns].index(name)
+        for row in wanted[~done[wanted]]:
+            if parts.sum(row) != self.numbers(_SUMS)[row, place]:
+                raise self._damaged(_changed(name))
+            done[row] = True
+        return self._batch[name]
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """Return a column of numbers [n, …] without a copy."""
+        """Return a column of numbers [n, …] without a copy and without looking at them."""
         if name not in self._numbers:
-            column = self[name]
+            column = self._batch[name]
             tensors = isinstance(column, pa.FixedShapeTensorArray)
             self._numbers[name] = column.to_numpy_ndarray() if tensors else column.to_numpy(False)
         return self._numbers[name]
@@ -134,11 +154,35 @@ def _kinds(batch: pa.RecordBatch) -> dict[str, str]:
     }
 
 
-def _column_sum(column: pa.Array) -> int:
-    """Sum the bytes of a column and its lengths (CRC-32, which finds any flipped bit)."""
-    buffers = column.buffers()
-    sizes = [None if buffer is None else buffer.size for buffer in buffers]
-    total = zlib.crc32(f"{len(column)} {column.null_count} {sizes}".encode())
-    for buffer in filter(None, buffers):
-        total = zlib.crc32(buffer, total)
-    return total
+def _changed(name: str) -> str:
+    return f"is damaged (its column {name} is not as it was written)"
+
+
+class _Parts:
+    """The bytes of each row of a column, and the sum of what frames them.
+
+    Sums are CRC-32, which finds any flipped bit. frame: of the buffers' lengths and of all buffers
+    but the last, which has the rows' bytes.
+    """
+
+    def __init__(self, column: pa.Array) -> None:
+        self._column = column
+        *self._framing, self._data = (memoryview(buffer or b"") for buffer in column.buffers())
+        sizes = [None if buffer is None else buffer.size for buffer in column.buffers()]
+        self.frame = zlib.crc32(f"{len(column)} {column.null_count} {sizes}".encode())
+        for buffer in self._framing:
+            self.frame = zlib.crc32(buffer, self.frame)
+
+    @cached_property
+    def _ends(self) -> NDArray[Any]:
+        """Place [n + 1] of each row's first byte, and of the last row's end."""
+        kind, count = self._column.type, len(self._column)
+        if pa.types.is_string(kind) or pa.types.is_large_binary(kind):
+            return np.frombuffer(self._framing[-1], f"i{len(self._framing[-1]) // (count + 1)}")
+        # Rows of equal length, or bits, which are counted as the first row's.
+        each, rest = divmod(len(self._data), count)
+        return np.arange(count + 1) * each + rest * (np.arange(count + 1) > 0)
+
+    def sum(self, row: int) -> int:
+        """Sum the bytes of a row."""
+        return zlib.crc32(self._data[self._ends[row] : self._ends[row + 1]])

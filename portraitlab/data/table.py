@@ -49,18 +49,18 @@ class Table:
         return self.length
 
     def __contains__(self, name: object) -> bool:
-        return bool(self.shards) and name in self.shards[0].types
+        return bool(self.shards) and name in self.shards[0].columns
 
     def check(self) -> Table:
         """Compare all columns with their sums; raises DamagedFile."""
         for shard in self.shards:
-            for name in shard.types:
-                shard[name]
+            for name in shard.columns:
+                shard.checked(name)
         return self
 
     def chunks(self, name: str) -> pa.ChunkedArray:
         """Return a column of plain values in the order in which it is stored."""
-        return pa.chunked_array([shard[name] for shard in self.shards])
+        return pa.chunked_array([shard.checked(name) for shard in self.shards])
 
     def all(self, name: str) -> list[Any]:
         """Return all values of a column of plain values; equal strings are one object."""
@@ -85,7 +85,7 @@ class Table:
     def value(self, name: str, row: int) -> Any:
         """Read the value of a column in one row."""
         ((shard, _, places),) = self.split(np.array([row]))
-        return shard[name][int(places[0])].as_py()
+        return shard.checked(name, places)[int(places[0])].as_py()
 
     def strings(self, name: str, at: Sequence[int] | Tensor | None = None) -> Strings:
         """Return the strings of a column, read on access: all, or those of the rows `at`."""
@@ -94,7 +94,7 @@ class Table:
 
     def columns(self) -> dict[str, Rows[Tensor]]:
         """Return the columns of numbers and of pictures, which are read on access."""
-        types = self.shards[0].types if self.shards else {}
+        types = self.shards[0].columns if self.shards else {}
         return {
             name: Pictures(self, name) if pa.types.is_large_binary(kind) else Numbers(self, name)
             for name, kind in types.items()
@@ -118,7 +118,7 @@ class Numbers:
 
     def __init__(self, table: Table, name: str) -> None:
         self.table, self.name = table, name
-        kind = table.shards[0].types[name]
+        kind = table.shards[0].columns[name]
         tensor = isinstance(kind, pa.FixedShapeTensorType)
         self.shape = tuple(kind.shape) if tensor else ()
         floating = pa.types.is_floating(kind.value_type if tensor else kind)
@@ -129,6 +129,7 @@ class Numbers:
         places = np.asarray(rows, dtype=np.int64)
         gathered = np.empty((places.size, *self.shape), self.dtype)
         for shard, here, within in self.table.split(places.ravel()):
+            shard.checked(self.name, within)
             gathered[here] = shard.numbers(self.name)[within]
         return torch.from_numpy(gathered.reshape((*places.shape, *self.shape)))
 

@@ -19,7 +19,7 @@ from PIL import Image
 from placed import ROOT
 from prepared_photos import contents
 
-from portraitlab.data import prepared as module
+from portraitlab.data import heldout
 from portraitlab.data.folder import FolderData
 from portraitlab.data.prepare.layout import training_overrides
 from portraitlab.data.prepare.listing import Problem
@@ -75,8 +75,8 @@ def test_opening_a_store_takes_no_time_squared_by_its_people(make, tmp_path, mon
             walked.append(self)
             return super().__iter__()
 
-    monkeypatch.setattr(module, "held_out", lambda usable, *_: Counted([min(usable)]))
-    kept = PreparedData(str(tmp_path / "out")).kept
+    monkeypatch.setattr(heldout, "held_out", lambda usable, *_: Counted([min(usable)]))
+    kept = PreparedData(str(tmp_path / "out")).kept.identities
     assert (len(kept), len(walked)) == (3, 1)
 
 
@@ -112,7 +112,7 @@ def test_what_is_stored_is_what_a_folder_gives(make, root, frozen, tmp_path) -> 
 
 def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
     make(options=replace(OPTIONS, precision="float16"))
-    kinds = dict(Shard(tmp_path / "out" / "photos" / "000000.arrow").types)
+    kinds = dict(Shard(tmp_path / "out" / "photos" / "000000.arrow").columns)
     tensor = pa.fixed_shape_tensor
     half, single = pa.float16(), pa.float32()
     latents, person, keypoints = (kinds.pop(name) for name in ("latents", "person", "keypoints"))
@@ -134,8 +134,8 @@ def test_the_columns_are_those_that_are_documented(make, tmp_path) -> None:
         "face_mask": pa.large_binary(),
     }
     captions = Shard(tmp_path / "out" / "captions" / "000000.arrow")
-    assert captions["caption"][0].as_py() == ""
-    assert captions.types["text"] == tensor(half, [8, 16])
+    assert captions.checked("caption")[0].as_py() == ""
+    assert captions.columns["text"] == tensor(half, [8, 16])
     names, owner = PreparedPhotos(tmp_path / "out").owners()
     assert names == [f"person {number}" for number in range(4)]
     assert owner.tolist() == [0] * 4 + [1] * 5 + [2] * 6 + [3] * 7
@@ -151,14 +151,14 @@ def test_the_page_has_every_column_of_the_schema_and_no_other(make, photos, tmp_
     rendered = photos.store.table.shards[0]
     for kind, schema in (("photos", PHOTOS), ("captions", CAPTIONS)):
         table = page[page.index(f"### {kind}") :].partition("| --- ")[2].partition("\n\n")[0]
-        documented = re.findall(r"^\| `(\w+)` \| (\w+)[^|]* \| ([^|]*) \|", table, re.MULTILINE)
+        documented = re.findall(r"^\| `(\w+)` \| (\w+)[^|]* \|([^|]*)\|", table, re.MULTILINE)
         assert [name for name, _, _ in documented if name in schema] == [*schema]
-        assert {name: shape for name, _, shape in documented if name in schema} == {
+        assert {name: shape.strip() for name, _, shape in documented if name in schema} == {
             name: column.shape for name, column in schema.items()
         }
-        types = Shard(tmp_path / "out" / kind / "000000.arrow").types
+        types = Shard(tmp_path / "out" / kind / "000000.arrow").columns
         assert {name for name, column in schema.items() if not column.optional} <= set(types)
-        types = {**(rendered.types if kind == "photos" else {}), **types}
+        types = {**(rendered.columns if kind == "photos" else {}), **types}
         stored = {name: str(getattr(type_, "value_type", type_)) for name, type_ in types.items()}
         known = {name: word for name, word, _ in documented}
         assert {name: words.get(type_, type_) for name, type_ in stored.items()} == {
@@ -206,7 +206,7 @@ def test_unusable_photos_are_reported_and_the_rest_is_stored(make, root, tmp_pat
     photos = PreparedPhotos(tmp_path / "out")
     assert photos.owners()[0] == ["alone", *(f"person {number}" for number in range(4))]
     data = PreparedData(str(tmp_path / "out"))
-    assert "alone" not in {*data.kept, *data.held_out}
+    assert "alone" not in {*data.kept.identities, *data.held_out.identities}
 
 
 def test_a_finished_store_is_not_looked_into_again(make, frozen, tmp_path) -> None:

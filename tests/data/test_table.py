@@ -95,7 +95,7 @@ def test_records_are_read_by_row_and_a_field_without_a_column_is_none(tmp_path: 
 def test_any_changed_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
     (path,) = written(tmp_path, [12])
     whole = path.read_bytes()
-    expected = {name: Shard(path)[name].to_pylist() for name in values()}
+    expected = {name: Shard(path).checked(name).to_pylist() for name in values()}
     missed = 0
     for place in range(0, len(whole), 11):
         damaged = bytearray(whole)
@@ -106,22 +106,29 @@ def test_any_changed_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
         except DamagedFile:
             continue
         missed += 1
-        assert {name: table[name].to_pylist() for name in values()} == expected
+        assert {name: table.checked(name).to_pylist() for name in values()} == expected
     assert missed < len(whole) / 22  # padding between buffers
     for end in range(0, len(whole), 97):
         path.write_bytes(whole[:end])
         assert not is_whole(path)
 
 
-def test_only_the_columns_that_are_read_are_checked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["latents", "image", "score"])
+def test_the_rows_that_are_read_are_checked_and_no_others(tmp_path: Path, name: str) -> None:
     (path,) = written(tmp_path, [12])
+    row = values()[name][3]
+    encoded_row = Shard(path).checked(name)[3].as_py() if name == "image" else row.tobytes()
     whole = path.read_bytes()
-    place = whole.index(values()["latents"].tobytes())
-    path.write_bytes(whole[:place] + b"\0" * 8 + whole[place + 8 :])
-    columns = Table([path]).columns()
-    assert columns["score"][[3]].shape == (1,)
-    with pytest.raises(DamagedFile, match=r"0\.arrow is damaged \(its column latents.*same comm"):
-        columns["latents"][[3]]
+    place = whole.index(encoded_row)
+    changed = bytes(byte ^ 1 for byte in whole[place : place + 2])
+    path.write_bytes(whole[:place] + changed + whole[place + 2 :])
+    column = Table([path]).columns()[name]
+    assert len(column[[2, 4, 11]]) == 3
+    for _ in range(2):
+        with pytest.raises(DamagedFile, match=rf"0\.arrow is damaged \(its column {name}.*same c"):
+            column[[2, 3]]
+    with pytest.raises(DamagedFile, match=rf"its column {name}"):
+        Table([path]).check()
 
 
 def test_a_file_of_another_format_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -271,8 +271,9 @@ def test_a_folder_that_cannot_be_written_is_one_message(
     "a damaged cache under one job of a sweep", "nothing: it is made again, with a message"
 )
 def test_a_damaged_cache_is_made_again_and_costs_no_job(
-    tmp_path: Path, cache: Path, home: Path
+    straight: Path, tmp_path: Path, cache: Path, home: Path
 ) -> None:
+    assert straight.is_dir()  # its training filled the cache
     shutil.copytree(cache, tmp_path / "0")
     (tmp_path / "1").symlink_to(cache)
     damaged = [*(tmp_path / "0").glob("photos/*/*.arrow"), *(tmp_path / "0").glob("features/[!.]*")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from portraitlab.data.features import Frozen
 from portraitlab.data.shards import FORMAT
@@ -16,19 +16,9 @@ _OPTIONS = ("precision", "shard", "batch")
 """Settings of `portraitlab data prepare` that are options, not overrides."""
 
 
-def listing_file(out: Path, number: int) -> Path:
-    """Return the file of a listing: the photos that were new when the folder was listed."""
-    return out / "plan" / f"{number:06}.arrow"
-
-
-def photo_shard(out: Path, number: int) -> Path:
-    """Return the file of a shard of photos."""
-    return out / "photos" / f"{number:06}.arrow"
-
-
-def caption_shard(out: Path, number: int) -> Path:
-    """Return the file of a shard of captions."""
-    return out / "captions" / f"{number:06}.arrow"
+def shard_file(out: Path, kind: Literal["plan", "photos", "captions"], number: int) -> Path:
+    """Return the file of a shard; one of the plan lists the photos that were new at a time."""
+    return out / kind / f"{number:06}.arrow"
 
 
 def store_settings(frozen: Frozen, matting: Matting, minimum_side: int) -> dict[str, Any]:

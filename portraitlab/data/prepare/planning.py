@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from portraitlab.data.prepare.bar import Bar
-from portraitlab.data.prepare.layout import caption_shard, listing_file, photo_shard
+from portraitlab.data.prepare.layout import shard_file
 from portraitlab.data.prepare.listing import (
     NO_PHOTOS,
     Problem,
@@ -61,8 +61,8 @@ class Plan:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.listings = len(list(listing_file(out, 0).parent.glob("[0-9]*.arrow")))
-        tables = [_listed(listing_file(out, number)) for number in range(self.listings)]
+        self.listings = len(list(shard_file(out, "plan", 0).parent.glob("[0-9]*.arrow")))
+        tables = [_listed(shard_file(out, "plan", number)) for number in range(self.listings)]
         table = pa.concat_tables([SCHEMA.empty_table(), *tables])
         # Map the columns; only captions are collected in memory.
         self.identity, self.name, self.digest, self._size = (
@@ -105,13 +105,15 @@ class Plan:
     def photo_pieces(self, size: int) -> list[Piece]:
         """List all shards of photos, of at most `size` rows and of one listing each."""
         parts = _cut(self._ends, size)
-        return [(photo_shard(self.out, number), rows) for number, rows in enumerate(parts)]
+        return [(shard_file(self.out, "photos", number), rows) for number, rows in enumerate(parts)]
 
     def caption_pieces(self, size: int) -> list[Piece]:
         """List all shards of captions: row 0 is the empty prompt, row c + 1 is caption c."""
         known = [1 + int(self.caption_number[:end].max(initial=-1)) for end in self._ends[1:]]
         parts = _cut([0, *(1 + number for number in known)], size)
-        return [(caption_shard(self.out, number), rows) for number, rows in enumerate(parts)]
+        return [
+            (shard_file(self.out, "captions", number), rows) for number, rows in enumerate(parts)
+        ]
 
     def _runs(self) -> dict[str, list[slice]]:
         """Find the rows of each identity: one slice for each listing that has any."""
@@ -127,7 +129,7 @@ class Plan:
 def _listed(path: Path) -> pa.Table:
     try:
         shard = Shard(path)
-        return pa.table({name: shard[name] for name in shard.types})
+        return pa.table({name: shard.checked(name) for name in shard.columns})
     except ValueError as error:
         raise ValueError(
             f"{path} was deleted or damaged, and only it says which photo is in which row. "
@@ -181,7 +183,7 @@ def planned(
             if next(new, None) is None:
                 break
         with locked(out):
-            path = listing_file(out, plan.listings)
+            path = shard_file(out, "plan", plan.listings)
             if not path.exists():  # another process may have listed the same files
                 with bar("Listing photos") as advance:
                     new = _new(root, plan, caption, apply, [])
