@@ -18,7 +18,7 @@ from portraitlab.support.processes import process_rank
 
 
 def crash_at_seed_1(settings: Mapping[str, Any], **_: Any) -> None:
-    """The process dies without a word, as by a fault of a library."""
+    """End the process without a message, as by a fault of a library."""
     if settings["seed"] == 1:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of torch takes a minute
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -26,7 +26,7 @@ def crash_at_seed_1(settings: Mapping[str, Any], **_: Any) -> None:
 
 
 def leak_at_seed_0(settings: Mapping[str, Any], folder: Path, **_: Any) -> None:
-    """The process is left in a state that no other job should meet, with a W&B run that is live."""
+    """Leave the process in a state that no other job should meet, with a live W&B run."""
     if settings["seed"] == 0:
         import wandb
 
@@ -56,7 +56,7 @@ class FailingMirror:
 
 
 def fail_alone(settings: Mapping[str, Any], **_: Any) -> FailingMirror | None:
-    """One process of a group fails, and the other waits for it.
+    """Fail in one process of a group, while the other waits for it.
 
     At seed 0 the first fails in a step, at seed 1 the second before the first step.
     """
@@ -67,7 +67,7 @@ def fail_alone(settings: Mapping[str, Any], **_: Any) -> FailingMirror | None:
 
 
 def told_threads(folder: Path, **_: Any) -> None:
-    """Leaves the number of threads that torch computes with, and the cores it may use."""
+    """Write down the number of threads that torch computes with, and the cores it may use."""
     cores = len(os.sched_getaffinity(0))
     (folder / "threads.txt").write_text(f"{torch.get_num_threads()} {cores}")
     return None

@@ -43,7 +43,7 @@ def run_folder(runs: Path) -> Path:
 
 
 def assert_same(run: Path, straight: Path) -> None:
-    """All that the training and its scoring gave is the same, to the byte where it is a file."""
+    """Check that all results of the training and its scoring are the same, files to the byte."""
     for name in ("metrics.jsonl", "model.safetensors"):
         assert (run / name).read_bytes() == (straight / name).read_bytes(), name
     ours, theirs = read_json(run / "metrics.json"), read_json(straight / "metrics.json")
