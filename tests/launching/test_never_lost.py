@@ -103,9 +103,6 @@ def checkpoints(runs: Path, system: str = "hifi_portrait") -> list[Path]:
     return sorted(runs.glob(f"{system}/*/checkpoints/*.ckpt"))
 
 
-@pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
-)
 def saved(runs: Path) -> int:
     """The latest step that a checkpoint is of."""
     return max([int(path.name.split("-")[1]) for path in checkpoints(runs)], default=0)
