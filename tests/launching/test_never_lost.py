@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import run_py
+from composing import run_py, without_wandb
 from placed import ROOT
+from warm import warm
 
 from portraitlab.runs.status import read_status
 from portraitlab.runs.sweep import Sweep
@@ -57,16 +58,8 @@ class Command:
 
     def __init__(self, *arguments: str, out: Path) -> None:
         self.out = out
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
         with out.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "run.py", *arguments],
-                cwd=ROOT,
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self.process = warm().start(list(arguments), without_wandb(), file, file)
 
     def wait_for(self, happens: Callable[[], Any]) -> None:
         deadline = time.monotonic() + 300
