@@ -108,7 +108,11 @@ class Warm:
     def close(self) -> None:
         """End the process."""
         self.socket.close()
-        self.process.wait()
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:  # a fork of this process still has the socket
+            self.process.kill()
+            self.process.wait()
 
 
 @cache
