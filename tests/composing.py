@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -24,19 +23,14 @@ def compose_config(*overrides: str) -> DictConfig:
 
 
 def run_py(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`python run.py ...` as a user types it who has no W&B key and no home to find one in.
+    """Run `python run.py ...` as a user who has no W&B key and no home to find one in.
 
-    variables: more of the environment; with any, an interpreter is started for the command.
+    variables: more of the environment.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
-    environment |= {"HOME": str(home), "NETRC": str(home / "netrc"), **variables}
-    if not variables:
-        return warm().run(list(arguments), environment, timeout=600)
-    return subprocess.run(
-        [sys.executable, "run.py", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    environment = {**without_wandb(), "HOME": str(home), "NETRC": str(home / "netrc"), **variables}
+    return warm().run(list(arguments), environment, timeout=600)
+
+
+def without_wandb() -> dict[str, str]:
+    """Return the environment without the variables of W&B."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}

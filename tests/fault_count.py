@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class FaultCount:
-    """How often each fault was injected, and how often the run survived it as the test asks."""
+    """Counts of the injections of each fault, and of those that the run survived."""
 
     def __init__(self) -> None:
         self.injected: Counter[tuple[str, str]] = Counter()

@@ -1,4 +1,4 @@
-"""Sums in the order in which they are added up where several processes share a machine."""
+"""Add in the order in which several processes that share a machine add."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """In it torch adds in one thread, as each of several processes does.
+    """Let torch add in one thread inside `with`, as each of several processes does.
 
     Of the last bit of a gradient next to nothing Adam's first steps make a whole step, so what is
     compared must be rounded alike.

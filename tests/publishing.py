@@ -131,7 +131,9 @@ def write_student(folder: Path, unet: UNet2DConditionModel) -> dict[str, torch.T
         width, *inner = module.weight.shape
         down = torch.randn(rank, *inner, generator=generator) / 4
         up = torch.randn(width, rank, generator=generator) / 4
-        added[name] = alpha / rank * torch.einsum("or,r...->o...", up, down)
+        # On the layer's device: at full size it takes 10 GB, and none on the device "meta".
+        factors = (each.to(module.weight.device) for each in (up, down))
+        added[name] = alpha / rank * torch.einsum("or,r...->o...", *factors)
         key = f"lora_unet_{name.replace('.', '_')}"
         weights[f"{key}.lora_down.weight"] = down
         weights[f"{key}.lora_up.weight"] = up.reshape(width, rank, *(1 for _ in inner[1:]))

@@ -1,4 +1,4 @@
-"""What the tests of nets steer a backbone with, and attention written out slowly."""
+"""Make conditions for the tests of nets, and write attention out slowly."""
 
 from __future__ import annotations
 

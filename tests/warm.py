@@ -10,6 +10,7 @@ import atexit
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -18,8 +19,9 @@ import tempfile
 import threading
 import traceback
 import weakref
+from contextlib import suppress
 from functools import cache
-from typing import NoReturn
+from typing import IO, Any, NoReturn
 
 from placed import ROOT
 
@@ -29,6 +31,32 @@ _IMPORTED = (
     *("portraitlab.launching.local", "portraitlab.scoring.judge", "portraitlab.data.world"),
     *("portraitlab.world.pretrained", "portraitlab.tables.ending"),
 )
+
+
+class Program:
+    """A program in a fork, which leads a process group of its own as a terminal's jobs do.
+
+    pid: of the program and its group.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.pid = _number(connection)
+        self.code: int | None = None
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the exit code. Raises TimeoutError after `timeout` seconds."""
+        if self.code is None:
+            self.connection.settimeout(timeout)
+            self.code = _number(self.connection)
+            self.connection.close()
+        return self.code
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while the program runs."""
+        if self.code is None and not select.select([self.connection], [], [], 0)[0]:
+            return None
+        return self.wait(10)
 
 
 class Warm:
@@ -43,6 +71,18 @@ class Warm:
         self.lock = threading.Lock()
         atexit.register(self.close)
 
+    def start(
+        self, arguments: list[str], environment: dict[str, str], out: IO[Any], err: IO[Any]
+    ) -> Program:
+        """Start `run.py` with arguments in an environment; it prints into two files."""
+        own, theirs = socket.socketpair()
+        request = json.dumps([arguments, environment]).encode()
+        with theirs, self.lock:
+            files = [theirs.fileno(), out.fileno(), err.fileno()]
+            socket.send_fds(self.socket, [len(request).to_bytes(8, "little")], files)
+            self.socket.sendall(request)
+        return Program(own)
+
     def run(
         self, arguments: list[str], environment: dict[str, str], timeout: float
     ) -> subprocess.CompletedProcess[str]:
@@ -52,20 +92,12 @@ class Warm:
             subprocess.TimeoutExpired: it took longer than `timeout` seconds.
         """
         command = [sys.executable, "run.py", *arguments]
-        own, theirs = socket.socketpair()
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, own, theirs:
-            request = json.dumps([arguments, environment]).encode()
-            files = [theirs.fileno(), out.fileno(), err.fileno()]
-            with self.lock:
-                socket.send_fds(self.socket, [len(request).to_bytes(8, "little")], files)
-                self.socket.sendall(request)
-            theirs.close()
-            own.settimeout(timeout)
-            group = _number(own)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            program = self.start(arguments, environment, out, err)
             try:
-                code = _number(own)
+                code = program.wait(timeout)
             except TimeoutError:
-                os.killpg(group, signal.SIGKILL)
+                os.killpg(program.pid, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(command, timeout) from None
             texts = []
             for file in (out, err):
@@ -75,8 +107,12 @@ class Warm:
 
     def close(self) -> None:
         """End the process."""
-        self.process.kill()
-        self.process.wait()
+        self.socket.close()
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:  # a fork of this process still has the socket
+            self.process.kill()
+            self.process.wait()
 
 
 @cache
@@ -101,15 +137,16 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
 
 def _serve(connection: socket.socket) -> None:
     """Fork a process for each request, which forks the program and sends back its exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that send codes back
     while True:
         head, handles, _, _ = socket.recv_fds(connection, 8, 3)
+        with suppress(ChildProcessError):  # wait, so that their time counts as the tests'
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
         if not head:
             return
         arguments, environment = json.loads(_exactly(connection, int.from_bytes(head, "little")))
         if os.fork() == 0:
             connection.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             answer = socket.socket(fileno=handles[0])
             program = os.fork()
             if program == 0:
@@ -138,6 +175,7 @@ def _become(arguments: list[str], environment: dict[str, str], handles: list[int
         os.environ.update(environment)
         sys.argv = ["run.py", *arguments]
         sys.path[0] = str(ROOT)
+        sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
         runpy.run_path("run.py", run_name="__main__")
         code = 0
     except SystemExit as stop:
@@ -161,3 +199,4 @@ if __name__ == "__main__":
     for name in _IMPORTED:
         __import__(name)
     _serve(socket.socket(fileno=int(sys.argv[1])))
+    os._exit(0)

@@ -40,7 +40,7 @@ def unreadable(path: Path, error: Exception) -> str:
     """Explain why a library could not read a file, without its advice to trust the file."""
     text = str(error)
     if path.is_file() and is_pointer(path):
-        return "it is a Git LFS pointer, whose download was not completed"
+        return "it is a Git LFS pointer, whose download was not completed (git lfs pull fetches it)"
     if refused := re.search(r"GLOBAL (\S+)", text):
         return f"it needs {refused[1]}"
     if "weights_only" in text or "allow_pickle" in text:

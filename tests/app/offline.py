@@ -20,7 +20,7 @@ _BLOCK, _HEADER = 32768, 7
 
 
 def records(path: Path) -> Iterator[Any]:
-    """What a run said, once it ended: `finish` returns a moment before the file is whole."""
+    """Read a run's records, once its file is complete: `finish` returns a moment earlier."""
     deadline = time.monotonic() + 20
     while True:
         try:
@@ -51,5 +51,5 @@ def _records(path: Path) -> Iterator[Any]:
 
 
 def values(items: Any) -> dict[str, Any]:
-    """What was logged, by key; keys that are paths are joined by dots."""
+    """Return the logged values by key; keys that are paths are joined by dots."""
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}

@@ -1,4 +1,4 @@
-"""What a training and a scoring leave, written in a moment."""
+"""Write the files of a training and a scoring without running them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After one step everything trained has a gradient, whatever was chosen, and one that moves it.
+"""Check that one step gives every trained parameter a gradient, whatever was chosen.
 
 A parameter without one keeps trainer=ddp waiting, which does not look for such. One whose gradient
 is always zero costs memory and is never trained.
@@ -62,7 +62,7 @@ class World:
         return replace(batch, text=backbone.encode_text(["a man in a red shirt", ""]))
 
     def missing(self, small: bool = False, **parts: Any) -> tuple[int, list[str]]:
-        """How many parameters are trained, and those that a step of training leaves alone.
+        """Count the trained parameters, and name those that a step of training leaves unchanged.
 
         Parameters that start at zero hold back all behind them for a step, and are moved before.
         """

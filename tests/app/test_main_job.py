@@ -72,7 +72,7 @@ def test_the_record_holds_every_figure_and_how_it_was_taken(folder: Path) -> Non
 
 
 def test_the_losses_are_those_before_a_refactoring(folder: Path) -> None:
-    """To a hundredth, which is what bfloat16 changes; benchmarks/same_numbers.py compares bits."""
+    """Compare to a hundredth, for bfloat16; benchmarks/same_numbers.py compares bits."""
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in logged]
     assert losses == pytest.approx([0.7411, 1.4030, 0.7677, 0.8508], rel=0.01)

@@ -46,7 +46,7 @@ def table_folder(ended: subprocess.CompletedProcess[str]) -> Path:
 
 
 def trainings(folder: Path) -> dict[str, float]:
-    """When each training was done, by its run's folder."""
+    """Return the time at which each training ended, by its run's folder."""
     found = (folder / "hifi_portrait").glob("*/training.json")
     return {path.parent.name: path.stat().st_mtime for path in found}
 

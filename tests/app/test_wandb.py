@@ -1,4 +1,4 @@
-"""What is told to W&B: read back from its offline files, and as a server in its place gets it."""
+"""Check what W&B receives, in its offline files and at a server in its place."""
 
 from __future__ import annotations
 

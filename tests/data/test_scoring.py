@@ -159,7 +159,7 @@ def test_rows_of_a_table_share_targets_noise_judges_and_references(held_out) -> 
 
 
 def test_more_references_leave_the_judges_alone(held_out) -> None:
-    """Also where photos do not suffice for judges behind six references."""
+    """Check it also where photos do not suffice for judges behind six references."""
     given = {"select": RandomReference(), "targets": 1}
     first, *more = (
         [(s.target, s.judges, s.other) for s in ScoringSet(held_out, refs, **given).samples]

@@ -1,4 +1,4 @@
-"""What a model costs, against the same counted slowly on one that computes."""
+"""Compare the cost of a model with slow counts on one that computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits on the CPU is there when it computes: on a GPU that has shapes and no numbers."""
+"""Check on a GPU without numbers that offloaded parts are on the device when they compute."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def model(request: pytest.FixtureRequest, sdxl: tuple[str, str]) -> PortraitMode
 
 @torch.no_grad()
 def drawn(model: PortraitModel, batch: Any, device: torch.device) -> Tensor:
-    """All that drawing asks of a model, as the sampler asks it."""
+    """Call a model as the sampler does for a drawing."""
     text = model.backbone.encode_text(["abc", ""])
     given = replace(batch, text=text).to(device)
     with model.backbone.computing():
@@ -94,7 +94,7 @@ def test_stages_are_all_there_is_to_move(model: PortraitModel) -> None:
 
 @contextmanager
 def without_numbers(model: PortraitModel) -> Iterator[None]:
-    """In it tensors have a shape, a type and a device that need not be there, and no content.
+    """Give tensors inside `with` a shape, a type and a device that may be absent, and no content.
 
     The model's for good, and as buffers: torch does not move parameters of that kind.
     """

@@ -106,7 +106,7 @@ def test_a_zip_that_is_no_pack_is_refused(tmp_path) -> None:
         with pytest.raises(ValueError, match=r"one\.zip \(\d+ bytes\) is not a complete zip"):
             find_pack(tmp_path, "one")
     archive.write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 360662982\n")
-    with pytest.raises(ValueError, match=r"one\.zip is a Git LFS pointer of 58 bytes, not a pack"):
+    with pytest.raises(ValueError, match=r"one\.zip \(58 bytes\) is not a .*LFS pointer.*git lfs"):
         find_pack(archive, None)
     with pytest.raises(ValueError, match=r"has no \*\.onnx, only readme\.md"):
         find_pack(zipped(archive, "readme.md"), None)

@@ -77,7 +77,7 @@ def test_mobilefacenet_agrees_with_its_onnx_twin_on_real_photos(twins) -> None:
 def cosines_of(
     arcface: ArcFace, embed: Callable[[np.ndarray], Tensor], frame: Frame
 ) -> list[float]:
-    """Of embeddings on crops that torch cuts to those on norm_crop's."""
+    """Compute the cosine of embeddings on crops by torch to those on crops by norm_crop."""
     cosines = []
     for photo, keypoints in real_faces():
         # norm_crop counts from the middle of the first pixel.

@@ -17,26 +17,22 @@ import torch
 from portraitlab.support.processes import process_rank
 
 
-def crash_at_seed_1(settings: Mapping[str, Any], **_: Any) -> None:
-    """The process dies without a word, as by a fault of a library."""
-    if settings["seed"] == 1:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of torch takes a minute
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return None
+def leak_and_crash(settings: Mapping[str, Any], folder: Path, **_: Any) -> None:
+    """Leave the process of seed 0 changed, with a live W&B run, and end that of seed 1.
 
+    Other seeds check that theirs is as a job should find it.
+    """
+    import wandb
 
-def leak_at_seed_0(settings: Mapping[str, Any], folder: Path, **_: Any) -> None:
-    """The process is left in a state that no other job should meet, with a W&B run that is live."""
     if settings["seed"] == 0:
-        import wandb
-
         wandb.init(mode="offline", dir=folder, id="leaked", settings=wandb.Settings(silent=True))
         torch.set_default_dtype(torch.float64)
         torch.manual_seed(7)
         os.environ["PORTRAITLAB_LEAK"] = "1"
+    elif settings["seed"] == 1:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of torch takes a minute
+        os.kill(os.getpid(), signal.SIGSEGV)
     else:
-        import wandb
-
         assert wandb.run is None, "a W&B run of another job is live"
         assert torch.get_default_dtype() is torch.float32
         assert "PORTRAITLAB_LEAK" not in os.environ
@@ -56,7 +52,7 @@ class FailingMirror:
 
 
 def fail_alone(settings: Mapping[str, Any], **_: Any) -> FailingMirror | None:
-    """One process of a group fails, and the other waits for it.
+    """Fail in one process of a group, while the other waits for it.
 
     At seed 0 the first fails in a step, at seed 1 the second before the first step.
     """
@@ -67,7 +63,7 @@ def fail_alone(settings: Mapping[str, Any], **_: Any) -> FailingMirror | None:
 
 
 def told_threads(folder: Path, **_: Any) -> None:
-    """Leaves the number of threads that torch computes with, and the cores it may use."""
+    """Write down the number of threads that torch computes with, and the cores it may use."""
     cores = len(os.sched_getaffinity(0))
     (folder / "threads.txt").write_text(f"{torch.get_num_threads()} {cores}")
     return None

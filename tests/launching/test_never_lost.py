@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composing import run_py
+from composing import run_py, without_wandb
 from placed import ROOT
+from warm import warm
 
 from portraitlab.runs.status import read_status
 from portraitlab.runs.sweep import Sweep
@@ -42,7 +43,7 @@ def run_folder(runs: Path) -> Path:
 
 
 def assert_same(run: Path, straight: Path) -> None:
-    """All that the training and its scoring gave is the same, to the byte where it is a file."""
+    """Check that all results of the training and its scoring are the same, files to the byte."""
     for name in ("metrics.jsonl", "model.safetensors"):
         assert (run / name).read_bytes() == (straight / name).read_bytes(), name
     ours, theirs = read_json(run / "metrics.json"), read_json(straight / "metrics.json")
@@ -56,16 +57,8 @@ class Command:
 
     def __init__(self, *arguments: str, out: Path) -> None:
         self.out = out
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
         with out.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "run.py", *arguments],
-                cwd=ROOT,
-                env=environment,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self.process = warm().start(list(arguments), without_wandb(), file, file)
 
     def wait_for(self, happens: Callable[[], Any]) -> None:
         deadline = time.monotonic() + 300
@@ -102,9 +95,6 @@ def checkpoints(runs: Path, system: str = "hifi_portrait") -> list[Path]:
     return sorted(runs.glob(f"{system}/*/checkpoints/*.ckpt"))
 
 
-@pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
-)
 def saved(runs: Path) -> int:
     """The latest step that a checkpoint is of."""
     return max([int(path.name.split("-")[1]) for path in checkpoints(runs)], default=0)

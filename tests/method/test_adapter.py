@@ -11,7 +11,7 @@ from portraitlab.types import Injection
 
 
 def test_decoupled_attention_agrees_with_the_papers_written_out_slowly(tiny_backbone) -> None:
-    """Ye et al. (2023), eq. 5, with a mask and a gate."""
+    """Compute eq. 5 of Ye et al. (2023), with a mask and a gate."""
     backbone = tiny_backbone()
     net = Adapter(backbone, False, True, scale=0.7)
     name = next(name for name in backbone.unet.attn_processors if "attn2.processor" in name)

@@ -129,7 +129,7 @@ def attend(module: nn.MultiheadAttention, query: Tensor, memory: Tensor) -> Tens
 
 
 def refine_one(refiner: FaceRefiner, local: Tensor, global_: Tensor) -> Tensor:
-    """Eqs. 2-4 for one reference, written as the paper and Vaswani et al. (2017) write them."""
+    """Compute eqs. 2-4 for one reference as the paper and Vaswani et al. (2017) write them."""
     phi_1, phi_2 = refiner.global_projection, refiner.local_projection
     global_token = (global_ * D2**0.5) @ phi_1.weight.T + phi_1.bias
     local_tokens = torch.stack([phi_2.weight @ token + phi_2.bias for token in local])

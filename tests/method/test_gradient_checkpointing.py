@@ -102,7 +102,7 @@ class Kept:
 
 
 def drawn(model: PortraitModel, batch: Batch) -> Batch:
-    """With its drawing made beforehand, as in a training."""
+    """Make a batch with its drawing made beforehand, as in a training."""
     return replace(batch, drawing=model.drawing(batch.shape_geometry, batch.target_geometry))
 
 

@@ -53,7 +53,7 @@ def test_sampling_leaves_the_backbones_schedule_alone(model, tiny_batch) -> None
 
 
 def slow_sample(model, batch, seeds, steps, guidance, drops):
-    """Song et al. (2021), eq. 12 with sigma = 0, from the clean and the noise estimate.
+    """Compute eq. 12 of Song et al. (2021) with sigma = 0 from the clean and the noise estimate.
 
     HiFi-Net reads identity tokens where it would read the prompt, so dropping the prompt alone
     leaves its residuals as they are.

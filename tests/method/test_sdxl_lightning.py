@@ -33,7 +33,7 @@ MakeBackbone = Callable[..., Backbone]
 
 
 def model_of(backbone: Backbone) -> PortraitModel:
-    """With a net that lives in the UNet's attentions, and does something."""
+    """Build a model with a net in the UNet's attentions that changes the prediction."""
     torch.manual_seed(0)
     net = Adapter(backbone, control=False, identity=True)
     for parameter in net.parameters():
@@ -49,7 +49,7 @@ def model(tiny_backbone: MakeBackbone) -> PortraitModel:
 
 @pytest.fixture
 def added(model: PortraitModel, tmp_path: Path) -> dict[str, Tensor]:
-    """What the student adds; its file lies in tmp_path."""
+    """Write a student's file in tmp_path, and return what it adds to the weights."""
     return write_student(tmp_path, model.backbone.unet)
 
 

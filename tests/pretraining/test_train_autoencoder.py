@@ -1,4 +1,4 @@
-"""What the autoencoder is trained on."""
+"""Check the training data of the autoencoder."""
 
 import math
 from pathlib import Path

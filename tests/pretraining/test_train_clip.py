@@ -1,4 +1,4 @@
-"""What the CLIP-like is trained and measured on."""
+"""Check the data that the CLIP-like model is trained and measured on."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the face quality model learns from, and what its figures compare."""
+"""Check the training data and the figures of the face quality model."""
 
 import numpy as np
 import pytest

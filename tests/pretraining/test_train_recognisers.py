@@ -1,4 +1,4 @@
-"""What the recognisers' figures compare: people with strangers, relatives with relatives."""
+"""Check that recognisers' figures compare people with strangers, and relatives with relatives."""
 
 from itertools import combinations
 

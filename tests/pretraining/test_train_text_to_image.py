@@ -1,4 +1,4 @@
-"""What the text-to-image model's errors count, and the sheet that it is looked at on."""
+"""Check the errors of the text-to-image model, and the sheet of its pictures."""
 
 from pathlib import Path
 

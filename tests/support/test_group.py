@@ -1,4 +1,4 @@
-"""What a process knows of the group that it was started in."""
+"""Check that a process knows the group in which it was started."""
 
 from __future__ import annotations
 

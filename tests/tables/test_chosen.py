@@ -1,4 +1,4 @@
-"""Which rows and seeds of a table a command asks for."""
+"""Check which rows and seeds of a table a command runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the order of a table's rows is judged against the paper's."""
+"""Compare the order of a table's rows with the paper's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a paper's table declares, and what is refused."""
+"""Check the declarations of the papers' tables, and which are refused."""
 
 from __future__ import annotations
 

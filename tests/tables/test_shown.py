@@ -1,4 +1,4 @@
-"""What a table keeps of pictures and losses, so that its figures need no runs."""
+"""Check that a table keeps the pictures and losses that its figures need without runs."""
 
 from __future__ import annotations
 

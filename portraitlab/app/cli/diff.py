@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from portraitlab.runs.survey import find_run, look, read_config, read_record
 from portraitlab.support.files import read_json
 from portraitlab.support.table import Table
 from portraitlab.tables.pairing import paired_difference
+from portraitlab.tables.report.differences import leaves
 
 # Settings hidden by default: paths, logging, launching, and numbers that other settings refer to.
 _APART = ("runs", "cache", "logger", "group", "jobs", "fresh", "task", "scale", "launcher")
@@ -96,7 +96,7 @@ def read_side(folder: Path) -> Side:
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Map the dotted paths at which two nested mappings differ to both values as text."""
-    one, other = dict(_flat(a)), dict(_flat(b))
+    one, other = dict(leaves(a)), dict(leaves(b))
     return {
         path: (one.get(path, ""), other.get(path, ""))
         for path in [*one, *(path for path in other if path not in one)]
@@ -170,14 +170,6 @@ def _origins(a: Side, b: Side) -> dict[str, tuple[str, str]]:
         return trained
     also = {f"{path} (scored)": pair for path, pair in scored.items() if trained.get(path) != pair}
     return trained | also
-
-
-def _flat(node: Any, above: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(node, Mapping) and node:
-        for name, value in node.items():
-            yield from _flat(value, f"{above}.{name}" if above else str(name))
-    else:
-        yield above, node if isinstance(node, str) else json.dumps(node)
 
 
 def _show(heading: str, pairs: Mapping[str, Sequence[str]], none: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from portraitlab.faces.sessions import damage_explained, session_providers
 from portraitlab.support.processes import local_rank
-from portraitlab.support.weights import PublishedFile, is_pointer
+from portraitlab.support.weights import PublishedFile, is_pointer, unreadable
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,11 +89,6 @@ def _unpack(archive: Path) -> Path:
     folder = archive.with_suffix("")
     if any(folder.glob("*.onnx")):
         return folder
-    if is_pointer(archive):
-        raise ValueError(
-            f"{archive} is a Git LFS pointer of {archive.stat().st_size} bytes, not a pack. "
-            f"Fetch it with `git lfs pull`. {_AGAIN}"
-        )
     # A unique name, because all processes of one training may unpack at the same time.
     unfinished = archive.with_name(f"unfinished-{archive.stem}-{uuid.uuid4().hex[:8]}")
     try:
@@ -113,7 +108,8 @@ def _unpack(archive: Path) -> Path:
         unfinished.replace(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(
-            f"{archive} ({archive.stat().st_size} bytes) is not a complete zip: {error}. {_AGAIN}"
+            f"{archive} ({archive.stat().st_size} bytes) is not a complete zip: "
+            f"{unreadable(archive, error)}. {_AGAIN}"
         ) from error
     except OSError as error:
         if any(folder.glob("*.onnx")):  # another process finished first

@@ -14,12 +14,18 @@ NO_DIFFERENCE = frozenset(
 )
 
 
-def flattened(configuration: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten a configuration to values by dotted path, without those that change no figure.
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the values of nested mappings as text, with their dotted paths. Lists are one value."""
+    if isinstance(value, Mapping) and value:
+        for name, below in value.items():
+            yield from leaves(below, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, value if isinstance(value, str) else json.dumps(value)
 
-    Lists are one value.
-    """
-    return dict(_leaves(configuration, ()))
+
+def flattened(configuration: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten a configuration to values by dotted path, without those that change no figure."""
+    return {path: value for path, value in leaves(configuration) if not _idle(path)}
 
 
 def differing(configurations: Sequence[Mapping[str, str]]) -> list[str]:
@@ -28,17 +34,7 @@ def differing(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     return [path for path in paths if len({each.get(path) for each in configurations}) > 1]
 
 
-def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for name, below in value.items():
-            inner = (*path, str(name))
-            if not _idle(inner):
-                yield from _leaves(below, inner)
-    else:
-        yield ".".join(path), value if isinstance(value, str) else json.dumps(value)
-
-
-def _idle(path: Sequence[str]) -> bool:
+def _idle(path: str) -> bool:
     """Return True if a setting changes no figure."""
-    own = path[1:] if path[0] == "choices" else path
-    return path[-1] in PLACES or (own[:1] == path[-1:] and own[0] in NO_DIFFERENCE)
+    names = path.removeprefix("choices.").split(".")
+    return names[0] in NO_DIFFERENCE or any(name in PLACES for name in names)

@@ -34,7 +34,7 @@ def table(tmp_path: Path) -> PaperTable:
 
 
 def outlook(table: PaperTable, store: Store) -> Outlook:
-    """Of a table alone."""
+    """Read the outlook of one table."""
     (seen,) = outlooks([table], store.folder)
     return seen
 

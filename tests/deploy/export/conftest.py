@@ -38,7 +38,7 @@ def files(photos: Path) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def pictures(files: list[Path]) -> list[Image.Image]:
-    """The same, read."""
+    """Read the photos of one person."""
     return [Image.open(file).copy() for file in files]
 
 
@@ -82,6 +82,6 @@ def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(export: Callable[..., Path], sd15: Path) -> Path:
-    """HiFi-Net on it."""
+    """An export of HiFi-Net on the tiny Stable Diffusion 1.5."""
     precision = "backbone.precision=float32"
     return export("backbone=sd15", f"backbone.folder={sd15}", precision, "net.start=null")

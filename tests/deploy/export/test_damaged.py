@@ -1,4 +1,4 @@
-"""What is damaged, not whole or not to be trusted is refused, by name and with the remedy."""
+"""Check that damaged, incomplete and hostile exports are refused, by name and with the remedy."""
 
 from __future__ import annotations
 

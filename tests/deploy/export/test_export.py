@@ -1,4 +1,4 @@
-"""From a trained run to an export, and from it to the pictures that the run itself draws."""
+"""Export a trained run, and draw with the export the pictures that the run itself draws."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_stock_loader_gives_the_residuals_of_the_run(
 
 
 def test_the_pipeline_draws_what_the_run_draws(config: DictConfig, out: Path) -> None:
-    """The same picture as task=sample, from the photos' files, through the sampler and all."""
+    """Draw from the photos' files the picture of task=sample, through the same sampler."""
     folder = Path(SamplePortraits(count=1)(config)["folder"])
     drawn = np.asarray(Image.open(next(folder.glob("0000-*.png")))).astype(int)
     bench = Bench.of(config)

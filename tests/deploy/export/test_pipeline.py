@@ -37,7 +37,7 @@ def pixels(images: Pictures) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def exported_xl(export: Export, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """HiFi-Net on a tiny SDXL, and the base's autoencoder."""
+    """Export HiFi-Net on a tiny SDXL; return the base's folder and the export's."""
     base, autoencoder = write_sdxl(tmp_path_factory.mktemp("sdxl") / "base")
     places = (f"backbone.folder={base}", f"backbone.autoencoder_folder={autoencoder}")
     out = export("backbone=sdxl", *places, "backbone.precision=float32", "net.start=null")
@@ -344,7 +344,7 @@ def test_offload_needs_a_gpu(pipe: PortraitPipeline) -> None:
 def test_diffusers_own_pipeline_draws_the_same_with_the_exported_net(
     export: Export, sd15: Path, pictures: Pictures
 ) -> None:
-    """Without identity tokens and guidance there is nothing that a stock pipeline lacks."""
+    """Compare without identity tokens and guidance, which a stock pipeline does not have."""
     given = (f"backbone.folder={sd15}", "backbone.precision=float32", "net.start=null")
     more = ("fusion=none", "net.noise_gate=0", "net.reads_noise=true", "sampler.steps=3")
     folder = export("backbone=sd15", *given, *more)

@@ -1,4 +1,4 @@
-"""What of a configuration travels with an export, and what is never built."""
+"""Check which settings an export contains, and which targets are never built."""
 
 from __future__ import annotations
 

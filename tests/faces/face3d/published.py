@@ -77,7 +77,7 @@ def _int(number: int) -> bytes:
 
 
 def flame_arrays(generator: np.random.Generator) -> dict[str, Any]:
-    """What generic_model.pkl holds, of a small head."""
+    """Make the arrays of generic_model.pkl for a small head."""
     sparse = np.zeros((JOINTS, VERTICES))
     for joint in range(JOINTS):
         chosen = generator.choice(VERTICES, 6, replace=False)
@@ -98,7 +98,7 @@ def flame_arrays(generator: np.random.Generator) -> dict[str, Any]:
 
 
 def embedding_arrays(generator: np.random.Generator) -> dict[str, Any]:
-    """What landmark_embedding.npy holds; a part of it as torch's tensors."""
+    """Make the content of landmark_embedding.npy, a part of it as torch's tensors."""
 
     def faces(*shape: int) -> NDArray[np.int64]:
         return generator.integers(0, FACES, shape)

@@ -23,7 +23,7 @@ Arrays = dict[str, Any]
 
 @pytest.fixture
 def published(tmp_path: Path) -> tuple[Flame, Arrays, Arrays]:
-    """The model as it is loaded, and what its files hold."""
+    """Load the model; return it with the content of its files."""
     model, embedding = write_flame(tmp_path)
     return load_flame(str(tmp_path)), model, embedding
 
@@ -71,7 +71,7 @@ def slow_vertices(
 def slow_landmarks(
     vertices: NDArray[Any], model: Arrays, embedding: Arrays, head: NDArray[Any]
 ) -> NDArray[Any]:
-    """17 of the contour by the head's yaw, then the 51 that stand fast: [68, 3]."""
+    """Pick the 17 contour landmarks by the head's yaw, then the 51 fixed ones: [68, 3]."""
     degrees = np.degrees(np.arctan2(-head[2, 0], np.hypot(head[0, 0], head[1, 0])))
     whole = int(np.round(min(degrees, 39)))
     row = whole if whole >= 0 else 78 if whole < -39 else 39 - whole

@@ -107,7 +107,7 @@ def test_a_crop_shows_its_square() -> None:
 
 
 def test_a_fit_moves_with_the_face(fitter: TddfaFitter) -> None:
-    """The same face in a larger black image: the same coefficients, another place."""
+    """Check that a larger black image around a face changes its place and no coefficient."""
     image = torch.rand(1, 3, 128, 128) * 2 - 1
     keypoints = 0.3 + 0.4 * TEMPLATE[None]
     own = fitter.fit(image, keypoints)

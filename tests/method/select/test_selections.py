@@ -1,4 +1,4 @@
-"""Which reference's shape draws the landmarks: what all choices share, and what each takes."""
+"""Check which reference's shape draws the landmarks, by every choice."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_references_without_a_score_are_refused_with_the_remedy(
 
 @pytest.fixture(scope="module")
 def taken(people: PhotoSet) -> dict[str, tuple[Sample, ...]]:
-    """What each selection takes of six references of each of twelve people."""
+    """Choose by each selection among six references of each of twelve people."""
     selections = {
         "target": TargetShape(),
         "random": RandomReference(),
