@@ -49,7 +49,7 @@ def shares(jobs: int | None, trainers: list[Mapping[str, Any]]) -> list[Share]:
             return [Share()]
         starts = range(0, len(own) - most + 1, most)
         return [Share(tuple(own[start : start + most])) for start in starts]
-    if check_whole("jobs", jobs) == 1:
+    if check_whole("jobs", jobs, hint="; give one as jobs=NUMBER") == 1:
         return [Share()]
     cores = len(os.sched_getaffinity(0))
     if jobs > cores:

@@ -42,7 +42,6 @@ NOT_SHIPPED = {
     "starts --which attention",
     "canvas",
     "recognisers --which second_judge",
-    "clip --which judge_clip",
     "regressor --which judge_regressor",
     "dino",
 }
