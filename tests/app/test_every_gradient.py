@@ -19,11 +19,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from placed import choices
 from publishing import published, write_sdxl
-from tiny import make_batch
+from tiny import make_batch, make_recogniser, make_regressor
 
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.diffusion.sdxl import load_sdxl
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.method.objective.base import Term
+from portraitlab.method.objective.lightning import LightningLoss
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
 from portraitlab.training.build import build_model
@@ -61,7 +63,9 @@ class World:
         batch = make_batch(batch=2, size=backbone.latent_size, dims=dims, latents=True)
         return replace(batch, text=backbone.encode_text(["a man in a red shirt", ""]))
 
-    def missing(self, small: bool = False, **parts: Any) -> tuple[int, list[str]]:
+    def missing(
+        self, small: bool = False, term: Term | None = None, **parts: Any
+    ) -> tuple[int, list[str]]:
         """Count the trained parameters, and name those that a step of training leaves unchanged.
 
         Parameters that start at zero hold back all behind them for a step, and are moved before.
@@ -73,7 +77,7 @@ class World:
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.1)
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        objective = Objective({"noise": NoiseLoss()})
+        objective = Objective({"noise": NoiseLoss()} if term is None else {"face": term})
         losses = objective(
             model, self.batch(backbone), torch.Generator().manual_seed(0), progress=0.0
         )
@@ -157,5 +161,15 @@ def test_every_system(world: World, system: str) -> None:
     if "controlnet" in parts["net"]:
         parts["cond"] = world.chosen["cond", "none"]
     count, missing = world.missing(small=True, **parts)
+    assert count > 0
+    assert not missing
+
+
+def test_the_lightning_branch_on_an_sdxl(world: World) -> None:
+    parts = {group: part(group, "system=facesnap") for group in world.parts}
+    parts["net"] = as_at_full_size(parts["net"])
+    student = deepcopy(world.small.unet)
+    term = LightningLoss(make_recogniser(), make_regressor(), student, threshold=0.0)
+    count, missing = world.missing(small=True, term=term, **parts)
     assert count > 0
     assert not missing
