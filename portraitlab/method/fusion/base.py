@@ -54,6 +54,15 @@ class Fusion(nn.Module):
         self._checkpoint = checkpoint or _recomputed
 
 
+def check_heads(dim: int, heads: int) -> None:
+    """Check that attention's heads divide the width of identity tokens. Raises ValueError."""
+    if dim % heads:
+        raise ValueError(
+            f"fusion.heads={heads} does not divide the width of identity tokens, {dim}; "
+            "choose a divisor."
+        )
+
+
 def flatten_references(tokens: Tensor, mask: Tensor) -> IdentityTokens:
     """Concatenate the tokens of all references: F'_face of Sec. 3.2.
 

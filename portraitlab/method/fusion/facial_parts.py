@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitlab.faces.alignment import TEMPLATE
-from portraitlab.method.fusion.base import Fusion, flatten_references
+from portraitlab.method.fusion.base import Fusion, check_heads, flatten_references
 from portraitlab.method.fusion.embedding import EmbeddingFusion
 from portraitlab.types import FaceFeatures, IdentityTokens
 
@@ -31,11 +31,7 @@ class FacialPartsFusion(Fusion):
         self, local_dim: int, global_dim: int, dim: int, tokens: int = 4, heads: int = 4
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(
-                f"fusion.heads={heads} does not divide the width of identity tokens, {dim}; "
-                "choose a divisor."
-            )
+        check_heads(dim, heads)
         self.embedding = EmbeddingFusion(local_dim, global_dim, dim, tokens)
         self.local_projection = nn.Linear(local_dim, dim)
         self.queries = nn.Parameter(torch.randn(len(_points()), dim))

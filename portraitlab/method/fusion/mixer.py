@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from portraitlab.method.fusion.base import Fusion, GlobalProjection, flatten_references
+from portraitlab.method.fusion.base import Fusion, GlobalProjection, check_heads, flatten_references
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 
@@ -33,11 +33,7 @@ class FacialAttributeMixer(Fusion):
         heads: int = 8,
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(
-                f"fusion.heads={heads} does not divide the width of identity tokens, {dim}; "
-                "choose a divisor."
-            )
+        check_heads(dim, heads)
         if id_tokens < 1 or learnable_tokens < 1:
             raise ValueError(
                 f"fusion.id_tokens is {id_tokens} and fusion.learnable_tokens {learnable_tokens}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from portraitlab.method.fusion.base import Fusion, GlobalProjection, flatten_references
+from portraitlab.method.fusion.base import Fusion, GlobalProjection, check_heads, flatten_references
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 
@@ -30,11 +30,7 @@ class FaceRefiner(Fusion):
         heads: int = 8,
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(
-                f"fusion.heads={heads} does not divide the width of identity tokens, {dim}; "
-                "choose a divisor."
-            )
+        check_heads(dim, heads)
         self.global_projection = GlobalProjection(global_dim, dim)
         self.local_projection = nn.Linear(local_dim, dim)
         self.learnable = nn.Parameter(torch.randn(learnable_tokens, dim) / dim**0.5)
