@@ -161,8 +161,8 @@ def _columns(photos: PhotoSet, row: int) -> dict[str, Any]:
     }
     if store.view_size != store.size:
         columns["view"] = pixels(store.views([row]))
-    if "true_shape" in store.table:
-        true = store.true_coefficients([row])
-        for name in ("shape", "expression", "pose"):
-            columns[f"true_{name}"] = getattr(true, name)[0].numpy()
+    # What only rendered photos have.
+    rendered = ("face_box", "joints", "visible", "true_shape", "true_expression", "true_pose")
+    stored = store.table.columns()
+    columns |= {name: np.asarray(stored[name][[row]][0]) for name in rendered if name in stored}
     return columns

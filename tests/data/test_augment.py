@@ -134,6 +134,13 @@ def test_training_photos_have_their_copies_beside_them(photos, frozen, tmp_path)
             pose = before.true_coefficients([own[identity][rows.index(row) // 3]]).pose[0].numpy()
             moved = store.true_coefficients([row]).pose[0].numpy()
             np.testing.assert_allclose(moved, placement.pose(pose), atol=1e-6)
+            first = own[identity][rows.index(row) // 3]
+            for name, move in (("face_box", placement.box), ("joints", placement.points)):
+                stored = [each.table.columns()[name] for each in (store, before)]
+                now, then = (
+                    np.asarray(s[[r]][0]) for s, r in zip(stored, (row, first), strict=True)
+                )
+                np.testing.assert_allclose(now, move(then), atol=1e-6)
     again = augmented_photos(photos, 2, tmp_path, frozen)
     assert torch.equal(
         again.features.latents[torch.arange(4)], made.features.latents[torch.arange(4)]
