@@ -357,3 +357,20 @@ def test_the_targets_landmarks_align_the_estimate_of_every_sample(
     torch.testing.assert_close(term(given), distance.mean())
     with pytest.raises(ValueError, match="align_by is 'nothing'; choose one of"):
         identity_loss(align_by="nothing")
+
+
+def test_the_masked_loss_is_the_same_in_one_process_as_in_two(model, tiny_batch) -> None:
+    from portraitlab.support.ranks import Split
+
+    batch = tiny_batch(batch=4)
+    mask = torch.rand(4, *batch.latents.shape[-2:], generator=seeded(1))
+    batch = replace(batch, face_mask=mask)
+    exact = denoising(model, batch, timesteps=(10, 500, 700, 990))
+    whole = replace(exact, prediction=torch.randn(exact.noise.shape, generator=seeded(2)))
+    parts = []
+    for rank in range(2):
+        split = Split(rank, 2)
+        own = split.own(torch.arange(4))
+        mine = {name: getattr(whole, name)[own] for name in ("batch", "noise", "prediction")}
+        parts.append(MaskedNoiseLoss()(replace(whole, split=split, **mine)))
+    torch.testing.assert_close(sum(parts) / 2, MaskedNoiseLoss()(whole))
