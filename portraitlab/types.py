@@ -2,7 +2,8 @@
 
 Every tensor's shape is written beside its name: B batch, N references, L tokens of one
 reference, T identity tokens of one reference, d the width of identity tokens, d1 and d2 the widths
-of local and global face features, H and W pixels, c, h and w the latents' channels and size.
+of local and global face features, H and W pixels, c, h and w the latents' channels and size, P
+people of one picture. A picture of one person has no dimension P.
 
 Images are floats in [-1, 1], channels first. Points are fractions of the image, (x, y) from the
 top-left corner. Angles are radians. Masks are boolean and True where something is.
@@ -39,6 +40,10 @@ class TensorRecord:
     def __getitem__(self, index: Any) -> Self:
         """Index every tensor along its first dimension."""
         return self._map(lambda tensor: tensor[index])
+
+    def folded(self) -> Self:
+        """Join the first two dimensions of every tensor: [B, P, …] to [B·P, …]."""
+        return self._map(lambda tensor: tensor.flatten(0, 1))
 
     def __len__(self) -> int:
         for field in fields(self):
@@ -116,17 +121,32 @@ class FaceCoefficients(TensorRecord):
 
 
 @dataclass(frozen=True)
+class BodyJoints(TensorRecord):
+    """OpenPose's 18 joints of a body.
+
+    points [B, 18, 2]: nose, neck, then shoulder, elbow, wrist of the person's right arm and of the
+    left, hip, knee, ankle of the right leg and of the left, right and left eye, right and left ear.
+    visible [B, 18]: 1 for a joint in the picture that nothing hides, else 0.
+    """
+
+    points: Tensor
+    visible: Tensor
+
+
+@dataclass(frozen=True)
 class FaceGeometry(TensorRecord):
-    """Position of the face in each photo.
+    """Position of the face in each photo, and of the body where it is known.
 
     keypoints [B, 5, 2]: image-left eye, image-right eye, nose tip, image-left and image-right
     mouth corner (the order of the ArcFace template). score [B] in [0, 1]: the detector's
-    confidence that there is a face. coefficients: None where no 3DMM was fitted.
+    confidence that there is a face; 0 for a person who is not there. coefficients: None where no
+    3DMM was fitted. body: None where no joints were found.
     """
 
     keypoints: Tensor
     score: Tensor
     coefficients: FaceCoefficients | None = None
+    body: BodyJoints | None = None
 
 
 @dataclass(frozen=True)
@@ -165,17 +185,38 @@ class FaceFeatures(TensorRecord):
 
 
 @dataclass(frozen=True)
+class Regions(TensorRecord):
+    """The regions of a picture in which identity tokens act (FPGA, Sec. 3.1).
+
+    areas [B, P, h, w] bool: one region for each person, in latent cells. owner [B, K] long: the
+    person whose region each token acts in; -1 for a token that acts everywhere.
+    """
+
+    areas: Tensor
+    owner: Tensor
+
+
+@dataclass(frozen=True)
 class IdentityTokens(TensorRecord):
-    """Identity tokens [B, N·T, d] of a fusion; mask [B, N·T] is False for masked references."""
+    """Identity tokens [B, N·T, d] of a fusion; mask [B, N·T] is False for masked references.
+
+    regions: where each token acts; None is everywhere. Of P people there are P·N·T tokens.
+    """
 
     tokens: Tensor
     mask: Tensor
+    regions: Regions | None = None
 
     def after(self, words: Tensor) -> IdentityTokens:
-        """Append the tokens to a prompt's features [B, K, d], of which none is masked."""
+        """Append the tokens to a prompt's features [B, K, d], which act everywhere."""
         known = self.mask.new_ones(words.shape[:2])
+        regions = self.regions
+        if regions is not None:
+            everywhere = regions.owner.new_full(words.shape[:2], -1)
+            owner = torch.cat([everywhere, regions.owner], dim=1)
+            regions = Regions(regions.areas, owner)
         return IdentityTokens(
-            torch.cat([words, self.tokens], dim=1), torch.cat([known, self.mask], dim=1)
+            torch.cat([words, self.tokens], dim=1), torch.cat([known, self.mask], dim=1), regions
         )
 
 
@@ -208,6 +249,13 @@ class Batch(TensorRecord):
     drawing: the control image in the form that the net reads (see Condition), where precomputed.
     face_mask [B, h, w] in [0, 1]: share of each latent cell that shows the target's face; None
     unless a term of the objective wants it.
+
+    Of a picture of several people, references, shape_geometry and target_geometry have a dimension
+    P after B, and regions [B, P, h, w] bool are the latent cells in which each person's tokens act.
+    All references of a person who is not there are masked. regions is None for one person.
+
+    clones [B, 2, 4]: boxes of the two copies of each face, left, top, right and bottom as fractions
+    of the picture, where a transform has laid the pictures beside themselves; else None.
     """
 
     latents: Tensor
@@ -220,6 +268,8 @@ class Batch(TensorRecord):
     target_index: Tensor
     drawing: Tensor | None = None
     face_mask: Tensor | None = None
+    regions: Tensor | None = None
+    clones: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -246,12 +296,16 @@ class Injection:
     all, beside the text (IP-Adapter) or appended to it (PhotoMaker, TextConcat), or each
     attention's layer of the references' maps (FlashFace). gate [B]: weight of what this adds to an
     attention's output; None is 1. All None changes nothing.
+
+    attended [B, h'·w', C]: what the first cross-attention of a branch adds from identity tokens,
+    for terms of the objective; the backbone does not read it.
     """
 
     down: tuple[Tensor, ...] | None = None
     mid: Tensor | None = None
     attention: IdentityTokens | ReferenceMaps | None = None
     gate: Tensor | None = None
+    attended: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from portraitlab.support.hashes import weights_fingerprint
 from portraitlab.support.precision import frozen_precision
 from portraitlab.support.side_by_side import side_by_side
 from portraitlab.support.tensor_cache import cached, named
-from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
+from portraitlab.types import BodyJoints, FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
 
 _BATCH = 64
 
@@ -101,6 +101,8 @@ class FeatureStore:
         """Collect the features from columns by name (portraitlab.data.schema), in any files."""
         fitted = [photos.get(name) for name in ("shape", "expression", "pose")]
         coefficients = None if fitted[0] is None else records(FaceCoefficients, *fitted)
+        joints = [photos.get(name) for name in ("joints", "visible")]
+        body = None if joints[0] is None else records(BodyJoints, *joints)
         text = records(TextFeatures, *(captions.get(name) for name in ("text", "pooled", "sizes")))
         return cls(
             latents=photos["latents"],
@@ -108,7 +110,9 @@ class FeatureStore:
             local=photos["local"],
             global_=photos["global"],
             identity=photos["recogniser"],
-            geometry=records(FaceGeometry, photos["keypoints"], photos["score"], coefficients),
+            geometry=records(
+                FaceGeometry, photos["keypoints"], photos["score"], coefficients, body
+            ),
             face_masks=photos["face_mask"],
             text_features=text,
             caption_index=photos["caption"],
@@ -166,7 +170,12 @@ class FeatureStore:
             ),
         )
         caption = torch.tensor(order).argsort()[store.caption_index]
-        known = store.table.columns() | faces | pictures | identity | {"caption": caption}
+        stored = store.table.columns()
+        # Joints are small, and read in every step: keep them in memory.
+        stored |= {
+            name: stored[name][range(count)] for name in ("joints", "visible") if name in stored
+        }
+        known = stored | faces | pictures | identity | {"caption": caption}
         return cls.of(known, texts)
 
 
