@@ -30,14 +30,20 @@ def _rainbow(place: int) -> Colour:
     return ((falling, rising, 0.0), (0.0, falling, rising), (rising, 0.0, falling))[third]
 
 
+def _dimmed(colour: Colour) -> Colour:
+    red, green, blue = colour
+    return 0.6 * red, 0.6 * green, 0.6 * blue
+
+
+_FIRST = 2 * len(LIMBS)  # the joints' dots come after the limbs' ends
 _STROKES = (
     *(
-        Stroke(((2 * limb, 2 * limb + 1),), tuple(0.6 * part for part in _rainbow(limb)), WIDTH)  # type: ignore[arg-type]
+        Stroke(((2 * limb, 2 * limb + 1),), _dimmed(_rainbow(limb)), WIDTH)
         for limb in range(len(LIMBS))
     ),
     *(
-        Stroke(((2 * len(LIMBS) + joint,) * 2,), _rainbow(joint), DOT)  # type: ignore[arg-type]
-        for joint in range(18)
+        Stroke(((place, place),), _rainbow(place - _FIRST), DOT)
+        for place in range(_FIRST, _FIRST + 18)
     ),
 )
 

@@ -51,8 +51,8 @@ class CloneFaceLoss(Term):
             return None
         if denoising.attended is None:
             raise ValueError(
-                "objective.terms.clone_faces compares what a branch attends to, and this net has no "
-                "branch that reads identity tokens; choose net=mmf, or transform=none."
+                "objective.terms.clone_faces compares what a branch attends to, and this net has "
+                "none that reads identity tokens; choose net=mmf, or transform=none."
             )
         # Crop the features of both faces at one resolution.
         height, width = denoising.noisy.shape[-2:]
