@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -317,7 +318,10 @@ class View(TensorRecord):
     features [B, f]: the whole image's features for FID. expression [B, E]: coefficients.
     pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool: where it is False, only picture and
     features are meaningful. further [B, J, e'']: unit embeddings by J further recognisers, each
-    padded with zeros to the longest.
+    padded with zeros to the longest. faces [B] long: number of faces found in the whole image.
+
+    Of an image of several people, B counts the people: each has a view of their face in it, and
+    has_face is False where no face is found at the person's place.
     """
 
     identity: Tensor
@@ -328,6 +332,7 @@ class View(TensorRecord):
     pose: Tensor
     has_face: Tensor
     further: Tensor
+    faces: Tensor
 
 
 @dataclass(frozen=True)
@@ -363,8 +368,9 @@ class Judged(TensorRecord):
     conditioned: views [B, N] of the references conditioned on. text [B, e']: the prompt's unit
     embedding by the CLIP pair. identity [B] long: a number for each person. alone [B, e']: the unit
     embedding of the backbone's image without a net, from the same prompt and noise; NaN where it
-    was not drawn. population: real photos of other people, the same for all rows. cost: of one of
-    the images; None for photos, and where no metric reads it.
+    was not drawn. image [B] long: number of the image that a person is in; the people of an image
+    follow each other. population: real photos of other people, the same for all rows. cost: of one
+    of the images; None for photos, and where no metric reads it.
     """
 
     generated: View
@@ -374,5 +380,12 @@ class Judged(TensorRecord):
     text: Tensor
     identity: Tensor
     alone: Tensor
+    image: Tensor
     population: Population
     cost: DrawingCost | None = None
+
+    @property
+    def first(self) -> Tensor:
+        """True for the first person of each image, bool [B]: for what counts images once."""
+        before = functional.pad(self.image, (1, 0), value=-1)[:-1]
+        return self.image != before
