@@ -24,27 +24,28 @@ from torch.nn import functional
 class TensorRecord:
     """A frozen dataclass of tensors, or of records of tensors, that is moved and indexed as one."""
 
-    def _map(self, function: Any) -> Self:
+    def changed(self, function: Any) -> Self:
+        """Return the record with a function applied to each of its tensors, at any depth."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 changed[field.name] = function(value)
             elif isinstance(value, TensorRecord):
-                changed[field.name] = value._map(function)
+                changed[field.name] = value.changed(function)
         return replace(self, **changed)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the record to a device."""
-        return self._map(lambda tensor: tensor.to(device))
+        return self.changed(lambda tensor: tensor.to(device))
 
     def __getitem__(self, index: Any) -> Self:
         """Index every tensor along its first dimension."""
-        return self._map(lambda tensor: tensor[index])
+        return self.changed(lambda tensor: tensor[index])
 
     def folded(self) -> Self:
         """Join the first two dimensions of every tensor: [B, P, …] to [B·P, …]."""
-        return self._map(lambda tensor: tensor.flatten(0, 1))
+        return self.changed(lambda tensor: tensor.flatten(0, 1))
 
     def __len__(self) -> int:
         for field in fields(self):
@@ -91,7 +92,7 @@ class TextFeatures(TensorRecord):
 
     def expand(self, count: int) -> TextFeatures:
         """Repeat the features of one prompt [1, …] for `count` samples."""
-        return self._map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+        return self.changed(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
 
     def where(self, chosen: Tensor, other: TextFeatures) -> TextFeatures:
         """Take these features where chosen bool [B], else the other's; each [B, …] or [1, …]."""
@@ -230,8 +231,9 @@ class ReferenceMaps(TensorRecord):
 
     layers: tuple[IdentityTokens, ...]
 
-    def _map(self, function: Any) -> Self:
-        return replace(self, layers=tuple(layer._map(function) for layer in self.layers))
+    def changed(self, function: Any) -> Self:
+        """Return the record with a function applied to each of its tensors."""
+        return replace(self, layers=tuple(layer.changed(function) for layer in self.layers))
 
     def __len__(self) -> int:
         return len(self.layers[0])

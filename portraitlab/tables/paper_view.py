@@ -66,16 +66,20 @@ def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
             lead = row_difference(by_row[ranked[0]], by_row[other], metric)
             if lead is None:
                 continue
-            ends = None if lead.between is None else sorted(sign * end for end in lead.between)
-            signed_lead = Interval(sign * lead.value, ends and (ends[0], ends[1]))
-            separated = ends is not None and ends[0] > 0
+            if up:
+                ahead = lead
+            elif lead.between is None:
+                ahead = Interval(-lead.value, None)
+            else:
+                ahead = Interval(-lead.value, (-lead.between[1], -lead.between[0]))
+            separated = ahead.between is not None and ahead.between[0] > 0
             lines.append(
                 [
                     metric_name(metric),
                     table.row_label(ranked[0]),
                     table.row_label(other),
-                    signed(signed_lead.value, digits),
-                    _between(signed_lead, digits),
+                    signed(ahead.value, digits),
+                    _between(ahead, digits),
                     "yes" if separated else "no",
                 ]
             )
