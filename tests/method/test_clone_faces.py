@@ -37,6 +37,7 @@ from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
 from portraitlab.method.transform.base import Transform
 from portraitlab.method.transform.clone_faces import CloneFaces
+from portraitlab.method.transform.none import NoTransform
 from portraitlab.support.precision import quick_attention
 from portraitlab.training.module import PortraitModule
 from portraitlab.types import Batch
@@ -84,7 +85,7 @@ def test_pictures_are_doubled_in_every_nth_step_and_left_alone_in_others(
     for step in range(2 * every + 1):
         changed = transform.apply(batch, step)
         assert (changed is batch) is (step % every != 0)
-        assert Transform().apply(batch, step) is batch
+        assert NoTransform().apply(batch, step) is batch
 
 
 def test_each_image_is_beside_itself_and_all_else_is_the_same(build, tiny_batch) -> None:

@@ -17,6 +17,7 @@ from portraitlab.method.objective.lightning import LightningLoss
 from portraitlab.method.objective.masked import MaskedNoiseLoss
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
+from portraitlab.method.transform.clone_faces import CloneFaces
 
 
 @pytest.fixture
@@ -126,6 +127,15 @@ def test_identity_loss_keeps_to_its_limits(model, tiny_batch, identity_loss) -> 
     assert touched(start_fraction=0.5, progress=0.5) == [True, True, True]
     assert touched(every=3, step=4) is None
     assert touched(every=3, step=6) == [True, True, True]
+
+
+def test_a_picture_of_two_copies_of_a_face_is_not_compared(
+    model, tiny_batch, identity_loss, lightning
+) -> None:
+    cloned = CloneFaces().apply(model.with_drawing(tiny_batch()), step=0)
+    for term in (identity_loss(), lightning()):
+        assert term(denoising(model, cloned)) is None
+        assert term(denoising(model, tiny_batch())) is not None
 
 
 def test_its_networks_stay_in_evaluation_mode(identity_loss) -> None:
