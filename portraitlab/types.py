@@ -17,33 +17,35 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class TensorRecord:
     """A frozen dataclass of tensors, or of records of tensors, that is moved and indexed as one."""
 
-    def _map(self, function: Any) -> Self:
+    def changed(self, function: Any) -> Self:
+        """Return the record with a function applied to each of its tensors, at any depth."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 changed[field.name] = function(value)
             elif isinstance(value, TensorRecord):
-                changed[field.name] = value._map(function)
+                changed[field.name] = value.changed(function)
         return replace(self, **changed)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the record to a device."""
-        return self._map(lambda tensor: tensor.to(device))
+        return self.changed(lambda tensor: tensor.to(device))
 
     def __getitem__(self, index: Any) -> Self:
         """Index every tensor along its first dimension."""
-        return self._map(lambda tensor: tensor[index])
+        return self.changed(lambda tensor: tensor[index])
 
     def folded(self) -> Self:
         """Join the first two dimensions of every tensor: [B, P, …] to [B·P, …]."""
-        return self._map(lambda tensor: tensor.flatten(0, 1))
+        return self.changed(lambda tensor: tensor.flatten(0, 1))
 
     def __len__(self) -> int:
         for field in fields(self):
@@ -90,7 +92,7 @@ class TextFeatures(TensorRecord):
 
     def expand(self, count: int) -> TextFeatures:
         """Repeat the features of one prompt [1, …] for `count` samples."""
-        return self._map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+        return self.changed(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
 
     def where(self, chosen: Tensor, other: TextFeatures) -> TextFeatures:
         """Take these features where chosen bool [B], else the other's; each [B, …] or [1, …]."""
@@ -229,8 +231,9 @@ class ReferenceMaps(TensorRecord):
 
     layers: tuple[IdentityTokens, ...]
 
-    def _map(self, function: Any) -> Self:
-        return replace(self, layers=tuple(layer._map(function) for layer in self.layers))
+    def changed(self, function: Any) -> Self:
+        """Return the record with a function applied to each of its tensors."""
+        return replace(self, layers=tuple(layer.changed(function) for layer in self.layers))
 
     def __len__(self) -> int:
         return len(self.layers[0])
@@ -317,7 +320,10 @@ class View(TensorRecord):
     features [B, f]: the whole image's features for FID. expression [B, E]: coefficients.
     pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool: where it is False, only picture and
     features are meaningful. further [B, J, e'']: unit embeddings by J further recognisers, each
-    padded with zeros to the longest.
+    padded with zeros to the longest. faces [B] long: number of faces found in the whole image.
+
+    Of an image of several people, B counts the people: each has a view of their face in it, and
+    has_face is False where no face is found at the person's place.
     """
 
     identity: Tensor
@@ -328,6 +334,7 @@ class View(TensorRecord):
     pose: Tensor
     has_face: Tensor
     further: Tensor
+    faces: Tensor
 
 
 @dataclass(frozen=True)
@@ -363,8 +370,9 @@ class Judged(TensorRecord):
     conditioned: views [B, N] of the references conditioned on. text [B, e']: the prompt's unit
     embedding by the CLIP pair. identity [B] long: a number for each person. alone [B, e']: the unit
     embedding of the backbone's image without a net, from the same prompt and noise; NaN where it
-    was not drawn. population: real photos of other people, the same for all rows. cost: of one of
-    the images; None for photos, and where no metric reads it.
+    was not drawn. image [B] long: number of the image that a person is in; the people of an image
+    follow each other. population: real photos of other people, the same for all rows. cost: of one
+    of the images; None for photos, and where no metric reads it.
     """
 
     generated: View
@@ -374,5 +382,12 @@ class Judged(TensorRecord):
     text: Tensor
     identity: Tensor
     alone: Tensor
+    image: Tensor
     population: Population
     cost: DrawingCost | None = None
+
+    @property
+    def first(self) -> Tensor:
+        """True for the first person of each image, bool [B]: for what counts images once."""
+        before = functional.pad(self.image, (1, 0), value=-1)[:-1]
+        return self.image != before

@@ -91,7 +91,7 @@ class FeatureStore:
 
     def mean_identity(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Return the unit mean identity embedding [B, d2'] of references [B, N] (F_id, eq. 7)."""
-        total = (self.identity[rows] * mask[..., None]).sum(dim=1)
+        total = (self.identity[rows] * mask[..., None]).sum(dim=-2)
         return nn.functional.normalize(total, dim=-1)
 
     @classmethod
@@ -159,15 +159,13 @@ class FeatureStore:
             lambda rows: describe_prompts([captions[order[int(row)]] for row in rows], frozen),
         )
 
-        # Embed the identities.
-        points = faces["keypoints"]
+        # Embed the identities, by the close-ups where there are some.
+        points, see = faces["keypoints"], store.views if store.close_ups else store.images
         identity = kept(
             ["identity", *about, encoder, recogniser],
             count,
             "Embedding identities",
-            lambda rows: describe_identity(
-                store.images(rows), store.person_masks(rows), points[rows], frozen
-            ),
+            lambda rows: describe_identity(see(rows), store.view_masks(rows), points[rows], frozen),
         )
         caption = torch.tensor(order).argsort()[store.caption_index]
         stored = store.table.columns()
@@ -176,7 +174,22 @@ class FeatureStore:
             name: stored[name][range(count)] for name in ("joints", "visible") if name in stored
         }
         known = stored | faces | pictures | identity | {"caption": caption}
+        if store.close_ups:
+            known |= _placed(stored, range(count))
         return cls.of(known, texts)
+
+
+def _placed(stored: Mapping[str, Rows[Tensor]], rows: range) -> dict[str, Tensor]:
+    """Return the geometry of faces in pictures whose views are close-ups, as they were rendered.
+
+    The shape stays that of the view, where it was fitted.
+    """
+    return {
+        "keypoints": stored["scene_keypoints"][rows],
+        "score": torch.ones(len(rows)),
+        "expression": stored["true_expression"][rows],
+        "pose": stored["true_pose"][rows],
+    }
 
 
 def _in_batches(
@@ -196,7 +209,7 @@ def _in_batches(
 
 def _faces(store: Photos, frozen: Frozen, rows: Tensor) -> dict[str, Tensor]:
     views = store.views(rows).to(frozen.device)
-    masks = store.person_masks(rows).to(frozen.device)
+    masks = store.view_masks(rows).to(frozen.device)
     geometry = frozen.encoder.analyse(views)
     faces = describe_faces(frozen.encoder, views, masks, geometry)
     if "face_mask" not in store.table:

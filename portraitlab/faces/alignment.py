@@ -102,12 +102,15 @@ def similarity(keypoints: Tensor, frame: Frame = WIDE) -> Tensor:
     return torch.cat([linear, shift[..., None]], dim=-1)
 
 
-def face_boxes(keypoints: Tensor, edge: float = 2.6) -> Tensor:
+FACE = 2.6
+"""Edge of a face's box in the units of face_boxes, from jaw to brows."""
+
+
+def face_boxes(keypoints: Tensor, edge: float = FACE) -> Tensor:
     """Compute square boxes [..., 4] of faces: left, top, right and bottom.
 
     keypoints [..., 5, 2] and boxes are fractions of the image. edge: of a box, in units of the
-    distance between the eyes, or from eyes to mouth if that is longer. The default has the
-    landmarks of most faces inside, from jaw to brows.
+    distance between the eyes, or from eyes to mouth if that is longer.
     """
     centre = keypoints.mean(dim=-2)
     eyes, mouth = keypoints[..., :2, :], keypoints[..., 3:, :]

@@ -68,7 +68,11 @@ class PortraitModel(nn.Module):
         Returns its latents [B, c, h, w], or pixels [B, 3, H, W] for a net that reads pixels.
         """
         image = self.control_image(shape_geometry, target_geometry)
-        if image is None or self.net.pixels:
+        return None if image is None else self.as_read(image)
+
+    def as_read(self, image: Tensor) -> Tensor:
+        """Return control images [B, 3, H, W] in the form that the net reads, see `drawing`."""
+        if self.net.pixels:
             return image
         with torch.no_grad():
             return self.backbone.encode(image)

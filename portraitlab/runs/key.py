@@ -37,6 +37,8 @@ SINCE_IN: dict[str, dict[str, Any]] = {
         "matting": {"_target_": "NoMatting"},
         "minimum_side": 32,
     },
+    "WorldData": {"framing": "portrait", "score_framing": None},
+    "Judge": {"detector": None},
     "Adapter": {"start": None},
     "InstantID": {"adapter_start": None},
 }
@@ -45,7 +47,7 @@ ONLY_SCORED = tuple(
     f"data.{name}"
     for name in (
         *("score_identities", "score_photos", "split", "targets", "targets_of", "judges"),
-        *("noise_seeds", "real_photos"),
+        *("noise_seeds", "real_photos", "score_framing"),
     )
 )
 PROTOCOL = 2

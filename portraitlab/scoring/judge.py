@@ -25,6 +25,7 @@ from portraitlab.support.tensor_cache import cached_tensors
 from portraitlab.types import Population, View
 
 if TYPE_CHECKING:
+    from portraitlab.world.models.detector import DetectedFaces
     from portraitlab.world.models.regressor import FaceRegressor
 
 
@@ -56,13 +57,22 @@ class Features(Protocol):
         ...
 
 
+class Detector(Protocol):
+    """A detector of all faces of pictures."""
+
+    def find(self, images: Tensor, threshold: float) -> Sequence[DetectedFaces]:
+        """Find the faces of each image [B, 3, H, W] in [-1, 1] that score threshold or more."""
+        ...
+
+
 class Judge(nn.Module):
     """Frozen models that measure identity, face, picture, expression and pose of images.
 
     See HiFi-Portrait, Sec. 4.1. recogniser: not the one that conditions or trains. further: more
     recognisers, by which likeness is measured again. clip: the CLIP pair. regressor: predicts
-    keypoints, coefficients and a face score (plays RetinaFace and DECA). fid_features: encoder of
-    whole pictures; None uses the pair's embedding. face_threshold: least score of an image with a
+    keypoints, coefficients and a face score (plays RetinaFace and DECA). detector: finds the faces
+    of pictures of bodies and groups; None for portraits. fid_features: encoder of whole pictures;
+    None uses the pair's embedding. face_threshold: least score of an image with a
     face. batch_size: images on the judge's device at once. precision: see
     portraitlab.support.precision.frozen_precision. cache: folder of views that are shared with
     other runs; None disables it.
@@ -81,6 +91,7 @@ class Judge(nn.Module):
         batch_size: int = 64,
         precision: str = "32-true",
         cache: str | None = None,
+        detector: Detector | None = None,
     ) -> None:
         super().__init__()
         if not 0 < face_threshold < 1:
@@ -96,6 +107,7 @@ class Judge(nn.Module):
         self.batch_size = batch_size
         self.precision = precision
         self.cache = cache
+        self.detector = detector
 
     @property
     def titles(self) -> dict[str, str]:
@@ -187,6 +199,14 @@ class Judge(nn.Module):
         with computing_in(self.precision, self._device):
             return torch.cat([self.clip.text_embedding(list(part)).cpu() for part in parts])
 
+    @torch.inference_mode()
+    def find(self, images: Tensor) -> list[DetectedFaces]:
+        """Find all faces of images [B, 3, H, W] in [-1, 1] by the detector; on the CPU."""
+        assert self.detector is not None
+        with computing_in(self.precision, self._device):
+            found = self.detector.find(images.to(self._device), self.face_threshold)
+        return [faces.to("cpu") for faces in found]
+
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
@@ -200,6 +220,7 @@ class Judge(nn.Module):
         picture = self.clip.image_embedding(images)
         geometry = self.regressor(images)
         points = geometry.keypoints
+        has_face = geometry.score >= self.face_threshold
         return View(
             identity=self.recogniser(face_crops(images, points, self.recogniser)),
             face=self.clip.image_embedding(align(images, points, images.shape[-1])),
@@ -207,8 +228,9 @@ class Judge(nn.Module):
             features=picture if self.fid_features is None else self.fid_features(images),
             expression=geometry.coefficients.expression,
             pose=geometry.coefficients.pose[:, :3],
-            has_face=geometry.score >= self.face_threshold,
+            has_face=has_face,
             further=self._further(images, points),
+            faces=has_face.long(),
         )
 
     def _further(self, images: Tensor, points: Tensor) -> Tensor:

@@ -60,9 +60,9 @@ def test_every_choice_composes_and_resolves(
 UNTRAINED = re.compile(
     rf"({'|'.join(group.name for group in GROUPS if not group.trains)})\b|"
     r"(choices|clip|face3d|finder|matting|student|metrics|judge|logger)\b|"
-    r"(runs|cache|group|fresh|jobs|score_refs|gradient_checkpointing)\b|"
+    r"(runs|cache|group|fresh|jobs|score_refs|most_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
-    r"data\.(judges|noise_seeds|real_photos)$|"
+    r"data\.(judges|noise_seeds|real_photos|score_framing)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)|"
     r"(.+\.)?providers$"
 )

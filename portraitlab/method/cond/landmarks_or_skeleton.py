@@ -35,6 +35,7 @@ class LandmarkOrSkeletonCond(Cond):
         self.landmarks = LandmarkCond(face_model)
         self.skeleton = SkeletonCond()
         self.drawn = drawn
+        self.body = drawn == "skeleton"
 
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int

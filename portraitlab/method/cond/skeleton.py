@@ -55,6 +55,8 @@ class SkeletonCond(Cond):
     limbs, as OpenPose's drawing for ControlNet has them.
     """
 
+    body = True
+
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int
     ) -> Tensor:
