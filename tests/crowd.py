@@ -27,7 +27,7 @@ def make_crowd(batch: int = 2, people: int = 2, size: int = 16, **settings: Any)
     every = make_batch(seed=1, batch=batch * people, size=size, **settings)
 
     def of_each(record: Any) -> Any:
-        return record._map(lambda tensor: tensor.unflatten(0, (batch, people)))
+        return record.changed(lambda tensor: tensor.unflatten(0, (batch, people)))
 
     return replace(
         own,

@@ -119,9 +119,9 @@ def test_a_region_of_the_whole_picture_is_none(build, tiny_batch, net: str, fusi
     assert not alone.references.mask.all()
     whole = replace(
         alone,
-        references=alone.references._map(lambda tensor: tensor[:, None]),
-        shape_geometry=alone.shape_geometry._map(lambda tensor: tensor[:, None]),
-        target_geometry=alone.target_geometry._map(lambda tensor: tensor[:, None]),
+        references=alone.references.changed(lambda tensor: tensor[:, None]),
+        shape_geometry=alone.shape_geometry.changed(lambda tensor: tensor[:, None]),
+        target_geometry=alone.target_geometry.changed(lambda tensor: tensor[:, None]),
         regions=torch.ones(2, 1, 16, 16, dtype=torch.bool),
     )
     torch.testing.assert_close(predict(model, whole), predict(model, alone), atol=1e-5, rtol=1e-5)
@@ -135,9 +135,9 @@ def test_people_who_change_places_make_another_picture(build, net: str) -> None:
     assert not torch.allclose(predict(model, batch), predict(model, turned), atol=1e-4)
     swapped = replace(
         batch,
-        references=batch.references._map(lambda tensor: tensor.flip(1)),
-        shape_geometry=batch.shape_geometry._map(lambda tensor: tensor.flip(1)),
-        target_geometry=batch.target_geometry._map(lambda tensor: tensor.flip(1)),
+        references=batch.references.changed(lambda tensor: tensor.flip(1)),
+        shape_geometry=batch.shape_geometry.changed(lambda tensor: tensor.flip(1)),
+        target_geometry=batch.target_geometry.changed(lambda tensor: tensor.flip(1)),
         regions=batch.regions.flip(1),
     )
     torch.testing.assert_close(predict(model, swapped), predict(model, batch), atol=1e-5, rtol=1e-4)
@@ -163,9 +163,9 @@ def test_a_person_who_is_not_there_has_no_influence(build, net: str) -> None:
     # As if there were one person alone.
     one = replace(
         batch,
-        references=batch.references._map(lambda tensor: tensor[:, :1]),
-        shape_geometry=batch.shape_geometry._map(lambda tensor: tensor[:, :1]),
-        target_geometry=batch.target_geometry._map(lambda tensor: tensor[:, :1]),
+        references=batch.references.changed(lambda tensor: tensor[:, :1]),
+        shape_geometry=batch.shape_geometry.changed(lambda tensor: tensor[:, :1]),
+        target_geometry=batch.target_geometry.changed(lambda tensor: tensor[:, :1]),
         regions=batch.regions[:, :1],
     )
     torch.testing.assert_close(predict(model, one)[1], before[1], atol=1e-5, rtol=1e-4)
@@ -350,7 +350,7 @@ def test_each_persons_references_are_fused_by_themselves(build) -> None:
     apart = tokens.tokens.unflatten(1, (2, -1))
     known = tokens.mask.unflatten(1, (2, -1))
     for sample, person in ((0, 0), (0, 1), (1, 0)):
-        own = batch.references._map(
+        own = batch.references.changed(
             lambda tensor, sample=sample, person=person: tensor[sample, person][None]
         )
         alone = model.fusion(own)
@@ -370,7 +370,7 @@ def test_people_are_drawn_over_each_other_and_the_absent_not_at_all(build) -> No
     found = model.control_image(batch.shape_geometry, batch.target_geometry)
     alone = []
     for person in range(3):
-        geometry = batch.target_geometry._map(lambda tensor, person=person: tensor[:, person])
+        geometry = batch.target_geometry.changed(lambda tensor, person=person: tensor[:, person])
         alone.append(model.cond(geometry, geometry, 32))
     assert found.shape == (2, 3, 32, 32)
     assert torch.equal(found[0], torch.stack([each[0] for each in alone]).amax(0))
