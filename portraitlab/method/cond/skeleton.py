@@ -8,12 +8,8 @@ from torch import Tensor
 from portraitlab.method.cond.base import Cond
 from portraitlab.method.cond.drawing import Colour, Stroke, draw
 from portraitlab.types import BodyJoints, FaceGeometry
+from portraitlab.world.stance import BONES
 
-LIMBS = (
-    (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12),
-    (12, 13), (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
-)  # fmt: skip
-"""Pairs of joints that OpenPose connects, in its order."""
 WIDTH = 0.016
 """Width of a limb as a fraction of the image: OpenPose's 8 of 512 pixels."""
 DOT = 0.016
@@ -35,11 +31,11 @@ def _dimmed(colour: Colour) -> Colour:
     return 0.6 * red, 0.6 * green, 0.6 * blue
 
 
-_FIRST = 2 * len(LIMBS)  # the joints' dots come after the limbs' ends
+_FIRST = 2 * len(BONES)  # the joints' dots come after the limbs' ends
 _STROKES = (
     *(
         Stroke(((2 * limb, 2 * limb + 1),), _dimmed(_rainbow(limb)), WIDTH)
-        for limb in range(len(LIMBS))
+        for limb in range(len(BONES))
     ),
     *(
         Stroke(((place, place),), _rainbow(place - _FIRST), DOT)
@@ -77,7 +73,7 @@ class SkeletonCond(Cond):
 def draw_skeleton(body: BodyJoints, size: int) -> Tensor:
     """Draw skeletons [B, 3, size, size] in [-1, 1] on -1."""
     visible = body.visible.bool()
-    first, second = torch.tensor(LIMBS, device=visible.device).unbind(dim=1)
+    first, second = torch.tensor(BONES, device=visible.device).unbind(dim=1)
     # Each limb has its own two points, so that it can be left out alone.
     ends = torch.stack([body.points[:, first], body.points[:, second]], dim=2).flatten(1, 2)
     both = (visible[:, first] & visible[:, second]).repeat_interleave(2, dim=1)
