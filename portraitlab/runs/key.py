@@ -50,9 +50,10 @@ ONLY_SCORED = tuple(
         *("noise_seeds", "real_photos", "score_framing"),
     )
 )
-PROTOCOL = 2
+PROTOCOL = 3
 """Edition of the scoring protocol, in the hash of every scoring; raise it whenever the same
-settings give other scores. Records of the first edition have none."""
+settings give other scores. Records of the first edition have none, and those of the second were
+judged by the CLIP and the regressor that condition and train."""
 # Settings that, with the weights, determine the scores.
 SCORING = ("protocol", *groups.SCORING, "score_refs", "metrics", "judge", "precision")
 # Settings that change no weight and no score: folders, numbers of processes, hardware.

@@ -1,7 +1,7 @@
 """The judge: frozen models that score generated images.
 
-Its recognisers are not used in conditioning or training. Its CLIP pair and face regressor default
-to those that condition and train (config.yaml); they can be replaced by clip_pair and regressor.
+In the miniature world they share neither weights nor training people with what conditions and
+trains. Of real photos, Exp and Pose are by the 3DMM fitter that draws the landmarks too.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ NEEDS = {
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
     *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
-    *("scale", "budget", "student", "launcher", "debug", "table", "regressor", "further_judges"),
+    *("scale", "budget", "student", "launcher", "debug", "table", "further_judges"),
     *("paper", "canvas", "detector"),
 }
 
