@@ -108,7 +108,9 @@ class PortraitModel(nn.Module):
         mask = fused.mask.new_zeros(*there.shape, fused.mask.shape[1])
         tokens[there], mask[there] = fused.tokens, fused.mask
         owner = torch.arange(there.shape[1], device=there.device).repeat_interleave(mask.shape[-1])
-        regions = Regions(batch.regions, owner.expand(len(there), -1))
+        # Where nobody is, a region must not take cells from those who are there.
+        areas = batch.regions & there[..., None, None]
+        regions = Regions(areas, owner.expand(len(there), -1))
         return IdentityTokens(tokens.flatten(1, 2), mask.flatten(1, 2), regions)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:

@@ -29,7 +29,7 @@ TRAINING = (
 SINCE = {
     **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
     **{"precision": "32-true", "judge.precision": "32-true", "target_as_reference": False},
-    **{"augment": 0, "transform": {"_target_": "portraitlab.method.transform.base.Transform"}},
+    **{"augment": 0, "transform": {"_target_": "portraitlab.method.transform.none.NoTransform"}},
 }
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {

@@ -15,6 +15,7 @@ from torch import Tensor
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.weighted import Objective
 from portraitlab.method.transform.base import Transform
+from portraitlab.method.transform.none import NoTransform
 from portraitlab.support.precision import quick_attention
 from portraitlab.support.ranks import Split
 from portraitlab.types import Batch
@@ -75,7 +76,7 @@ class PortraitModule(lightning.LightningModule):
         self.schedule = schedule
         self.weight_decay = weight_decay
         self.seed = seed
-        self.transform = Transform() if transform is None else transform
+        self.transform = NoTransform() if transform is None else transform
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Evaluate the objective. Raises NonFiniteLoss where the loss is not finite."""

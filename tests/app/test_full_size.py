@@ -35,6 +35,8 @@ Compose = Callable[..., DictConfig]
 
 
 SYSTEMS = ("hifi_portrait", "instantid", "ip_adapter", "photomaker", "flashface", "consistentid")
+PIXELS = ("net.way_in=pixels", "net.reads_noise=true")
+"""The way into FPGA's ControlNet at full size."""
 
 
 @pytest.fixture(scope="module")
@@ -49,30 +51,38 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "system"), [*(("sdxl", system) for system in SYSTEMS), ("sd15", "hifi_portrait")]
+    ("backbone", "system"),
+    [
+        *(("sdxl", system) for system in SYSTEMS),
+        *(("sd15", system) for system in ("hifi_portrait", "fpga")),
+    ],
 )
 def test_a_system_trains_a_step_and_draws_on_a_published_backbone(
     composed: Compose, cache: Path, folders: dict[str, list[str]], backbone: str, system: str
 ) -> None:
     config = composed(
         *("scale=smoke", "metrics=none", f"cache={cache}", f"system={system}"),
-        *(f"backbone={backbone}", *folders[backbone], "cond=landmarks"),
+        *(f"backbone={backbone}", *folders[backbone]),
+        *(PIXELS if system == "fpga" else ("cond=landmarks",)),
         # These fit the world's backbone alone; of what is there no net is left without control.
         *("scale.hifi_net.start=null", "scale.controlnet=null"),
-        *(() if system in ("hifi_portrait", "instantid") else ("cond=none",)),
+        *(() if system in ("hifi_portrait", "instantid", "fpga") else ("cond=none",)),
     )
     bench = Bench.of(config)
     model = bench.parts.model
     module = PortraitModule(model, instantiate(config.objective), steps=4, learning_rate=1e-3)
     batch = TrainingBatches(bench.train_photos(), refs=4, batch_size=2, steps=1, seed=0)[0]
+    batch = instantiate(config.transform).apply(model.with_drawing(batch), step=0)
     with torch.autocast("cpu", torch.bfloat16):
         losses = module.objective(
             model, batch, generator=torch.Generator().manual_seed(0), progress=0.9, step=0
         )
     losses["loss"].backward()
     assert torch.isfinite(losses["loss"])
+    assert ("clone_faces" in losses) is (system == "fpga")
     assert {each.dtype for each in model.trained_parameters()} == {torch.float32}
-    drawn = bench.sampler.sample(model, batch, seeds=[0, 1])
+    given = next(iter(bench.scoring.batches(2)))[0] if system == "fpga" else batch
+    drawn = bench.sampler.sample(model, given, seeds=[0, 1])
     assert drawn.dtype == torch.float32
     assert drawn.shape[1:] == (3, 32, 32)
     assert torch.isfinite(drawn).all()

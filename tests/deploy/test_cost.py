@@ -21,6 +21,7 @@ from portraitlab.method.fusion.base import Fusion
 from portraitlab.method.fusion.global_ import GlobalFusion
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.fusion.resampler import ResamplerFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
@@ -28,6 +29,7 @@ from portraitlab.method.net.controlnet import ControlNet
 from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.none import NoNet
 from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.types import Injection
@@ -37,7 +39,9 @@ SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # thos
 Make = Callable[[], PortraitModel]
 
 
-@pytest.fixture(params=["hifi_net", "adapter", "controlnet", "flashface", "ffrnet", "text_concat"])
+@pytest.fixture(
+    params=["hifi_net", "adapter", "controlnet", "flashface", "ffrnet", "text_concat", "mmf"]
+)
 def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
     """Builds the same model as often as it is asked."""
 
@@ -52,6 +56,9 @@ def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
             net = Adapter(backbone, True, True, controlnet=published(backbone))
         elif request.param == "ffrnet":
             net = FFRNet(backbone, True, True)
+        elif request.param == "mmf":
+            fusion = ResamplerFusion(10, 12, 16, layers=1, heads=2)
+            net = MultiModeFusion(backbone, True, True)
         elif request.param == "text_concat":
             net = TextConcat(backbone, True, True, controlnet=published(backbone))
         elif request.param == "controlnet":

@@ -20,6 +20,7 @@ from portraitlab.method.fusion.global_ import GlobalFusion
 from portraitlab.method.fusion.local import LocalFusion
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.fusion.resampler import ResamplerFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
@@ -27,6 +28,7 @@ from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.none import NoNet
 from portraitlab.method.net.photomaker import PhotoMaker
 from portraitlab.method.net.text_concat import TextConcat
@@ -38,6 +40,7 @@ FUSIONS = {
     "global": GlobalFusion,
     "concat": ConcatFusion,
     "refiner": lambda *dims: FaceRefiner(*dims, learnable_tokens=3, layers=1, heads=2),
+    "resampler": lambda *dims: ResamplerFusion(*dims, layers=1, heads=2),
     "none": NoFusion,
 }
 CONDS = {
@@ -66,6 +69,8 @@ NETS: dict[str, Callable[..., Net]] = {
     "instantid": InstantID,
     "ffrnet": FFRNet,
     "ffrnet, latents": partial(FFRNet, way_in="latents", reads_noise=False),
+    "mmf": MultiModeFusion,
+    "mmf, latents": partial(MultiModeFusion, way_in="latents", reads_noise=False),
     "photomaker": controlled(PhotoMaker, rank=2),
     "text_concat": controlled(TextConcat),
     "flashface": controlled(FlashFace),
@@ -115,6 +120,8 @@ REFUSED = {
             ("instantid", "no identity tokens to read"),
             ("ffrnet", "no identity tokens to read"),
             ("ffrnet, latents", "no identity tokens to read"),
+            ("mmf", "no identity tokens to read"),
+            ("mmf, latents", "no identity tokens to read"),
             ("photomaker", "no identity tokens for the prompt"),
             ("text_concat", "no identity tokens for the prompt"),
         )
@@ -187,14 +194,14 @@ def test_the_first_step_moves_the_zero_convolutions(build, tiny_batch) -> None:
 
 READS_REFERENCES = [
     *itertools.product(
-        ["local", "global", "concat", "refiner"],
+        ["local", "global", "concat", "refiner", "resampler"],
         ["landmarks"],
         [
             *("hifi_net", "adapter", "instantid", "ffrnet", "ffrnet, latents", "photomaker"),
-            "text_concat",
+            *("text_concat", "mmf", "mmf, latents"),
         ],
     ),
-    *(("refiner", "none", net) for net in ("adapter", "ffrnet", "text_concat")),
+    *(("refiner", "none", net) for net in ("adapter", "ffrnet", "text_concat", "mmf")),
     ("none", "landmarks", "flashface"),
     ("none", "none", "flashface"),
 ]

@@ -133,6 +133,9 @@ def _parts(config: Mapping[str, Any], stock: bool) -> str:
     words = (
         "the prompt"
         if net == "controlnet"
+        else "the prompt alone, without the added attention to identity tokens, which diffusers' "
+        "class does not have; only PortraitLab's pipeline draws with both"
+        if net == "mmf"
         else "identity tokens in place of the prompt's; a noise gate (net/config.json) is its "
         "conditioning_scale"
     )
@@ -140,7 +143,7 @@ def _parts(config: Mapping[str, Any], stock: bool) -> str:
         "`controlnet/` is diffusers' own class: "
         f"`ControlNetModel.from_pretrained(FOLDER/controlnet)`. It reads {image} and {words}."
     )
-    if net not in ("hifi_net", "controlnet", "ffrnet"):
+    if net not in ("hifi_net", "controlnet", "ffrnet", "mmf"):
         text += f" `net/` holds what diffusers has no class for; {only}"
     return f"## Parts\n\n{_paragraph(text)}"
 

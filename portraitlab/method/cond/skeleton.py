@@ -64,7 +64,8 @@ class SkeletonCond(Cond):
         if body is None:
             raise ValueError(
                 "Drawing a skeleton needs the body's joints, and these photos have none; choose "
-                "data=world, prepare photos with joints (docs/photos.md), or take cond=landmarks."
+                "data=world, prepared photos with joints (docs/data.md), cond=landmarks, or "
+                "cond.drawn=landmarks of cond=landmarks_or_skeleton."
             )
         return draw_skeleton(body, size)
 

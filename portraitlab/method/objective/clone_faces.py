@@ -54,23 +54,23 @@ class CloneFaceLoss(Term):
                 "objective.terms.clone_faces compares what a branch attends to, and this net has "
                 "none that reads identity tokens; choose net=mmf, or transform=none."
             )
-        # Crop the features of both faces at one resolution.
+        # Arrange the features as maps, and the boxes in their cells.
         height, width = denoising.noisy.shape[-2:]
         shape = resolution(height, width, denoising.attended.shape[1])
         features = denoising.attended.float().transpose(1, 2).unflatten(2, shape)
-        size = boxes.new_tensor([width, height, width, height])
-        edges = (boxes * size)[..., 2:] - (boxes * size)[..., :2]
-        edge = max(self.least, math.ceil(float(edges.max())))
-        cells = boxes * boxes.new_tensor([*reversed(shape), *reversed(shape)])
-        first, second = (
-            roi_align(features, list(cells[:, face, None].float()), (edge, edge), aligned=True)
-            for face in range(2)
-        )
-        # Compare them, mostly in the middle.
-        weight = _gaussian(edge, self.spread).to(first).square()
-        squares = ((first - second).square() * weight / weight.sum()).sum(dim=(-2, -1)).mean(dim=1)
+        cells = (boxes * boxes.new_tensor([*reversed(shape), *reversed(shape)])).float()
+        latent_cells = boxes[:, 0] * boxes.new_tensor([width, height, width, height])
+        edges = (latent_cells[:, 2:] - latent_cells[:, :2]).amax(dim=-1)
+        # Compare both crops of each sample, mostly in the middle.
+        squares = []
+        for sample, edge in enumerate(max(self.least, math.ceil(each)) for each in edges.tolist()):
+            one = slice(sample, sample + 1)
+            first, second = roi_align(features[one], [cells[sample]], (edge, edge), aligned=True)
+            weight = _gaussian(edge, self.spread).to(first).square()
+            squared = (first - second).square().mean(dim=0)
+            squares.append((squared * weight).sum() / weight.sum())
         split = denoising.split
-        return split.processes * squares.sum() / len(denoising.all_timesteps)
+        return split.processes * torch.stack(squares).sum() / len(denoising.all_timesteps)
 
 
 def _gaussian(edge: int, spread: float) -> Tensor:

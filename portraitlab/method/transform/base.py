@@ -6,11 +6,11 @@ from portraitlab.types import Batch
 
 
 class Transform:
-    """A change of a batch's pictures and control images together; this one changes nothing."""
+    """A change of a batch's pictures and control images together."""
 
     def apply(self, batch: Batch, step: int) -> Batch:
         """Return the batch to train on in a step, the same kind for all of its samples.
 
         The batch has its drawing, unless there is no control image.
         """
-        return batch
+        raise NotImplementedError

@@ -40,9 +40,9 @@ class CloneFaces(Transform):
         def doubled(images: Tensor) -> Tensor:
             return torch.cat([images, images], dim=-1)
 
-        # Each half of the new width has a copy of the face.
+        # Each half of the new width has a copy of the face; no box reaches into the other half.
         half = batch.latents.new_tensor([0.5, 1.0, 0.5, 1.0])
-        left = face_boxes(batch.target_geometry.keypoints).to(half) * half
+        left = face_boxes(batch.target_geometry.keypoints).clamp(0, 1).to(half) * half
         right = left + half.new_tensor([0.5, 0.0, 0.5, 0.0])
         return replace(
             batch,

@@ -28,6 +28,10 @@ from portraitlab.world.pretrained import load_controlnet
         ("net=ffrnet",),
         ("net=ffrnet", "cond=none"),
         ("net=ffrnet", "net.way_in=pixels", "net.reads_noise=true", "net.start=null"),
+        ("net=mmf",),
+        ("net=mmf", "cond=none"),
+        ("net=mmf", "net.way_in=pixels", "net.reads_noise=true", "net.start=null"),
+        ("system=fpga", "cond.drawn=landmarks"),
         ("net=text_concat",),
         ("net=text_concat", "cond=none"),
         ("net=none",),
@@ -50,6 +54,20 @@ def test_every_net_comes_back_and_draws(
         assert torch.equal(value, state[name]), name
     (image,) = pipe(pictures[:2], pictures[3])
     assert image.size == (64, 64)
+    assert np.asarray(image).std() > 1
+
+
+def test_photos_without_joints_are_drawn_from_landmarks_where_that_is_chosen(
+    tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    config = settings_of("system=fpga")
+    write_export(model_of(config), config, tmp_path / "out", "a card", key="0", commit=None)
+    pipe = PortraitPipeline.from_pretrained(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"needs the body's joints.*cond.drawn=landmarks"):
+        pipe(pictures[:1], pictures[3])
+    chosen = {"cond.drawn": "landmarks"}
+    pipe = PortraitPipeline.from_pretrained(tmp_path / "out", settings=chosen)
+    (image,) = pipe(pictures[:1], pictures[3])
     assert np.asarray(image).std() > 1
 
 
