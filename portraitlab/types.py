@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,9 @@ class Condition(TensorRecord):
     """The inputs that steer the backbone and are the same at all noise levels.
 
     text [B]. tokens: None with fusion=none. drawing: the control image in the form that the net
-    reads, latents [B, c, h, w] or pixels [B, 3, H, W]; None with cond=none. references: maps by a
-    net that reads the references' latents, None for all others.
+    reads, latents [B, c, h, w] or pixels [B, 3, H, W], or features of it by a net that encodes it
+    once for all noise levels; None with cond=none. references: maps by a net that reads the
+    references' latents, None for all others.
     """
 
     text: TextFeatures
@@ -245,13 +246,17 @@ class Injection:
     attention: input of the UNet's attentions that a net has adapted: the same identity tokens for
     all, beside the text (IP-Adapter) or appended to it (PhotoMaker, TextConcat), or each
     attention's layer of the references' maps (FlashFace). gate [B]: weight of what this adds to an
-    attention's output; None is 1. All None changes nothing.
+    attention's output; None is 1. unet: a UNet of diffusers' that runs in place of the backbone's
+    (RepControlNet). features [B, C, h, w]: added to the output of that UNet's first convolution,
+    which takes them as further channels of its input. All None changes nothing.
     """
 
     down: tuple[Tensor, ...] | None = None
     mid: Tensor | None = None
     attention: IdentityTokens | ReferenceMaps | None = None
     gate: Tensor | None = None
+    unet: nn.Module | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -332,11 +332,13 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         # Draw the pictures in batches of _AT_ONCE.
         images: list[Image.Image] = []
         seeds = range(seed, seed + num_images)
-        with sampler.ready(model.backbone), self._computing(model):
-            while len(images) < num_images:
-                part = seeds[len(images) : len(images) + _AT_ONCE]
-                batch = Batch.cat([sample] * len(part)).to(self.device)
-                images += [to_image(each) for each in sampler.sample(model, batch, part)]
+        with sampler.ready(model.backbone):
+            model = model.for_drawing()
+            with self._computing(model):
+                while len(images) < num_images:
+                    part = seeds[len(images) : len(images) + _AT_ONCE]
+                    batch = Batch.cat([sample] * len(part)).to(self.device)
+                    images += [to_image(each) for each in sampler.sample(model, batch, part)]
         return images
 
     def _computing(self, model: PortraitModel) -> AbstractContextManager[None]:
