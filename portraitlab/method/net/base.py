@@ -58,6 +58,10 @@ class Net(nn.Module):
         """
         return self
 
+    def running_unet(self, backbone: Backbone) -> UNet2DConditionModel:
+        """Return the UNet that runs under a condition: the backbone's by default."""
+        return backbone.unet
+
     def for_drawing(self, backbone: Backbone) -> Net:
         """Return the net as it draws: itself by default, or merged with its present weights."""
         return self

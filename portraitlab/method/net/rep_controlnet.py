@@ -55,6 +55,7 @@ class RepControlNet(Net):
     """
 
     merges = True
+    unet: UNet2DConditionModel
 
     def __init__(
         self,
@@ -117,6 +118,10 @@ class RepControlNet(Net):
     def with_unet(self, unet: UNet2DConditionModel) -> RepControlNet:
         """Return the net with the same copies beside the layers of another UNet."""
         return self._running(self._attending(paired(unet, copies_in(self.unet))))
+
+    def running_unet(self, backbone: Backbone) -> UNet2DConditionModel:
+        """Return the UNet of pairs, or the merged one."""
+        return self.unet
 
     def for_drawing(self, backbone: Backbone) -> RepControlNet:
         """Return the net with its present weights merged into the backbone's UNet.
