@@ -115,6 +115,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             )
         exported = read_export(Path(folder))
         chosen = with_changes(exported.settings, exported.needed, settings or {})
+        exported.check_cond(chosen)
         if backbone_folder is not None:
             chosen["backbone"] = another_base(chosen["backbone"], Path(backbone_folder))
         if exported.controlnet is not None:
