@@ -18,6 +18,8 @@ from tiny import make_backbone, make_batch, make_recogniser, make_regressor
 from torch import Tensor, nn
 from torch.nn import functional
 
+from portraitlab.data.features import Frozen
+from portraitlab.data.testset import ScoringSet
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.diffusion.loras import lora_of
 from portraitlab.method.cond.keypoints import KeypointCond
@@ -30,6 +32,9 @@ from portraitlab.method.net.reparameterised import LayerPair, copies_in
 from portraitlab.method.objective.alignment import AlignedLightningLoss
 from portraitlab.method.objective.lightning import LightningLoss
 from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.method.select.random import RandomReference
+from portraitlab.scoring.draw import draw
+from portraitlab.scoring.drawing_cost import drawing_cost
 from portraitlab.types import Condition, Injection
 
 MakeBackbone = Callable[..., Backbone]
@@ -261,6 +266,26 @@ def test_merged_weights_are_never_stale(drops: Any) -> None:
         for parameter in model.trained_parameters():
             parameter.data.mul_(1.3)
     assert (drawn[0] - drawn[1]).abs().max() > 0.02
+
+
+def test_scoring_draws_with_the_merged_unet_of_the_present_weights(
+    world_data: Any, frozen: Frozen
+) -> None:
+    backbone, cpu = frozen.backbone, torch.device("cpu")
+    net = trained(RepControlNet(backbone, True, False))
+    model = PortraitModel(backbone, NoFusion(10, 12, 16), KeypointCond(), net)
+    scoring = ScoringSet(world_data().score_photos(frozen), 2, RandomReference(), targets=1)
+    sampler, ran = DDIM(steps=2, guidance=2.0), list[int]()
+    for pair in (each for each in net.modules() if isinstance(each, LayerPair)):
+        pair.register_forward_hook(lambda *call: ran.append(1))
+    drawn = []
+    for _ in range(2):
+        drawing_cost(model, sampler, scoring, cpu, "32-true")
+        drawn.append(draw(model, sampler, scoring, 2, cpu, precision="32-true").images)
+        assert not ran
+        for parameter in model.trained_parameters():
+            parameter.data.mul_(1.3)
+    assert (drawn[0] - drawn[1]).abs().max() > 0.01
 
 
 def test_a_lora_of_the_backbone_acts_in_the_merged_unet(tmp_path: Path) -> None:
