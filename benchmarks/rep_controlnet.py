@@ -14,6 +14,7 @@ import time
 
 import torch
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from records import machine, write
 from torch import Tensor
 from training_step import main_job
@@ -34,19 +35,21 @@ WAYS = {
 }
 
 
-def build(net: str, scale: str, device: torch.device, merged: bool) -> PortraitModel:
-    """Build a model with a control image and without identity; weights of sd15 are random.
+def settings(scale: str, precision: str, *overrides: str) -> DictConfig:
+    """Compose a configuration with a control image and without identity.
 
-    Untrained copies change the numbers and not the time.
+    precision: of the backbone of sd15, whose weights are random; the miniature's is float32.
     """
-    given = [f"scale={scale}", "fusion=none", net]
+    given = [f"scale={scale}", "fusion=none", *overrides]
     if scale == "sd15":
-        precision = "float16" if device.type == "cuda" else "float32"
         given += ["backbone.pretrained=false", f"backbone.precision={precision}"]
-    config = main_job(*given)
+    return main_job(*given)
+
+
+def build(config: DictConfig, device: torch.device) -> PortraitModel:
+    """Build the model of a configuration to draw with; untrained weights take the same time."""
     model = build_model(config, instantiate(config.backbone), feature_sizes(config.encoder))
-    model = model.to(device).eval().requires_grad_(False)
-    return model.for_drawing() if merged else model
+    return model.to(device).eval().requires_grad_(False)
 
 
 def condition(model: PortraitModel, batch: int) -> Condition:
@@ -82,7 +85,9 @@ def main() -> None:
     # Build all ways, and their conditions.
     models, conditions = {}, {}
     for name, (net, merged) in WAYS.items():
-        models[name] = build(net, arguments.scale, arguments.device, merged)
+        precision = "float16" if arguments.device.type == "cuda" else "float32"
+        model = build(settings(arguments.scale, precision, net), arguments.device)
+        models[name] = model.for_drawing() if merged else model
         with torch.inference_mode(), models[name].backbone.computing():
             conditions[name] = condition(models[name], arguments.batch)
     backbone = models["bare UNet"].backbone
