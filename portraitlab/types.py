@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -280,8 +280,9 @@ class Condition(TensorRecord):
     """The inputs that steer the backbone and are the same at all noise levels.
 
     text [B]. tokens: None with fusion=none. drawing: the control image in the form that the net
-    reads, latents [B, c, h, w] or pixels [B, 3, H, W]; None with cond=none. references: maps by a
-    net that reads the references' latents, None for all others.
+    reads, latents [B, c, h, w] or pixels [B, 3, H, W], or features of it by a net that encodes it
+    once for all noise levels; None with cond=none. references: maps by a net that reads the
+    references' latents, None for all others.
     """
 
     text: TextFeatures
@@ -298,7 +299,9 @@ class Injection:
     attention: input of the UNet's attentions that a net has adapted: the same identity tokens for
     all, beside the text (IP-Adapter) or appended to it (PhotoMaker, TextConcat), or each
     attention's layer of the references' maps (FlashFace). gate [B]: weight of what this adds to an
-    attention's output; None is 1. All None changes nothing.
+    attention's output; None is 1. unet: a UNet of diffusers' that runs in place of the backbone's
+    (RepControlNet). features [B, C, h, w]: added to the output of that UNet's first convolution,
+    which takes them as further channels of its input. All None changes nothing.
 
     attended [B, h'·w', C]: what the first cross-attention of a branch adds from identity tokens,
     for terms of the objective; the backbone does not read it.
@@ -309,6 +312,8 @@ class Injection:
     attention: IdentityTokens | ReferenceMaps | None = None
     gate: Tensor | None = None
     attended: Tensor | None = None
+    unet: nn.Module | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             )
         exported = read_export(Path(folder))
         chosen = with_changes(exported.settings, exported.needed, settings or {})
+        exported.check_cond(chosen)
         if backbone_folder is not None:
             chosen["backbone"] = another_base(chosen["backbone"], Path(backbone_folder))
         if exported.controlnet is not None:
@@ -402,11 +403,13 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             model = PortraitModel(model.backbone, model.fusion, model.cond, net).eval()
         images: list[Image.Image] = []
         seeds = range(seed, seed + num_images)
-        with sampler.ready(model.backbone), self._computing(model):
-            while len(images) < num_images:
-                part = seeds[len(images) : len(images) + _AT_ONCE]
-                batch = Batch.cat([sample] * len(part)).to(self.device)
-                images += [to_image(each) for each in sampler.sample(model, batch, part)]
+        with sampler.ready(model.backbone):
+            model = model.for_drawing()
+            with self._computing(model):
+                while len(images) < num_images:
+                    part = seeds[len(images) : len(images) + _AT_ONCE]
+                    batch = Batch.cat([sample] * len(part)).to(self.device)
+                    images += [to_image(each) for each in sampler.sample(model, batch, part)]
         return images
 
     def _computing(self, model: PortraitModel) -> AbstractContextManager[None]:

@@ -89,10 +89,13 @@ class PortraitModel(nn.Module):
     def condition(self, batch: Batch) -> Condition:
         """Compute the condition, which is the same at all noise levels."""
         batch = self.with_drawing(batch)
+        drawing = batch.drawing
+        if drawing is not None:
+            drawing = self.net.read_drawing(drawing)
         return Condition(
             text=batch.text,
             tokens=self._tokens(batch) if self.net.identity else None,
-            drawing=batch.drawing,
+            drawing=drawing,
             references=self.net.read(batch.references) if self.net.latents else None,
         )
 
@@ -124,8 +127,20 @@ class PortraitModel(nn.Module):
 
     def with_unet(self, unet: UNet2DConditionModel) -> PortraitModel:
         """Return a model that steers another UNet of the same architecture; the rest is shared."""
+        return self._with(backbone=self.backbone.with_unet(unet), net=self.net.with_unet(unet))
+
+    def for_drawing(self) -> PortraitModel:
+        """Return a model that draws with the present weights, merged where the net merges them.
+
+        Make one for each drawing, with the LoRAs that it draws with: a merged net keeps the weights
+        that it was made of. Any other net is shared.
+        """
+        return self._with(net=self.net.for_drawing(self.backbone))
+
+    def _with(self, **parts: nn.Module) -> PortraitModel:
+        """Return a model with other parts; the rest is shared."""
         other = copy(self)
-        other._modules = {**self._modules, "backbone": self.backbone.with_unet(unet)}
+        other._modules = {**self._modules, **parts}
         return other
 
     def enable_gradient_checkpointing(self, checkpoint: Callable[..., Any] | None = None) -> None:
@@ -153,7 +168,8 @@ class PortraitModel(nn.Module):
 
         The backbone and frozen parameters are not saved with a run: they are rebuilt identically.
         """
-        frozen = {name for name, each in self.named_parameters() if not each.requires_grad}
+        named = self.named_parameters(remove_duplicate=False)  # a net may share the backbone's
+        frozen = {name for name, each in named if not each.requires_grad}
         return {
             name: value
             for name, value in self.state_dict().items()

@@ -96,6 +96,7 @@ def draw(
         return sampler.sample(model, given, seeds).cpu(), batch
 
     with sampler.ready(model.backbone):
+        model = model.for_drawing()
         done = side_by_side(drawn, parts(), device, precision)
         images, batches = zip(*track(done, "Drawing portraits", total=rounds), strict=True)
     samples = [sample for people in pictures for sample in people]

@@ -169,6 +169,11 @@ def test_real_photos_train_and_are_scored_by_models_of_real_faces(
         # Conv2d and Linear of diffusers' own UNet2DConditionModel and ControlNetModel count.
         (["net=none", "fusion=none", "cond=none"], 1066, 0.34, 338_610_585_600, 0.68),
         (["net=controlnet", "fusion=none"], 1427, 0.46, 455_032_258_560, 0.91),
+        # Merged: SD1.5, and once a portrait the eight convolutions of ControlNet's embedding.
+        (
+            ["net=rep_controlnet", "fusion=none"],
+            *(1067, 0.35, 338_610_585_600 + 7_361_003_520, 0.69),
+        ),
     ],
 )
 def test_costs_are_those_that_fpga_prints(
@@ -186,7 +191,7 @@ def test_costs_are_those_that_fpga_prints(
     parts = task(config)["parts"]
     count = sum(part["trained"] + part["frozen"] for part in parts.values())
     assert count / 1e6 == pytest.approx(parameters, rel=0.001)
-    step = parts["net"]["layers"] + parts["UNet"]["layers"]
+    step = sum(part["layers"] for name, part in parts.items() if name.startswith(("net", "UNet")))
     assert step == layers
     assert round(step / 1e12, 2) == products
     assert 2 * step / 1e12 == pytest.approx(operations, rel=0.005)

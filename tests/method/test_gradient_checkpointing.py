@@ -29,6 +29,7 @@ from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.method.objective.base import Term
 from portraitlab.method.objective.identity import IdentityLoss
@@ -44,6 +45,7 @@ NETS: dict[str, Callable[..., Any]] = {
     "controlnet": ControlNet,
     "ffrnet": FFRNet,
     "mmf": MultiModeFusion,
+    "rep_controlnet": RepControlNet,
     "adapter": lambda b, *reads: Adapter(b, *reads, controlnet=published(b)),
     "flashface": lambda b, *reads: FlashFace(b, *reads, controlnet=published(b)),
     "text_concat": lambda b, *reads: TextConcat(b, *reads, controlnet=published(b)),

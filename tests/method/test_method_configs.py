@@ -41,7 +41,8 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
         "fusion": {"local_dim": 10, "global_dim": 12, "dim": 16},
         "net": {
             "backbone": tiny_backbone(),
-            "control": choice in ("hifi_net", "instantid", "controlnet", "ffrnet", "mmf"),
+            "control": choice
+            in ("hifi_net", "instantid", "controlnet", "ffrnet", "mmf", "rep_controlnet"),
             "identity": True,
         },
     }.get(group, {})

@@ -31,6 +31,7 @@ from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.none import NoNet
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.types import Batch, Condition, Injection
 from portraitlab.world.pretrained import load_face_model
@@ -74,6 +75,8 @@ NETS: dict[str, Callable[..., Net]] = {
     "photomaker": controlled(PhotoMaker, rank=2),
     "text_concat": controlled(TextConcat),
     "flashface": controlled(FlashFace),
+    "rep_controlnet": RepControlNet,
+    "rep_controlnet, latents": partial(RepControlNet, way_in="latents"),
     "none": NoNet,
 }
 TIMESTEPS = torch.tensor([3, 500, 999])
@@ -126,7 +129,10 @@ REFUSED = {
             ("text_concat", "no identity tokens for the prompt"),
         )
     },
-    ("none", "none", "hifi_net"): "nothing to read with fusion=none and cond=none",
+    **{
+        ("none", "none", net): "nothing to read with fusion=none and cond=none"
+        for net in ("hifi_net", "rep_controlnet", "rep_controlnet, latents")
+    },
 }
 
 
@@ -198,10 +204,13 @@ READS_REFERENCES = [
         ["landmarks"],
         [
             *("hifi_net", "adapter", "instantid", "ffrnet", "ffrnet, latents", "photomaker"),
-            *("text_concat", "mmf", "mmf, latents"),
+            *("text_concat", "mmf", "mmf, latents", "rep_controlnet"),
         ],
     ),
-    *(("refiner", "none", net) for net in ("adapter", "ffrnet", "text_concat", "mmf")),
+    *(
+        ("refiner", "none", net)
+        for net in ("adapter", "ffrnet", "text_concat", "mmf", "rep_controlnet")
+    ),
     ("none", "landmarks", "flashface"),
     ("none", "none", "flashface"),
 ]

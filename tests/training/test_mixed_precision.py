@@ -31,6 +31,7 @@ from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
@@ -43,6 +44,7 @@ NETS: dict[str, Callable[[Backbone], Net]] = {
     "instantid": lambda backbone: InstantID(backbone, True, True),
     "ffrnet": lambda backbone: FFRNet(backbone, True, True),
     "mmf": lambda backbone: MultiModeFusion(backbone, True, True),
+    "rep_controlnet": lambda backbone: RepControlNet(backbone, True, True),
     "adapter": lambda backbone: Adapter(backbone, False, True),
     "photomaker": lambda backbone: PhotoMaker(backbone, False, True, rank=2),
     "text_concat": lambda backbone: TextConcat(backbone, False, True),
@@ -66,8 +68,10 @@ class Seen(lightning.Callback):
     def __init__(self, model: PortraitModel) -> None:
         self.products: dict[str, set[torch.dtype]] = {"unet": set(), "trained": set()}
         self.gradients: list[list[torch.dtype | None]] = []
+        # A net's UNet runs in place of the backbone's, with its weights.
+        own = getattr(model.net, "unet", model.backbone.unet)
         parts: dict[str, list[nn.Module]] = {
-            "unet": [model.backbone.unet], "trained": [model.fusion, model.net]
+            "unet": [own], "trained": [model.fusion, model.net]
         }  # fmt: skip
         for name, modules in parts.items():
             for layer in (layer for module in modules for layer in module.modules()):

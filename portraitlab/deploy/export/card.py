@@ -115,6 +115,14 @@ or
 def _parts(config: Mapping[str, Any], stock: bool) -> str:
     net = config["choices"]["net"]
     only = "only PortraitLab's pipeline loads it."
+    if net == "rep_controlnet":
+        text = (
+            "`unet/` is the UNet with the trained weights merged into it, as diffusers' own class: "
+            "`UNet2DConditionModel.from_pretrained(FOLDER/unet)`. A control image enters by the "
+            "condition adapter in `net/`, whose features are added to what `conv_in` gives, and "
+            f"identity by attention that no class of diffusers has: {only}"
+        )
+        return f"## Parts\n\n{_paragraph(text)}"
     if not stock:
         text = (
             "`net=text_concat` has no weights of its own: the UNet reads the fusion's identity "
