@@ -29,7 +29,7 @@ TRAINING = (
 SINCE = {
     **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
     **{"precision": "32-true", "judge.precision": "32-true", "target_as_reference": False},
-    **{"augment": 0},
+    **{"augment": 0, "edit": {"_target_": "NoEdit"}},
 }
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {
@@ -133,7 +133,7 @@ def _content(
         if path == "protocol":
             content[path] = PROTOCOL
             continue
-        if path in SINCE and config.get(path, SINCE[path]) == SINCE[path]:
+        if path in SINCE and _by_name(config.get(path, SINCE[path])) == SINCE[path]:
             continue
         value: Any = config
         for name in path.split("."):

@@ -38,6 +38,7 @@ GROUPS = (
     Group("select", scores=True, draws=True),
     Group("objective", trains=True),
     Group("sampler", scores=True, draws=True),
+    Group("edit", scores=True),
     Group("task"),
 )
 TRAINING = tuple(group.name for group in GROUPS if group.trains)
