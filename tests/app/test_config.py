@@ -32,7 +32,6 @@ NEEDS = {
     ("data", "prepared"): ["data.root=out"],
     ("face3d", "bfm"): ["face3d.root=files"],
     ("face3d", "flame"): ["face3d.root=files"],
-    ("task", "restore"): ["pictures=pictures", "faces=photos"],
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
@@ -122,7 +121,15 @@ def test_only_what_many_groups_need_lies_outside_their_group() -> None:
         for target in targets(raw):
             if target.startswith("portraitlab."):
                 places = set(target.split(".")[1:])
-                assert places & {group, "world", "loggers", "metrics", "hub", "diffusion", "face_masks"}, (
+                assert places & {
+                    group,
+                    "world",
+                    "loggers",
+                    "metrics",
+                    "hub",
+                    "diffusion",
+                    "face_masks",
+                }, (
                     group,
                     choice,
                     target,

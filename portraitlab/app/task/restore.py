@@ -35,21 +35,21 @@ class RestorePictures:
 
     pictures: folder of pictures of any sizes. faces: folder of photos of one person, or with a
     folder for each person. The people of a picture are matched to its faces by the encoder's
-    recogniser, each to one face; other people's photos swap the faces. run: a run's folder, or None
-    for the run that the configuration describes. out: output folder; None is `restored` in the
-    run's folder. prompt: describes all pictures.
+    recogniser, each to one face; another person's photos swap the face. run: a run's folder; None
+    is the run that the configuration describes. out: output folder; None is `restored` in the run's
+    folder. prompt: describes all pictures. Raises ValueError where a folder is not given.
     """
 
     def __init__(
         self,
-        pictures: str,
-        faces: str,
+        pictures: str | None,
+        faces: str | None,
         run: str | None = None,
         out: str | None = None,
         prompt: str = "a photo of a person",
     ) -> None:
-        self.pictures = Path(pictures).expanduser()
-        self.faces = Path(faces).expanduser()
+        self.pictures = _given("pictures", pictures, "pictures whose small faces are mended")
+        self.faces = _given("faces", faces, "photos of one person, or a folder for each person")
         self.run = run
         self.out = None if out is None else Path(out).expanduser()
         self.prompt = prompt
@@ -173,6 +173,13 @@ class _Mender:
         shown = torch.ones_like(crops[:, 0], dtype=torch.bool)
         _, embeddings = self.encoder.encode(crops, shown, self.encoder.analyse(crops))
         return match(embeddings.cpu(), self.people.embeddings)
+
+
+def _given(name: str, folder: str | None, what: str) -> Path:
+    """Return a folder that the task needs. Raises ValueError where it is not given."""
+    if folder is None:
+        raise ValueError(f"task=restore needs {name}=FOLDER: {what}")
+    return Path(folder).expanduser()
 
 
 def _pictures(folder: Path) -> list[Path]:
