@@ -30,7 +30,7 @@ SINCE = {
     **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
     **{"precision": "32-true", "judge.precision": "32-true", "target_as_reference": False},
     **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0},
-    **{"transform": {"_target_": "portraitlab.method.transform.none.NoTransform"}},
+    **{"transform": {"_target_": "NoTransform"}, "edit": {"_target_": "NoEdit"}},
 }
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {
@@ -146,9 +146,9 @@ def _content(
         for name in path.split("."):
             # A setting that was added later may be missing, as all of a setting of another class.
             value = value.get(name, SINCE[path]) if path in SINCE else value[name]
+        value = run_key(str(value)) if path == "init" else _by_name(value)
         if path in SINCE and value == SINCE[path]:
             continue
-        value = run_key(str(value)) if path == "init" else _by_name(value)
         if isinstance(value, Mapping):
             before = SINCE_IN.get(str(value.get("_target_")), {})
             value = {

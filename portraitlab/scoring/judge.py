@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.faces.alignment import align, face_crops
+from portraitlab.faces.detector.base import FaceDetector
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.models import Recogniser
 from portraitlab.support.hashes import content_key, tensors_digest, weights_fingerprint
 from portraitlab.support.precision import computing_in, frozen_precision
 from portraitlab.support.side_by_side import side_by_side
 from portraitlab.support.tensor_cache import cached_tensors
-from portraitlab.types import Population, View
+from portraitlab.types import FaceGeometry, Population, View
 
 if TYPE_CHECKING:
-    from portraitlab.world.models.detector import DetectedFaces
     from portraitlab.world.models.regressor import FaceRegressor
 
 
@@ -57,14 +57,6 @@ class Features(Protocol):
         ...
 
 
-class Detector(Protocol):
-    """A detector of all faces of pictures."""
-
-    def find(self, images: Tensor, threshold: float) -> Sequence[DetectedFaces]:
-        """Find the faces of each image [B, 3, H, W] in [-1, 1] that score threshold or more."""
-        ...
-
-
 class Judge(nn.Module):
     """Frozen models that measure identity, face, picture, expression and pose of images.
 
@@ -91,7 +83,7 @@ class Judge(nn.Module):
         batch_size: int = 64,
         precision: str = "32-true",
         cache: str | None = None,
-        detector: Detector | None = None,
+        detector: FaceDetector | None = None,
     ) -> None:
         super().__init__()
         if not 0 < face_threshold < 1:
@@ -199,13 +191,11 @@ class Judge(nn.Module):
         with computing_in(self.precision, self._device):
             return torch.cat([self.clip.text_embedding(list(part)).cpu() for part in parts])
 
-    @torch.inference_mode()
-    def find(self, images: Tensor) -> list[DetectedFaces]:
-        """Find all faces of images [B, 3, H, W] in [-1, 1] by the detector; on the CPU."""
+    def find(self, image: Tensor) -> FaceGeometry:
+        """Find all faces of an image [3, H, W] in [-1, 1] by the detector, best first: [K]."""
         assert self.detector is not None
-        with computing_in(self.precision, self._device):
-            found = self.detector.find(images.to(self._device), self.face_threshold)
-        return [faces.to("cpu") for faces in found]
+        pixels = (image.clamp(-1, 1) + 1) * 127.5
+        return self.detector.find(pixels.round().byte().permute(1, 2, 0).cpu().numpy())
 
     @property
     def _device(self) -> torch.device:

@@ -36,20 +36,19 @@ def view_people(
     """
     if judge.detector is None:
         raise ValueError(
-            "Scoring bodies and groups needs a detector of their faces; choose "
-            "detector@judge.detector=world, or canvas=bodies, which has it."
+            "Scoring bodies and groups needs a detector of their faces; choose canvas=bodies, or "
+            "give judge.detector='${detector}'."
         )
     # Find the faces, and assign them.
     points = keypoints.clone()
     found = torch.zeros(len(place), dtype=torch.bool)
     count = torch.zeros(len(pictures), dtype=torch.long)
-    for start in range(0, len(pictures), judge.batch_size):
-        part = pictures[start : start + judge.batch_size].clamp(-1, 1)
-        for number, faces in enumerate(judge.find(part), start=start):
-            people = (place == number).nonzero().flatten()
-            count[number] = len(faces.scores)
-            for person, face in assigned(keypoints[people], faces.keypoints):
-                points[people[person]], found[people[person]] = faces.keypoints[face], True
+    for number, picture in enumerate(pictures):
+        faces = judge.find(picture)
+        people = (place == number).nonzero().flatten()
+        count[number] = len(faces)
+        for person, face in assigned(keypoints[people], faces.keypoints):
+            points[people[person]], found[people[person]] = faces.keypoints[face], True
 
     # Look at each as at a portrait, and at each picture as a whole.
     boxes = face_boxes(points, PORTRAIT) * pictures.shape[-1]

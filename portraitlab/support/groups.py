@@ -39,6 +39,7 @@ GROUPS = (
     Group("objective", trains=True),
     Group("transform", trains=True),
     Group("sampler", scores=True, draws=True),
+    Group("edit", scores=True),
     Group("task"),
 )
 TRAINING = tuple(group.name for group in GROUPS if group.trains)

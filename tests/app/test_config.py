@@ -59,7 +59,7 @@ def test_every_choice_composes_and_resolves(
 # refers to them.
 UNTRAINED = re.compile(
     rf"({'|'.join(group.name for group in GROUPS if not group.trains)})\b|"
-    r"(choices|clip|face3d|finder|matting|student|metrics|judge|logger)\b|"
+    r"(choices|clip|face3d|finder|detector|pictures|faces|matting|student|metrics|judge|logger)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs|most_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds|real_photos|score_framing)$|"
@@ -123,7 +123,15 @@ def test_only_what_many_groups_need_lies_outside_their_group() -> None:
         for target in targets(raw):
             if target.startswith("portraitlab."):
                 places = set(target.split(".")[1:])
-                assert places & {group, "world", "loggers", "metrics", "hub", "diffusion"}, (
+                assert places & {
+                    group,
+                    "world",
+                    "loggers",
+                    "metrics",
+                    "hub",
+                    "diffusion",
+                    "face_masks",
+                }, (
                     group,
                     choice,
                     target,

@@ -34,6 +34,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
     config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
     config.choices = {"scale": "smoke"}
     config.face3d = OmegaConf.load(CONF / "face3d/none.yaml")
+    config.detector = OmegaConf.load(CONF / "detector/world.yaml")
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     # These fit the world's backbone alone.
     config.scale.hifi_net.start = config.scale.controlnet = None

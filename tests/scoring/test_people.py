@@ -10,6 +10,7 @@ import torch
 from test_metrics import make_judged
 
 from portraitlab.faces.alignment import face_boxes
+from portraitlab.faces.detector.world import WorldFaces
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.metrics.clip_t import ClipT
 from portraitlab.scoring.metrics.count import Count
@@ -37,7 +38,10 @@ def tensor(image) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def judge() -> Judge:
     return Judge(
-        load_recogniser("judge"), load_clip(), load_regressor(), detector=load_detector()
+        load_recogniser("judge"),
+        load_clip(),
+        load_regressor(),
+        detector=WorldFaces(load_detector()),
     ).eval()
 
 

@@ -33,10 +33,11 @@ class SamplePortraits:
         bench.load(run)
         model = bench.parts.model
         size = config.scale.score_batch_size
-        portraits = draw(
+        drawn = draw(
             model, bench.sampler, bench.scoring, size, bench.parts.device, self.count,
             precision=config.precision,
         )  # fmt: skip
+        portraits = bench.edited(drawn)
         folder = run.folder / "portraits" / run.scoring
         people: dict[int, list[str]] = {}
         for place, sample in zip(portraits.place.tolist(), portraits.samples, strict=True):
