@@ -185,6 +185,15 @@ class FaceFeatures(TensorRecord):
     mask: Tensor
     latents: Tensor | None = None
 
+    def padded(self, references: int) -> Self:
+        """Append masked references of zeros, so that there are N = `references`."""
+
+        def pad(tensor: Tensor) -> Tensor:
+            shape = len(tensor), references - tensor.shape[1], *tensor.shape[2:]
+            return torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
+
+        return self.changed(pad)
+
 
 @dataclass(frozen=True)
 class Regions(TensorRecord):

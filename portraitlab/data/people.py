@@ -65,7 +65,7 @@ def read_people(
     width = max(features.mask.shape[1] for features, _ in people)
     return People(
         names=tuple(folder.name for folder in folders),
-        features=FaceFeatures.cat([_padded(features, width) for features, _ in people]),
+        features=FaceFeatures.cat([features.padded(width) for features, _ in people]),
         shape=FaceGeometry.cat([shape for _, shape in people]),
     )
 
@@ -126,13 +126,3 @@ def _features(
         latents=encoded,
     )
     return features, geometry_of(faces)[[0]]
-
-
-def _padded(features: FaceFeatures, width: int) -> FaceFeatures:
-    """Pad features [1, N] to [1, width]; the added references are zero and masked."""
-
-    def pad(tensor: Tensor) -> Tensor:
-        missing = tensor.new_zeros(1, width - tensor.shape[1], *tensor.shape[2:])
-        return torch.cat([tensor, missing], dim=1)
-
-    return features.changed(pad)

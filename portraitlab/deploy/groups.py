@@ -10,7 +10,6 @@ from itertools import combinations
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
 from portraitlab.data.usable import UsablePortrait
 from portraitlab.faces.alignment import FACE, face_boxes
@@ -67,7 +66,8 @@ def together(samples: Sequence[Batch], boxes: Sequence[Box]) -> Batch:
     at = torch.tensor(boxes)[None]
     geometry = FaceGeometry.cat([each.target_geometry for each in samples])
     shape = FaceGeometry.cat([each.shape_geometry for each in samples])
-    references = FaceFeatures.cat(_padded([each.references for each in samples]))
+    most = max(each.references.mask.shape[1] for each in samples)
+    references = FaceFeatures.cat([each.references.padded(most) for each in samples])
     size = first.latents.shape[-2], first.latents.shape[-1]
     there = torch.ones(1, len(samples), dtype=torch.bool)
     return replace(
@@ -77,17 +77,6 @@ def together(samples: Sequence[Batch], boxes: Sequence[Box]) -> Batch:
         target_geometry=_moved(geometry, at[0])[None],
         regions=box_regions(_grown(at, HEAD / FACE), there, size),
     )
-
-
-def _padded(features: Sequence[FaceFeatures]) -> list[FaceFeatures]:
-    """Bring features [1, N, …] of several people to the largest N, with masked references."""
-    most = max(each.mask.shape[1] for each in features)
-
-    def filled(tensor: Tensor) -> Tensor:
-        missing = most - tensor.shape[1]
-        return functional.pad(tensor, (*(0, 0) * (tensor.dim() - 2), 0, missing))
-
-    return [each.changed(filled) for each in features]
 
 
 def _moved(geometry: FaceGeometry, boxes: Tensor) -> FaceGeometry:
