@@ -12,7 +12,7 @@ top-left corner. Angles are radians. Masks are boolean and True where something 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import torch
@@ -27,12 +27,12 @@ class TensorRecord:
     def changed(self, function: Any) -> Self:
         """Return the record with a function applied to each of its tensors, at any depth."""
         changed: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, Tensor):
-                changed[field.name] = function(value)
+                changed[each.name] = function(value)
             elif isinstance(value, TensorRecord):
-                changed[field.name] = value.changed(function)
+                changed[each.name] = value.changed(function)
         return replace(self, **changed)
 
     def to(self, device: torch.device | str) -> Self:
@@ -48,8 +48,8 @@ class TensorRecord:
         return self.changed(lambda tensor: tensor.flatten(0, 1))
 
     def __len__(self) -> int:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, Tensor | TensorRecord):
                 return len(value)
         raise TypeError(f"{type(self).__name__} has no tensor, so it has no length")
@@ -58,14 +58,14 @@ class TensorRecord:
     def cat(cls, records: Sequence[Self]) -> Self:
         """Join records along the first dimension; a field that is None must be None in all."""
         joined: dict[str, Any] = {}
-        for field in fields(cls):
-            values = [getattr(record, field.name) for record in records]
+        for each in (each for each in fields(cls) if each.init):
+            values = [getattr(record, each.name) for record in records]
             if isinstance(values[0], Tensor):
-                joined[field.name] = torch.cat(values)
+                joined[each.name] = torch.cat(values)
             elif isinstance(values[0], TensorRecord):
-                joined[field.name] = type(values[0]).cat(values)
+                joined[each.name] = type(values[0]).cat(values)
             else:
-                joined[field.name] = values[0]
+                joined[each.name] = values[0]
         return cls(**joined)
 
 
@@ -200,11 +200,13 @@ class Regions(TensorRecord):
     """The regions of a picture in which identity tokens act (FPGA, Sec. 3.1).
 
     areas [B, P, h, w] bool: one region for each person, in latent cells. owner [B, K] long: the
-    person whose region each token acts in; -1 for a token that acts everywhere.
+    person whose region each token acts in; -1 for a token that acts everywhere. masks: computed
+    from these by the number of an attention's queries, once for all layers and noise levels.
     """
 
     areas: Tensor
     owner: Tensor
+    masks: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,12 @@ def acting(tokens: IdentityTokens, queries: int) -> Tensor:
     queries: number Q of latent cells at the attention's resolution.
     """
     known = tokens.mask[:, None]
-    return known if tokens.regions is None else known & _inside(tokens.regions, queries)
+    regions = tokens.regions
+    if regions is None:
+        return known
+    if queries not in regions.masks:
+        regions.masks[queries] = _inside(regions, queries)
+    return known & regions.masks[queries]
 
 
 def safe_mask(tokens: IdentityTokens, queries: int) -> tuple[Tensor, Tensor | None]:
