@@ -37,10 +37,6 @@ from portraitlab.method.sampler.ddim import DDIM
 from portraitlab.training.build import build_beside
 from portraitlab.types import Condition, FaceGeometry
 
-EVERY = 3
-"""Steps of which one computes the deep features."""
-
-
 ACCELERATIONS = {
     "cache": "step caching",
     "compile": "torch.compile",
@@ -83,7 +79,9 @@ class Drawing:
         model = build(self.config, self.device)
         if arguments.weights is not None and rung.net == "rep_controlnet":
             model.load_trained_state_dict(load_file(arguments.weights))
-        self.model, self.caches = accelerated(model.for_drawing(), rung, self.device)
+        self.model, self.caches = accelerated(
+            model.for_drawing(), rung, self.device, arguments.every
+        )
         self.sampler = DDIM(arguments.steps, self.config.scale.guidance)
 
     @torch.inference_mode()
@@ -109,9 +107,12 @@ class Drawing:
 
 
 def accelerated(
-    model: PortraitModel, rung: Rung, device: torch.device
+    model: PortraitModel, rung: Rung, device: torch.device, every: int
 ) -> tuple[PortraitModel, list[StepCache]]:
-    """Apply a rung's accelerations to both UNets of guidance, the steered one and the bare one."""
+    """Apply a rung's accelerations to both UNets of guidance, the steered one and the bare one.
+
+    every: steps of which one computes the deep features.
+    """
     if not rung.accelerations:
         return model, []
     caches = []
@@ -123,7 +124,7 @@ def accelerated(
             from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
             quantize_(unet, Int8DynamicActivationInt8WeightConfig())
-        cache = StepCache(unet, EVERY if "cache" in rung.accelerations else 1)
+        cache = StepCache(unet, every if "cache" in rung.accelerations else 1)
         if "compile" in rung.accelerations:
             cache.compile_parts()
         caches.append(cache)
@@ -147,6 +148,7 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--every", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--without", nargs="+", choices=ACCELERATIONS, default=())
@@ -191,7 +193,7 @@ def main() -> None:
     record = {
         "machine": machine(arguments.device), "torch": torch.__version__,
         "scale": arguments.scale, "batch": arguments.batch, "steps": arguments.steps,
-        "guidance": float(first.config.scale.guidance), "every": EVERY,
+        "guidance": float(first.config.scale.guidance), "every": arguments.every,
         "trained": arguments.weights is not None, "ladder": ladder, "left_out": left_out,
     }  # fmt: skip
     save(record, RESULTS / f"speed_ladder_{arguments.scale}.json")

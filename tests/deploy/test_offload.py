@@ -31,6 +31,7 @@ from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.instantid import InstantID
 from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 
 GPU = torch.device("cuda", 0)
@@ -40,6 +41,7 @@ NETS: dict[str, Callable[..., Any]] = {
     "mmf": MultiModeFusion,
     "flashface": lambda b, *reads: FlashFace(b, *reads, controlnet=published(b)),
     "photomaker": lambda b, *reads: PhotoMaker(b, *reads, rank=2, controlnet=published(b)),
+    "rep_controlnet": lambda b, *reads: RepControlNet(b, *reads, way_in="latents"),
     "text_concat": lambda b, *reads: TextConcat(b, *reads, controlnet=published(b)),
 }
 

@@ -322,9 +322,12 @@ def test_a_student_runs_with_the_copies() -> None:
 
 
 @pytest.mark.parametrize("cond", ["keypoints", "none"])
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", [LightningLoss, AlignedLightningLoss])
-def test_the_lightning_branch_trains_the_copies(kind: Any, cond: str) -> None:
+def test_the_lightning_branch_trains_the_copies(kind: Any, checkpointing: bool, cond: str) -> None:
     model = built_model(cond=cond)
+    if checkpointing:
+        model.enable_gradient_checkpointing()
     term = kind(
         make_recogniser(), make_regressor(), make_backbone(seed=5).unet, threshold=0.0, steps=3,
         grad_last=2,
