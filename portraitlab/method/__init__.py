@@ -1,1 +1,1 @@
-"""The slots in which papers differ: fusion, condition, net, selection, objective, sampler."""
+"""The slots in which papers differ: fusion, condition, net, selection, objective, sampler, edit."""
