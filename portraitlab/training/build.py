@@ -169,6 +169,8 @@ def warn_of_miniature(config: DictConfig) -> None:
         "recogniser@judge.recogniser": config.judge.recogniser,
         "clip_pair": config.judge.clip,
     }
+    if config.choices.edit != "none":
+        models["detector"] = config.detector
     ours = [name for name, model in models.items() if ".world." in model._target_]
     if ours:
         _LOG.warning(

@@ -133,8 +133,15 @@ def test_a_baseline_is_another_edit(restore, folders, edit) -> None:
     assert (written["both.png"] != read(folders, "both.png")).any()
 
 
-def test_a_net_without_a_control_image_restores(restore) -> None:
-    assert restore("net=adapter", "cond=none")[0]["mended"] == 3
+@pytest.mark.parametrize(
+    "choice",
+    [["net=adapter", "cond=none"], ["system=flashface"], ["system=photomaker"]],
+    ids=str,
+)
+def test_nets_without_a_control_image_or_with_attention_of_their_own_restore(
+    restore, choice
+) -> None:
+    assert restore(*choice)[0]["mended"] == 3
 
 
 def test_what_is_missing_is_one_error(restore, folders, tmp_path) -> None:
