@@ -2,7 +2,8 @@
 
 Every tensor's shape is written beside its name: B batch, N references, L tokens of one
 reference, T identity tokens of one reference, d the width of identity tokens, d1 and d2 the widths
-of local and global face features, H and W pixels, c, h and w the latents' channels and size.
+of local and global face features, H and W pixels, c, h and w the latents' channels and size, P
+people of one picture. A picture of one person has no dimension P.
 
 Images are floats in [-1, 1], channels first. Points are fractions of the image, (x, y) from the
 top-left corner. Angles are radians. Masks are boolean and True where something is.
@@ -11,38 +12,44 @@ top-left corner. Angles are radians. Masks are boolean and True where something 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class TensorRecord:
     """A frozen dataclass of tensors, or of records of tensors, that is moved and indexed as one."""
 
-    def _map(self, function: Any) -> Self:
+    def changed(self, function: Any) -> Self:
+        """Return the record with a function applied to each of its tensors, at any depth."""
         changed: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, Tensor):
-                changed[field.name] = function(value)
+                changed[each.name] = function(value)
             elif isinstance(value, TensorRecord):
-                changed[field.name] = value._map(function)
+                changed[each.name] = value.changed(function)
         return replace(self, **changed)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the record to a device."""
-        return self._map(lambda tensor: tensor.to(device))
+        return self.changed(lambda tensor: tensor.to(device))
 
     def __getitem__(self, index: Any) -> Self:
         """Index every tensor along its first dimension."""
-        return self._map(lambda tensor: tensor[index])
+        return self.changed(lambda tensor: tensor[index])
+
+    def folded(self) -> Self:
+        """Join the first two dimensions of every tensor: [B, P, …] to [B·P, …]."""
+        return self.changed(lambda tensor: tensor.flatten(0, 1))
 
     def __len__(self) -> int:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for each in fields(self):
+            value = getattr(self, each.name)
             if isinstance(value, Tensor | TensorRecord):
                 return len(value)
         raise TypeError(f"{type(self).__name__} has no tensor, so it has no length")
@@ -51,14 +58,14 @@ class TensorRecord:
     def cat(cls, records: Sequence[Self]) -> Self:
         """Join records along the first dimension; a field that is None must be None in all."""
         joined: dict[str, Any] = {}
-        for field in fields(cls):
-            values = [getattr(record, field.name) for record in records]
+        for each in (each for each in fields(cls) if each.init):
+            values = [getattr(record, each.name) for record in records]
             if isinstance(values[0], Tensor):
-                joined[field.name] = torch.cat(values)
+                joined[each.name] = torch.cat(values)
             elif isinstance(values[0], TensorRecord):
-                joined[field.name] = type(values[0]).cat(values)
+                joined[each.name] = type(values[0]).cat(values)
             else:
-                joined[field.name] = values[0]
+                joined[each.name] = values[0]
         return cls(**joined)
 
 
@@ -85,7 +92,7 @@ class TextFeatures(TensorRecord):
 
     def expand(self, count: int) -> TextFeatures:
         """Repeat the features of one prompt [1, …] for `count` samples."""
-        return self._map(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
+        return self.changed(lambda tensor: tensor.expand(count, *tensor.shape[1:]))
 
     def where(self, chosen: Tensor, other: TextFeatures) -> TextFeatures:
         """Take these features where chosen bool [B], else the other's; each [B, …] or [1, …]."""
@@ -116,17 +123,32 @@ class FaceCoefficients(TensorRecord):
 
 
 @dataclass(frozen=True)
+class BodyJoints(TensorRecord):
+    """OpenPose's 18 joints of a body.
+
+    points [B, 18, 2]: nose, neck, then shoulder, elbow, wrist of the person's right arm and of the
+    left, hip, knee, ankle of the right leg and of the left, right and left eye, right and left ear.
+    visible [B, 18]: 1 for a joint in the picture that nothing hides, else 0.
+    """
+
+    points: Tensor
+    visible: Tensor
+
+
+@dataclass(frozen=True)
 class FaceGeometry(TensorRecord):
-    """Position of the face in each photo.
+    """Position of the face in each photo, and of the body where it is known.
 
     keypoints [B, 5, 2]: image-left eye, image-right eye, nose tip, image-left and image-right
     mouth corner (the order of the ArcFace template). score [B] in [0, 1]: the detector's
-    confidence that there is a face. coefficients: None where no 3DMM was fitted.
+    confidence that there is a face; 0 for a person who is not there. coefficients: None where no
+    3DMM was fitted. body: None where no joints were found.
     """
 
     keypoints: Tensor
     score: Tensor
     coefficients: FaceCoefficients | None = None
+    body: BodyJoints | None = None
 
 
 @dataclass(frozen=True)
@@ -163,19 +185,51 @@ class FaceFeatures(TensorRecord):
     mask: Tensor
     latents: Tensor | None = None
 
+    def padded(self, references: int) -> Self:
+        """Append masked references of zeros, so that there are N = `references`."""
+
+        def pad(tensor: Tensor) -> Tensor:
+            shape = len(tensor), references - tensor.shape[1], *tensor.shape[2:]
+            return torch.cat([tensor, tensor.new_zeros(shape)], dim=1)
+
+        return self.changed(pad)
+
+
+@dataclass(frozen=True)
+class Regions(TensorRecord):
+    """The regions of a picture in which identity tokens act (FPGA, Sec. 3.1).
+
+    areas [B, P, h, w] bool: one region for each person, in latent cells. owner [B, K] long: the
+    person whose region each token acts in; -1 for a token that acts everywhere. masks: computed
+    from these by the number of an attention's queries, once for all layers and noise levels.
+    """
+
+    areas: Tensor
+    owner: Tensor
+    masks: dict[int, Tensor] = field(init=False, default_factory=dict, repr=False, compare=False)
+
 
 @dataclass(frozen=True)
 class IdentityTokens(TensorRecord):
-    """Identity tokens [B, N·T, d] of a fusion; mask [B, N·T] is False for masked references."""
+    """Identity tokens [B, N·T, d] of a fusion; mask [B, N·T] is False for masked references.
+
+    regions: where each token acts; None is everywhere. Of P people there are P·N·T tokens.
+    """
 
     tokens: Tensor
     mask: Tensor
+    regions: Regions | None = None
 
     def after(self, words: Tensor) -> IdentityTokens:
-        """Append the tokens to a prompt's features [B, K, d], of which none is masked."""
+        """Append the tokens to a prompt's features [B, K, d], which act everywhere."""
         known = self.mask.new_ones(words.shape[:2])
+        regions = self.regions
+        if regions is not None:
+            everywhere = regions.owner.new_full(words.shape[:2], -1)
+            owner = torch.cat([everywhere, regions.owner], dim=1)
+            regions = Regions(regions.areas, owner)
         return IdentityTokens(
-            torch.cat([words, self.tokens], dim=1), torch.cat([known, self.mask], dim=1)
+            torch.cat([words, self.tokens], dim=1), torch.cat([known, self.mask], dim=1), regions
         )
 
 
@@ -188,8 +242,9 @@ class ReferenceMaps(TensorRecord):
 
     layers: tuple[IdentityTokens, ...]
 
-    def _map(self, function: Any) -> Self:
-        return replace(self, layers=tuple(layer._map(function) for layer in self.layers))
+    def changed(self, function: Any) -> Self:
+        """Return the record with a function applied to each of its tensors."""
+        return replace(self, layers=tuple(layer.changed(function) for layer in self.layers))
 
     def __len__(self) -> int:
         return len(self.layers[0])
@@ -208,6 +263,13 @@ class Batch(TensorRecord):
     drawing: the control image in the form that the net reads (see Condition), where precomputed.
     face_mask [B, h, w] in [0, 1]: share of each latent cell that shows the target's face; None
     unless a term of the objective wants it.
+
+    Of a picture of several people, references, shape_geometry and target_geometry have a dimension
+    P after B, and regions [B, P, h, w] bool are the latent cells in which each person's tokens act.
+    All references of a person who is not there are masked. regions is None for one person.
+
+    clones [B, 2, 4]: boxes of the two copies of each face, left, top, right and bottom as fractions
+    of the picture, where a transform has laid the pictures beside themselves; else None.
     """
 
     latents: Tensor
@@ -220,6 +282,8 @@ class Batch(TensorRecord):
     target_index: Tensor
     drawing: Tensor | None = None
     face_mask: Tensor | None = None
+    regions: Tensor | None = None
+    clones: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -227,8 +291,9 @@ class Condition(TensorRecord):
     """The inputs that steer the backbone and are the same at all noise levels.
 
     text [B]. tokens: None with fusion=none. drawing: the control image in the form that the net
-    reads, latents [B, c, h, w] or pixels [B, 3, H, W]; None with cond=none. references: maps by a
-    net that reads the references' latents, None for all others.
+    reads, latents [B, c, h, w] or pixels [B, 3, H, W], or features of it by a net that encodes it
+    once for all noise levels; None with cond=none. references: maps by a net that reads the
+    references' latents, None for all others.
     """
 
     text: TextFeatures
@@ -245,13 +310,21 @@ class Injection:
     attention: input of the UNet's attentions that a net has adapted: the same identity tokens for
     all, beside the text (IP-Adapter) or appended to it (PhotoMaker, TextConcat), or each
     attention's layer of the references' maps (FlashFace). gate [B]: weight of what this adds to an
-    attention's output; None is 1. All None changes nothing.
+    attention's output; None is 1. unet: a UNet of diffusers' that runs in place of the backbone's
+    (RepControlNet). features [B, C, h, w]: added to the output of that UNet's first convolution,
+    which takes them as further channels of its input. All None changes nothing.
+
+    attended [B, h'·w', C]: what the first cross-attention of a branch adds from identity tokens,
+    for terms of the objective; the backbone does not read it.
     """
 
     down: tuple[Tensor, ...] | None = None
     mid: Tensor | None = None
     attention: IdentityTokens | ReferenceMaps | None = None
     gate: Tensor | None = None
+    attended: Tensor | None = None
+    unet: nn.Module | None = None
+    features: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -263,7 +336,10 @@ class View(TensorRecord):
     features [B, f]: the whole image's features for FID. expression [B, E]: coefficients.
     pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool: where it is False, only picture and
     features are meaningful. further [B, J, e'']: unit embeddings by J further recognisers, each
-    padded with zeros to the longest.
+    padded with zeros to the longest. faces [B] long: number of faces found in the whole image.
+
+    Of an image of several people, B counts the people: each has a view of their face in it, and
+    has_face is False where no face is found at the person's place.
     """
 
     identity: Tensor
@@ -274,6 +350,7 @@ class View(TensorRecord):
     pose: Tensor
     has_face: Tensor
     further: Tensor
+    faces: Tensor
 
 
 @dataclass(frozen=True)
@@ -309,8 +386,9 @@ class Judged(TensorRecord):
     conditioned: views [B, N] of the references conditioned on. text [B, e']: the prompt's unit
     embedding by the CLIP pair. identity [B] long: a number for each person. alone [B, e']: the unit
     embedding of the backbone's image without a net, from the same prompt and noise; NaN where it
-    was not drawn. population: real photos of other people, the same for all rows. cost: of one of
-    the images; None for photos, and where no metric reads it.
+    was not drawn. image [B] long: number of the image that a person is in; the people of an image
+    follow each other. population: real photos of other people, the same for all rows. cost: of one
+    of the images; None for photos, and where no metric reads it.
     """
 
     generated: View
@@ -320,5 +398,12 @@ class Judged(TensorRecord):
     text: Tensor
     identity: Tensor
     alone: Tensor
+    image: Tensor
     population: Population
     cost: DrawingCost | None = None
+
+    @property
+    def first(self) -> Tensor:
+        """True for the first person of each image, bool [B]: for what counts images once."""
+        before = functional.pad(self.image, (1, 0), value=-1)[:-1]
+        return self.image != before

@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 
 from portraitlab.diffusion.backbone import Backbone
-from portraitlab.types import Batch, FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
+from portraitlab.types import (
+    Batch,
+    BodyJoints,
+    FaceCoefficients,
+    FaceFeatures,
+    FaceGeometry,
+    TextFeatures,
+)
 
 
 def make_backbone(seed: int = 0, size: int = 32, prediction_type: str = "v_prediction") -> Backbone:
@@ -84,8 +91,15 @@ def make_regressor(seed: int = 0) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
+def make_body(batch: int, seed: int = 0) -> BodyJoints:
+    """Joints somewhere in the image, most of them visible."""
+    generator = torch.Generator().manual_seed(seed)
+    points = 0.1 + 0.8 * torch.rand(batch, 18, 2, generator=generator)
+    return BodyJoints(points, (torch.rand(batch, 18, generator=generator) < 0.9).float())
+
+
 def make_geometry(
-    generator: torch.Generator, batch: int, coefficients: bool = True
+    generator: torch.Generator, batch: int, coefficients: bool = True, body: bool = False
 ) -> FaceGeometry:
     """Faces near the middle of the image, of the world's shape and expression numbers."""
     from portraitlab.faces.alignment import TEMPLATE
@@ -105,6 +119,7 @@ def make_geometry(
             if coefficients
             else None
         ),
+        body=make_body(batch) if body else None,
     )
 
 
@@ -116,10 +131,12 @@ def make_batch(
     dims: tuple[int, int, int] = (10, 12, 5),
     coefficients: bool = True,
     latents: bool = False,
+    body: bool = False,
 ) -> Batch:
     """Random samples for `make_backbone`; dims are local width d1, global width d2, tokens L.
 
-    Sample i has refs - i references, at least one. latents: with those of the references.
+    Sample i has refs - i references, at least one. latents: with those of the references. body:
+    with the joints of the bodies.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -142,8 +159,8 @@ def make_batch(
         latents=normal(batch, 4, size, size),
         text=TextFeatures(normal(batch, 8, 16)),
         references=references,
-        shape_geometry=make_geometry(generator, batch, coefficients),
-        target_geometry=make_geometry(generator, batch, coefficients),
+        shape_geometry=make_geometry(generator, batch, coefficients, body),
+        target_geometry=make_geometry(generator, batch, coefficients, body),
         identity=torch.nn.functional.normalize(normal(batch, 128), dim=-1),
         person=torch.rand(batch, 1, size, size, generator=generator),
         target_index=torch.arange(batch),

@@ -18,6 +18,7 @@ from portraitlab.data.augment import augmented_photos
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.testset import RealPhotos, ScoringSet
+from portraitlab.method.edit.base import Edit
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.sampler.base import Sampler
 from portraitlab.runs.key import PROTOCOL, plain
@@ -26,6 +27,7 @@ from portraitlab.runs.records import record_table
 from portraitlab.runs.run import Run
 from portraitlab.scoring.draw import SHOWN, Portraits, backbone_alone, draw, show_samples
 from portraitlab.scoring.drawing_cost import drawing_cost
+from portraitlab.scoring.edit import edit_portraits
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.measure import measure
 from portraitlab.scoring.metrics.metric import PortraitMetric
@@ -59,6 +61,7 @@ class Bench:
     scoring: ScoringSet
     real: RealPhotos
     sampler: Sampler
+    edit: Edit
     judge: Judge | None
     metrics: Mapping[str, PortraitMetric]
 
@@ -79,13 +82,14 @@ class Bench:
         metrics = {str(name): instantiate(metric) for name, metric in chosen.items()}
         with sampler.ready(parts.frozen.backbone):  # fail before training, not after
             pass
+        edit = build_beside(config.edit, config, parts.frozen.encoder)
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
         data: PhotoSource = instantiate(config.data)
         photos = _as_read(data.score_photos(parts.frozen), parts)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
         real = data.real_photos(parts.frozen, scoring) if judged else RealPhotos(photos.store, ())
-        return cls(config, parts, data, photos, scoring, real, sampler, judge, metrics)
+        return cls(config, parts, data, photos, scoring, real, sampler, edit, judge, metrics)
 
     def train_photos(self) -> PhotoSet:
         """Return the training photos and their copies, with all that net and objective read."""
@@ -109,6 +113,10 @@ class Bench:
         """Load a run's weights. Raises ValueError where they are damaged or of other components."""
         self.parts.model.load_trained_state_dict(run.read_weights())
 
+    def edited(self, portraits: Portraits) -> Portraits:
+        """Edit drawn portraits (edit=...)."""
+        return edit_portraits(self.edit, self.parts.model, self.parts.frozen.encoder, portraits)
+
     def score(self, run: Run) -> dict[str, Any]:
         """Draw and measure portraits; write the record and its pictures, and return the record."""
         begun = time.perf_counter()
@@ -123,7 +131,7 @@ class Bench:
             )
 
         # Draw and measure.
-        portraits = drawn(model, self.scoring)
+        portraits = self.edited(drawn(model, self.scoring))
         count = max((metric.alone for metric in self.metrics.values()), default=0)
         alone = drawn(backbone_alone(model), self.scoring, count) if count else None
         timed = any(metric.timed for metric in self.metrics.values())
@@ -136,7 +144,7 @@ class Bench:
         # Draw the grid in strangers' poses, also where people's own targets are scored.
         folder = run.record_folder
         posed = self.scoring.in_strangers_poses(SHOWN)
-        shown = show_samples(drawn(model, posed), self.photos, model)
+        shown = show_samples(self.edited(drawn(model, posed)), self.photos, model)
         save(sheet(shown), folder / "grid.png")
         save_each(shown, folder / "samples")
 

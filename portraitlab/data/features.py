@@ -29,7 +29,7 @@ from portraitlab.support.hashes import weights_fingerprint
 from portraitlab.support.precision import frozen_precision
 from portraitlab.support.side_by_side import side_by_side
 from portraitlab.support.tensor_cache import cached, named
-from portraitlab.types import FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
+from portraitlab.types import BodyJoints, FaceCoefficients, FaceFeatures, FaceGeometry, TextFeatures
 
 _BATCH = 64
 
@@ -91,7 +91,7 @@ class FeatureStore:
 
     def mean_identity(self, rows: Tensor, mask: Tensor) -> Tensor:
         """Return the unit mean identity embedding [B, d2'] of references [B, N] (F_id, eq. 7)."""
-        total = (self.identity[rows] * mask[..., None]).sum(dim=1)
+        total = (self.identity[rows] * mask[..., None]).sum(dim=-2)
         return nn.functional.normalize(total, dim=-1)
 
     @classmethod
@@ -101,6 +101,8 @@ class FeatureStore:
         """Collect the features from columns by name (portraitlab.data.schema), in any files."""
         fitted = [photos.get(name) for name in ("shape", "expression", "pose")]
         coefficients = None if fitted[0] is None else records(FaceCoefficients, *fitted)
+        joints = [photos.get(name) for name in ("joints", "visible")]
+        body = None if joints[0] is None else records(BodyJoints, *joints)
         text = records(TextFeatures, *(captions.get(name) for name in ("text", "pooled", "sizes")))
         return cls(
             latents=photos["latents"],
@@ -108,7 +110,9 @@ class FeatureStore:
             local=photos["local"],
             global_=photos["global"],
             identity=photos["recogniser"],
-            geometry=records(FaceGeometry, photos["keypoints"], photos["score"], coefficients),
+            geometry=records(
+                FaceGeometry, photos["keypoints"], photos["score"], coefficients, body
+            ),
             face_masks=photos["face_mask"],
             text_features=text,
             caption_index=photos["caption"],
@@ -155,19 +159,37 @@ class FeatureStore:
             lambda rows: describe_prompts([captions[order[int(row)]] for row in rows], frozen),
         )
 
-        # Embed the identities.
-        points = faces["keypoints"]
+        # Embed the identities, by the close-ups where there are some.
+        points, see = faces["keypoints"], store.views if store.close_ups else store.images
         identity = kept(
             ["identity", *about, encoder, recogniser],
             count,
             "Embedding identities",
-            lambda rows: describe_identity(
-                store.images(rows), store.person_masks(rows), points[rows], frozen
-            ),
+            lambda rows: describe_identity(see(rows), store.view_masks(rows), points[rows], frozen),
         )
         caption = torch.tensor(order).argsort()[store.caption_index]
-        known = store.table.columns() | faces | pictures | identity | {"caption": caption}
+        stored = store.table.columns()
+        # Joints are small, and read in every step: keep them in memory.
+        stored |= {
+            name: stored[name][range(count)] for name in ("joints", "visible") if name in stored
+        }
+        known = stored | faces | pictures | identity | {"caption": caption}
+        if store.close_ups:
+            known |= _placed(stored, range(count))
         return cls.of(known, texts)
+
+
+def _placed(stored: Mapping[str, Rows[Tensor]], rows: range) -> dict[str, Tensor]:
+    """Return the geometry of faces in pictures whose views are close-ups, as they were rendered.
+
+    The shape stays that of the view, where it was fitted.
+    """
+    return {
+        "keypoints": stored["scene_keypoints"][rows],
+        "score": torch.ones(len(rows)),
+        "expression": stored["true_expression"][rows],
+        "pose": stored["true_pose"][rows],
+    }
 
 
 def _in_batches(
@@ -187,7 +209,7 @@ def _in_batches(
 
 def _faces(store: Photos, frozen: Frozen, rows: Tensor) -> dict[str, Tensor]:
     views = store.views(rows).to(frozen.device)
-    masks = store.person_masks(rows).to(frozen.device)
+    masks = store.view_masks(rows).to(frozen.device)
     geometry = frozen.encoder.analyse(views)
     faces = describe_faces(frozen.encoder, views, masks, geometry)
     if "face_mask" not in store.table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from portraitlab.data.features import FeatureStore
 from portraitlab.data.photos import Members, Photos, members_of
-from portraitlab.faces.alignment import face_crops
+from portraitlab.faces.alignment import face_boxes, face_crops
+from portraitlab.faces.regions import HEAD, box_regions
 from portraitlab.method.select.selection import FaceQuality
 from portraitlab.types import Batch
 
@@ -78,8 +79,13 @@ class PhotoSet:
         mask bool [B, N]: False for an empty reference slot. shape_rows [B]: the photos whose 3D
         shape draws the landmarks. without_prompt bool [B]: True to use the empty prompt in place
         of the caption.
+
+        Of pictures of several people, targets and shape_rows are [B, P], references and mask
+        [B, P, N]; all references of a person who is not there are masked.
         """
         features = self.features
+        if targets.dim() == 2:
+            return self._gather_people(targets, references, mask, shape_rows, without_prompt)
         latents = features.latents[targets]
         return Batch(
             latents=latents,
@@ -91,6 +97,33 @@ class PhotoSet:
             person=features.person[targets],
             target_index=targets,
             face_mask=self._face_mask(targets, latents) if "face_mask" in self.wants else None,
+        )
+
+    def _gather_people(
+        self,
+        targets: Tensor,
+        references: Tensor,
+        mask: Tensor,
+        shape_rows: Tensor,
+        without_prompt: Tensor,
+    ) -> Batch:
+        """Make a batch of pictures of several people, each of whose rows has the picture."""
+        there = mask.any(dim=-1)
+        first = self.gather(
+            targets[:, 0], references[:, 0], mask[:, 0], shape_rows[:, 0], without_prompt
+        )
+        geometry = self.features.geometry[targets]
+        geometry = replace(geometry, score=geometry.score * there)
+        size = (first.latents.shape[-2], first.latents.shape[-1])
+        person = self.features.person[targets] * there[..., None, None, None]
+        return replace(
+            first,
+            references=self.features.references(references, mask, self.reference_latents),
+            shape_geometry=self.features.geometry[shape_rows],
+            target_geometry=geometry,
+            identity=self.features.mean_identity(references, mask),
+            person=person.sum(dim=1).clamp(max=1),
+            regions=box_regions(face_boxes(geometry.keypoints, HEAD), there, size),
         )
 
     def _face_mask(self, rows: Tensor, latents: Tensor) -> Tensor:

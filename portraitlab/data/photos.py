@@ -19,7 +19,10 @@ class Photos:
 
     Attributes: `size` and `view_size` (pixels), `identity`, `name` and `caption` (one string a
     row), `caption_index` [P] (rows of `captions`, which begin with the empty prompt), `flawed` (one
-    bool a row: blurred, badly lit or covered, a reference at most, never a target).
+    bool a row: blurred, badly lit or covered, a reference at most, never a target), `scene` (one
+    string a row: rows with the same name are the people of one picture; empty for a picture of one
+    person), `close_ups` (True where pictures show more than a portrait and views are close-ups of
+    the same people).
 
     table, captions: columns by portraitlab.data.schema. key: hash of the recipe of cached photos.
     left_out: one line for each photo or identity that was left out, with the reason.
@@ -40,6 +43,8 @@ class Photos:
         self.identity: list[str] = table.all("identity")
         self.caption_index = torch.tensor(table.all("caption"))
         self.flawed: list[bool] = table.all("flawed") if "flawed" in table else [False] * len(table)
+        self.scene: list[str] = table.all("scene") if "scene" in table else [""] * len(table)
+        self.close_ups = "scene_keypoints" in table
         self.name = table.strings("name")
         self.caption = captions.strings("caption", self.caption_index)
 
@@ -63,6 +68,10 @@ class Photos:
     def person_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
         """Return masks bool [B, S, S], False where a photo is known not to show the person."""
         return self._decoded("person_mask", rows)
+
+    def view_masks(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """Return masks bool [B, H, H] of the views, at their size or that of the photos."""
+        return self._decoded("view_mask" if self.close_ups else "person_mask", rows)
 
     def true_coefficients(self, rows: Sequence[int] | Tensor) -> FaceCoefficients:
         """Return the coefficients that photos were rendered with; ValueError for real photos."""

@@ -9,19 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from portraitlab.data.photo import Photo, UnusablePhoto
-
-FRAME_CENTRE = (0.501, 0.510)
-"""Centroid (x, y) of the five keypoints, as fractions of the portrait.
-
-This and FRAME_SPREAD are means over the world's photos, so that the backbone, which has only seen
-those, gets faces of the size and at the place it was trained on.
-"""
-
-FRAME_SPREAD = 0.146
-"""Root mean square distance of the keypoints from their centroid, as a fraction of the portrait.
-
-All five are used because yaw narrows the eyes and pitch shortens the nose, but not both at once.
-"""
+from portraitlab.faces.framing import FRAME_CENTRE, FRAME_SPREAD
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ PHOTOS = {
     "view": Column("picture", "V, V, 3", "the same at the encoder's size", optional=True),
     "person_mask": Column("mask", "S, S", "the person, where it is known"),
     "face_mask": Column("mask", "S, S", "the face"),
+    "view_mask": Column("mask", "V, V", "the person in a view that is a close-up", optional=True),
+    "scene": Column("text", "", "name of a picture of several people, or empty", optional=True),
+    "scene_keypoints": Column(
+        "tensor", "5, 2", "(x, y) in the portrait, where the view is a close-up", optional=True
+    ),
     "face_box": Column("tensor", "4", "left, top, right, bottom of the landmarks", optional=True),
     "joints": Column("tensor", "18, 2", "OpenPose's joints of the body", optional=True),
     "visible": Column("tensor", "18", "1 for joints that are in the frame, else 0", optional=True),

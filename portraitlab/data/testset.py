@@ -38,7 +38,8 @@ class Sample:
     is used for the landmarks (the target itself with select=target). judges: photos of the
     identity that results are compared with, neither references nor the target, or with
     judges="references" the references. other: one more photo of the identity without a flaw,
-    neither target nor judge, or None. seed: of the noise, in 0..2^32-1.
+    neither target nor judge, or None. seed: of the noise, in 0..2^32-1. scene: name of a target
+    that shows several people, each of whom has a sample of it; empty for one person.
     """
 
     identity: str
@@ -49,6 +50,7 @@ class Sample:
     seed: int
     caption: str
     other: int | None = None
+    scene: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,9 @@ class ScoringSet:
     everyone, of the most varied head directions and sizes (FaceSnap, Sec. 3.2). A template of the
     person's own is replaced by the next most varied photo.
 
+    Of photos with scenes, the targets are the pictures of several people. There is a sample for
+    each person of a picture, and these follow each other; `pictures` has them together.
+
     An identity with fewer than targets + refs + 1 photos, or too few without a flaw, is left out
     with one line in the log.
 
@@ -156,20 +161,26 @@ class ScoringSet:
         need = own + refs + 1
         needs = f"{need} photos (targets={own}, refs={refs}, and 1 to judge by)"
         members = photos.rows()
+        scene = photos.store.scene
+        several = any(scene)
         samples: list[Sample] = []
         aims: dict[str, list[_Aim]] = {}
-        for identity, rows in members.items():
+        for identity, own_rows in members.items():
+            scenes = [row for row in own_rows if scene[row]]
+            rows = [row for row in own_rows if not scene[row]]
+            if several and not scenes:
+                continue
             # Shuffle the photos, and take targets from the end.
             order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
             ordered = [rows[place] for place in order]
             sound = [row for row in reversed(ordered) if not photos.store.flawed[row]]
-            targeted = sound[:own]
+            targeted = scenes[:own] if several else sound[:own]
             if len(targeted) == own:
                 aims[identity] = [
                     _Aim(
                         target,
                         photos.store.caption[target],
-                        string_seed(seed, identity, photos.store.name[target], noise),
+                        string_seed(seed, *_named(photos.store, target), noise),
                     )
                     for target in targeted
                     for noise in range(noise_seeds)
@@ -182,7 +193,8 @@ class ScoringSet:
 
             # Split the rest into judges and references.
             most = max(1, len(rows) - own - MOST_REFERENCES)
-            judging = sound[own:][: min(1 if judges == "references" else judges, most)]
+            judged = min(1 if judges == "references" else judges, most)
+            judging = [row for row in sound if row not in targeted][:judged]
             left = [row for row in ordered if row not in targeted and row not in judging]
             if identity not in aims or not judging:
                 _LOG.warning(
@@ -201,6 +213,7 @@ class ScoringSet:
                     seed=aim.seed,
                     caption=aim.caption,
                     other=next((row for row in reversed(left) if row in sound), None),
+                    scene=scene[aim.target],
                 )
                 for aim in aims[identity]
             ]
@@ -222,6 +235,8 @@ class ScoringSet:
             samples = _with_targets_of_others(samples, aims, seed)
         elif targets_of == "templates":
             samples = self._with_templates(samples, targets, noise_seeds)
+        # Bring the people of a picture together.
+        samples.sort(key=lambda sample: (sample.scene, sample.seed) if sample.scene else ())
         self.samples = self._with_shapes(samples, select, seed)
 
     def _with_templates(
@@ -284,11 +299,25 @@ class ScoringSet:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def pictures(self) -> list[list[Sample]]:
+        """Return the samples of each picture, one for each of its people."""
+        pictures: list[list[Sample]] = []
+        for place, sample in zip(picture_places(self.samples), self.samples, strict=True):
+            if place == len(pictures):
+                pictures.append([])
+            pictures[place].append(sample)
+        return pictures
+
     def in_strangers_poses(self, people: int) -> ScoringSet:
         """Return one sample of each of the first `people` people, with the target of a stranger.
 
         Shapes are those of the selected references. If nobody else has targets, their own is kept.
+        Of pictures of several people, the first `people` pictures are returned as they are.
         """
+        if any(sample.scene for sample in self.samples):
+            made = copy(self)
+            made.samples = tuple(sample for some in self.pictures()[:people] for sample in some)
+            return made
         first: dict[str, Sample] = {}
         for sample in self.samples:
             first.setdefault(sample.identity, sample)
@@ -323,17 +352,49 @@ class ScoringSet:
         return RealPhotos(store, [rows[place] for place in order[:number]])
 
     def batches(self, batch_size: int) -> Iterator[tuple[Batch, list[Sample]]]:
-        """Yield all samples in order in batches of up to batch_size, each with its prompt."""
-        for start in range(0, len(self.samples), batch_size):
-            samples = list(self.samples[start : start + batch_size])
-            references = torch.tensor([sample.references for sample in samples])
-            yield (
-                self.photos.gather(
-                    targets=torch.tensor([sample.target for sample in samples]),
-                    references=references,
-                    mask=torch.ones_like(references, dtype=torch.bool),
-                    shape_rows=torch.tensor([sample.shape_reference for sample in samples]),
-                    without_prompt=torch.zeros(len(samples), dtype=torch.bool),
-                ),
-                samples,
+        """Yield all pictures in order in batches of up to batch_size, each with its prompt.
+
+        Beside the batch are the samples of each picture's first person. Pictures of several people
+        have as many places for people as the largest of the set.
+        """
+        pictures = self.pictures()
+        most = max(map(len, pictures))
+        several = any(sample.scene for sample in self.samples)
+        for start in range(0, len(pictures), batch_size):
+            some = pictures[start : start + batch_size]
+            # Fill the places of people who are not there with the first person's photos.
+            filled = [[*people, *[people[0]] * (most - len(people))] for people in some]
+            number = torch.tensor([[len(people)] for people in some])
+            there = torch.arange(most) < number
+            targets, references, shapes = (
+                torch.tensor([[read(sample) for sample in people] for people in filled])
+                for read in (
+                    lambda sample: sample.target,
+                    lambda sample: sample.references,
+                    lambda sample: sample.shape_reference,
+                )
             )
+            mask = there[..., None].expand(references.shape)
+            if not several:
+                targets, references, shapes, mask = (
+                    each[:, 0] for each in (targets, references, shapes, mask)
+                )
+            without_prompt = torch.zeros(len(some), dtype=torch.bool)
+            batch = self.photos.gather(targets, references, mask, shapes, without_prompt)
+            yield batch, [people[0] for people in some]
+
+
+def picture_places(samples: Sequence[Sample]) -> list[int]:
+    """Number the pictures of samples, where those of one picture follow each other."""
+    places: list[int] = []
+    last = None
+    for sample in samples:
+        same = sample.scene and last == (sample.scene, sample.seed)
+        places.append((places[-1] if places else -1) + (not same))
+        last = sample.scene, sample.seed
+    return places
+
+
+def _named(store: Photos, row: int) -> tuple[str, ...]:
+    """Return the name of a target, the same for all people of a picture."""
+    return (store.scene[row],) if store.scene[row] else (store.identity[row], store.name[row])

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
-from itertools import count, product, repeat
+from collections.abc import Sequence
+from itertools import chain, count, product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.progress import track
-
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.photos import Photos
+from portraitlab.data.rendering import CLOSE_UPS, Group, groups_of, rendered_groups, rendered_photos
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import cached_photos
 from portraitlab.data.testset import Judges, RealPhotos, ScoringSet, TargetsOf
 from portraitlab.world import render
-from portraitlab.world.pool import rendering_pool
-from portraitlab.world.settings import make_settings
+from portraitlab.world.settings import FRAMINGS, make_settings
 from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
 
 _NO_PIXELS = ("pretrained", "pool", "sheet", "splits", "tokenizer")
@@ -37,6 +33,11 @@ class WorldData(PhotoSource):
     photos and features. targets, judges, noise_seeds, targets_of: see ScoringSet. real_photos:
     number of further people of the split, with one photo each, that FID compares with; fewer if the
     split has fewer.
+
+    framing: "portrait"; "varied", heads of other sizes and places; or on the larger canvas "half"
+    or "full", bodies, whose faces the encoder sees in a close-up of the same person. score_framing:
+    that of the scored targets, "half", "full" or "group", groups of two to four of the scored
+    people; None is that of the training.
 
     Raises ValueError if the split is unknown or has too few identities, or if there are too few
     photos for a target, a reference and (when scoring) a judge.
@@ -56,6 +57,8 @@ class WorldData(PhotoSource):
         targets_of: TargetsOf = "own",
         real_photos: int = 1000,
         workers: int = 2,
+        framing: str = "portrait",
+        score_framing: str | None = None,
     ) -> None:
         super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
         splits = [name + kind for name in ("development", "test") for kind in ("", LOOK_ALIKES)]
@@ -67,8 +70,12 @@ class WorldData(PhotoSource):
         ):
             if value < least:
                 raise ValueError(f"data.{name}={value} must be at least {least}.")
+        scored = framing if score_framing is None else score_framing
+        _check_framing("framing", framing, FRAMINGS)
+        _check_framing("score_framing", scored, CLOSE_UPS if framing in CLOSE_UPS else (framing,))
         self.cache = Path(cache)
         self.workers = workers
+        self.framing, self.score_framing = framing, scored
         self._train = self._seeds("identities", identities, "train"), photos_per_identity
         self._further = IDENTITIES[split][score_identities : score_identities + real_photos]
         self._score = self._seeds("score_identities", score_identities, split), score_photos
@@ -85,82 +92,84 @@ class WorldData(PhotoSource):
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
         """Return photos of the first identities of the world's "train" split."""
-        return self._photos(*self._train, frozen)
+        return self._photos(*self._train, frozen, self.framing)
 
     def score_photos(self, frozen: Frozen) -> PhotoSet:
-        """Return photos of the first identities of the chosen held-out split."""
-        return self._photos(*self._score, frozen)
+        """Return photos of the first identities of the chosen held-out split.
+
+        With score_framing=group also as many pictures of each group of them as targets.
+        """
+        if self.score_framing != "group":
+            return self._photos(*self._score, frozen, self.score_framing)
+        groups = [
+            (group, each) for group in groups_of(self._score[0]) for each in range(self.targets)
+        ]
+        return self._photos(*self._score, frozen, self.framing, groups)
 
     def real_photos(self, frozen: Frozen, scoring: ScoringSet) -> RealPhotos:
         """Return the first photo without a flaw of each person after the scored ones.
 
-        If the split has no further people, photos of the scored people are used.
+        With score_framing=group, a picture of each group of them. If the split has no further
+        people, photos of the scored people are used.
         """
         if not self._further:
             return super().real_photos(frozen, scoring)
-        chosen = [(seed, first_sound(seed)) for seed in self._further]
         size = frozen.backbone.image_size
-        recipe = {"source": "world", "chosen": chosen, "renderer": _renderer_fingerprint()}
-        rendered = self._render(chosen, size, size)
-        store = cached_photos(self.cache, recipe, size, size, rendered, left_out=[])
+        if self.score_framing == "group":
+            groups = [(group, 0) for group in groups_of(self._further)]
+            store = self._store([], groups, size, size, self.framing, {"chosen": groups})
+            first = {scene: row for row, scene in reversed([*enumerate(store.scene)])}
+            return RealPhotos(store, sorted(first.values()))
+        chosen = [(seed, first_sound(seed)) for seed in self._further]
+        store = self._store(chosen, [], size, size, self.score_framing, {"chosen": chosen})
         return RealPhotos(store, range(len(store)))
 
     def digest(self) -> None:
         """Return None: the settings alone determine the rendered photos."""
 
-    def _photos(self, seeds: Sequence[int], per_identity: int, frozen: Frozen) -> PhotoSet:
+    def _photos(
+        self,
+        seeds: Sequence[int],
+        per_identity: int,
+        frozen: Frozen,
+        framing: str,
+        groups: Sequence[Group] = (),
+    ) -> PhotoSet:
         size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
-        recipe = {
-            "source": "world", "identities": list(seeds), "photos": per_identity,
-            "renderer": _renderer_fingerprint(),
-        }  # fmt: skip
-        photos = self._render(list(product(seeds, range(per_identity))), size, view_size)
-        store = cached_photos(self.cache, recipe, size, view_size, photos, left_out=[])
+        about = {"identities": list(seeds), "photos": per_identity}
+        photos = list(product(seeds, range(per_identity)))
+        store = self._store(photos, groups, size, view_size, framing, about)
         features = FeatureStore.cached(self.cache, store, frozen)
         return PhotoSet(store, features, tuple(str(seed) for seed in seeds))
 
-    def _render(
-        self, photos: list[tuple[int, int]], size: int, view_size: int
-    ) -> Iterator[dict[str, Any]]:
-        """Render photos by identity seed and photo seed, at the backbone's and encoder's sizes."""
-        with ExitStack() as stack:
-            apply: Callable[..., Iterator[render.Photo]] = map
-            if self.workers:
-                pool = stack.enter_context(rendering_pool(self.workers))
-                apply = partial(pool.map, chunksize=16)
-            identities, numbers = zip(*photos, strict=True)
-            images = apply(render.render_photo, identities, numbers, repeat(size))
-            views = (
-                repeat(None)
-                if view_size == size
-                else apply(render.render_photo, identities, numbers, repeat(view_size))
-            )
-            jobs = zip(photos, images, views, strict=False)
-            for (identity, number), photo, view in track(
-                jobs, description="Rendering photos", total=len(photos)
-            ):
-                person = photo.people[0]
-                yield {
-                    "identity": str(identity),
-                    "name": str(number),
-                    "caption": photo.caption,
-                    "flawed": bool(photo.flaws),
-                    "image": photo.image,
-                    **({} if view is None else {"view": view.image}),
-                    "person_mask": photo.person_mask,
-                    "face_mask": photo.face_mask,
-                    "face_box": person.face_box,
-                    "joints": person.joints,
-                    "visible": person.visible.astype(np.uint8),
-                    "true_shape": photo.shape,
-                    "true_expression": photo.expression,
-                    "true_pose": photo.pose,
-                }
+    def _store(
+        self,
+        photos: list[tuple[int, int]],
+        groups: Sequence[Group],
+        size: int,
+        view_size: int,
+        framing: str,
+        about: dict[str, Any],
+    ) -> Photos:
+        """Render photos of one person, then groups, or open them in the cache."""
+        recipe = {"source": "world", **about, "renderer": _renderer_fingerprint()}
+        if framing != "portrait":  # so that portraits keep the key of earlier caches
+            recipe |= {"framing": framing, "groups": list(groups)}
+        rendered = chain(
+            rendered_photos(photos, size, view_size, framing, self.workers),
+            rendered_groups(groups, size, view_size, self.workers),
+        )
+        return cached_photos(self.cache, recipe, size, view_size, rendered, left_out=[])
 
 
 def first_sound(identity_seed: int) -> int:
     """Return the seed of a person's first photo without a flaw."""
     return next(seed for seed in count() if not make_settings(identity_seed, seed).flaws)
+
+
+def _check_framing(setting: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"data.{setting}={value!r} is unknown; choose {', '.join(known)}.")
 
 
 def _renderer_fingerprint() -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
+from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.net.base import Net
 from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
 
@@ -41,6 +42,14 @@ class WithControls(Net):
         """Read the references as the net itself does."""
         return self.net.read(references)
 
+    def read_drawing(self, drawing: Tensor) -> Tensor:
+        """Encode the control image as the net itself does."""
+        return self.net.read_drawing(drawing)
+
+    def for_drawing(self, backbone: Backbone) -> WithControls:
+        """Return the net as it draws, with the same controls."""
+        return WithControls(self.net.for_drawing(backbone), self.controls)
+
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Add the residuals of all controls to the net's injection."""
         injection = self.net(noisy, timesteps, condition)
@@ -60,4 +69,4 @@ class WithControls(Net):
             else:
                 pairs = zip(down, added_down, strict=True)
                 down, mid = tuple(one + two for one, two in pairs), mid + added_mid
-        return Injection(down, mid, injection.attention, injection.gate)
+        return replace(injection, down=down, mid=mid)

@@ -79,10 +79,17 @@ class Sizes:
 def part_costs(model: PortraitModel, sizes: Sizes) -> dict[str, PartCost]:
     """Count the cost of each part: fusion (once a drawing), net and UNet (each step), frozen rest.
 
-    The autoencoder is counted decoding. Shared parameters are counted with the first part that has
-    them. The model may be on the meta device, and cannot be used afterwards.
+    The model is counted as it draws: a net that merges its weights into the UNet has only the
+    merged UNet, which counts as UNet and as frozen. The autoencoder is counted decoding. Shared
+    parameters are counted with the first part that has them. The model may be on the meta device,
+    and cannot be used afterwards.
     """
-    backbone = model.backbone
+    model = model.for_drawing()
+    backbone, net = model.backbone, model.net
+    unet = net.running_unet(backbone)
+    own: list[nn.Module] = [net]
+    if unet is not backbone.unet:
+        own = [part for part in net.children() if part is not unet]
     texts = [
         part for name, part in backbone.named_children() if name not in ("unet", "autoencoder")
     ]
@@ -91,21 +98,23 @@ def part_costs(model: PortraitModel, sizes: Sizes) -> dict[str, PartCost]:
         batch, timesteps = _batch(model, sizes, 1), torch.zeros(1, dtype=torch.long)
         with torch.no_grad():
             condition = model.condition(batch)
-            injection = model.net(batch.latents, timesteps, condition)
+            injection = net(batch.latents, timesteps, condition)
 
         # List each part's modules and one use of it.
         uses: dict[str, tuple[list[nn.Module], Callable[[], Any]]] = {
             "fusion": ([model.fusion], lambda: model.fusion(batch.references)),
-            "net": ([model.net], lambda: model.net(batch.latents, timesteps, condition)),
+            "net": (own, lambda: net(batch.latents, timesteps, condition)),
             "UNet": (
-                [backbone.unet],
+                [unet],
                 lambda: backbone.predict(batch.latents, timesteps, batch.text, injection),
             ),
             "text encoder": (texts, lambda: backbone.encode_text(["words"])),
             "autoencoder": ([backbone.autoencoder], lambda: backbone.decode(batch.latents)),
         }
-        if model.net.latents:
-            uses["net, reading references"] = ([], lambda: model.net.read(batch.references))
+        if net.latents:
+            uses["net, reading references"] = ([], lambda: net.read(batch.references))
+        if (drawing := batch.drawing) is not None and condition.drawing is not drawing:
+            uses["net, reading the control image"] = ([], lambda: net.read_drawing(drawing))
 
         # Count each part.
         weights = {_place(each) for each in model.parameters()}

@@ -109,6 +109,9 @@ def _layers(stages: list[nn.ModuleList], device: torch.device) -> Iterator[None]
     from accelerate.hooks import remove_hook_from_module
 
     parts = [part for stage in stages for part in stage]
+    # Modules that share a parameter get one each back from accelerate.
+    modules = [module for part in parts for module in part.modules()]
+    own = [dict(module._parameters) for module in modules]
     try:
         for part in parts:
             # torch's attention reads the weights of a layer in it without calling that layer.
@@ -117,3 +120,5 @@ def _layers(stages: list[nn.ModuleList], device: torch.device) -> Iterator[None]
     finally:
         for part in parts:
             remove_hook_from_module(part, recurse=True)
+        for module, parameters in zip(modules, own, strict=True):
+            module._parameters.update(parameters)

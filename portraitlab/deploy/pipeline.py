@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from portraitlab.data.usable import UsablePortrait, usable_portrait
 from portraitlab.deploy.controls import Control, WithControls
 from portraitlab.deploy.export.folder import read_export
 from portraitlab.deploy.export.settings import another_base, own_errors, with_changes
+from portraitlab.deploy.groups import Person, Picture, check_boxes, together, warn_of_overlap
 from portraitlab.deploy.offload import Mode, accelerator, offloaded
 from portraitlab.diffusion.loras import LoraLoader
 from portraitlab.diffusion.own_precision import OwnPrecision
@@ -34,6 +36,7 @@ from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.matting.base import Matting
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.stock import check_fit
+from portraitlab.method.sampler.base import Sampler
 from portraitlab.method.select.selection import TARGET, Selection
 from portraitlab.scoring.pictures import to_image
 from portraitlab.support.checks import check_whole
@@ -42,9 +45,6 @@ from portraitlab.training.build import build_model, check_published
 from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry
 
 _log = logging.getLogger(__name__)
-
-Picture = Image.Image | UsablePortrait
-"""A photo with one face, or the result of `see`."""
 
 _PRECISION = (
     "Its precision is a setting of the base: from_pretrained(FOLDER, "
@@ -115,6 +115,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             )
         exported = read_export(Path(folder))
         chosen = with_changes(exported.settings, exported.needed, settings or {})
+        exported.check_cond(chosen)
         if backbone_folder is not None:
             chosen["backbone"] = another_base(chosen["backbone"], Path(backbone_folder))
         if exported.controlnet is not None:
@@ -256,10 +257,14 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
 
         # Fit the image to the base.
         controlnet = products_in(controlnet.requires_grad_(False), backbone.precision)
-        size = (backbone.image_size, backbone.image_size)
+        pixels = self._fitted(image)[None].to(self.device)
+        return Control(controlnet.eval().to(self.device), pixels, scale)
+
+    def _fitted(self, image: Image.Image) -> Tensor:
+        """Cut an image to the base's square: [3, H, H] in [0, 1]."""
+        size = (self.model.backbone.image_size,) * 2
         fitted = ImageOps.fit(image.convert("RGB"), size, Image.Resampling.LANCZOS)
-        pixels = functional.to_tensor(fitted)
-        return Control(controlnet.eval().to(self.device), pixels[None].to(self.device), scale)
+        return functional.to_tensor(fitted)
 
     @torch.no_grad()
     def __call__(
@@ -282,9 +287,70 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         references that hardly show the same person. Raises ValueError for an unusable picture, for
         numbers out of range and for several prompts.
         """
-        # Check the arguments.
+        # Describe references and target.
         if isinstance(references, Picture):
             references = [references]
+        if not references:
+            raise ValueError("There is no reference: give one photo of the person, or more.")
+        sampler = self._sampler(prompt, negative_prompt, steps, guidance, seed, num_images)
+        self._warn_of_many(references)
+        portraits = self._portraits(references)
+        target = portraits[0] if target is None else self._portrait(target, "the target")
+        sample = self._sample(portraits, target, prompt, seed)
+        return self._drawn(sample, sampler, seed, num_images, controls)
+
+    @torch.no_grad()
+    def group(
+        self,
+        people: Sequence[Person],
+        skeleton: Image.Image | None = None,
+        prompt: str = "a photo of a group of people",
+        negative_prompt: str = "",
+        steps: int | None = None,
+        guidance: float | None = None,
+        seed: int = 0,
+        num_images: int = 1,
+        controls: Sequence[Control] = (),
+    ) -> list[Image.Image]:
+        """Draw new pictures of several people, each with their face at a place, one a seed.
+
+        skeleton: the picture of their skeletons, for a run that reads one; of other runs the
+        control image shows each face as in the person's first reference, moved to its place. The
+        other arguments are those of a call. Raises ValueError as a call does, for a place outside
+        the picture, and without a skeleton where one is read.
+        """
+        places = [person.at for person in people]
+        check_boxes(places)
+        warn_of_overlap(places)
+        if not people or not all(person.references for person in people):
+            raise ValueError("There is no reference: give each person one photo or more.")
+        if self.model.cond.body and skeleton is None:
+            raise ValueError(
+                "This run's control image is a skeleton; give the picture of one (--skeleton)."
+            )
+        sampler = self._sampler(prompt, negative_prompt, steps, guidance, seed, num_images)
+        samples = []
+        for number, person in enumerate(people, start=1):
+            self._warn_of_many(person.references)
+            portraits = self._portraits(person.references, f"person {number}, ")
+            samples.append(self._sample(portraits, portraits[0], prompt, seed))
+        sample = together(samples, places)
+        if skeleton is not None:
+            image = 2 * self._fitted(skeleton)[None].to(self.device) - 1
+            with self._computing(self.model):
+                sample = replace(sample, drawing=self.model.as_read(image).cpu())
+        return self._drawn(sample, sampler, seed, num_images, controls)
+
+    def _sampler(
+        self,
+        prompt: str,
+        negative_prompt: str,
+        steps: int | None,
+        guidance: float | None,
+        seed: int,
+        num_images: int,
+    ) -> Sampler:
+        """Check the arguments of a drawing, and build its sampler."""
         for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             if not isinstance(text, str):
                 raise ValueError(
@@ -293,14 +359,10 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
                 )
         check_whole("num_images", num_images)
         check_whole("seed", seed, 0, 2**32 - num_images)
-        if not references:
-            raise ValueError("There is no reference: give one photo of the person, or more.")
-
-        # Build the sampler.
         changes = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
         given = {name: value for name, value in changes.items() if value is not None}
         with own_errors():
-            sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
+            sampler: Sampler = instantiate(OmegaConf.create(dict(self.config.sampler)), **given)
 
         # Warn about arguments that have no effect or a bad one.
         for name, text in (("prompt", prompt), ("negative prompt", negative_prompt)):
@@ -310,6 +372,9 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             _log.warning(
                 "the negative prompt is not read: guidance=1 turns guidance off; give another"
             )
+        return sampler
+
+    def _warn_of_many(self, references: Sequence[Picture]) -> None:
         most = self.config.refs
         if most is not None and len(references) > most:
             _log.warning(
@@ -317,26 +382,34 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
                 "better", len(references), most,
             )  # fmt: skip
 
-        # Describe references and target.
+    def _portraits(self, references: Sequence[Picture], whose: str = "") -> list[UsablePortrait]:
+        return [
+            self._portrait(picture, f"{whose}reference {number}")
+            for number, picture in enumerate(references, start=1)
+        ]
+
+    def _drawn(
+        self,
+        sample: Batch,
+        sampler: Sampler,
+        seed: int,
+        num_images: int,
+        controls: Sequence[Control],
+    ) -> list[Image.Image]:
+        """Draw pictures of a batch [1] on the CPU, _AT_ONCE at a time."""
         model = self.model
         if controls:
             net = WithControls(model.net, controls)
             model = PortraitModel(model.backbone, model.fusion, model.cond, net).eval()
-        portraits = [
-            self._portrait(picture, f"reference {number}")
-            for number, picture in enumerate(references, start=1)
-        ]
-        target = portraits[0] if target is None else self._portrait(target, "the target")
-        sample = self._sample(portraits, target, prompt, seed)
-
-        # Draw the pictures in batches of _AT_ONCE.
         images: list[Image.Image] = []
         seeds = range(seed, seed + num_images)
-        with sampler.ready(model.backbone), self._computing(model):
-            while len(images) < num_images:
-                part = seeds[len(images) : len(images) + _AT_ONCE]
-                batch = Batch.cat([sample] * len(part)).to(self.device)
-                images += [to_image(each) for each in sampler.sample(model, batch, part)]
+        with sampler.ready(model.backbone):
+            model = model.for_drawing()
+            with self._computing(model):
+                while len(images) < num_images:
+                    part = seeds[len(images) : len(images) + _AT_ONCE]
+                    batch = Batch.cat([sample] * len(part)).to(self.device)
+                    images += [to_image(each) for each in sampler.sample(model, batch, part)]
         return images
 
     def _computing(self, model: PortraitModel) -> AbstractContextManager[None]:

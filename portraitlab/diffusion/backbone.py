@@ -167,10 +167,15 @@ class Backbone(nn.Module):
         """Run the UNet once: noisy latents [B, c, h, w], timesteps [B], text [B].
 
         The injection's residuals are added to the skip connections and the middle block. Its
-        identity tokens or feature maps are read only by the attentions that a net has adapted.
+        identity tokens or feature maps are read only by the attentions that a net has adapted. A
+        UNet in it runs in place of the backbone's.
         """
-        return self.unet(
-            noisy,
+        unet = self.unet if injection.unet is None else injection.unet
+        sample = noisy
+        if injection.features is not None:
+            sample = torch.cat([noisy, injection.features], dim=1)
+        return unet(
+            sample,
             timesteps,
             encoder_hidden_states=text.words,
             added_cond_kwargs=text.added,

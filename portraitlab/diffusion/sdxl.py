@@ -33,6 +33,8 @@ class SDXL(Backbone):
 
     The second also gives the pooled embedding. The size conditioning is that of uncropped images of
     the drawn size. text_encoder_2, tokenizer_2: of the second. All else as for Backbone.
+
+    Raises ValueError for a UNet that reads text of another width, as of another model's checkpoint.
     """
 
     empty_prompt_is_zero = True
@@ -47,6 +49,13 @@ class SDXL(Backbone):
         super().__init__(**parts)
         self.text_encoder_2 = text_encoder_2.requires_grad_(False).eval()
         self.tokenizer_2 = tokenizer_2
+        widths = self.text_encoder.config.hidden_size, text_encoder_2.config.hidden_size
+        if sum(widths) != self.text_dim:
+            raise ValueError(
+                f"This checkpoint's UNet reads text of width {self.text_dim}, and its encoders "
+                f"of text give {widths[0]} + {widths[1]}: it is not of SDXL's size. Give one of "
+                "SDXL, turbo or not, by backbone.folder."
+            )
 
     def encode_text(self, prompts: list[str]) -> TextFeatures:
         """Encode prompts as text features [B], K = 77 tokens of dt = 768 + 1280 numbers.

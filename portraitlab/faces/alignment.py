@@ -102,6 +102,24 @@ def similarity(keypoints: Tensor, frame: Frame = WIDE) -> Tensor:
     return torch.cat([linear, shift[..., None]], dim=-1)
 
 
+FACE = 2.6
+"""Edge of a face's box in the units of face_boxes, from jaw to brows."""
+
+
+def face_boxes(keypoints: Tensor, edge: float = FACE) -> Tensor:
+    """Compute square boxes [..., 4] of faces: left, top, right and bottom.
+
+    keypoints [..., 5, 2] and boxes are fractions of the image. edge: of a box, in units of the
+    distance between the eyes, or from eyes to mouth if that is longer.
+    """
+    centre = keypoints.mean(dim=-2)
+    eyes, mouth = keypoints[..., :2, :], keypoints[..., 3:, :]
+    apart = (eyes[..., 1, :] - eyes[..., 0, :]).norm(dim=-1)
+    down = (mouth.mean(dim=-2) - eyes.mean(dim=-2)).norm(dim=-1)
+    half = (edge / 2 * torch.maximum(apart, down))[..., None]
+    return torch.cat([centre - half, centre + half], dim=-1)
+
+
 def align(images: Tensor, keypoints: Tensor, size: int, frame: Frame = WIDE) -> Tensor:
     """Crop the face of each image so that its keypoints match the frame's template.
 

@@ -1,1 +1,1 @@
-"""The slots in which papers differ: fusion, condition, net, selection, objective, sampler."""
+"""Slots in which papers differ: fusion, cond, net, select, objective, transform, sampler, edit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from portraitlab.method.cond.base import Cond
 from portraitlab.method.fusion.base import Fusion
 from portraitlab.method.net.base import Net
 from portraitlab.support.precision import without_autocast
-from portraitlab.types import Batch, Condition, FaceGeometry
+from portraitlab.types import Batch, Condition, FaceGeometry, IdentityTokens, Regions
 
 _TRAINED = ("fusion.", "net.")
 
@@ -40,9 +41,18 @@ class PortraitModel(nn.Module):
         """Draw the control image [B, 3, H, W] in [-1, 1]; None where the net reads none."""
         if not self.net.control:
             return None
+        size = self.backbone.image_size
         # Lines are drawn where the geometry says, which bfloat16 would round to half a pixel.
         with torch.no_grad(), without_autocast(target_geometry.keypoints.device):
-            return self.cond(shape_geometry, target_geometry, self.backbone.image_size)
+            if target_geometry.score.dim() == 1:
+                return self.cond(shape_geometry, target_geometry, size)
+            # Draw each person alone, then all of a picture over each other.
+            images = self.cond(shape_geometry.folded(), target_geometry.folded(), size)
+            if images is None:
+                return None
+            there = target_geometry.score > 0
+            apart = images.unflatten(0, there.shape)
+            return apart.masked_fill(~there[..., None, None, None], -1.0).amax(dim=1)
 
     @property
     def drawing_shape(self) -> tuple[int, int, int]:
@@ -58,22 +68,53 @@ class PortraitModel(nn.Module):
         Returns its latents [B, c, h, w], or pixels [B, 3, H, W] for a net that reads pixels.
         """
         image = self.control_image(shape_geometry, target_geometry)
-        if image is None or self.net.pixels:
+        return None if image is None else self.as_read(image)
+
+    def as_read(self, image: Tensor) -> Tensor:
+        """Return control images [B, 3, H, W] in the form that the net reads, see `drawing`."""
+        if self.net.pixels:
             return image
         with torch.no_grad():
             return self.backbone.encode(image)
 
+    def with_drawing(self, batch: Batch) -> Batch:
+        """Return the batch with its control image in the form that the net reads, if there is one.
+
+        A control image that was drawn ahead is kept.
+        """
+        if batch.drawing is not None:
+            return batch
+        return replace(batch, drawing=self.drawing(batch.shape_geometry, batch.target_geometry))
+
     def condition(self, batch: Batch) -> Condition:
         """Compute the condition, which is the same at all noise levels."""
+        batch = self.with_drawing(batch)
         drawing = batch.drawing
-        if drawing is None:
-            drawing = self.drawing(batch.shape_geometry, batch.target_geometry)
+        if drawing is not None:
+            drawing = self.net.read_drawing(drawing)
         return Condition(
             text=batch.text,
-            tokens=self.fusion(batch.references) if self.net.identity else None,
+            tokens=self._tokens(batch) if self.net.identity else None,
             drawing=drawing,
             references=self.net.read(batch.references) if self.net.latents else None,
         )
+
+    def _tokens(self, batch: Batch) -> IdentityTokens | None:
+        """Fuse the references of each person by themselves, and lay their tokens side by side."""
+        if batch.regions is None:
+            return self.fusion(batch.references)
+        there = batch.references.mask.any(dim=-1)  # [B, P]
+        fused = self.fusion(batch.references[there])
+        if fused is None:
+            return None
+        tokens = fused.tokens.new_zeros(*there.shape, *fused.tokens.shape[1:])
+        mask = fused.mask.new_zeros(*there.shape, fused.mask.shape[1])
+        tokens[there], mask[there] = fused.tokens, fused.mask
+        owner = torch.arange(there.shape[1], device=there.device).repeat_interleave(mask.shape[-1])
+        # Where nobody is, a region must not take cells from those who are there.
+        areas = batch.regions & there[..., None, None]
+        regions = Regions(areas, owner.expand(len(there), -1))
+        return IdentityTokens(tokens.flatten(1, 2), mask.flatten(1, 2), regions)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """Predict with the steered backbone [B, c, h, w] for noisy latents at timesteps [B]."""
@@ -86,8 +127,20 @@ class PortraitModel(nn.Module):
 
     def with_unet(self, unet: UNet2DConditionModel) -> PortraitModel:
         """Return a model that steers another UNet of the same architecture; the rest is shared."""
+        return self._with(backbone=self.backbone.with_unet(unet), net=self.net.with_unet(unet))
+
+    def for_drawing(self) -> PortraitModel:
+        """Return a model that draws with the present weights, merged where the net merges them.
+
+        Make one for each drawing, with the LoRAs that it draws with: a merged net keeps the weights
+        that it was made of. Any other net is shared.
+        """
+        return self._with(net=self.net.for_drawing(self.backbone))
+
+    def _with(self, **parts: nn.Module) -> PortraitModel:
+        """Return a model with other parts; the rest is shared."""
         other = copy(self)
-        other._modules = {**self._modules, "backbone": self.backbone.with_unet(unet)}
+        other._modules = {**self._modules, **parts}
         return other
 
     def enable_gradient_checkpointing(self, checkpoint: Callable[..., Any] | None = None) -> None:
@@ -115,7 +168,8 @@ class PortraitModel(nn.Module):
 
         The backbone and frozen parameters are not saved with a run: they are rebuilt identically.
         """
-        frozen = {name for name, each in self.named_parameters() if not each.requires_grad}
+        named = self.named_parameters(remove_duplicate=False)  # a net may share the backbone's
+        frozen = {name for name, each in named if not each.requires_grad}
         return {
             name: value
             for name, value in self.state_dict().items()

@@ -29,7 +29,8 @@ TRAINING = (
 SINCE = {
     **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
     **{"precision": "32-true", "judge.precision": "32-true", "target_as_reference": False},
-    **{"augment": 0},
+    **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0},
+    **{"transform": {"_target_": "NoTransform"}, "edit": {"_target_": "NoEdit"}},
 }
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {
@@ -37,22 +38,30 @@ SINCE_IN: dict[str, dict[str, Any]] = {
         "matting": {"_target_": "NoMatting"},
         "minimum_side": 32,
     },
+    "WorldData": {"framing": "portrait", "score_framing": None},
+    "Judge": {"detector": None},
     "Adapter": {"start": None},
     "InstantID": {"adapter_start": None},
 }
-# Settings of the data that scoring alone reads: they leave the training's key unchanged.
-ONLY_SCORED = tuple(
-    f"data.{name}"
-    for name in (
-        *("score_identities", "score_photos", "split", "targets", "targets_of", "judges"),
-        *("noise_seeds", "real_photos"),
-    )
+# Settings of a net that draw with trained weights (RepControlNet's eq. 6).
+_DRAWN = ("net.alpha", "net.beta")
+# Settings that scoring alone reads: they leave the training's key unchanged.
+ONLY_SCORED = (
+    *(
+        f"data.{name}"
+        for name in (
+            *("score_identities", "score_photos", "split", "targets", "targets_of", "judges"),
+            *("noise_seeds", "real_photos", "score_framing"),
+        )
+    ),
+    *_DRAWN,
 )
-PROTOCOL = 2
+PROTOCOL = 3
 """Edition of the scoring protocol, in the hash of every scoring; raise it whenever the same
-settings give other scores. Records of the first edition have none."""
+settings give other scores. Records of the first edition have none, and those of the second were
+judged by the CLIP and the regressor that condition and train."""
 # Settings that, with the weights, determine the scores.
-SCORING = ("protocol", *groups.SCORING, "score_refs", "metrics", "judge", "precision")
+SCORING = ("protocol", *groups.SCORING, "score_refs", "metrics", "judge", "precision", *_DRAWN)
 # Settings that change no weight and no score: folders, numbers of processes, hardware.
 PLACES = ("cache", "workers", "providers")
 _OWN = "portraitlab."
@@ -133,12 +142,13 @@ def _content(
         if path == "protocol":
             content[path] = PROTOCOL
             continue
-        if path in SINCE and config.get(path, SINCE[path]) == SINCE[path]:
-            continue
         value: Any = config
         for name in path.split("."):
-            value = value[name]
+            # A setting that was added later may be missing, as all of a setting of another class.
+            value = value.get(name, SINCE[path]) if path in SINCE else value[name]
         value = run_key(str(value)) if path == "init" else _by_name(value)
+        if path in SINCE and value == SINCE[path]:
+            continue
         if isinstance(value, Mapping):
             before = SINCE_IN.get(str(value.get("_target_")), {})
             value = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.testset import Sample, ScoringSet
+from portraitlab.data.testset import Sample, ScoringSet, picture_places
 from portraitlab.method.cond.none import NoCond
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.model import PortraitModel
@@ -31,11 +31,19 @@ SHOWN = 6
 
 @dataclass(frozen=True)
 class Portraits:
-    """Drawn images [S, 3, H, W] and the batch that they were drawn from, on the CPU."""
+    """Drawn images [D, 3, H, W] and the batch [D] that they were drawn from, on the CPU.
+
+    samples: S, one for each person of each image.
+    """
 
     images: Tensor
     batch: Batch
     samples: Sequence[Sample]
+
+    @property
+    def place(self) -> Tensor:
+        """Number of the image of each sample [S]."""
+        return torch.tensor(picture_places(self.samples))
 
 
 Change = Callable[[Batch, Sequence[Sample]], Batch]
@@ -55,15 +63,17 @@ def draw(
     precision: str,
     cache: Path | None = None,
 ) -> Portraits:
-    """Draw the first `count` samples of a scoring set, or all, each from its own noise seed.
+    """Draw the first `count` pictures of a scoring set, or all, each from its own noise seed.
 
-    change: plants a fault in every batch, to test that the metrics detect it. precision: see
-    frozen_precision. cache: folder for the latents of control images, shared with other runs.
+    change: plants a fault in every batch of one-person pictures, to test that the metrics detect
+    it. precision: see frozen_precision. cache: folder for the latents of control images, shared
+    with other runs.
     """
     from rich.progress import track
 
     model.eval()
-    count = len(scoring) if count is None else min(count, len(scoring))
+    pictures = scoring.pictures()[:count]
+    count = len(pictures)
     rounds = math.ceil(count / batch_size)
 
     # Cut the last batch to `count`, and apply the change.
@@ -86,9 +96,11 @@ def draw(
         return sampler.sample(model, given, seeds).cpu(), batch
 
     with sampler.ready(model.backbone):
+        model = model.for_drawing()
         done = side_by_side(drawn, parts(), device, precision)
         images, batches = zip(*track(done, "Drawing portraits", total=rounds), strict=True)
-    return Portraits(torch.cat(images), Batch.cat(batches), scoring.samples[:count])
+    samples = [sample for people in pictures for sample in people]
+    return Portraits(torch.cat(images), Batch.cat(batches), samples)
 
 
 def backbone_alone(model: PortraitModel) -> PortraitModel:
@@ -122,7 +134,8 @@ def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -
     for number, sample in enumerate(portraits.samples):
         first.setdefault(sample.identity, number)
     chosen = list(first.values())[:SHOWN]
-    batch = portraits.batch[chosen]
+    pictures = portraits.place[chosen]
+    batch = portraits.batch[pictures]
     device = next(model.backbone.parameters()).device
     with torch.inference_mode():
         control = model.control_image(
@@ -133,7 +146,7 @@ def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -
             identity=portraits.samples[number].identity,
             references=tuple(photos.store.images(list(portraits.samples[number].references))),
             control=None if control is None else control[place].cpu(),
-            generated=portraits.images[number],
+            generated=portraits.images[int(pictures[place])],
             target=photos.store.images([portraits.samples[number].target])[0],
         )
         for place, number in enumerate(chosen)

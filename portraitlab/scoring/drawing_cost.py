@@ -35,6 +35,7 @@ def drawing_cost(
         torch.cuda.reset_peak_memory_stats(device)
     taken = []
     with sampler.ready(model.backbone), computing_in(precision, device):
+        model = model.for_drawing()
         for _ in range(1 + REPEATS):
             begun = time.perf_counter()
             sampler.sample(model, given, seeds).cpu()  # waits for the device

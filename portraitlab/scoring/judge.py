@@ -1,7 +1,7 @@
 """The judge: frozen models that score generated images.
 
-Its recognisers are not used in conditioning or training. Its CLIP pair and face regressor default
-to those that condition and train (config.yaml); they can be replaced by clip_pair and regressor.
+In the miniature world they share neither weights nor training people with what conditions and
+trains. Of real photos, Exp and Pose are by the 3DMM fitter that draws the landmarks too.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.faces.alignment import align, face_crops
+from portraitlab.faces.detector.base import FaceDetector
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.models import Recogniser
 from portraitlab.support.hashes import content_key, tensors_digest, weights_fingerprint
 from portraitlab.support.precision import computing_in, frozen_precision
 from portraitlab.support.side_by_side import side_by_side
 from portraitlab.support.tensor_cache import cached_tensors
-from portraitlab.types import Population, View
+from portraitlab.types import FaceGeometry, Population, View
 
 if TYPE_CHECKING:
     from portraitlab.world.models.regressor import FaceRegressor
@@ -61,8 +62,9 @@ class Judge(nn.Module):
 
     See HiFi-Portrait, Sec. 4.1. recogniser: not the one that conditions or trains. further: more
     recognisers, by which likeness is measured again. clip: the CLIP pair. regressor: predicts
-    keypoints, coefficients and a face score (plays RetinaFace and DECA). fid_features: encoder of
-    whole pictures; None uses the pair's embedding. face_threshold: least score of an image with a
+    keypoints, coefficients and a face score (plays RetinaFace and DECA). detector: finds the faces
+    of pictures of bodies and groups; None for portraits. fid_features: encoder of whole pictures;
+    None uses the pair's embedding. face_threshold: least score of an image with a
     face. batch_size: images on the judge's device at once. precision: see
     portraitlab.support.precision.frozen_precision. cache: folder of views that are shared with
     other runs; None disables it.
@@ -81,6 +83,7 @@ class Judge(nn.Module):
         batch_size: int = 64,
         precision: str = "32-true",
         cache: str | None = None,
+        detector: FaceDetector | None = None,
     ) -> None:
         super().__init__()
         if not 0 < face_threshold < 1:
@@ -96,6 +99,7 @@ class Judge(nn.Module):
         self.batch_size = batch_size
         self.precision = precision
         self.cache = cache
+        self.detector = detector
 
     @property
     def titles(self) -> dict[str, str]:
@@ -187,6 +191,12 @@ class Judge(nn.Module):
         with computing_in(self.precision, self._device):
             return torch.cat([self.clip.text_embedding(list(part)).cpu() for part in parts])
 
+    def find(self, image: Tensor) -> FaceGeometry:
+        """Find all faces of an image [3, H, W] in [-1, 1] by the detector, best first: [K]."""
+        assert self.detector is not None
+        pixels = (image.clamp(-1, 1) + 1) * 127.5
+        return self.detector.find(pixels.round().byte().permute(1, 2, 0).cpu().numpy())
+
     @property
     def _device(self) -> torch.device:
         return next(self.parameters()).device
@@ -200,6 +210,7 @@ class Judge(nn.Module):
         picture = self.clip.image_embedding(images)
         geometry = self.regressor(images)
         points = geometry.keypoints
+        has_face = geometry.score >= self.face_threshold
         return View(
             identity=self.recogniser(face_crops(images, points, self.recogniser)),
             face=self.clip.image_embedding(align(images, points, images.shape[-1])),
@@ -207,8 +218,9 @@ class Judge(nn.Module):
             features=picture if self.fid_features is None else self.fid_features(images),
             expression=geometry.coefficients.expression,
             pose=geometry.coefficients.pose[:, :3],
-            has_face=geometry.score >= self.face_threshold,
+            has_face=has_face,
             further=self._further(images, points),
+            faces=has_face.long(),
         )
 
     def _further(self, images: Tensor, points: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.photos import Photos
 from portraitlab.data.testset import RealPhotos, Sample
 from portraitlab.method.model import PortraitModel
 from portraitlab.scoring.draw import Portraits
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.metrics.metric import PortraitMetric
+from portraitlab.scoring.people import view_people
 from portraitlab.support.side_by_side import side_by_side
 from portraitlab.types import DrawingCost, Judged, View
 
@@ -50,7 +50,16 @@ def measure(
     seen = _PhotoViews(judge, photos, samples)
     names = sorted({sample.identity for sample in samples})
     target = seen.of([sample.target for sample in samples])
-    generated = judge.view([portraits.images])
+    place = portraits.place
+
+    def viewed(images: Tensor, again: bool = False) -> View:
+        if not photos.store.close_ups:
+            return judge.view([images], again)
+        rows = torch.tensor([sample.target for sample in samples])
+        points = photos.features.geometry[rows].keypoints
+        return view_people(judge, images, place, points, photos.store.view_size, again)
+
+    generated = viewed(portraits.images)
     truth = Judged(
         generated=generated,
         target=target,
@@ -59,7 +68,8 @@ def measure(
         text=judge.text([sample.caption for sample in samples]),
         identity=torch.tensor([names.index(sample.identity) for sample in samples]),
         alone=torch.full_like(generated.picture, torch.nan),
-        population=judge.population(_in_parts(real.store, real.rows, judge.batch_size)),
+        image=place,
+        population=judge.population(_in_parts(real.store.images, real.rows, judge)),
     )
     if alone is not None:
         truth.alone[: len(alone.images)] = judge.view([alone.images]).picture
@@ -72,16 +82,14 @@ def measure(
         name: estimates(judged)
         for name, judged in _stand_ins(truth, portraits, photos, seen, names).items()
     }
-    decoded = judge.view(
-        side_by_side(
-            lambda part: model.backbone.decode(part.to(device)).float(),
-            portraits.batch.latents.split(batch_size),
-            device,
-            judge.precision,
-        ),
-        again=True,
+    decoded = side_by_side(
+        lambda part: model.backbone.decode(part.to(device)).float(),
+        portraits.batch.latents.split(batch_size),
+        device,
+        judge.precision,
     )
-    bounds["autoencoder round trip"] = estimates(replace(truth, generated=decoded))
+    returned = viewed(torch.cat([part.cpu() for part in decoded]), again=True)
+    bounds["autoencoder round trip"] = estimates(replace(truth, generated=returned))
     regressed = {name: metric for name, metric in metrics.items() if metric.by_regressor}
     known = _rendered_as(target, photos, samples)
     if regressed and known is not None:
@@ -98,28 +106,42 @@ def measure(
 
 
 class _PhotoViews:
-    """Views of all photos of the samples, each measured by the judge once."""
+    """Views of all photos of the samples, each measured by the judge once.
+
+    Where pictures show more than a portrait, photos that results are compared with are seen by
+    their close-ups, and targets and other photos as pictures.
+    """
 
     def __init__(self, judge: Judge, photos: PhotoSet, samples: Sequence[Sample]) -> None:
-        named = (
-            {sample.target, sample.other, *sample.references, *sample.judges} for sample in samples
-        )
-        rows = sorted({row for own in named for row in own if row is not None})
-        self.place = {row: number for number, row in enumerate(rows)}
-        self.view = judge.view(_in_parts(photos.store, rows, judge.batch_size), again=True)
+        store = photos.store
+        aimed = {row for each in samples for row in (each.target, each.other) if row is not None}
+        compared = {row for each in samples for row in (*each.references, *each.judges)}
+        if not store.close_ups:
+            aimed = compared = aimed | compared
+        self.near = _place(compared)
+        close = _in_parts(store.views if store.close_ups else store.images, self.near, judge)
+        self.close = judge.view(close, again=True)
+        self.far, self.whole = self.near, self.close
+        if store.close_ups:
+            self.far = _place(aimed)
+            rows = torch.tensor(list(self.far))
+            points = photos.features.geometry[rows].keypoints
+            pictures = store.images(rows)
+            size = store.view_size
+            self.whole = view_people(judge, pictures, torch.arange(len(rows)), points, size, True)
 
     def of(self, rows: Sequence[int]) -> View:
-        """Return the views [B] of photos [B]."""
-        return self.view[[self.place[row] for row in rows]]
+        """Return the views [B] of targets and other photos [B]."""
+        return self.whole[[self.far[row] for row in rows]]
 
     def up_to_as_many(self, rows: Sequence[Sequence[int]]) -> View:
         """Return views [B, R] of up to R photos each; has_face is False where there are fewer."""
         places = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         known = torch.zeros(places.shape, dtype=torch.bool)
         for number, own in enumerate(rows):
-            places[number, : len(own)] = torch.tensor([self.place[row] for row in own])
+            places[number, : len(own)] = torch.tensor([self.near[row] for row in own])
             known[number, : len(own)] = True
-        view = self.view[places]
+        view = self.close[places]
         return replace(view, has_face=view.has_face & known)
 
 
@@ -154,8 +176,17 @@ def _rendered_as(target: View, photos: PhotoSet, samples: Sequence[Sample]) -> V
     return replace(target, expression=true.expression, pose=true.pose[:, :3])
 
 
-def _in_parts(store: Photos, rows: Sequence[int], size: int) -> Iterator[Tensor]:
-    return (store.images(rows[start : start + size]) for start in range(0, len(rows), size))
+def _place(rows: Iterable[int]) -> dict[int, int]:
+    """Number rows in their order."""
+    return {row: number for number, row in enumerate(sorted(rows))}
+
+
+def _in_parts(
+    read: Callable[[Sequence[int]], Tensor], rows: Iterable[int], judge: Judge
+) -> Iterator[Tensor]:
+    """Read photos in batches of the judge's size."""
+    listed, size = list(rows), judge.batch_size
+    return (read(listed[start : start + size]) for start in range(0, len(listed), size))
 
 
 def _estimates(

@@ -37,7 +37,9 @@ GROUPS = (
     Group("net", trains=True, draws=True, names=True),
     Group("select", scores=True, draws=True),
     Group("objective", trains=True),
+    Group("transform", trains=True),
     Group("sampler", scores=True, draws=True),
+    Group("edit", scores=True),
     Group("task"),
 )
 TRAINING = tuple(group.name for group in GROUPS if group.trains)

@@ -52,7 +52,7 @@ def _columns(table: PaperTable, results: Sequence[Result]) -> list[str]:
 
 def _orders(table: PaperTable, results: Sequence[Result]) -> list[str]:
     views = [view.markdown().rstrip() for view in order_views(table, results)]
-    return ["## Is it the paper's order?", *views] if views else []
+    return [f"## {table.question}", *views] if views else []
 
 
 def _figure(figure: TableFigure) -> str:

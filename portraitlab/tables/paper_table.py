@@ -126,6 +126,16 @@ class PaperTable:
         except (yaml.YAMLError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
 
+    @property
+    def in_a_paper(self) -> bool:
+        """True where a paper prints a figure of a row."""
+        return any(row.paper for row in self.rows)
+
+    @property
+    def question(self) -> str:
+        """The question that its comparison of rows answers."""
+        return "Is it the paper's order?" if self.in_a_paper else "Which rows differ?"
+
     def row_label(self, row: str) -> str:
         """Return a row's name; a number, which is unclear alone, is preceded by the heading."""
         return f"{self.heading} {row}" if row.isdigit() else row

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from portraitlab.support.table import Table
-from portraitlab.tables.comparison import STANDINGS, Comparison, Interval, compare, spread
+from portraitlab.tables.comparison import (
+    STANDINGS,
+    Comparison,
+    Interval,
+    compare,
+    row_difference,
+    spread,
+)
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
 from portraitlab.tables.writing import decimals, metric_name, signed
@@ -36,11 +43,53 @@ def paper_view(
 def order_views(table: PaperTable, results: Sequence[Result]) -> list[Table]:
     """Tabulate for each metric whether it orders the rows as the paper, and neighbouring rows.
 
-    Empty where no metric has two rows to compare.
+    Of a table that no paper has, tabulate for each metric by how much the best row leads each of
+    the others. Empty where no metric has two rows to compare.
     """
+    if not table.in_a_paper:
+        leads = _leads(table, results)
+        return [leads] if leads.rows else []
     found = [compare(table, results, metric) for metric in table.columns]
     compared = [each for each in found if each is not None]
     return [_orders(compared), _neighbours(table, results, compared)] if compared else []
+
+
+def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
+    """Tabulate the lead of each metric's best row over every other row, with its interval."""
+    by_row = {row.name: [each for each in results if each.row == row.name] for row in table.rows}
+    lines = []
+    for metric, up in table.columns.items():
+        sign, digits = (1.0 if up else -1.0), _digits(table, results, metric)
+        means = {name: sign * mean for name, (mean, _) in _spreads(table, results, metric).items()}
+        ranked = sorted(means, key=means.__getitem__, reverse=True)
+        for other in ranked[1:]:
+            lead = row_difference(by_row[ranked[0]], by_row[other], metric)
+            if lead is None:
+                continue
+            if up:
+                ahead = lead
+            elif lead.between is None:
+                ahead = Interval(-lead.value, None)
+            else:
+                ahead = Interval(-lead.value, (-lead.between[1], -lead.between[0]))
+            separated = ahead.between is not None and ahead.between[0] > 0
+            lines.append(
+                [
+                    metric_name(metric),
+                    table.row_label(ranked[0]),
+                    table.row_label(other),
+                    signed(ahead.value, digits),
+                    _between(ahead, digits),
+                    "yes" if separated else "no",
+                ]
+            )
+    columns = ["metric", "best row", "than", "better by", "95 % interval", "separated"]
+    notes = [
+        "Two rows are separated where the 95 % interval of their difference, by Student's t over "
+        "seeds and people, does not contain 0; + is better, ↑ and ↓ alike. The best row was "
+        "chosen by these figures, so that its leads err on the large side."
+    ]
+    return Table(columns, lines, notes)
 
 
 def plain_numbers(table: PaperTable, results: Sequence[Result]) -> Table:

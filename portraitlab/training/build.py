@@ -113,6 +113,12 @@ def check_numbers(config: DictConfig) -> None:
     """Check the numbers that users sweep. Raises ValueError for no number or one out of range."""
     check_whole("refs", config.refs, 1, MOST_REFERENCES)
     check_whole("score_refs", config.score_refs, 1, MOST_REFERENCES)
+    most = config.most_refs
+    if most is not None and max(config.refs, config.score_refs) > most:
+        raise ValueError(
+            f"refs={config.refs} and score_refs={config.score_refs}, and this paper has {most}; "
+            f"give refs={most}, or most_refs=null to depart from it."
+        )
     check_whole("seed", config.seed, 0, 2**32 - 1)
     check_whole("batch_size", config.batch_size, 1, 2**16)
     check_whole("augment", config.augment, 0, 99)
@@ -163,6 +169,8 @@ def warn_of_miniature(config: DictConfig) -> None:
         "recogniser@judge.recogniser": config.judge.recogniser,
         "clip_pair": config.judge.clip,
     }
+    if config.choices.edit != "none":
+        models["detector"] = config.detector
     ours = [name for name, model in models.items() if ".world." in model._target_]
     if ours:
         _LOG.warning(

@@ -64,7 +64,12 @@ def fit(
     # Build the module that Lightning trains.
     objective = build_beside(config.objective, config, parts.frozen.encoder)
     module = PortraitModule(
-        parts.model, objective, steps=config.budget.steps, seed=config.seed, **config.optimiser
+        parts.model,
+        objective,
+        steps=config.budget.steps,
+        seed=config.seed,
+        transform=instantiate(config.transform),
+        **config.optimiser,
     )
     if config.gradient_checkpointing:
         parts.model.enable_gradient_checkpointing()

@@ -36,8 +36,8 @@ NEEDS = {
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
     *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
-    *("scale", "budget", "student", "launcher", "debug", "table", "regressor", "further_judges"),
-    "paper",
+    *("scale", "budget", "student", "launcher", "debug", "table", "further_judges"),
+    *("paper", "canvas", "detector"),
 }
 
 
@@ -59,10 +59,10 @@ def test_every_choice_composes_and_resolves(
 # refers to them.
 UNTRAINED = re.compile(
     rf"({'|'.join(group.name for group in GROUPS if not group.trains)})\b|"
-    r"(choices|clip|face3d|finder|matting|student|metrics|judge|logger)\b|"
-    r"(runs|cache|group|fresh|jobs|score_refs|gradient_checkpointing)\b|"
+    r"(choices|clip|face3d|finder|detector|pictures|faces|matting|student|metrics|judge|logger)\b|"
+    r"(runs|cache|group|fresh|jobs|score_refs|most_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
-    r"data\.(judges|noise_seeds|real_photos)$|"
+    r"data\.(judges|noise_seeds|real_photos|score_framing)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)|"
     r"(.+\.)?providers$"
 )
@@ -98,9 +98,9 @@ def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
     assert isinstance(config, DictConfig)
     raw = OmegaConf.to_container(config)
     if group == "metrics":
-        # A metric sits under its own name, so that several are chosen at once; all and none
-        # are sets of them.
-        if choice in ("all", "none"):
+        # A metric sits under its own name, so that several are chosen at once; all, people and
+        # none are sets of them.
+        if choice in ("all", "people", "none"):
             return
         raw = raw[choice]
     module = f"{choice}_" if keyword.iskeyword(choice) else choice
@@ -109,6 +109,8 @@ def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
             return
         raw = raw["model"]  # what fits it to photos is a module of its own
     if (group, choice) == ("fid_features", "clip"):  # the judge has it
+        return
+    if (group, choice) == ("data", "world_bodies"):  # data=world with another number
         return
     if group == "objective":
         module = "weighted"  # every objective is a weighted sum; its terms are the components
@@ -121,7 +123,15 @@ def test_only_what_many_groups_need_lies_outside_their_group() -> None:
         for target in targets(raw):
             if target.startswith("portraitlab."):
                 places = set(target.split(".")[1:])
-                assert places & {group, "world", "loggers", "metrics", "hub", "diffusion"}, (
+                assert places & {
+                    group,
+                    "world",
+                    "loggers",
+                    "metrics",
+                    "hub",
+                    "diffusion",
+                    "face_masks",
+                }, (
                     group,
                     choice,
                     target,
@@ -181,6 +191,19 @@ def test_a_store_without_matting_keeps_its_runs(composed: Callable[..., DictConf
     named = Run.of(of_a_folder)
     del of_a_folder["data"]["matting"]
     assert Run.of(of_a_folder).key != named.key
+
+
+def test_a_transform_of_nothing_keeps_the_key_and_another_changes_it(
+    composed: Callable[..., DictConfig],
+) -> None:
+    config = plain(composed())
+    named = Run.of(config)
+    assert Run.of(plain(composed("transform=none"))) == named
+    del config["transform"]  # as in runs from before the group
+    assert Run.of(config) == named
+    cloned = Run.of(plain(composed("transform=clone_faces"))).key
+    assert cloned != named.key
+    assert Run.of(plain(composed("transform=clone_faces", "transform.every=5"))).key != cloned
 
 
 def test_models_that_never_saw_a_real_face_are_named(
@@ -285,3 +308,32 @@ def test_a_paper_s_preset_selects_mattes_draws_and_judges_as_it_does(
     assert composed(*given, "system=instantid").select._target_.endswith("QualityAndAngle")
     typed = composed(*given, "select=random", "data.judges=4")
     assert (typed.select._target_.endswith("RandomReference"), typed.data.judges) == (True, 4)
+
+
+def test_fpgas_preset_has_its_numbers_in_each_of_three_stages(
+    composed: Callable[..., DictConfig],
+) -> None:
+    given = ("scale=sd15", "system=fpga", "paper=fpga")
+    config = composed(*given, "budget=full")
+    optimiser = config.optimiser
+    assert (optimiser.learning_rate, optimiser.zero_learning_rate) == (1e-4, 1e-4)
+    assert (optimiser.schedule, optimiser.warmup_steps) == ("constant", 0)
+    assert (config.batch_size, config.prompt_dropout, config.budget.steps) == (128, 0.1, 1_000_000)
+    assert config.sampler._target_.endswith("DDIM")
+    assert (config.sampler.steps, config.sampler.guidance) == (30, 5.0)
+    assert (config.transform.every, config.objective.terms.clone_faces.weight) == (10, 0.2)
+    assert config.objective.terms.clone_faces.least == 32
+    assert (config.fusion.tokens, 768 % config.fusion.heads, config.refs) == (4, 0, 1)
+    net = config.net
+    assert (net.way_in, net.reads_noise, net.noise_gate, net.start) == ("pixels", True, 0, None)
+    assert config.cond._target_.endswith("LandmarkOrSkeletonCond")
+    first = composed(*given, "cond=landmarks", "transform=none", "budget.steps=50000")
+    second = composed(
+        *given, "cond=skeleton", "transform=none", "budget.steps=100000", "init=FIRST"
+    )
+    assert [stage.budget.steps for stage in (first, second)] == [50_000, 100_000]
+    assert first.cond._target_.endswith("LandmarkCond")
+    assert second.cond._target_.endswith("SkeletonCond")
+    assert first.transform._target_.endswith("NoTransform")
+    smaller = composed("scale=mini", "system=fpga").objective.terms.clone_faces
+    assert (smaller.least, smaller.weight) == (8, 0.2)

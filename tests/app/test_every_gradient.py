@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from composing import compose_config
+from crowd import make_crowd
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -28,6 +29,8 @@ from portraitlab.method.objective.base import Term
 from portraitlab.method.objective.lightning import LightningLoss
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
+from portraitlab.method.transform.base import Transform
+from portraitlab.method.transform.clone_faces import CloneFaces
 from portraitlab.training.build import build_model
 from portraitlab.types import Batch
 
@@ -37,7 +40,7 @@ SYSTEMS, FUSIONS, NETS = (
     [choice for group, choice in choices() if group == wanted]
     for wanted in ("system", "fusion", "net")
 )
-NOBODY = ("adapter", "instantid", "photomaker", "ffrnet", "text_concat")
+NOBODY = ("adapter", "instantid", "photomaker", "ffrnet", "text_concat", "mmf")
 """Nets that are nothing without identity tokens."""
 DRAWN_FOR = ("adapter", "photomaker", "flashface", "text_concat")
 """Nets for which a frozen ControlNet draws the control image."""
@@ -57,17 +60,25 @@ class World:
     encoder: FaceEncoder
     chosen: dict[tuple[str, str], Any]
 
-    def batch(self, backbone: Backbone) -> Batch:
+    def batch(self, backbone: Backbone, crowd: bool = False) -> Batch:
         encoder = self.encoder
         dims = (encoder.local_dim, encoder.global_dim, encoder.local_length)
-        batch = make_batch(batch=2, size=backbone.latent_size, dims=dims, latents=True)
+        given: dict[str, Any] = {"dims": dims, "latents": True, "body": True}
+        make = make_crowd if crowd else make_batch
+        batch = make(batch=2, size=backbone.latent_size, **given)
         return replace(batch, text=backbone.encode_text(["a man in a red shirt", ""]))
 
     def missing(
-        self, small: bool = False, term: Term | None = None, **parts: Any
+        self,
+        small: bool = False,
+        term: Term | None = None,
+        crowd: bool = False,
+        transform: Transform | None = None,
+        **parts: Any,
     ) -> tuple[int, list[str]]:
         """Count the trained parameters, and name those that a step of training leaves unchanged.
 
+        crowd: pictures of two people, each in a region. transform: applied to the batch.
         Parameters that start at zero hold back all behind them for a step, and are moved before.
         """
         config = OmegaConf.create({"seed": 0, **self.parts, **parts})
@@ -78,9 +89,9 @@ class World:
                 torch.nn.init.normal_(parameter, std=0.1)
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         objective = Objective({"noise": NoiseLoss()} if term is None else {"face": term})
-        losses = objective(
-            model, self.batch(backbone), torch.Generator().manual_seed(0), progress=0.0
-        )
+        batch = model.with_drawing(self.batch(backbone, crowd))
+        batch = batch if transform is None else transform.apply(batch, step=0)
+        losses = objective(model, batch, torch.Generator().manual_seed(0), progress=0.0)
         if losses["loss"].requires_grad:
             losses["loss"].backward()
         # trainer=ddp sends none from one process to the others.
@@ -161,6 +172,28 @@ def test_every_system(world: World, system: str) -> None:
     if "controlnet" in parts["net"]:
         parts["cond"] = world.chosen["cond", "none"]
     count, missing = world.missing(small=True, **parts)
+    assert count > 0
+    assert not missing
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("net", [*sorted({*NOBODY} - {"photomaker"}), "hifi_net"])
+def test_a_crowd_trains_every_net_whole(world: World, net: str, small: bool) -> None:
+    """Tokens that act in regions reach all weights, as those of one person do."""
+    parts = {"net": world.chosen["net", net], "fusion": world.chosen["fusion", "resampler"]}
+    parts["net"] = as_at_full_size(parts["net"]) if small else parts["net"]
+    if net in DRAWN_FOR:
+        parts["cond"] = world.chosen["cond", "none"]
+    count, missing = world.missing(small=small, crowd=True, **parts)
+    assert count > 0
+    assert not missing
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_cloned_faces_train_every_weight_of_fpga(world: World, small: bool) -> None:
+    parts = {group: part(group, "system=fpga") for group in world.parts}
+    parts["net"] = as_at_full_size(parts["net"]) if small else parts["net"]
+    count, missing = world.missing(small=small, transform=CloneFaces(), **parts)
     assert count > 0
     assert not missing
 

@@ -35,6 +35,8 @@ Compose = Callable[..., DictConfig]
 
 
 SYSTEMS = ("hifi_portrait", "instantid", "ip_adapter", "photomaker", "flashface", "consistentid")
+PIXELS = ("net.way_in=pixels", "net.reads_noise=true")
+"""The way into FPGA's ControlNet at full size."""
 
 
 @pytest.fixture(scope="module")
@@ -49,30 +51,38 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "system"), [*(("sdxl", system) for system in SYSTEMS), ("sd15", "hifi_portrait")]
+    ("backbone", "system"),
+    [
+        *(("sdxl", system) for system in SYSTEMS),
+        *(("sd15", system) for system in ("hifi_portrait", "fpga")),
+    ],
 )
 def test_a_system_trains_a_step_and_draws_on_a_published_backbone(
     composed: Compose, cache: Path, folders: dict[str, list[str]], backbone: str, system: str
 ) -> None:
     config = composed(
         *("scale=smoke", "metrics=none", f"cache={cache}", f"system={system}"),
-        *(f"backbone={backbone}", *folders[backbone], "cond=landmarks"),
+        *(f"backbone={backbone}", *folders[backbone]),
+        *(PIXELS if system == "fpga" else ("cond=landmarks",)),
         # These fit the world's backbone alone; of what is there no net is left without control.
         *("scale.hifi_net.start=null", "scale.controlnet=null"),
-        *(() if system in ("hifi_portrait", "instantid") else ("cond=none",)),
+        *(() if system in ("hifi_portrait", "instantid", "fpga") else ("cond=none",)),
     )
     bench = Bench.of(config)
     model = bench.parts.model
     module = PortraitModule(model, instantiate(config.objective), steps=4, learning_rate=1e-3)
     batch = TrainingBatches(bench.train_photos(), refs=4, batch_size=2, steps=1, seed=0)[0]
+    batch = instantiate(config.transform).apply(model.with_drawing(batch), step=0)
     with torch.autocast("cpu", torch.bfloat16):
         losses = module.objective(
             model, batch, generator=torch.Generator().manual_seed(0), progress=0.9, step=0
         )
     losses["loss"].backward()
     assert torch.isfinite(losses["loss"])
+    assert ("clone_faces" in losses) is (system == "fpga")
     assert {each.dtype for each in model.trained_parameters()} == {torch.float32}
-    drawn = bench.sampler.sample(model, batch, seeds=[0, 1])
+    given = next(iter(bench.scoring.batches(2)))[0] if system == "fpga" else batch
+    drawn = bench.sampler.sample(model, given, seeds=[0, 1])
     assert drawn.dtype == torch.float32
     assert drawn.shape[1:] == (3, 32, 32)
     assert torch.isfinite(drawn).all()
@@ -159,6 +169,11 @@ def test_real_photos_train_and_are_scored_by_models_of_real_faces(
         # Conv2d and Linear of diffusers' own UNet2DConditionModel and ControlNetModel count.
         (["net=none", "fusion=none", "cond=none"], 1066, 0.34, 338_610_585_600, 0.68),
         (["net=controlnet", "fusion=none"], 1427, 0.46, 455_032_258_560, 0.91),
+        # Merged: SD1.5, and once a portrait the eight convolutions of ControlNet's embedding.
+        (
+            ["net=rep_controlnet", "fusion=none"],
+            *(1067, 0.35, 338_610_585_600 + 7_361_003_520, 0.69),
+        ),
     ],
 )
 def test_costs_are_those_that_fpga_prints(
@@ -176,7 +191,7 @@ def test_costs_are_those_that_fpga_prints(
     parts = task(config)["parts"]
     count = sum(part["trained"] + part["frozen"] for part in parts.values())
     assert count / 1e6 == pytest.approx(parameters, rel=0.001)
-    step = parts["net"]["layers"] + parts["UNet"]["layers"]
+    step = sum(part["layers"] for name, part in parts.items() if name.startswith(("net", "UNet")))
     assert step == layers
     assert round(step / 1e12, 2) == products
     assert 2 * step / 1e12 == pytest.approx(operations, rel=0.005)

@@ -13,7 +13,7 @@ import torch
 from steering import published
 from torch import Tensor, nn
 
-from portraitlab.deploy.cost import Sizes, _cost, part_costs, training_memory
+from portraitlab.deploy.cost import PartCost, Sizes, _cost, part_costs, training_memory
 from portraitlab.diffusion.precisions import cast_once
 from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.cond.none import NoCond
@@ -21,6 +21,7 @@ from portraitlab.method.fusion.base import Fusion
 from portraitlab.method.fusion.global_ import GlobalFusion
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.fusion.resampler import ResamplerFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
@@ -28,7 +29,9 @@ from portraitlab.method.net.controlnet import ControlNet
 from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.none import NoNet
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.types import Injection
 
@@ -37,7 +40,9 @@ SIZES = Sizes(local_length=5, local_dim=10, global_dim=12, references=4)  # thos
 Make = Callable[[], PortraitModel]
 
 
-@pytest.fixture(params=["hifi_net", "adapter", "controlnet", "flashface", "ffrnet", "text_concat"])
+@pytest.fixture(
+    params=["hifi_net", "adapter", "controlnet", "flashface", "ffrnet", "text_concat", "mmf"]
+)
 def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
     """Builds the same model as often as it is asked."""
 
@@ -52,6 +57,9 @@ def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
             net = Adapter(backbone, True, True, controlnet=published(backbone))
         elif request.param == "ffrnet":
             net = FFRNet(backbone, True, True)
+        elif request.param == "mmf":
+            fusion = ResamplerFusion(10, 12, 16, layers=1, heads=2)
+            net = MultiModeFusion(backbone, True, True)
         elif request.param == "text_concat":
             net = TextConcat(backbone, True, True, controlnet=published(backbone))
         elif request.param == "controlnet":
@@ -109,6 +117,23 @@ def test_layers_are_those_of_the_modules(make: Make, tiny_batch) -> None:
     decoded = slow_layers(backbone.autoencoder, lambda: backbone.decode(batch.latents))
     assert costs["autoencoder"].layers == decoded
     assert ("net, reading references" in costs) == model.net.latents
+
+
+def test_a_net_that_merges_is_counted_as_it_draws(tiny_backbone, tiny_batch) -> None:
+    def make(kind: Any) -> PortraitModel:
+        backbone = tiny_backbone()
+        net = kind(backbone, True, False)
+        return PortraitModel(backbone, NoFusion(10, 12, 16), KeypointCond(), net)
+
+    bare = part_costs(make(NoNet), SIZES)
+    model, costs = make(RepControlNet), part_costs(make(RepControlNet), SIZES)
+    reading = costs.pop("net, reading the control image")
+    entry = model.net.condition_adapter
+    assert costs.pop("net") == PartCost(sum(p.numel() for p in entry.parameters()), 0, 0, 0)
+    assert costs == {name: part for name, part in bare.items() if name != "net"}
+    batch = tiny_batch(batch=1)
+    drawing = model.drawing(batch.shape_geometry, batch.target_geometry)
+    assert reading == PartCost(0, 0, slow_layers(entry, lambda: entry(drawing)), 0)
 
 
 def test_attention_is_two_products_of_every_pair(tiny_backbone) -> None:

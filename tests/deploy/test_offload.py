@@ -29,15 +29,19 @@ from portraitlab.method.fusion.refiner import FaceRefiner
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 
 GPU = torch.device("cuda", 0)
 LEVELS = torch.tensor([500, 900])
 NETS: dict[str, Callable[..., Any]] = {
     "instantid": InstantID,  # a HiFi-Net too
+    "mmf": MultiModeFusion,
     "flashface": lambda b, *reads: FlashFace(b, *reads, controlnet=published(b)),
     "photomaker": lambda b, *reads: PhotoMaker(b, *reads, rank=2, controlnet=published(b)),
+    "rep_controlnet": lambda b, *reads: RepControlNet(b, *reads, way_in="latents"),
     "text_concat": lambda b, *reads: TextConcat(b, *reads, controlnet=published(b)),
 }
 

@@ -15,7 +15,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from placed import REAL
-from publishing import published, write_sd15, write_sdxl
+from publishing import published, tiny_unet, write_sd15, write_sdxl
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -189,6 +189,14 @@ def test_what_was_fetched_is_found_in_the_hubs_cache(tmp_path: Path, monkeypatch
     assert backbone.text_dim == 8
     with pytest.raises(MissingPublished, match=r"missing: unet/model\.bin"):
         load_sd15(published(WORDS, "unet/model.bin"), variant="fp16")
+
+
+def test_a_checkpoint_of_another_size_is_named(tmp_path: Path) -> None:
+    folder, autoencoder = write_sdxl(tmp_path / "turbo")
+    tiny_unet(8).save_pretrained(folder / "unet", variant="fp16")
+    wanted = published(WORDS), published("config.json")
+    with pytest.raises(ValueError, match=r"text of width 8, .* give 8 \+ 12: .* backbone\.folder"):
+        load_sdxl(*wanted, str(folder), str(autoencoder), variant="fp16")
 
 
 def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def shared(whole: Denoising, processes: int) -> list[Denoising]:
                 whole,
                 batch=whole.batch[own],
                 condition=whole.condition[own],
+                attended=None if whole.attended is None else whole.attended[own],
                 generator=seeded(),
                 split=split,
             )

@@ -17,6 +17,7 @@ from portraitlab.method.fusion.mixer import FacialAttributeMixer
 from portraitlab.method.fusion.mlp import MLPFusion
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.fusion.resampler import ResamplerFusion
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 D1, D2, LENGTH, DIM = 10, 12, 5, 16
@@ -30,6 +31,7 @@ TOKENS = {
     EmbeddingFusion: 4,
     ClassTokenFusion: 1,
     FacialPartsFusion: 4 + 5,
+    ResamplerFusion: 4,
 }
 every_fusion = pytest.mark.parametrize("kind", list(TOKENS))
 

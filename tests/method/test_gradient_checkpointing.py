@@ -19,6 +19,7 @@ from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.fusion.facial_parts import FacialPartsFusion
 from portraitlab.method.fusion.mlp import MLPFusion
 from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.fusion.resampler import ResamplerFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.controlnet import ControlNet
@@ -26,7 +27,9 @@ from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.method.objective.base import Term
 from portraitlab.method.objective.identity import IdentityLoss
@@ -41,6 +44,8 @@ NETS: dict[str, Callable[..., Any]] = {
     "instantid": InstantID,
     "controlnet": ControlNet,
     "ffrnet": FFRNet,
+    "mmf": MultiModeFusion,
+    "rep_controlnet": RepControlNet,
     "adapter": lambda b, *reads: Adapter(b, *reads, controlnet=published(b)),
     "flashface": lambda b, *reads: FlashFace(b, *reads, controlnet=published(b)),
     "text_concat": lambda b, *reads: TextConcat(b, *reads, controlnet=published(b)),
@@ -141,7 +146,13 @@ def test_gradients_are_the_same_and_less_is_kept(
 
 
 @pytest.mark.parametrize(
-    "kind", [partial(FaceRefiner, layers=3), MLPFusion, partial(FacialPartsFusion, heads=2)]
+    "kind",
+    [
+        partial(FaceRefiner, layers=3),
+        MLPFusion,
+        partial(FacialPartsFusion, heads=2),
+        partial(ResamplerFusion, heads=2),
+    ],
 )
 @pytest.mark.parametrize("half", [False, True])
 def test_a_fusion_keeps_what_its_layers_read(kind: Any, half: bool, tiny_batch) -> None:

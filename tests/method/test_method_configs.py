@@ -23,6 +23,7 @@ WEIGHTS = {
     "facesnap": {"masked": 1.0, "lightning": 0.5},
     "facesnap_one_step": {"masked": 1.0, "identity": 0.5},
     "facesnap_aligned": {"masked": 1.0, "identity": 0.5},
+    "fpga": {"noise": 1.0, "clone_faces": 0.2},
     "pulid": {"noise": 1.0, "lightning": {"identity": 1.0, "semantic": 0.6, "layout": 0.1}},
 }
 """Weights of each objective's losses at full size, as the papers have them."""
@@ -33,6 +34,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
     config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
     config.choices = {"scale": "smoke"}
     config.face3d = OmegaConf.load(CONF / "face3d/none.yaml")
+    config.detector = OmegaConf.load(CONF / "detector/world.yaml")
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     # These fit the world's backbone alone.
     config.scale.hifi_net.start = config.scale.controlnet = None
@@ -40,7 +42,8 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
         "fusion": {"local_dim": 10, "global_dim": 12, "dim": 16},
         "net": {
             "backbone": tiny_backbone(),
-            "control": choice in ("hifi_net", "instantid", "controlnet", "ffrnet"),
+            "control": choice
+            in ("hifi_net", "instantid", "controlnet", "ffrnet", "mmf", "rep_controlnet"),
             "identity": True,
         },
     }.get(group, {})

@@ -20,6 +20,7 @@ from portraitlab.method.fusion.global_ import GlobalFusion
 from portraitlab.method.fusion.local import LocalFusion
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.fusion.refiner import FaceRefiner
+from portraitlab.method.fusion.resampler import ResamplerFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
@@ -27,8 +28,10 @@ from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.none import NoNet
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.types import Batch, Condition, Injection
 from portraitlab.world.pretrained import load_face_model
@@ -38,6 +41,7 @@ FUSIONS = {
     "global": GlobalFusion,
     "concat": ConcatFusion,
     "refiner": lambda *dims: FaceRefiner(*dims, learnable_tokens=3, layers=1, heads=2),
+    "resampler": lambda *dims: ResamplerFusion(*dims, layers=1, heads=2),
     "none": NoFusion,
 }
 CONDS = {
@@ -66,9 +70,13 @@ NETS: dict[str, Callable[..., Net]] = {
     "instantid": InstantID,
     "ffrnet": FFRNet,
     "ffrnet, latents": partial(FFRNet, way_in="latents", reads_noise=False),
+    "mmf": MultiModeFusion,
+    "mmf, latents": partial(MultiModeFusion, way_in="latents", reads_noise=False),
     "photomaker": controlled(PhotoMaker, rank=2),
     "text_concat": controlled(TextConcat),
     "flashface": controlled(FlashFace),
+    "rep_controlnet": RepControlNet,
+    "rep_controlnet, latents": partial(RepControlNet, way_in="latents"),
     "none": NoNet,
 }
 TIMESTEPS = torch.tensor([3, 500, 999])
@@ -115,11 +123,16 @@ REFUSED = {
             ("instantid", "no identity tokens to read"),
             ("ffrnet", "no identity tokens to read"),
             ("ffrnet, latents", "no identity tokens to read"),
+            ("mmf", "no identity tokens to read"),
+            ("mmf, latents", "no identity tokens to read"),
             ("photomaker", "no identity tokens for the prompt"),
             ("text_concat", "no identity tokens for the prompt"),
         )
     },
-    ("none", "none", "hifi_net"): "nothing to read with fusion=none and cond=none",
+    **{
+        ("none", "none", net): "nothing to read with fusion=none and cond=none"
+        for net in ("hifi_net", "rep_controlnet", "rep_controlnet, latents")
+    },
 }
 
 
@@ -187,14 +200,17 @@ def test_the_first_step_moves_the_zero_convolutions(build, tiny_batch) -> None:
 
 READS_REFERENCES = [
     *itertools.product(
-        ["local", "global", "concat", "refiner"],
+        ["local", "global", "concat", "refiner", "resampler"],
         ["landmarks"],
         [
             *("hifi_net", "adapter", "instantid", "ffrnet", "ffrnet, latents", "photomaker"),
-            "text_concat",
+            *("text_concat", "mmf", "mmf, latents", "rep_controlnet"),
         ],
     ),
-    *(("refiner", "none", net) for net in ("adapter", "ffrnet", "text_concat")),
+    *(
+        ("refiner", "none", net)
+        for net in ("adapter", "ffrnet", "text_concat", "mmf", "rep_controlnet")
+    ),
     ("none", "landmarks", "flashface"),
     ("none", "none", "flashface"),
 ]

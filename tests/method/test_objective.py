@@ -5,15 +5,19 @@ import torch
 from denoised import denoising, opened, seeded, shared
 
 from portraitlab.method.cond.keypoints import KeypointCond
+from portraitlab.method.cond.none import NoCond
 from portraitlab.method.fusion.global_ import GlobalFusion
+from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.hifi_net import HiFiNet
+from portraitlab.method.net.none import NoNet
 from portraitlab.method.objective.base import Denoising
 from portraitlab.method.objective.identity import IdentityLoss
 from portraitlab.method.objective.lightning import LightningLoss
 from portraitlab.method.objective.masked import MaskedNoiseLoss
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
+from portraitlab.method.transform.clone_faces import CloneFaces
 
 
 @pytest.fixture
@@ -125,6 +129,15 @@ def test_identity_loss_keeps_to_its_limits(model, tiny_batch, identity_loss) -> 
     assert touched(every=3, step=6) == [True, True, True]
 
 
+def test_a_picture_of_two_copies_of_a_face_is_not_compared(
+    model, tiny_batch, identity_loss, lightning
+) -> None:
+    cloned = CloneFaces().apply(model.with_drawing(tiny_batch()), step=0)
+    for term in (identity_loss(), lightning()):
+        assert term(denoising(model, cloned)) is None
+        assert term(denoising(model, tiny_batch())) is not None
+
+
 def test_its_networks_stay_in_evaluation_mode(identity_loss) -> None:
     objective = Objective({"identity": identity_loss()}).train()
     assert objective.training
@@ -162,20 +175,17 @@ def test_the_generator_alone_decides_the_numbers(model, tiny_batch) -> None:
 
 
 @pytest.mark.parametrize("power", [1.0, 0.2])
-def test_timesteps_follow_the_power_of_a_uniform(model, tiny_batch, power) -> None:
-    seen = []
+def test_timesteps_follow_the_power_of_a_uniform(tiny_backbone, tiny_batch, power) -> None:
+    backbone, seen = tiny_backbone(), []
+    model = PortraitModel(backbone, NoFusion(10, 12, 16), NoCond(), NoNet(backbone, False, False))
 
     class Watch(NoiseLoss):
         def forward(self, denoising: Denoising) -> torch.Tensor:
             seen.append(denoising.timesteps)
             return super().forward(denoising)
 
-    objective, generator = Objective({"noise": Watch()}, power), seeded()
-    batch = tiny_batch(batch=1, size=2)
-    latents = batch.latents.expand(2000, -1, -1, -1)
-    model.condition = lambda batch: None
-    model.predict = lambda noisy, timesteps, condition: noisy
-    objective(model, replace(batch, latents=latents), generator, progress=0.0)
+    objective = Objective({"noise": Watch()}, power)
+    objective(model, tiny_batch(batch=2000, refs=1, size=2), seeded(), progress=0.0)
     timesteps = seen[0].float()
     assert timesteps.min() >= 0
     assert timesteps.max() <= 999
@@ -288,7 +298,6 @@ def test_each_kept_step_adds_its_gradient(model, tiny_batch, lightning) -> None:
 
 
 def test_the_student_runs_with_the_nets_attention(tiny_backbone, tiny_batch, lightning) -> None:
-    from portraitlab.method.cond.none import NoCond
     from portraitlab.method.net.adapter import Adapter
 
     backbone = tiny_backbone()
@@ -304,8 +313,6 @@ def test_the_student_runs_with_the_nets_attention(tiny_backbone, tiny_batch, lig
 def test_the_student_reads_the_maps_of_its_own_samples(
     tiny_backbone, tiny_batch, lightning
 ) -> None:
-    from portraitlab.method.cond.none import NoCond
-    from portraitlab.method.fusion.none import NoFusion
     from portraitlab.method.net.flashface import FlashFace
 
     backbone = tiny_backbone()

@@ -19,8 +19,9 @@ from portraitlab.method.net.controlnet import ControlNet
 from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.stock import check_fit
-from portraitlab.types import Condition, IdentityTokens, TextFeatures
+from portraitlab.types import Condition, IdentityTokens, Regions, TextFeatures
 
 MakeBackbone = Callable[..., Backbone]
 LEVEL = 700
@@ -119,6 +120,35 @@ def test_ffrnet_is_the_same_as_a_stock_controlnet(
     )
 
 
+@pytest.mark.parametrize("way_in", ["pixels", "latents"])
+def test_multi_mode_fusion_is_the_same_as_a_stock_controlnet_where_no_token_acts(
+    tiny_backbone: MakeBackbone, tmp_path: Path, way_in: Any
+) -> None:
+    """A stock ControlNet has one attention, so that it has no place for the identity tokens."""
+    net = trained(MultiModeFusion(tiny_backbone(), True, True, way_in))
+    condition = random_condition(pixels=net.pixels)
+    assert condition.tokens is not None
+    assert condition.drawing is not None
+    stock, noisy, level = stock_of(net, tmp_path), torch.randn(2, 4, 16, 16), torch.tensor([LEVEL])
+    drawn = condition.drawing
+    nowhere = Regions(torch.zeros(2, 1, 16, 16, dtype=torch.bool), torch.zeros(2, 6).long())
+    for tokens, same in (
+        (None, True),
+        (replace(condition.tokens, regions=nowhere), True),
+        (condition.tokens, False),
+    ):
+        with torch.no_grad():
+            ours = net(noisy, level.expand(2), replace(condition, tokens=tokens))
+            _, mid = stock(
+                noisy,
+                LEVEL,
+                encoder_hidden_states=condition.text.words,
+                controlnet_cond=drawn / 2 + 0.5 if net.pixels else drawn - net.empty_drawing,
+                return_dict=False,
+            )
+        assert torch.allclose(ours.mid, mid, rtol=1e-4, atol=1e-5) is same
+
+
 def test_what_started_from_a_controlnet_of_default_settings_is_one_too(
     tiny_backbone: MakeBackbone, tmp_path: Path
 ) -> None:
@@ -142,6 +172,8 @@ def test_what_started_from_a_controlnet_of_default_settings_is_one_too(
         lambda backbone: FFRNet(backbone, True, True, "pixels"),
         lambda backbone: FFRNet(backbone, True, True, "latents", reads_noise=False),
         lambda backbone: FFRNet(backbone, False, True, "pixels"),
+        lambda backbone: MultiModeFusion(backbone, True, True, "pixels"),
+        lambda backbone: MultiModeFusion(backbone, True, True, "latents", reads_noise=False),
     ],
 )
 def test_the_way_back_is_exact(

@@ -159,6 +159,19 @@ def test_who_is_scored_and_how_often_is_no_part_of_the_training(tmp_path: Path, 
     assert other.scoring != run.scoring
 
 
+@pytest.mark.parametrize("name", ["alpha", "beta"])
+def test_how_trained_weights_are_merged_is_no_part_of_the_training(
+    tmp_path: Path, name: str
+) -> None:
+    plain = {"_target_": "net", "ratio": 0.1}
+    usual = run_in(tmp_path, net={**plain, name: 1.0})
+    other = run_in(tmp_path, net={**plain, name: 0.27})
+    assert other.folder == usual.folder
+    assert other.scoring != usual.scoring
+    assert usual == run_in(tmp_path, net=plain)
+    assert run_in(tmp_path, net={**plain, "ratio": 0.2}).key != usual.key
+
+
 def test_the_hash_follows_content_not_order() -> None:
     left, right = {"a": {"x": 1, "y": 2}}, {"a": {"y": 2, "x": 1}}
     assert content_hash(left, ("a",)) == content_hash(right, ("a",))

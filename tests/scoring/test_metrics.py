@@ -43,6 +43,7 @@ def make_view(*shape: int, seed: int = 0, width: int = 8) -> View:
         pose=normal(3),
         has_face=torch.ones(*shape, dtype=torch.bool),
         further=normalize(normal(width), dim=-1)[..., None, :],
+        faces=torch.ones(*shape, dtype=torch.long),
     )
 
 
@@ -55,6 +56,7 @@ def make_judged(images: int = 6, references: int = 3, identities: int = 3) -> Ju
         text=make_view(images, seed=4).picture,
         identity=torch.arange(images) % identities,
         alone=make_view(images, seed=6).picture,
+        image=torch.arange(images),
         population=Population(make_view(30, seed=7).features, torch.tensor([0.5, 1.0, 2.0, 4.0])),
     )
 

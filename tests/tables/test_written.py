@@ -85,6 +85,33 @@ def test_the_order_of_rows_is_judged_in_tables_of_their_own(tmp_path: Path) -> N
     assert orders.notes[-1].startswith("score: of all people together")
 
 
+def test_rows_of_no_paper_are_compared_with_the_best(tmp_path: Path) -> None:
+    rows = {
+        name: {"overrides": {"fusion": name}, "paper": {}} for name in ("concat", "mlp", "mixer")
+    }
+    table = declare(tmp_path, rows=rows)
+    figures = {"concat": (0.2, 0.3), "mlp": (0.7, 0.6), "mixer": (0.71, 0.58)}
+    found = [
+        result(name, seed, {"a": a + seed / 100, "b": b + seed / 100, "c": (a + b) / 2})
+        for name, (a, b) in figures.items()
+        for seed in (0, 1, 2)
+    ]
+    (view,) = order_views(table, found)
+    assert [row[:3] for row in view.rows] == [
+        ["score", "mlp", "mixer"],
+        ["score", "mlp", "concat"],
+        ["error", "mlp", "mixer"],
+        ["error", "mlp", "concat"],
+    ]
+    assert [row[-1] for row in view.rows] == ["no", "yes", "no", "yes"]
+    # The lead is the mean over people and seeds, positive for an error too.
+    assert view.rows[1][3] == f"+{0.65 - 0.25:.3f}"
+    assert all(row[3].startswith("+") for row in view.rows)
+    low, high = (float(end.replace("−", "-")) for end in view.rows[3][4].strip("[]").split(", "))
+    assert 0 < low < high
+    assert table.question == "Which rows differ?"
+
+
 def test_a_row_that_is_a_number_is_told_as_one(tmp_path: Path) -> None:
     rows = {
         name: {"overrides": {"refs": name}, "paper": {"score": value}}

@@ -29,7 +29,9 @@ from portraitlab.method.net.ffrnet import FFRNet
 from portraitlab.method.net.flashface import FlashFace
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.method.net.instantid import InstantID
+from portraitlab.method.net.mmf import MultiModeFusion
 from portraitlab.method.net.photomaker import PhotoMaker
+from portraitlab.method.net.rep_controlnet import RepControlNet
 from portraitlab.method.net.text_concat import TextConcat
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
@@ -41,6 +43,8 @@ NETS: dict[str, Callable[[Backbone], Net]] = {
     "hifi_net": lambda backbone: HiFiNet(backbone, True, True),
     "instantid": lambda backbone: InstantID(backbone, True, True),
     "ffrnet": lambda backbone: FFRNet(backbone, True, True),
+    "mmf": lambda backbone: MultiModeFusion(backbone, True, True),
+    "rep_controlnet": lambda backbone: RepControlNet(backbone, True, True),
     "adapter": lambda backbone: Adapter(backbone, False, True),
     "photomaker": lambda backbone: PhotoMaker(backbone, False, True, rank=2),
     "text_concat": lambda backbone: TextConcat(backbone, False, True),
@@ -64,8 +68,10 @@ class Seen(lightning.Callback):
     def __init__(self, model: PortraitModel) -> None:
         self.products: dict[str, set[torch.dtype]] = {"unet": set(), "trained": set()}
         self.gradients: list[list[torch.dtype | None]] = []
+        # A net's UNet runs in place of the backbone's, with its weights.
+        own = getattr(model.net, "unet", model.backbone.unet)
         parts: dict[str, list[nn.Module]] = {
-            "unet": [model.backbone.unet], "trained": [model.fusion, model.net]
+            "unet": [own], "trained": [model.fusion, model.net]
         }  # fmt: skip
         for name, modules in parts.items():
             for layer in (layer for module in modules for layer in module.modules()):
@@ -102,7 +108,10 @@ def load(kind: str, places: dict[str, tuple[str, ...]]) -> Backbone:
 
 @pytest.mark.parametrize(
     ("kind", "net"),
-    [*(("sdxl", name) for name in NETS), ("sd15", "hifi_net"), ("sd15", "flashface")],
+    [
+        *(("sdxl", name) for name in NETS),
+        *(("sd15", name) for name in ("hifi_net", "mmf", "flashface")),
+    ],
 )
 @pytest.mark.parametrize("anew", [False, True], ids=["kept", "computed anew"])
 def test_products_are_in_half_and_what_is_trained_in_single(

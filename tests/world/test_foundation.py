@@ -42,7 +42,6 @@ NOT_SHIPPED = {
     "starts --which attention",
     "canvas",
     "recognisers --which second_judge",
-    "regressor --which judge_regressor",
     "dino",
 }
 """Stages without a file of their own yet; the decoder's is the autoencoder's."""

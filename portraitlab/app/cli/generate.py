@@ -28,16 +28,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     exported = "folder that portraitlab export wrote (default: the current folder)"
     add("folder", metavar="EXPORT", type=Path, nargs="?", default=Path(), help=exported)
     add(
-        "--refs", type=Path, nargs="+", required=True, metavar="PHOTO",
+        "--refs", type=Path, nargs="+", metavar="PHOTO",
         help="photos of the person, with one face each",
+    )  # fmt: skip
+    add(
+        "--person", type=Path, nargs="+", action="append", default=[], metavar="PHOTO",
+        help="photos of one person of a group, in place of --refs; once for each, followed by --at",
+    )  # fmt: skip
+    add(
+        "--at", type=_box, action="append", default=[], metavar="LEFT,TOP,RIGHT,BOTTOM",
+        help="place of that person's face, as fractions of the picture",
+    )  # fmt: skip
+    add(
+        "--skeleton", type=Path, metavar="PICTURE",
+        help="skeletons of the group, for a run that reads them",
     )  # fmt: skip
     add(
         "--target", type=Path, metavar="PHOTO",
         help="photo that gives expression and pose, not the face (default: the first of --refs)",
     )  # fmt: skip
     add(
-        "--prompt", default="a photo of a person",
-        help="text that describes the picture (default: a photo of a person)",
+        "--prompt",
+        help="text that describes the picture (default: a photo of a person, or of a group)",
     )  # fmt: skip
     add("--negative-prompt", default="", metavar="TEXT", help="text that the picture avoids")
     # Add the settings of the sampler and of the selection.
@@ -82,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Draw and save pictures. Raises ValueError for errors of the user, naming the file."""
     # Check the arguments before models are loaded, which takes minutes at full size.
+    people = _people(given)
     check_whole("--count", given.count)
     loras = [_scaled(text, "--lora", "PATH[:SCALE]", 1) for text in given.lora]
     controlnets = [
@@ -91,7 +104,9 @@ def run(given: argparse.Namespace) -> None:
     if given.select:
         chosen = (CONF / "select" / f"{given.select}.yaml").read_text(encoding="utf-8")
         settings["select"] = yaml.safe_load(chosen)
-    for path in (*given.refs, given.target, *(image for (_, image), _ in controlnets)):
+    photos = [path for paths, _ in people for path in paths]
+    pictures = (given.target, given.skeleton, *(image for (_, image), _ in controlnets))
+    for path in (*photos, *pictures):
         if path is not None and not path.is_file():
             raise ValueError(f"{path} is not a file; give a picture.")
     for (file,), _ in loras:
@@ -109,6 +124,7 @@ def run(given: argparse.Namespace) -> None:
 
     import torch
 
+    from portraitlab.deploy.groups import Person
     from portraitlab.deploy.pipeline import PortraitPipeline
     from portraitlab.scoring.pictures import save
 
@@ -136,7 +152,7 @@ def run(given: argparse.Namespace) -> None:
         pipeline.enable_vae_tiling()
 
     # Read the photos and control images.
-    references = [_portrait(pipeline, path) for path in given.refs]
+    seen = [[_portrait(pipeline, path) for path in paths] for paths, _ in people]
     target = None if given.target is None else _portrait(pipeline, given.target)
     controls = [
         pipeline.read_control(folder, _picture(image), scale)
@@ -146,14 +162,54 @@ def run(given: argparse.Namespace) -> None:
         pipeline.use_loras([(file, scale) for (file,), scale in loras])
 
     # Draw and save the pictures.
-    images = pipeline(
-        references, target, given.prompt, given.negative_prompt, given.steps, given.guidance,
-        given.seed, given.count, controls,
-    )  # fmt: skip
-    about = _about(given, pipeline)
+    prompt = given.prompt or f"a photo of a {'group of people' if given.person else 'person'}"
+    drawing = {
+        "prompt": prompt, "negative_prompt": given.negative_prompt,
+        "steps": given.steps, "guidance": given.guidance,
+        "seed": given.seed, "num_images": given.count, "controls": controls,
+    }  # fmt: skip
+    if given.person:
+        placed = [Person(photos, at) for photos, (_, at) in zip(seen, people, strict=True)]
+        skeleton = None if given.skeleton is None else _picture(given.skeleton)
+        images = pipeline.group(placed, skeleton, **drawing)
+    else:
+        images = pipeline(seen[0], target, **drawing)
+    about = _about(given, prompt, pipeline)
     for image, (seed, path) in zip(images, _places(given.out, given.seed), strict=False):
         save(image, path, {**about, "seed": str(seed)})
         print(path)
+
+
+def _people(given: argparse.Namespace) -> list[tuple[list[Path], Any]]:
+    """Return the photos and the place of each person; None is the place of one person alone.
+
+    Raises ValueError where people and places do not belong together.
+    """
+    if not given.person:
+        if given.at or given.skeleton:
+            raise ValueError("--at and --skeleton draw a group; give each person by --person.")
+        if not given.refs:
+            raise ValueError("There is no photo; give --refs PHOTO, or --person for a group.")
+        return [(given.refs, None)]
+    if given.refs or given.target:
+        raise ValueError("--person draws a group, without --refs and --target; leave them out.")
+    if len(given.person) != len(given.at):
+        raise ValueError(
+            f"There are {len(given.person)} persons and {len(given.at)} places; give one --at for "
+            "each --person."
+        )
+    from portraitlab.deploy.groups import check_boxes
+
+    check_boxes(given.at)
+    return list(zip(given.person, given.at, strict=True))
+
+
+def _box(text: str) -> tuple[float, ...]:
+    """Parse left,top,right,bottom."""
+    numbers = tuple(map(float, text.split(",")))
+    if len(numbers) != 4:
+        raise argparse.ArgumentTypeError(f"{text} has {len(numbers)} numbers; give four")
+    return numbers
 
 
 def _portrait(pipeline: PortraitPipeline, path: Path) -> Any:
@@ -203,7 +259,7 @@ def _setting(text: str) -> tuple[str, Any]:
         raise ValueError(f"--set {text}: {value!r} is not valid YAML; quote it") from error
 
 
-def _about(given: argparse.Namespace, pipeline: PortraitPipeline) -> dict[str, str]:
+def _about(given: argparse.Namespace, prompt: str, pipeline: PortraitPipeline) -> dict[str, str]:
     """Describe a picture for its metadata; files by name and checksum, without their folders."""
     from portraitlab.deploy.export.folder import read_export
     from portraitlab.support.hashes import file_digest
@@ -220,10 +276,15 @@ def _about(given: argparse.Namespace, pipeline: PortraitPipeline) -> dict[str, s
     about = {
         "run": read_export(given.folder).about["key"],
         "base": None if given.base is None else given.base.name,
-        "references": [named(path) for path in given.refs],
-        "target": named(given.target or given.refs[0]),
+        "references": [named(path) for path in given.refs or []],
+        "target": named(given.target or given.refs[0]) if given.refs else None,
+        "people": [
+            {"references": [named(path) for path in paths], "at": at}
+            for paths, at in zip(given.person, given.at, strict=True)
+        ],
+        "skeleton": None if given.skeleton is None else named(given.skeleton),
         "select": type(pipeline.select).__name__,
-        "prompt": given.prompt,
+        "prompt": prompt,
         "negative_prompt": given.negative_prompt,
         **{name: value for name, value in sampler.items() if name not in places},
         "student": _student(sampler),

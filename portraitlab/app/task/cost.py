@@ -65,6 +65,12 @@ class Cost:
             f"{_more('average', memory.average)} + activations {_gigabytes(memory.activations)}"
             f"{_more('one block anew', memory.recomputed)}"
         )
+        trained = memory.gradients // 4
+        if trained != sum(part.trained for part in parts.values()):
+            print(
+                f"trained: {trained / 1e6:,.1f} M, of which all beyond the table's are merged into "
+                "the UNet for drawing"
+            )
         for term in config.objective.terms.values():
             if "student" in term:
                 print(
@@ -101,6 +107,8 @@ def _parts_table(parts: dict[str, PartCost]) -> Table:
     whole = f"all parameters: {count / 1e6:,.1f} M"
     rows.append([whole, *_parameters(list(parts.values())), "", ""])
     rows.append(["one step of drawing: net + UNet", "", "", *_products(step)])
+    if reading := [part for name, part in parts.items() if name.startswith("net, reading")]:
+        rows.append(["the same, with what the net reads once", "", "", *_products(step + reading)])
     columns = ["part", "trained M", "frozen M", "layers T", "attention T"]
     notes = [
         "M: million parameters. T: 10^12 multiply-adds for one sample, of convolutions and linear "

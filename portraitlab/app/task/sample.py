@@ -33,15 +33,18 @@ class SamplePortraits:
         bench.load(run)
         model = bench.parts.model
         size = config.scale.score_batch_size
-        portraits = draw(
+        drawn = draw(
             model, bench.sampler, bench.scoring, size, bench.parts.device, self.count,
             precision=config.precision,
         )  # fmt: skip
+        portraits = bench.edited(drawn)
         folder = run.folder / "portraits" / run.scoring
-        for number, (image, sample) in enumerate(
-            zip(portraits.images, portraits.samples, strict=True)
-        ):
-            save(to_image(image), folder / f"{number:04d}-{sample.identity}.png")
+        people: dict[int, list[str]] = {}
+        for place, sample in zip(portraits.place.tolist(), portraits.samples, strict=True):
+            people.setdefault(place, []).append(sample.identity)
+        for number, names in people.items():
+            file = folder / f"{number:04d}-{'-'.join(names)}.png"
+            save(to_image(portraits.images[number]), file)
         save(sheet(show_samples(portraits, bench.photos, model)), folder / "grid.png")
         print(f"portraits: {folder}")
-        return {"folder": str(folder), "images": len(portraits.samples)}
+        return {"folder": str(folder), "images": len(portraits.images)}

@@ -66,11 +66,11 @@ class Sensitivity:
             precision=config.precision,
         )  # fmt: skip
         if fault is None:
-            portraits = drawn()
+            portraits = bench.edited(drawn())
         else:
             change = partial(fault.change, photos=bench.photos, frozen=parts.frozen)
             with fault.planted(model):
-                portraits = drawn(change=change)
+                portraits = bench.edited(drawn(change=change))
         figures = measure(
             *(portraits, bench.photos, bench.real, model, bench.judge, bench.metrics, size),
             parts.device,

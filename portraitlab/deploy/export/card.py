@@ -115,6 +115,14 @@ or
 def _parts(config: Mapping[str, Any], stock: bool) -> str:
     net = config["choices"]["net"]
     only = "only PortraitLab's pipeline loads it."
+    if net == "rep_controlnet":
+        text = (
+            "`unet/` is the UNet with the trained weights merged into it, as diffusers' own class: "
+            "`UNet2DConditionModel.from_pretrained(FOLDER/unet)`. A control image enters by the "
+            "condition adapter in `net/`, whose features are added to what `conv_in` gives, and "
+            f"identity by attention that no class of diffusers has: {only}"
+        )
+        return f"## Parts\n\n{_paragraph(text)}"
     if not stock:
         text = (
             "`net=text_concat` has no weights of its own: the UNet reads the fusion's identity "
@@ -133,6 +141,9 @@ def _parts(config: Mapping[str, Any], stock: bool) -> str:
     words = (
         "the prompt"
         if net == "controlnet"
+        else "the prompt alone, without the added attention to identity tokens, which diffusers' "
+        "class does not have; only PortraitLab's pipeline draws with both"
+        if net == "mmf"
         else "identity tokens in place of the prompt's; a noise gate (net/config.json) is its "
         "conditioning_scale"
     )
@@ -140,7 +151,7 @@ def _parts(config: Mapping[str, Any], stock: bool) -> str:
         "`controlnet/` is diffusers' own class: "
         f"`ControlNetModel.from_pretrained(FOLDER/controlnet)`. It reads {image} and {words}."
     )
-    if net not in ("hifi_net", "controlnet", "ffrnet"):
+    if net not in ("hifi_net", "controlnet", "ffrnet", "mmf"):
         text += f" `net/` holds what diffusers has no class for; {only}"
     return f"## Parts\n\n{_paragraph(text)}"
 

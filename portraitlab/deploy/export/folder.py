@@ -2,6 +2,7 @@
 
 model_index.json   the pipeline's class (PortraitLab's own) and its parts, as diffusers lists them
 controlnet/        the net, or the part of it that fits diffusers' ControlNetModel
+unet/              the UNet of a net that merges its weights into it, for other programs
 net/               the net's settings, and the weights for which diffusers has no class
 fusion/            the fusion's settings and weights
 portraitlab.json   settings of the frozen parts, the run's key and commit, the UNet's form
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_class
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from portraitlab.deploy.export.settings import drawing_settings, needed_places
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.diffusion.precisions import precision_named
 from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.base import Net
 from portraitlab.support.files import DamagedFile, damaged, read_json, write_json, write_text
 
 FORMAT = 1
@@ -69,6 +72,19 @@ class Exported:
                     f"{needed}; give a checkpoint of the same base, "
                     f"{self.about['base_model'] or 'the miniature world'}."
                 )
+
+    def check_cond(self, chosen: Mapping[str, Any]) -> None:
+        """Check that a net that merges still draws with the control image of its training.
+
+        Raises ValueError if not.
+        """
+        given, trained = (each["cond"]["_target_"] for each in (chosen, self.settings))
+        net: type[Net] = get_class(chosen["net"]["_target_"])
+        if net.merges and given != trained:
+            raise ValueError(
+                f"cond is {given}, and {self.folder} has a UNet into which another control image, "
+                f"{trained}, is merged; leave cond as it is, or export a run with the other."
+            )
 
     def load_into(self, model: PortraitModel) -> None:
         """Load the trained weights. Raises ValueError where a file is damaged or missing."""
@@ -174,6 +190,11 @@ def write_export(
                 if not name.startswith(f"net.{net.stock_part}.")
             }
             index["controlnet"] = ["diffusers", "ControlNetModel"]
+        if net.merges:
+            # PortraitLab's pipeline merges net/ itself, so that settings and LoRAs take effect.
+            merged = deepcopy(net.merged_unet(model.backbone))
+            nn.Module.to(merged, precision).save_pretrained(half / "unet")
+            index["unet"] = ["diffusers", "UNet2DConditionModel"]
 
         # Write settings and weights of the trained parts.
         for part in _TRAINED:

@@ -10,10 +10,12 @@ from portraitlab.types import FaceGeometry
 class Cond(nn.Module):
     """A drawing of the control image of each sample.
 
-    draws: False where there is no control image, so that the net builds no path for it.
+    draws: False where there is no control image, so that the net builds no path for it. body: True
+    where it draws the body's joints.
     """
 
     draws: bool = True
+    body: bool = False
 
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int

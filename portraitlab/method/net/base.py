@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
+from portraitlab.diffusion.backbone import Backbone
 from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
 
 
@@ -20,9 +21,11 @@ class Net(nn.Module):
 
     stock_part: name of the submodule that converts to diffusers' own ControlNetModel by `stock`
     and back by `load_stock`; None where there is none.
+    merges: True where for_drawing merges trained weights into the backbone's UNet.
     """
 
     stock_part: str | None = None
+    merges: bool = False
 
     def __init__(
         self, control: bool, identity: bool, latents: bool = False, pixels: bool = False
@@ -40,8 +43,34 @@ class Net(nn.Module):
         """
         raise NotImplementedError
 
+    def read_drawing(self, drawing: Tensor) -> Tensor:
+        """Encode the control image, once for all noise levels; by default it is left as it is."""
+        return drawing
+
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Compute the injection for noisy latents [B, c, h, w] at timesteps [B]."""
+        raise NotImplementedError
+
+    def with_unet(self, unet: UNet2DConditionModel) -> Net:
+        """Return the net that steers another UNet of the same architecture, with the same weights.
+
+        A net itself by default; one that runs a UNet of its own must implement it.
+        """
+        return self
+
+    def running_unet(self, backbone: Backbone) -> UNet2DConditionModel:
+        """Return the UNet that runs under a condition: the backbone's by default."""
+        return backbone.unet
+
+    def for_drawing(self, backbone: Backbone) -> Net:
+        """Return the net as it draws: itself by default, or merged with its present weights."""
+        return self
+
+    def merged_unet(self, backbone: Backbone) -> UNet2DConditionModel:
+        """Merge the trained weights into a plain UNet of diffusers.
+
+        Only called for nets with `merges`, which must implement it and for_drawing.
+        """
         raise NotImplementedError
 
     def stock(self) -> ControlNetModel:

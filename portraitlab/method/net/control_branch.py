@@ -11,14 +11,22 @@ from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedd
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
-from portraitlab.method.net.attention import MaskedCrossAttention
+from portraitlab.method.net.attention import (
+    AddedCrossAttention,
+    BranchInput,
+    MaskedCrossAttention,
+)
 from portraitlab.method.net.base import Net
 from portraitlab.method.net.noise_gate import NoiseGate
 from portraitlab.method.net.stock import as_stock, check_fit, load_alike, load_from_stock
-from portraitlab.types import Condition, IdentityTokens, Injection, TextFeatures
+from portraitlab.types import Condition, Injection
 
-Reads = Literal["text", "tokens", "both"]
-"""Input of a branch's cross-attention; both: the prompt's features, then the identity tokens."""
+Reads = Literal["text", "tokens", "both", "added"]
+"""Input of a branch's cross-attention.
+
+both: one attention to the prompt's features and the identity tokens behind them. added: one
+attention to each, whose outputs are added (FPGA, eq. 1).
+"""
 WayIn = Literal["pixels", "latents"]
 """Form in which a branch reads the control image."""
 
@@ -30,7 +38,8 @@ class ControlBranch(Net):
     """A trained copy of the UNet's encoder whose outputs are added to the frozen UNet.
 
     Zero convolutions at the outputs make it change nothing before the first step. Without identity
-    tokens in the condition it reads the prompt, whatever `reads`; masked tokens have no influence.
+    tokens in the condition it reads the prompt, whatever `reads`; masked tokens have no influence,
+    and tokens with regions none on the cross-attention outside of theirs.
 
     way_in, where there is control: "pixels" adds the control image, in [0, 1], to the features of
     the noisy latents through the published convolutions, the last of which starts at zero.
@@ -105,11 +114,10 @@ class ControlBranch(Net):
 
         # Attend with the mask of identity tokens; otherwise with the backbone's processor.
         own = next(iter(backbone.unet.attn_processors.values()))
+        reading = AddedCrossAttention() if reads == "added" else MaskedCrossAttention()
         self.controlnet.set_attn_processor(
             {
-                name: MaskedCrossAttention()
-                if self.identity and name.endswith("attn2.processor")
-                else own
+                name: reading if self.identity and name.endswith("attn2.processor") else own
                 for name in self.controlnet.attn_processors
             }
         )
@@ -121,20 +129,27 @@ class ControlBranch(Net):
         if tokens is None and drawing is None:
             return Injection()
         read, beside = self._images(noisy, drawing)
-        words, mask = self._words(condition.text, tokens)
+        words = condition.text.words
+        if tokens is not None and self.reads == "both":
+            tokens = tokens.after(words)
+        if tokens is not None and self.reads != "added":
+            words = tokens.tokens
+        given = None if tokens is None else BranchInput(tokens)
         down, mid = self.controlnet(
             read,
             timesteps,
             encoder_hidden_states=words,
             added_cond_kwargs=condition.text.added,
             controlnet_cond=beside,
-            cross_attention_kwargs=None if mask is None else {"ip_adapter_masks": mask},
+            cross_attention_kwargs=None if given is None else {"ip_hidden_states": given},
             return_dict=False,
         )
+        attended = None if given is None else given.attended[0]
         if self.gate is None:
-            return Injection(down=tuple(down), mid=mid)
+            return Injection(down=tuple(down), mid=mid, attended=attended)
         gate = self.gate(timesteps).view(-1, 1, 1, 1)
-        return Injection(down=tuple(gate * residual for residual in down), mid=gate * mid)
+        gated = tuple(gate * residual for residual in down)
+        return Injection(down=gated, mid=gate * mid, attended=attended)
 
     def _images(self, noisy: Tensor, drawing: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the latents that are read, and what the embedding adds to their features.
@@ -144,25 +159,18 @@ class ControlBranch(Net):
         """
         if self.pixels:
             if drawing is None:
-                return noisy, noisy.new_zeros(len(noisy), 3, self.image_size, self.image_size)
+                wide = self.image_size * noisy.shape[-1] // noisy.shape[-2]
+                return noisy, noisy.new_zeros(len(noisy), 3, self.image_size, wide)
             return noisy, drawing / 2 + 0.5  # published ones read [0, 1]
         beside = noisy.new_zeros(())
         if self.control and self.reads_noise:
             beside = torch.zeros_like(noisy)
         if drawing is None:
             return noisy, beside
-        drawn = drawing - self.empty_drawing
+        # A picture laid beside another is as wide as two.
+        copies = drawing.shape[-1] // self.empty_drawing.shape[-1]
+        drawn = drawing - self.empty_drawing.repeat(1, 1, 1, copies)
         return (noisy, drawn) if self.reads_noise else (drawn, beside)
-
-    def _words(
-        self, text: TextFeatures, tokens: IdentityTokens | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the input [B, K, dt] of cross-attention and its mask [B, K], None for no mask."""
-        if tokens is None:
-            return text.words, None
-        if self.reads == "both":
-            tokens = tokens.after(text.words)
-        return tokens.tokens, tokens.mask
 
     def stock(self) -> ControlNetModel:
         """Convert the branch to diffusers' own class; weights are shared where possible.

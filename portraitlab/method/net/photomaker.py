@@ -82,7 +82,7 @@ class PhotoMaker(Net):
         """Compute the stacked ID embedding [B, N·T, d] of image embeddings [B, N·T, d]."""
         word = self.class_word.expand_as(tokens.tokens)
         fused = word + self.join(torch.cat([word, tokens.tokens], dim=-1))
-        return IdentityTokens(self.norm(fused + self.refine(fused)), tokens.mask)
+        return replace(tokens, tokens=self.norm(fused + self.refine(fused)))
 
     def starting_at_zero(self) -> list[nn.Parameter]:
         """Return the output matrices of all low-rank updates."""

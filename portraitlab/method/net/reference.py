@@ -100,7 +100,7 @@ class ReferenceAttention(nn.Module):
         context = torch.cat([features, self.norm(maps)], dim=1)
         known = functional.pad(mask, (features.shape[1], 0), value=True)
         key, value = self.key(context), self.value(context)
-        return self.out(attended(self.query(features), key, value, self.heads, known))
+        return self.out(attended(self.query(features), key, value, self.heads, known[:, None]))
 
 
 class WithReferences:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -77,11 +77,13 @@ class AlignedLightningLoss(LightningBranch):
         start = self.start(denoising)
         if not len(start.noise):
             return dict.fromkeys(self.part_weights, denoising.prediction.new_zeros(()))
-        # Draw with and without identity.
-        with collected_queries(self.student, self.grad_last) as with_identity:
+        # Draw with and without identity. A net with a UNet of its own may inject nothing in one of
+        # the two, where the student itself runs.
+        unets = {self.student, start.model.net.running_unet(start.model.backbone)}
+        with collected_queries(unets, self.grad_last) as with_identity:
             latents = self.draw(start)
         condition = replace(start.condition, tokens=None, references=None)
-        with collected_queries(self.student, self.grad_last) as without, torch.no_grad():
+        with collected_queries(unets, self.grad_last) as without, torch.no_grad():
             self.draw(replace(start, condition=condition))
         # Compare the images, then the queries.
         semantic, layout = self.alignment(start, with_identity, without)
@@ -96,7 +98,8 @@ class AlignedLightningLoss(LightningBranch):
     ) -> tuple[Tensor, Tensor]:
         """Average the semantic and the layout loss over cross-attentions and steps."""
         semantic, layout = [], []
-        for name, attention in cross_attentions(self.student).items():
+        unet = start.model.net.running_unet(start.model.backbone)
+        for name, attention in cross_attentions(unet).items():
             with torch.no_grad(), start.model.backbone.computing():
                 keys = attention.to_k(start.condition.text.words).float()
             for step_with, step_without in zip(with_identity, without, strict=True):
@@ -116,15 +119,16 @@ def cross_attentions(unet: UNet2DConditionModel) -> dict[str, Attention]:
 
 
 @contextmanager
-def collected_queries(unet: UNet2DConditionModel, last: int) -> Iterator[deque[Queries]]:
-    """Collect the queries of cross-attentions in the last calls of a UNet within the context.
+def collected_queries(unets: Iterable[UNet2DConditionModel], last: int) -> Iterator[deque[Queries]]:
+    """Collect the queries of cross-attentions in the last calls of any of these UNets.
 
     They keep their gradient in calls within torch's checkpoint, whose recomputation in the backward
     pass, after the context, is not collected.
     """
     calls: deque[Queries] = deque(maxlen=last)
-    handles = [unet.register_forward_pre_hook(lambda *_: calls.append({}))]
-    for name, attention in cross_attentions(unet).items():
+    handles = [unet.register_forward_pre_hook(lambda *_: calls.append({})) for unet in unets]
+    attentions = [pair for unet in unets for pair in cross_attentions(unet).items()]
+    for name, attention in attentions:
 
         def keep(module: nn.Module, inputs: object, queries: Tensor, name: str = name) -> None:
             calls[-1][name] = queries

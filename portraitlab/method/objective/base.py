@@ -23,7 +23,8 @@ class Denoising:
     [B · processes], of the whole batch over all processes. noise, noisy and prediction are
     [B, c, h, w]. progress: completed fraction of the training, in [0, 1]. step: number of optimiser
     steps done. generator: on the CPU, for what a term draws beyond this, in the same state in all
-    processes. split: this process's samples of the whole batch.
+    processes. split: this process's samples of the whole batch. attended: of the net's
+    injection.
     """
 
     model: PortraitModel
@@ -37,6 +38,7 @@ class Denoising:
     step: int
     generator: torch.Generator
     split: Split = ALONE
+    attended: Tensor | None = None
 
     @property
     def backbone(self) -> Backbone:

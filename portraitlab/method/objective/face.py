@@ -57,7 +57,9 @@ class FaceTerm(Term):
         return super().train(False)
 
     def acts(self, denoising: Denoising) -> bool:
-        """Check whether the term acts in this step."""
+        """Check whether the term acts in this step; never on cloned faces, which are two."""
+        if denoising.batch.clones is not None:
+            return False
         return denoising.progress >= self.start_fraction and not denoising.step % self.every
 
     def loss(self, images: Tensor, identity: Tensor, keypoints: Tensor | None = None) -> Tensor:

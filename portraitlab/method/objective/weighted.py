@@ -66,10 +66,11 @@ class Objective(nn.Module):
         # Predict from the noised latents.
         noisy = backbone.add_noise(latents, noise, timesteps)
         condition = model.condition(batch)
-        prediction = model.predict(noisy, timesteps, condition)
+        injection = model.net(noisy, timesteps, condition)
+        prediction = backbone.predict(noisy, timesteps, condition.text, injection)
         denoising = Denoising(
             model, batch, condition, all_timesteps, noise, noisy, prediction, progress, step,
-            generator, split,
+            generator, split, injection.attended,
         )  # fmt: skip
         # Sum the terms that act in this step.
         total, losses = prediction.new_zeros(()), {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -112,17 +112,7 @@ class Sampler:
         that memory for one is enough.
         """
         scheduler = self.scheduler(model.backbone)
-        guided = self.guidance != 1
-        unconditional = self.unconditional(model, condition) if guided else condition
-
-        def predict(latents: Tensor, timesteps: Tensor) -> Tensor:
-            with model.backbone.computing():
-                prediction = model.predict(latents, timesteps, condition).to(latents.dtype)
-                if not guided:
-                    return prediction
-                without = model.predict(latents, timesteps, unconditional).to(latents.dtype)
-            return without + self.guidance * (prediction - without)
-
+        predict = self.predictor(model, condition)
         latents = noise * scheduler.init_noise_sigma
         for number, timestep in enumerate(scheduler.timesteps):
             timesteps = timestep.expand(len(latents)).to(latents.device)
@@ -134,6 +124,26 @@ class Sampler:
                 prediction = checkpoint(predict, latents, timesteps, use_reentrant=False)
                 latents = self.step(scheduler, prediction, timestep, latents, generators)
         return latents
+
+    def predictor(
+        self, model: PortraitModel, condition: Condition
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return a function from latents [B, c, h, w] and timesteps [B] to the guided prediction.
+
+        It calls the UNet with the condition, and then without it where there is guidance.
+        """
+        guided = self.guidance != 1
+        unconditional = self.unconditional(model, condition) if guided else condition
+
+        def predict(latents: Tensor, timesteps: Tensor) -> Tensor:
+            with model.backbone.computing():
+                prediction = model.predict(latents, timesteps, condition).to(latents.dtype)
+                if not guided:
+                    return prediction
+                without = model.predict(latents, timesteps, unconditional).to(latents.dtype)
+            return without + self.guidance * (prediction - without)
+
+        return predict
 
     def unconditional(self, model: PortraitModel, condition: Condition) -> Condition:
         """Return the condition without the parts that guidance drops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from portraitlab.scoring.metrics.metric import MeanMetric
@@ -16,5 +17,6 @@ class ClipT(MeanMetric):
     missed = "as any picture"
 
     def measure(self, judged: Judged) -> Tensor:
-        """Compute values [B] in [-1, 1]."""
-        return (judged.generated.picture * judged.text).sum(dim=1)
+        """Compute values [B] in [-1, 1]; NaN for all but the first person of a picture."""
+        cosine = (judged.generated.picture * judged.text).sum(dim=1)
+        return cosine.where(judged.first, torch.nan)

@@ -39,9 +39,9 @@ class Fid(PortraitMetric):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, judged: Judged) -> None:
-        """Add a batch; all batches have the same population."""
-        self.generated.append(judged.generated.features)
-        self.generated_identity.append(judged.identity)
+        """Add a batch; all batches have the same population. A picture of several counts once."""
+        self.generated.append(judged.generated.features[judged.first])
+        self.generated_identity.append(judged.identity[judged.first])
         self.real = [judged.population.features]
 
     def compute(self) -> Estimate:

@@ -37,7 +37,8 @@ def paper_sections(table: PaperTable) -> list[Html]:
         "figures": drawn or [note("There are no results yet.")],
         "made": _shown("made", runs_table(table, results)),
     }
-    return [section(name, title, *content[name]) for name, title in PAPER_PARTS.items()]
+    titles = {**PAPER_PARTS, "order": table.question}
+    return [section(name, title, *content[name]) for name, title in titles.items()]
 
 
 def _shown(part: str, table: Table) -> list[Html]:

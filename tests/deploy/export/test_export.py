@@ -175,6 +175,15 @@ def test_the_card_of_ffrnet_names_its_way_in(overrides: tuple[str, ...], image: 
     assert "net/` holds" not in parts
 
 
+def test_the_card_of_multi_mode_fusion_says_what_a_stock_controlnet_leaves_out() -> None:
+    config = settings_of("net=mmf")
+    facts = {"key": "0" * 8, "commit": None, "dtype": "float32"}
+    card = model_card(config, {"metrics": {}}, facts, stock=True)
+    parts = " ".join(card.partition("## Parts\n\n")[2].partition("\n\n")[0].split())
+    assert "and the prompt alone, without the added attention to identity tokens" in parts
+    assert "in place of the prompt's" not in parts
+
+
 def test_a_run_is_exported_by_its_name_in_half_precision_and_draws(
     portraitlab: Command, run: Run, files: list[Path], tmp_path: Path
 ) -> None:

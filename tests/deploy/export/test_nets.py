@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from exporting import model_of, settings_of
 from PIL import Image
 from safetensors.torch import load_file
 
 from portraitlab.deploy.export.folder import write_export
 from portraitlab.deploy.pipeline import PortraitPipeline
+from portraitlab.method.net.reparameterised import LayerPair
 from portraitlab.world.pretrained import load_controlnet
 
 
@@ -28,6 +30,13 @@ from portraitlab.world.pretrained import load_controlnet
         ("net=ffrnet",),
         ("net=ffrnet", "cond=none"),
         ("net=ffrnet", "net.way_in=pixels", "net.reads_noise=true", "net.start=null"),
+        ("net=mmf",),
+        ("net=mmf", "cond=none"),
+        ("net=mmf", "net.way_in=pixels", "net.reads_noise=true", "net.start=null"),
+        ("system=fpga", "cond.drawn=landmarks"),
+        ("net=rep_controlnet",),
+        ("net=rep_controlnet", "net.way_in=pixels", "fusion=none"),
+        ("net=rep_controlnet", "cond=none"),
         ("net=text_concat",),
         ("net=text_concat", "cond=none"),
         ("net=none",),
@@ -50,6 +59,20 @@ def test_every_net_comes_back_and_draws(
         assert torch.equal(value, state[name]), name
     (image,) = pipe(pictures[:2], pictures[3])
     assert image.size == (64, 64)
+    assert np.asarray(image).std() > 1
+
+
+def test_photos_without_joints_are_drawn_from_landmarks_where_that_is_chosen(
+    tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    config = settings_of("system=fpga")
+    write_export(model_of(config), config, tmp_path / "out", "a card", key="0", commit=None)
+    pipe = PortraitPipeline.from_pretrained(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"needs the body's joints.*cond.drawn=landmarks"):
+        pipe(pictures[:1], pictures[3])
+    chosen = {"cond.drawn": "landmarks"}
+    pipe = PortraitPipeline.from_pretrained(tmp_path / "out", settings=chosen)
+    (image,) = pipe(pictures[:1], pictures[3])
     assert np.asarray(image).std() > 1
 
 
@@ -82,3 +105,31 @@ def test_tensors_that_share_their_memory_are_written(tmp_path: Path) -> None:
     write_export(model, config, tmp_path / "out", "a card", key="0", commit=None)
     weights = load_file(tmp_path / "out" / "net" / "model.safetensors")
     assert torch.equal(weights["keys.0.weight"], weights["keys.1.weight"])
+
+
+def test_a_merged_unet_is_exported_for_other_programs(
+    tmp_path: Path, pictures: list[Image.Image]
+) -> None:
+    config = settings_of("net=rep_controlnet")
+    model, out = model_of(config), tmp_path / "out"
+    write_export(model, config, out, "a card", key="0", commit=None)
+    stock, found = UNet2DConditionModel.from_pretrained(out / "unet", output_loading_info=True)
+    assert not any(found.values()), found
+    merged = model.net.merged_unet(model.backbone).state_dict()
+    torch.testing.assert_close(stock.state_dict(), merged, atol=0, rtol=0)
+    assert not torch.equal(merged["conv_in.weight"], model.backbone.unet.conv_in.weight)
+    # The pipeline merges the copies itself, and never runs the pairs.
+    pipe = PortraitPipeline.from_pretrained(out)
+    pairs = [each for each in pipe.model.net.modules() if isinstance(each, LayerPair)]
+    for pair in pairs:
+        pair.register_forward_hook(lambda *call: pytest.fail("a pair ran"))
+    (image,) = pipe(pictures[:2], pictures[3])
+    settings = {"net.beta": 0.27}
+    other = PortraitPipeline.from_pretrained(out, settings=settings)
+    (weaker,) = other(pictures[:2], pictures[3])
+    assert len(pairs) > 50
+    assert np.abs(np.asarray(image).astype(int) - np.asarray(weaker)).max() > 5
+    # What it is merged for does not change.
+    cond = {"cond._target_": "portraitlab.method.cond.keypoints.KeypointCond"}
+    with pytest.raises(ValueError, match=r"another control image, .*LandmarkCond, is merged"):
+        PortraitPipeline.from_pretrained(out, settings=cond)

@@ -41,5 +41,8 @@ def test_without_one_the_worlds_head_is_drawn_and_judged() -> None:
     settings = composed([])
     world = "portraitlab.world.pretrained"
     assert settings["cond"]["face_model"] == {"_target_": f"{world}.load_face_model"}
-    assert settings["judge"]["regressor"] == {"_target_": f"{world}.load_regressor"}
+    assert settings["judge"]["regressor"] == {
+        "_target_": f"{world}.load_regressor",
+        "name": "judge_regressor",
+    }
     assert settings["face3d"]["fitter"] is None

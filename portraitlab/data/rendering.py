@@ -1,0 +1,128 @@
+"""Render photos of the miniature world as rows of a photo store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from portraitlab.world.canvas import render_canvas
+from portraitlab.world.photo import Person, Photo
+from portraitlab.world.pool import rendering_pool
+from portraitlab.world.render import render_photo
+
+CLOSE_UPS = ("half", "full", "group")
+"""Framings in which a face is too small to be encoded: its view is a portrait of the person."""
+PEOPLE_OF_GROUPS = (2, 3, 4)
+"""Numbers of people in groups, in turn."""
+
+Group = tuple[tuple[int, ...], int]
+"""Seeds of the people of a group, and the seed of its photo."""
+
+
+def groups_of(seeds: Sequence[int]) -> list[tuple[int, ...]]:
+    """Divide people into groups of two, three and four in turn; a last one alone is left out."""
+    groups: list[tuple[int, ...]] = []
+    start = 0
+    while start < len(seeds):
+        count = PEOPLE_OF_GROUPS[len(groups) % len(PEOPLE_OF_GROUPS)]
+        groups.append(tuple(seeds[start : start + count]))
+        start += count
+    return [group for group in groups if len(group) > 1]
+
+
+def rendered_photos(
+    photos: Sequence[tuple[int, int]], size: int, view_size: int, framing: str, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Render photos of one person by identity seed and photo seed, `size` pixels a side.
+
+    The view has view_size pixels: the same photo, or for bodies a portrait of the same person.
+    Yields values by the columns of portraitlab.data.schema.
+    """
+    if not photos:
+        return
+    closer = framing in CLOSE_UPS
+    with _applying(workers) as apply:
+        identities, numbers = zip(*photos, strict=True)
+        images = apply(render_photo, identities, numbers, repeat(size), repeat(framing))
+        views: Iterator[Photo | None] = repeat(None)
+        if closer or view_size != size:
+            shown = repeat("portrait" if closer else framing)
+            views = apply(render_photo, identities, numbers, repeat(view_size), shown)
+        jobs = zip(photos, images, views, strict=False)
+        for (identity, number), photo, view in track(
+            jobs, description="Rendering photos", total=len(photos)
+        ):
+            (person,) = photo.people
+            yield {
+                "identity": str(identity),
+                "name": str(number),
+                **_picture(photo, person, photo.person_mask),
+                **({} if view is None else {"view": view.image}),
+                **(_close_up(person, view) if closer and view is not None else {}),
+            }
+
+
+def rendered_groups(
+    groups: Sequence[Group], size: int, view_size: int, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Render groups, each as one row for each person, whose view is a portrait of the person."""
+    if not groups:
+        return
+    people = [(seed, number) for seeds, number in groups for seed in seeds]
+    with _applying(workers) as apply:
+        pictures = apply(render_canvas, *zip(*groups, strict=True), repeat("group"), repeat(size))
+        views = apply(render_photo, *zip(*people, strict=True), repeat(view_size))
+        jobs = zip(groups, pictures, strict=False)
+        for (seeds, number), photo in track(jobs, "Rendering groups", total=len(groups)):
+            for seed, person in zip(seeds, photo.people, strict=True):
+                view = next(views)
+                yield {
+                    "identity": str(seed),
+                    "name": f"group-{number}",
+                    **_picture(photo, person, person.region),
+                    "view": view.image,
+                    **_close_up(person, view, f"{'-'.join(map(str, seeds))}/{number}"),
+                }
+
+
+@contextmanager
+def _applying(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Return a `map` over rendering processes, or in this process without workers."""
+    if not workers:
+        yield map
+        return
+    with rendering_pool(workers) as pool:
+        yield partial(pool.map, chunksize=16)
+
+
+def _picture(photo: Photo, person: Person, region: Any) -> dict[str, Any]:
+    """Describe a picture and one of its people, who fills a region bool [size, size]."""
+    face = person.face
+    return {
+        "caption": photo.caption,
+        "flawed": bool(photo.flaws),
+        "image": photo.image,
+        "person_mask": region,
+        "face_mask": face.face_mask,
+        "face_box": person.face_box,
+        "joints": person.joints,
+        "visible": person.visible.astype(np.uint8),
+        "true_shape": face.shape,
+        "true_expression": face.expression,
+        "true_pose": face.pose,
+    }
+
+
+def _close_up(person: Person, view: Photo, scene: str = "") -> dict[str, Any]:
+    """Describe a view that shows a person of a picture closer."""
+    return {
+        "view_mask": view.person_mask,
+        "scene": scene,
+        "scene_keypoints": person.face.keypoints,
+    }

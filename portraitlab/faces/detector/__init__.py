@@ -1,0 +1,1 @@
+"""Find all faces of a picture of any size."""

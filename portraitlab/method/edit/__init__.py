@@ -1,0 +1,1 @@
+"""Edit drawn pictures: mend their small faces."""

@@ -1,0 +1,178 @@
+"""The base class of edits that mend small faces: cut out, restore at working size, put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.transforms.functional import gaussian_blur
+
+from portraitlab.faces.detector.base import FaceDetector
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.method.edit.base import Edit, Edited, KnownFaces
+from portraitlab.method.edit.squares import Square, face_width, square_around
+from portraitlab.method.model import PortraitModel
+from portraitlab.support.checks import check_choice, check_whole
+from portraitlab.types import Batch, Condition, FaceGeometry
+
+FaceMasks = Callable[[FaceEncoder, FaceGeometry, Tensor], Tensor]
+"""A function that marks faces with geometry [F], found by an encoder: bool [F, S, S]; the last
+argument, bool [F, S, S], limits what may be marked."""
+Shape = Literal["broken", "reference"]
+
+
+class FaceRestoration(Edit):
+    """Mend the faces of pictures that are smaller than a limit (FPGA, Sec. 3.2).
+
+    detector: finds all faces of a picture. masks: marks a face by its landmarks. below: width in
+    pixels from which a face is left as it is; None mends faces of any size. margin: edge of the
+    square that is cut out, in portraits of the face. grow and soften: the mask is grown by the
+    first and then smoothed by a Gaussian of the second, both as fractions of the square. shape:
+    whose face shape a control image with 3D landmarks has: the broken face's, or the reference's.
+    face_threshold: least score of a face in the square. at_once: the most faces in one batch,
+    which bounds the memory.
+
+    A subclass implements `restore`. Raises ValueError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        detector: FaceDetector,
+        masks: FaceMasks,
+        below: float | None = 100,
+        margin: float = 1.0,
+        grow: float = 0.05,
+        soften: float = 0.04,
+        shape: Shape = "reference",
+        face_threshold: float = 0.5,
+        at_once: int = 8,
+    ) -> None:
+        if below is not None and not below > 0:
+            raise ValueError(f"edit.below={below}: a size above 0 is needed, or null for all faces")
+        for name, value, least in (("margin", margin, 1), ("grow", grow, 0), ("soften", soften, 0)):
+            if not least <= value <= 4:
+                raise ValueError(f"edit.{name}={value}: a number from {least} to 4 is needed")
+        check_choice("edit.shape", shape, ("broken", "reference"))
+        self.detector = detector
+        self.masks = masks
+        self.below = below
+        self.margin = margin
+        self.grow = grow
+        self.soften = soften
+        self.shape = shape
+        self.face_threshold = face_threshold
+        self.at_once = check_whole("edit.at_once", at_once)
+
+    def restore(
+        self, model: PortraitModel, crops: Tensor, condition: Condition, masks: Tensor
+    ) -> Tensor:
+        """Restore crops [F, 3, S, S] in [-1, 1] under soft masks [F, 1, S, S] of their faces."""
+        raise NotImplementedError
+
+    def find(self, picture: Tensor) -> FaceGeometry:
+        """Find the faces of a picture [3, H, W] in [-1, 1], best first: [K] on the CPU."""
+        pixels = (picture.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+        return self.detector.find(pixels.permute(1, 2, 0).cpu().numpy())
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        model: PortraitModel,
+        encoder: FaceEncoder,
+        pictures: Sequence[Tensor],
+        faces: KnownFaces,
+    ) -> Edited:
+        """Mend the faces of pictures [3, H, W] in [-1, 1]; see Edit."""
+        mended = [picture.clone() for picture in pictures]
+        masks = [torch.zeros_like(picture[:1]) for picture in pictures]
+        left = [""] * len(faces)
+
+        # Leave out faces that are large enough.
+        squares = [
+            self._square(pictures[int(picture)], points)
+            for picture, points in zip(faces.picture, faces.keypoints, strict=True)
+        ]
+        for face, square in enumerate(squares):
+            width = face_width(square, self.margin)
+            if self.below is not None and width >= self.below:
+                left[face] = f"is {width:.0f} px wide, which is not below {self.below:g}"
+        small = [face for face, reason in enumerate(left) if not reason]
+
+        # Restore in batches, across pictures.
+        for begin in range(0, len(small), self.at_once):
+            part = small[begin : begin + self.at_once]
+            shown = [pictures[int(faces.picture[face])] for face in part]
+            size = model.backbone.image_size
+            crops = torch.stack(
+                [
+                    squares[face].cut(picture, size)
+                    for face, picture in zip(part, shown, strict=True)
+                ]
+            )
+            restored, weights, found = self._restored(model, encoder, crops, faces[part])
+            for row, face in enumerate(part):
+                if not found[row]:
+                    left[face] = "has no landmarks that the encoder finds"
+                    continue
+                number = int(faces.picture[face])
+                squares[face].put_back(mended[number], masks[number], restored[row], weights[row])
+        return Edited(mended, left, masks)
+
+    def _restored(
+        self, model: PortraitModel, encoder: FaceEncoder, crops: Tensor, faces: KnownFaces
+    ) -> tuple[Tensor, Tensor, list[bool]]:
+        """Restore crops [F]: new crops, soft masks [F, 1, S, S], and if a face was found in each.
+
+        Results are on the CPU. All are restored where no face was found, and the caller drops them.
+        """
+        device = model.backbone.latent_scale.device
+        given, known = crops.to(device), faces.to(device)
+        geometry = encoder.analyse(given)
+        found = (geometry.score >= self.face_threshold).tolist()
+        everything = torch.ones(crops.shape[0], *crops.shape[-2:], dtype=torch.bool)
+        weights = self._softened(self.masks(encoder, geometry, everything)).to(device)
+        with model.backbone.computing():
+            condition = self._condition(model, known, geometry)
+        restored = self.restore(model, given, condition, weights)
+        return restored.float().cpu(), weights.cpu(), found
+
+    def _condition(
+        self, model: PortraitModel, faces: KnownFaces, geometry: FaceGeometry
+    ) -> Condition:
+        """Describe the person, and draw the control image of the broken face."""
+        backbone, count = model.backbone, len(faces)
+        cells = (backbone.latent_channels, backbone.latent_size, backbone.latent_size)
+        empty = faces.keypoints.new_zeros(count, *cells)
+        return model.condition(
+            Batch(
+                latents=empty,
+                text=faces.text,
+                references=faces.references,
+                shape_geometry=geometry if self.shape == "broken" else faces.shape,
+                target_geometry=geometry,
+                # Fields that only losses read.
+                identity=empty.new_zeros(count, 0),
+                person=empty[:, :1],
+                target_index=faces.picture,
+            )
+        )
+
+    def _square(self, picture: Tensor, keypoints: Tensor) -> Square:
+        height, width = picture.shape[-2:]
+        return square_around(keypoints, width, height, self.margin)
+
+    def _softened(self, masks: Tensor) -> Tensor:
+        """Grow masks bool [F, S, S] and smooth their boundary: [F, 1, S, S] in [0, 1].
+
+        The Gaussian ends at three deviations, so that the weight is 0 beyond.
+        """
+        soft, size = masks[:, None].float(), masks.shape[-1]
+        if reach := round(self.grow * size):
+            soft = functional.max_pool2d(soft, 2 * reach + 1, stride=1, padding=reach)
+        deviation = self.soften * size
+        if reach := round(3 * deviation):
+            soft = gaussian_blur(soft, [2 * reach + 1] * 2, [deviation] * 2)
+        return soft.clamp(0, 1)

@@ -1,0 +1,1 @@
+"""Change the pictures of a training batch before they are noised."""

@@ -1,0 +1,65 @@
+"""Edit drawn portraits before they are judged."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from portraitlab.faces.encoder.face_encoder import FaceEncoder
+from portraitlab.method.edit.base import Edit, KnownFaces
+from portraitlab.method.model import PortraitModel
+from portraitlab.scoring.draw import Portraits
+from portraitlab.scoring.people import assigned
+
+_LOG = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def edit_portraits(
+    edit: Edit, model: PortraitModel, encoder: FaceEncoder, portraits: Portraits
+) -> Portraits:
+    """Edit the face of each person of drawn portraits.
+
+    Of a portrait of one person it is the best face. Of several people it is the face at the
+    person's place, see `assigned`. encoder: on the model's device. Faces that are not found, and
+    those that the edit leaves as they are, are unchanged; the log has their number.
+    """
+    if not edit.changes:
+        return portraits
+    # Find each person's face.
+    batch = portraits.batch
+    several = batch.regions is not None
+    chosen: list[tuple[int, int]] = []
+    points: list[Tensor] = []
+    for picture, image in enumerate(portraits.images):
+        faces = edit.find(image)
+        if several:
+            there = batch.references.mask[picture].any(dim=-1).nonzero().flatten()
+            expected = batch.target_geometry.keypoints[picture, there]
+            for person, face in assigned(expected, faces.keypoints):
+                chosen.append((picture, int(there[person])))
+                points.append(faces.keypoints[face])
+        elif len(faces):
+            chosen.append((picture, 0))
+            points.append(faces.keypoints[0])
+    if not chosen:
+        _LOG.info("edited no face: none is found in %d portraits", len(portraits.images))
+        return portraits
+
+    # Edit them with their person's references.
+    rows, people = torch.tensor(chosen).unbind(dim=1)
+    own = (rows, people) if several else rows
+    known = KnownFaces(
+        rows,
+        torch.stack(points),
+        batch.text[rows],
+        batch.references[own],
+        batch.shape_geometry[own],
+    )
+    edited = edit(model, encoder, list(portraits.images), known)
+    mended = sum(not reason for reason in edited.left)
+    _LOG.info("edited %d of the %d faces of the portraits", mended, len(portraits.samples))
+    return replace(portraits, images=torch.stack(edited.pictures))

@@ -1,0 +1,136 @@
+"""People of a picture are judged one by one, each where they should be (FPGA, Sec. 4.1)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from test_metrics import make_judged
+
+from portraitlab.faces.alignment import face_boxes
+from portraitlab.faces.detector.world import WorldFaces
+from portraitlab.scoring.judge import Judge
+from portraitlab.scoring.metrics.clip_t import ClipT
+from portraitlab.scoring.metrics.count import Count
+from portraitlab.scoring.metrics.fid import Fid
+from portraitlab.scoring.metrics.sim_f import SimF
+from portraitlab.scoring.metrics.weakest_f import WeakestF
+from portraitlab.scoring.people import assigned, view_people
+from portraitlab.world.canvas import render_canvas
+from portraitlab.world.pretrained import (
+    load_clip,
+    load_detector,
+    load_recogniser,
+    load_regressor,
+)
+from portraitlab.world.render import render_photo
+from portraitlab.world.splits import IDENTITIES
+
+SEEDS = IDENTITIES["development"][:5]
+
+
+def tensor(image) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge(
+        load_recogniser("judge"),
+        load_clip(),
+        load_regressor(),
+        detector=WorldFaces(load_detector()),
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A group of two and one of three: images, the picture of each person, and their keypoints."""
+    photos = [render_canvas(SEEDS[:2], 4, "group"), render_canvas(SEEDS[2:], 4, "group")]
+    images = torch.cat([tensor(photo.image) for photo in photos])
+    place = torch.tensor([0, 0, 1, 1, 1])
+    points = [person.face.keypoints for photo in photos for person in photo.people]
+    return images, place, torch.stack([torch.from_numpy(each).float() for each in points])
+
+
+def test_each_person_is_recognised_at_their_own_place(judge, pictures) -> None:
+    images, place, points = pictures
+    seen = view_people(judge, images, place, points, 64)
+    assert seen.has_face.all()
+    assert seen.faces.tolist() == [2, 2, 3, 3, 3]
+    portraits = judge.view([torch.cat([tensor(render_photo(s, 1).image) for s in SEEDS])])
+    likeness = seen.identity @ portraits.identity.T
+    assert (likeness.diag() > likeness.fill_diagonal_(-1).amax(dim=1)).float().mean() >= 0.8
+    # A picture as a whole is the same for all of its people.
+    assert torch.equal(seen.picture[0], seen.picture[1])
+    assert not torch.equal(seen.picture[1], seen.picture[2])
+
+
+def test_a_person_elsewhere_has_no_face(judge, pictures) -> None:
+    images, place, points = pictures
+    moved = points.clone()
+    moved[0] += 0.6 * (face_boxes(points[0])[2] - face_boxes(points[0])[0])
+    seen = view_people(judge, images, place, moved, 64)
+    assert seen.has_face.tolist() == [False, True, True, True, True]
+
+
+def test_a_judge_without_a_detector_names_the_remedy(pictures) -> None:
+    bare = Judge(load_recogniser("judge"), load_clip(), load_regressor()).eval()
+    with pytest.raises(ValueError, match="canvas=bodies"):
+        view_people(bare, *pictures, 64)
+
+
+def test_faces_are_assigned_so_that_boxes_overlap_most() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        people = torch.rand(3, 1, 2, generator=generator) + 0.2 * torch.rand(
+            3, 5, 2, generator=generator
+        )
+        faces = people[torch.randperm(3, generator=generator)] + 0.05 * torch.rand(
+            3, 1, 2, generator=generator
+        )
+
+        def overlap(one: torch.Tensor, two: torch.Tensor) -> float:
+            a, b = face_boxes(one).tolist(), face_boxes(two).tolist()
+            width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+            height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+            both = width * height
+            areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+            return both / (areas - both)
+
+        best = max(
+            itertools.permutations(range(3)),
+            key=lambda order: sum(overlap(people[i], faces[j]) for i, j in enumerate(order)),
+        )
+        expected = [(i, j) for i, j in enumerate(best) if overlap(people[i], faces[j]) > 0.5]
+        assert assigned(people, faces) == expected
+
+
+def test_a_picture_of_several_counts_once_where_it_is_seen_whole() -> None:
+    judged = replace(make_judged(), image=torch.tensor([0, 0, 1, 1, 1, 2]))
+    first = [0, 2, 5]
+    for metric in (Fid(), ClipT()):
+        metric.update(judged)
+        whole = metric.compute()
+        metric.reset()
+        metric.update(replace(judged[first], population=judged.population))
+        assert whole.value == pytest.approx(metric.compute().value)
+        assert whole.samples == 3
+
+
+def test_the_weakest_person_of_a_picture_counts() -> None:
+    judged = replace(make_judged(), image=torch.tensor([0, 0, 1, 1, 1, 2]))
+    single, weakest = SimF(), WeakestF()
+    likeness = single.measure(judged)
+    expected = torch.stack([likeness[:2].min(), likeness[2:5].min(), likeness[5]])
+    torch.testing.assert_close(weakest.measure(judged)[[0, 2, 5]], expected)
+    assert weakest.measure(judged)[[1, 3, 4]].isnan().all()
+
+
+def test_pictures_are_counted_where_every_person_is_drawn() -> None:
+    judged = replace(make_judged(), image=torch.tensor([0, 0, 1, 1, 1, 2]))
+    found = replace(judged.generated, faces=torch.tensor([2, 2, 2, 2, 2, 1]))
+    right = Count().measure(replace(judged, generated=found))
+    assert right[[0, 2, 5]].tolist() == [1.0, 0.0, 1.0]
