@@ -20,7 +20,7 @@ from training_step import main_job
 from portraitlab.faces.encoder.face_encoder import photo_tensor
 from portraitlab.method.edit.base import KnownFaces
 from portraitlab.training.build import build_parts
-from portraitlab.types import FaceFeatures
+from portraitlab.types import FaceFeatures, FaceGeometry
 from portraitlab.world.render import render_photo
 
 ROUNDS = 4
@@ -38,7 +38,9 @@ def main() -> None:
     edit = instantiate(config.edit)
 
     # Four pictures of a whole body, each with one reference.
-    pictures, found, number = [], [], 0
+    pictures: list[torch.Tensor] = []
+    found: list[FaceGeometry] = []
+    number = 0
     while len(pictures) < FACES:
         picture = photo_tensor(render_photo(300_000 + number, 0, 128, "full").image)[0]
         number += 1

@@ -146,9 +146,9 @@ def _content(
         for name in path.split("."):
             # A setting that was added later may be missing, as all of a setting of another class.
             value = value.get(name, SINCE[path]) if path in SINCE else value[name]
-        value = run_key(str(value)) if path == "init" else _by_name(value)
-        if path in SINCE and value == SINCE[path]:
+        if path in SINCE and _by_name(value) == SINCE[path]:
             continue
+        value = run_key(str(value)) if path == "init" else _by_name(value)
         if isinstance(value, Mapping):
             before = SINCE_IN.get(str(value.get("_target_")), {})
             value = {

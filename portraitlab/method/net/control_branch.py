@@ -167,9 +167,7 @@ class ControlBranch(Net):
             beside = torch.zeros_like(noisy)
         if drawing is None:
             return noisy, beside
-        # A picture laid beside another is as wide as two.
-        copies = drawing.shape[-1] // self.empty_drawing.shape[-1]
-        drawn = drawing - self.empty_drawing.repeat(1, 1, 1, copies)
+        drawn = minus_empty(drawing, self.empty_drawing)
         return (noisy, drawn) if self.reads_noise else (drawn, beside)
 
     def stock(self) -> ControlNetModel:
@@ -206,6 +204,14 @@ class ControlBranch(Net):
         modules = [*net.controlnet_down_blocks, net.controlnet_mid_block]
         modules.append(entry.conv_out if self.pixels else entry)
         return [parameter for module in modules for parameter in module.parameters()]
+
+
+def minus_empty(drawing: Tensor, empty: Tensor) -> Tensor:
+    """Subtract the latents of an empty drawing [1, c, h, w] from those of drawings [B, c, h, n·w].
+
+    A picture that is laid beside others is n times as wide as the empty one.
+    """
+    return drawing - empty.repeat(1, 1, 1, drawing.shape[-1] // empty.shape[-1])
 
 
 def _check(reads: str, way_in: str, noise_is_read: bool) -> None:

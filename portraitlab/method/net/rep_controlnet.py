@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.net.adapter import Adapter
 from portraitlab.method.net.base import Net
-from portraitlab.method.net.control_branch import WayIn
+from portraitlab.method.net.control_branch import WayIn, minus_empty
 from portraitlab.method.net.reparameterised import (
     copied_layers,
     copies_in,
@@ -198,4 +198,4 @@ class ConditionAdapter(nn.Module):
             )
         if self.pixels:
             return self.embedding(drawing / 2 + 0.5)
-        return self.embedding(drawing - self.empty_drawing)
+        return self.embedding(minus_empty(drawing, self.empty_drawing))
