@@ -63,6 +63,7 @@ UNTRAINED = re.compile(
     r"(runs|cache|group|fresh|jobs|score_refs|most_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds|real_photos|score_framing)$|"
+    r"net\.(alpha|beta)$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)|"
     r"(.+\.)?providers$"
 )
@@ -109,8 +110,6 @@ def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
             return
         raw = raw["model"]  # what fits it to photos is a module of its own
     if (group, choice) == ("fid_features", "clip"):  # the judge has it
-        return
-    if (group, choice) == ("data", "world_bodies"):  # data=world with another number
         return
     if group == "objective":
         module = "weighted"  # every objective is a weighted sum; its terms are the components

@@ -38,7 +38,7 @@ GPU = torch.device("cuda", 0)
 LEVELS = torch.tensor([500, 900])
 NETS: dict[str, Callable[..., Any]] = {
     "instantid": InstantID,  # a HiFi-Net too
-    "mmf": MultiModeFusion,
+    "mmf": lambda b, *reads: MultiModeFusion(b, *reads, way_in="latents"),
     "flashface": lambda b, *reads: FlashFace(b, *reads, controlnet=published(b)),
     "photomaker": lambda b, *reads: PhotoMaker(b, *reads, rank=2, controlnet=published(b)),
     "rep_controlnet": lambda b, *reads: RepControlNet(b, *reads, way_in="latents"),

@@ -85,8 +85,8 @@ def test_the_shell_completes_groups_choices_and_settings(typed: str, offered: se
 
 def test_bash_completes_what_is_typed() -> None:
     script = (
-        'eval "$(python run.py -sc install=bash)"; COMP_LINE="python run.py fusion=re"; '
-        "COMP_POINT=${#COMP_LINE}; COMP_WORDS=(python run.py fusion=re); COMP_CWORD=2; "
+        'eval "$(python run.py -sc install=bash)"; COMP_LINE="python run.py fusion=ref"; '
+        "COMP_POINT=${#COMP_LINE}; COMP_WORDS=(python run.py fusion=ref); COMP_CWORD=2; "
         'hydra_bash_completion; echo "${COMPREPLY[@]}"'
     )
     ended = subprocess.run(

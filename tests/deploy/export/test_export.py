@@ -33,9 +33,13 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
-    """A training of seconds on a folder of photos, scored by one metric."""
+    """A training of seconds on a folder of photos, scored by one metric.
+
+    It encodes and draws in single precision, as an export does.
+    """
     place = tmp_path_factory.mktemp("trained")
     data = ("data=folder", f"data.root={photos}", "refs=2", "select=angle", "metrics=sim_f")
+    data += ("precision=32-true",)
     places = (f"runs={place / 'runs'}", f"cache={place / 'cache'}")
     return OmegaConf.create(settings_of("logger=none", *data, *places))
 
