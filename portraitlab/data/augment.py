@@ -97,9 +97,11 @@ _MOVES = {
     "view": Placement.picture,
     "person_mask": Placement.mask,
     "face_mask": Placement.mask,
+    "view_mask": Placement.mask,
     "face_box": Placement.box,
     "joints": Placement.points,
     "keypoints": Placement.points,
+    "scene_keypoints": Placement.points,
     "true_pose": Placement.pose,
 }
 """By column of a photo; all other columns stay."""
@@ -159,10 +161,15 @@ def _columns(photos: PhotoSet, row: int) -> dict[str, Any]:
         "person_mask": np.asarray(store.person_masks([row])[0]),
         "face_mask": np.asarray(photos.features.face_masks[torch.tensor([row])][0]),
     }
-    if store.view_size != store.size:
+    if store.view_size != store.size or store.close_ups:
         columns["view"] = pixels(store.views([row]))
     # What only rendered photos have.
-    rendered = ("face_box", "joints", "visible", "true_shape", "true_expression", "true_pose")
+    if store.close_ups:
+        columns |= {"scene": store.scene[row], "view_mask": np.asarray(store.view_masks([row])[0])}
+    rendered = (
+        *("face_box", "joints", "visible", "true_shape", "true_expression", "true_pose"),
+        "scene_keypoints",
+    )
     stored = store.table.columns()
     columns |= {name: np.asarray(stored[name][[row]][0]) for name in rendered if name in stored}
     return columns

@@ -23,7 +23,7 @@ from portraitlab.support.hashes import content_key, tensors_digest, weights_fing
 from portraitlab.support.precision import computing_in, frozen_precision
 from portraitlab.support.side_by_side import side_by_side
 from portraitlab.support.tensor_cache import cached_tensors
-from portraitlab.types import FaceGeometry, Population, View
+from portraitlab.types import Population, View
 
 if TYPE_CHECKING:
     from portraitlab.world.models.regressor import FaceRegressor
@@ -190,12 +190,6 @@ class Judge(nn.Module):
         parts = (prompts[i : i + self.batch_size] for i in range(0, len(prompts), self.batch_size))
         with computing_in(self.precision, self._device):
             return torch.cat([self.clip.text_embedding(list(part)).cpu() for part in parts])
-
-    def find(self, image: Tensor) -> FaceGeometry:
-        """Find all faces of an image [3, H, W] in [-1, 1] by the detector, best first: [K]."""
-        assert self.detector is not None
-        pixels = (image.clamp(-1, 1) + 1) * 127.5
-        return self.detector.find(pixels.round().byte().permute(1, 2, 0).cpu().numpy())
 
     @property
     def _device(self) -> torch.device:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, roi_align
 
 from portraitlab.faces.alignment import face_boxes
+from portraitlab.faces.detector.base import find_faces
 from portraitlab.scoring.judge import Judge
 from portraitlab.types import View
 
@@ -44,7 +45,7 @@ def view_people(
     found = torch.zeros(len(place), dtype=torch.bool)
     count = torch.zeros(len(pictures), dtype=torch.long)
     for number, picture in enumerate(pictures):
-        faces = judge.find(picture)
+        faces = find_faces(judge.detector, picture)
         people = (place == number).nonzero().flatten()
         count[number] = len(faces)
         for person, face in assigned(keypoints[people], faces.keypoints):

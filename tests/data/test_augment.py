@@ -146,3 +146,22 @@ def test_training_photos_have_their_copies_beside_them(photos, frozen, tmp_path)
         again.features.latents[torch.arange(4)], made.features.latents[torch.arange(4)]
     )
     assert len(list((tmp_path / "photos").glob("[!.]*"))) == 1
+
+
+def test_copies_of_bodies_keep_their_close_ups_and_move_both(world_data, frozen, tmp_path) -> None:
+    photos = world_data(framing="half").train_photos(frozen)
+    made = augmented_photos(photos, 1, tmp_path, frozen)
+    assert made.store.close_ups
+    # A photo comes before its copy, and stays as it was.
+    before, after = photos.features.geometry, made.features.geometry
+    for row in range(3):
+        photo, copy = before[[row]], after[[2 * row + 1]]
+        torch.testing.assert_close(after[[2 * row]].keypoints, photo.keypoints)
+        seed = string_seed("augment", photos.store.identity[row], photos.store.name[row], 1)
+        placement = Placement.draw(np.random.default_rng(seed))
+        expected = placement.points(photo.keypoints[0].numpy())
+        np.testing.assert_allclose(copy.keypoints[0].numpy(), expected, atol=1e-5)
+        moved = placement.pose(photo.coefficients.pose[0].numpy())
+        np.testing.assert_allclose(copy.coefficients.pose[0].numpy(), moved, atol=1e-5)
+        mask = placement.mask(photos.store.view_masks([row])[0].numpy())
+        np.testing.assert_array_equal(made.store.view_masks([2 * row + 1])[0].numpy(), mask)

@@ -7,10 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from crowd import make_crowd, without_person
 from test_metrics import make_judged
 
+from portraitlab.data.testset import Sample
 from portraitlab.faces.alignment import face_boxes
+from portraitlab.faces.detector.base import find_faces
 from portraitlab.faces.detector.world import WorldFaces
+from portraitlab.method.edit.base import Edit, Edited, KnownFaces
+from portraitlab.scoring.draw import Portraits
+from portraitlab.scoring.edit import edit_portraits
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.metrics.clip_t import ClipT
 from portraitlab.scoring.metrics.count import Count
@@ -18,6 +24,7 @@ from portraitlab.scoring.metrics.fid import Fid
 from portraitlab.scoring.metrics.sim_f import SimF
 from portraitlab.scoring.metrics.weakest_f import WeakestF
 from portraitlab.scoring.people import assigned, view_people
+from portraitlab.types import FaceGeometry
 from portraitlab.world.canvas import render_canvas
 from portraitlab.world.pretrained import (
     load_clip,
@@ -134,3 +141,47 @@ def test_pictures_are_counted_where_every_person_is_drawn() -> None:
     found = replace(judged.generated, faces=torch.tensor([2, 2, 2, 2, 2, 1]))
     right = Count().measure(replace(judged, generated=found))
     assert right[[0, 2, 5]].tolist() == [1.0, 0.0, 1.0]
+
+
+class _Greyed(Edit):
+    """An edit that greys the middle of each face, and keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.detector = WorldFaces(load_detector())
+
+    def find(self, picture: torch.Tensor) -> FaceGeometry:
+        return find_faces(self.detector, picture)
+
+    def __call__(self, model, encoder, pictures, faces: KnownFaces) -> Edited:
+        self.faces = faces
+        changed = [picture.clone() for picture in pictures]
+        for number, points in zip(faces.picture.tolist(), faces.keypoints, strict=True):
+            x, y = (points.mean(dim=0) * pictures[0].shape[-1]).long().tolist()
+            changed[number][:, y, x] = 0
+        return Edited(changed, [""] * len(faces), [])
+
+
+def test_each_face_of_a_group_is_edited_as_its_own_person(pictures) -> None:
+    images, place, points = pictures
+    batch = make_crowd(batch=2, people=3)
+    batch = without_person(batch, 0, 2)
+    expected = torch.zeros(2, 3, 5, 2)
+    expected[0, :2], expected[1] = points[place == 0], points[place == 1]
+    # In the second picture, the people are listed in another order than the faces were rendered.
+    expected[1] = expected[1][[2, 0, 1]]
+    batch = replace(batch, target_geometry=replace(batch.target_geometry, keypoints=expected))
+    samples = [
+        Sample(str(number), 0, (), 0, (), picture, "", scene=str(picture))
+        for number, picture in enumerate(place.tolist())
+    ]
+    edit = _Greyed()
+    edited = edit_portraits(edit, None, None, Portraits(images, batch, samples))
+    assert edit.faces.picture.tolist() == [0, 0, 1, 1, 1]
+    people = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    for row, (picture, person) in enumerate(people):
+        own = batch.references[picture, person]
+        assert torch.equal(edit.faces.references.global_[row], own.global_)
+        # The face is the one at the person's place, and at nobody else's.
+        away = edit.faces.keypoints[row].mean(dim=0) - expected[picture].mean(dim=1)
+        assert int(away.norm(dim=1).argmin()) == person
+    assert (edited.images != images).any(dim=1).flatten(1).sum(dim=1).tolist() == [2, 3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +18,12 @@ class FaceDetector(Protocol):
     def find(self, photo: NDArray[np.uint8]) -> FaceGeometry:
         """Find all faces of a photo uint8 [H, W, 3] RGB, best first: [K] on the CPU."""
         ...
+
+
+def find_faces(detector: FaceDetector, image: Tensor) -> FaceGeometry:
+    """Find all faces of an image [3, H, W] in [-1, 1], best first: [K] on the CPU."""
+    pixels = (image.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+    return detector.find(pixels.permute(1, 2, 0).cpu().numpy())
 
 
 class Faces(Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
-from portraitlab.faces.detector.base import FaceDetector
+from portraitlab.faces.detector.base import FaceDetector, find_faces
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.method.edit.base import Edit, Edited, KnownFaces
 from portraitlab.method.edit.squares import Square, face_width, square_around
@@ -74,8 +74,7 @@ class FaceRestoration(Edit):
 
     def find(self, picture: Tensor) -> FaceGeometry:
         """Find the faces of a picture [3, H, W] in [-1, 1], best first: [K] on the CPU."""
-        pixels = (picture.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
-        return self.detector.find(pixels.permute(1, 2, 0).cpu().numpy())
+        return find_faces(self.detector, picture)
 
     @torch.no_grad()
     def __call__(
