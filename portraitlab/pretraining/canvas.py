@@ -2,8 +2,9 @@
 
 python -m portraitlab.pretraining.canvas --minutes 480
 
-It is trained on half bodies, full bodies and groups of two to four at 128 px, 32 x 32 latents. In a
-share of the steps the UNet is conditioned on CLIP's embedding of the image in place of the text.
+It is trained on portraits, half bodies, full bodies and groups of two to four at 128 px, 32 x 32
+latents. In a share of the steps the UNet is conditioned on CLIP's embedding of the image in place
+of the text.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from portraitlab.diffusion.backbone import Backbone
 from portraitlab.pretraining.frechet import frechet, statistics
 from portraitlab.pretraining.loop import Budget, budget_arguments, step_of, train
 from portraitlab.pretraining.samples import beside, sample, save_sheet
-from portraitlab.pretraining.scenes import CHUNKS, Scenes, SceneStream, render_scenes
+from portraitlab.pretraining.scenes import (
+    BODIES_AND_PORTRAITS,
+    CHUNKS,
+    Scenes,
+    SceneStream,
+    render_scenes,
+)
 from portraitlab.pretraining.ship import begin, ship
 from portraitlab.pretraining.window import Window
 from portraitlab.types import TensorRecord, TextFeatures
@@ -146,14 +153,14 @@ def main() -> None:
     backbone = canvas_backbone(model, budget.device)
     model.requires_grad_(True)  # load_backbone freezes its parts
     clip = load_clip().to(budget.device)
-    check = render_scenes("foundation_check", 0, 600)
+    check = render_scenes("foundation_check", 0, 600, BODIES_AND_PORTRAITS)
 
     def watch(model: CanvasTextToImage) -> str:
         drawn = sample(canvas_backbone(model, budget.device), check.captions[:8], seed=0)
         save_sheet(beside(drawn, check.pixels()[:8], 8), budget.work / "canvas.png", 8)
         return f"sheet in {budget.work / 'canvas.png'}"
 
-    stream = SceneStream("foundation", partial(prepare, backbone, clip))
+    stream = SceneStream("foundation", partial(prepare, backbone, clip), BODIES_AND_PORTRAITS)
     lesson = Lesson(backbone, Window(stream, CHUNKS, STEPS, budget.device), budget)
     trained = train("canvas", model, lesson, budget, 4e-4, average=AVERAGE, watch=watch)
     stream.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic
@@ -16,10 +16,13 @@ from portraitlab.pretraining.window import Chunk
 from portraitlab.world.canvas import render_canvas
 from portraitlab.world.photo import Photo
 from portraitlab.world.pool import rendering_pool
+from portraitlab.world.render import render_photo
 from portraitlab.world.splits import IDENTITIES
 
 SIZE, MOST_PEOPLE = 128, 4
-FRAMING_ODDS = {"half": 0.4, "full": 0.25, "group": 0.35}
+BODIES = {"half": 0.4, "full": 0.25, "group": 0.35}
+BODIES_AND_PORTRAITS = {"portrait": 0.3, "half": 0.28, "full": 0.17, "group": 0.25}
+"""Shares of the framings among training scenes."""
 CHUNK, CHUNKS = 256, 8
 """Scenes per chunk, and the number of chunks in use at a time."""
 
@@ -48,18 +51,22 @@ class Scenes:
         return torch.from_numpy(self.images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def render_numbered(split: str, number: int) -> Photo:
+def render_numbered(split: str, number: int, framings: Mapping[str, float]) -> Photo:
     """Render one scene of a split; its number determines framing, people and photo."""
     rng = np.random.default_rng([7301, number])
-    framing = str(rng.choice(list(FRAMING_ODDS), p=list(FRAMING_ODDS.values())))
+    framing = str(rng.choice(list(framings), p=list(framings.values())))
     count = int(rng.integers(2, MOST_PEOPLE + 1)) if framing == "group" else 1
-    people = rng.choice(IDENTITIES[split], count, replace=False)
-    return render_canvas([int(seed) for seed in people], number, framing, SIZE)
+    people = [int(seed) for seed in rng.choice(IDENTITIES[split], count, replace=False)]
+    if framing == "portrait":
+        return render_photo(people[0], number, SIZE)
+    return render_canvas(people, number, framing, SIZE)
 
 
-def render_scenes(split: str, first: int, count: int) -> Scenes:
-    """Render scenes first, first + 1, … of a split."""
-    shots = [render_numbered(split, first + i) for i in range(count)]
+def render_scenes(
+    split: str, first: int, count: int, framings: Mapping[str, float] = BODIES
+) -> Scenes:
+    """Render scenes first, first + 1, … of a split; framings have the given shares."""
+    shots = [render_numbered(split, first + i, framings) for i in range(count)]
     keypoints = np.zeros((count, MOST_PEOPLE, 5, 2), np.float32)
     for row, shot in zip(keypoints, shots, strict=True):
         row[: len(shot.people)] = [person.face.keypoints for person in shot.people]
@@ -80,11 +87,18 @@ def _faces(photo: Photo) -> NDArray[np.bool_]:
 class SceneStream(Generic[Chunk]):
     """A source of chunks of scenes for a Window; its own process renders the next one meanwhile.
 
-    prepare: converts a chunk's scenes to training data. size: scenes per chunk.
+    prepare: converts a chunk's scenes to training data. framings: their shares. size: scenes per
+    chunk.
     """
 
-    def __init__(self, split: str, prepare: Callable[[Scenes], Chunk], size: int = CHUNK) -> None:
-        self.split, self.prepare, self.size = split, prepare, size
+    def __init__(
+        self,
+        split: str,
+        prepare: Callable[[Scenes], Chunk],
+        framings: Mapping[str, float] = BODIES,
+        size: int = CHUNK,
+    ) -> None:
+        self.split, self.prepare, self.framings, self.size = split, prepare, framings, size
         self.pool = rendering_pool(1)
         self.rendered: dict[int, Future[Scenes]] = {}
 
@@ -92,7 +106,7 @@ class SceneStream(Generic[Chunk]):
         """Return chunk `number`."""
         for wanted in (number, number + 1):
             if wanted not in self.rendered:
-                task = (self.split, wanted * self.size, self.size)
+                task = (self.split, wanted * self.size, self.size, self.framings)
                 self.rendered[wanted] = self.pool.submit(render_scenes, *task)
         return self.prepare(self.rendered.pop(number).result())
 

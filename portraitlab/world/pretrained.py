@@ -211,7 +211,7 @@ def load_backbone(folder: Path | str = WEIGHTS) -> Backbone:
 
 
 def load_canvas_backbone(folder: Path | str = WEIGHTS) -> Backbone:
-    """Load the backbone of the larger canvas, 128 px: half bodies, full bodies and groups."""
+    """Load the backbone of the larger canvas, 128 px: portraits, bodies and groups."""
     from portraitlab.world.models.text_to_image import PROMPT_LENGTH, CanvasTextToImage
     from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
 
