@@ -229,6 +229,17 @@ def load_image_prompt(folder: Path | str = WEIGHTS) -> CanvasImagePrompt:
     return CanvasImagePrompt(load_clip(), model.image_prompt)
 
 
+def load_matching_net(folder: Path | str = WEIGHTS) -> ControlNetModel:
+    """Load the net that matches two pictures side by side on the larger canvas (IC-Portrait)."""
+    from diffusers import ControlNetModel
+
+    folder = Path(folder)
+    unet = load_canvas_backbone(folder).unet
+    model = ControlNetModel.from_unet(unet, **entry("matching", folder)["config"])
+    load_weights("matching", model, folder)
+    return model
+
+
 def _backbone(name: str, model: TextToImage, tokenizer: Tokenizer, folder: Path) -> Backbone:
     from portraitlab.diffusion.backbone import Backbone
     from portraitlab.world.models.text_to_image import make_scheduler

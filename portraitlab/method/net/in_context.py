@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from portraitlab.diffusion.image_prompt import ImagePrompt
 from portraitlab.method.matching import aggregate, annealed_weights, best_match
 from portraitlab.method.net.control_branch import ControlBranch
 from portraitlab.method.net.stock import check_fit
+from portraitlab.support.hub import read_model
 from portraitlab.types import Batch, Condition, Injection, TextFeatures
 
 
@@ -141,6 +143,11 @@ class InContext(ControlBranch):
         )
         left, right = (*down, mid)[self.layer].chunk(2, dim=-1)
         return left, right
+
+
+def read_matching_net(root: str) -> ControlNetModel:
+    """Read a matching net from the controlnet folder of an exported run."""
+    return read_model(ControlNetModel, Path(root))
 
 
 def features_of(controlnet: ControlNetModel) -> ControlNetModel:
