@@ -400,7 +400,9 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         model = self.model
         if controls:
             net = WithControls(model.net, controls)
-            model = PortraitModel(model.backbone, model.fusion, model.cond, net).eval()
+            model = PortraitModel(
+                model.backbone, model.fusion, model.cond, net, model.transform
+            ).eval()
         images: list[Image.Image] = []
         seeds = range(seed, seed + num_images)
         with sampler.ready(model.backbone):
