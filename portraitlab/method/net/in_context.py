@@ -87,12 +87,12 @@ class InContext(ControlBranch):
         """Encode the profiles as the prompt [B]; zero where it is dropped."""
         assert batch.pictures is not None, "named by `wants`"
         words = self.image_prompt(batch.pictures.profile)
-        return TextFeatures(words * batch.pictures.prompted[:, None, None])
+        return replace(batch.text, words=words * batch.pictures.prompted[:, None, None])
 
     def read_empty_prompt(self, backbone: Backbone, negative_prompt: str) -> TextFeatures:
         """Return zeros as the prompt [1]; there is no negative text."""
         words = backbone.latent_scale.new_zeros(1, self.image_prompt.words, backbone.text_dim)
-        return TextFeatures(words)
+        return replace(backbone.encode_text([""]), words=words)
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Compute residuals for noisy latents [B, c, h, 2·w], with the profile's warped in."""
