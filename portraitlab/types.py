@@ -251,6 +251,25 @@ class ReferenceMaps(TensorRecord):
 
 
 @dataclass(frozen=True)
+class Pictures(TensorRecord):
+    """The pictures that are laid side by side (IC-Portrait, eqs. 1 and 2).
+
+    style [B, 3, H, W]: the target in training; in drawing the picture whose light, pose and
+    surroundings are kept. profile [B, 3, H, W]: a photo of the person, with its latents
+    [B, c, h, w] and person [B, 1, h, w], the share of each latent cell that shows the person.
+    prompted bool [B]: False where the profile is dropped as a prompt, as guidance needs. seed [B]
+    long: of the pixels that are sampled from the style.
+    """
+
+    style: Tensor
+    profile: Tensor
+    latents: Tensor
+    person: Tensor
+    prompted: Tensor
+    seed: Tensor
+
+
+@dataclass(frozen=True)
 class Batch(TensorRecord):
     """Training or scoring samples: one target and up to N references of the same identity.
 
@@ -261,8 +280,9 @@ class Batch(TensorRecord):
     recogniser of the identity loss (F_id of eq. 7). person [B, 1, h, w] in [0, 1]: share of each
     latent cell that shows the person. target_index [B] long: the target's row in the photo store.
     drawing: the control image in the form that the net reads (see Condition), where precomputed.
-    face_mask [B, h, w] in [0, 1]: share of each latent cell that shows the target's face; None
-    unless a term of the objective wants it.
+    face_mask [B, h, w] in [0, 1]: share of each latent cell that shows the target's face.
+    pictures: pixels of the target and of a reference. Both are None unless a part of the method
+    wants them.
 
     Of a picture of several people, references, shape_geometry and target_geometry have a dimension
     P after B, and regions [B, P, h, w] bool are the latent cells in which each person's tokens act.
@@ -282,6 +302,7 @@ class Batch(TensorRecord):
     target_index: Tensor
     drawing: Tensor | None = None
     face_mask: Tensor | None = None
+    pictures: Pictures | None = None
     regions: Tensor | None = None
     clones: Tensor | None = None
 

@@ -11,6 +11,7 @@ from portraitlab.types import (
     FaceCoefficients,
     FaceFeatures,
     FaceGeometry,
+    Pictures,
     TextFeatures,
 )
 
@@ -132,11 +133,12 @@ def make_batch(
     coefficients: bool = True,
     latents: bool = False,
     body: bool = False,
+    pictures: bool = False,
 ) -> Batch:
     """Random samples for `make_backbone`; dims are local width d1, global width d2, tokens L.
 
     Sample i has refs - i references, at least one. latents: with those of the references. body:
-    with the joints of the bodies.
+    with the joints of the bodies. pictures: with those of twice the latents' edge.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -164,4 +166,18 @@ def make_batch(
         identity=torch.nn.functional.normalize(normal(batch, 128), dim=-1),
         person=torch.rand(batch, 1, size, size, generator=generator),
         target_index=torch.arange(batch),
+        pictures=make_pictures(batch, size, generator) if pictures else None,
+    )
+
+
+def make_pictures(batch: int, size: int, generator: torch.Generator) -> Pictures:
+    """Random styles and profiles, all of which are prompts."""
+    style, profile = torch.rand(2, batch, 3, 2 * size, 2 * size, generator=generator) * 2 - 1
+    return Pictures(
+        style=style,
+        profile=profile,
+        latents=torch.randn(batch, 4, size, size, generator=generator),
+        person=torch.rand(batch, 1, size, size, generator=generator),
+        prompted=torch.ones(batch, dtype=torch.bool),
+        seed=torch.arange(batch),
     )

@@ -98,7 +98,8 @@ class Bench:
         if copies:
             cache = Path(self.config.cache)
             photos = augmented_photos(photos, copies, cache, frozen, self.data.digest())
-        return replace(_as_read(photos, self.parts), wants=wanted_fields(self.config.objective))
+        photos = _as_read(photos, self.parts)
+        return replace(photos, wants=photos.wants | wanted_fields(self.config.objective))
 
     def save(self, run: Run, **facts: Any) -> None:
         """Write the trained weights, all or nothing, and facts about the training."""
@@ -163,7 +164,8 @@ class Bench:
 
 
 def _as_read(photos: PhotoSet, parts: Parts) -> PhotoSet:
-    return replace(photos, reference_latents=parts.model.net.latents)
+    model = parts.model
+    return replace(photos, reference_latents=model.net.latents, wants=model.wants)
 
 
 def show(run: Run, record: Mapping[str, Any]) -> None:

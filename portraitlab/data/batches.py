@@ -103,14 +103,15 @@ class TrainingBatches(Dataset[Batch]):
 
     def pairs(self, step: int) -> Tensor:
         """Return rows [B, 2] of the photos that give the shape, and the expression and pose."""
-        targets, _, _, shape_rows, _ = self._share(step)
+        targets, _, _, shape_rows, *_ = self._share(step)
         return torch.stack([shape_rows, targets], dim=1)
 
     def _share(self, step: int) -> tuple[Tensor, ...]:
         draws = self._draw(step)
         return tuple(draw[self.rank :: self.world_size] for draw in draws)
 
-    def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def _draw(self, step: int) -> tuple[Tensor, ...]:
+        """Draw the arguments of PhotoSet.gather for the whole batch of a step."""
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} is outside 0..{self.steps - 1}")
         # Seed by the step alone.
@@ -149,7 +150,8 @@ class TrainingBatches(Dataset[Batch]):
         chosen = RandomReference().choose(candidates, generator)
         shape_rows = references.gather(1, chosen[:, None])[:, 0]
         without_prompt = torch.rand(size, generator=generator) < self.prompt_dropout
-        return targets, references, mask, shape_rows, without_prompt
+        seeds = torch.randint(2**31, (size,), generator=generator)
+        return targets, references, mask, shape_rows, without_prompt, seeds
 
 
 def _sound_first(

@@ -14,7 +14,7 @@ from portraitlab.data.photos import Members, Photos, members_of
 from portraitlab.faces.alignment import face_boxes, face_crops
 from portraitlab.faces.regions import HEAD, box_regions
 from portraitlab.method.select.selection import FaceQuality
-from portraitlab.types import Batch
+from portraitlab.types import Batch, Pictures
 
 _BATCH = 64
 
@@ -25,7 +25,7 @@ class PhotoSet:
 
     identities: those that this use (training or scoring) may take. reference_latents: add the
     references' latents to batches, for a net that reads them. wants: optional fields of Batch to
-    fill, those that the objective's terms want.
+    fill, those that the model and the objective's terms want.
 
     Raises ValueError for a field that no source has.
     """
@@ -37,10 +37,10 @@ class PhotoSet:
     wants: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        if unknown := self.wants - {"face_mask"}:
+        if unknown := self.wants - {"face_mask", "pictures"}:
             raise ValueError(
-                f"The objective's terms want {', '.join(sorted(unknown))} of a batch, and photos "
-                "have face_mask only; see `wants` of the terms."
+                f"A part of the method wants {', '.join(sorted(unknown))} of a batch, and photos "
+                "have face_mask and pictures only; see its `wants`."
             )
 
     def rows(self) -> dict[str, list[int]]:
@@ -73,19 +73,21 @@ class PhotoSet:
         mask: Tensor,
         shape_rows: Tensor,
         without_prompt: Tensor,
+        seeds: Tensor,
     ) -> Batch:
         """Make the batch of samples by rows of targets [B] and references [B, N].
 
         mask bool [B, N]: False for an empty reference slot. shape_rows [B]: the photos whose 3D
-        shape draws the landmarks. without_prompt bool [B]: True to use the empty prompt in place
-        of the caption.
+        shape draws the landmarks, and which are laid beside the target. without_prompt bool [B]:
+        True to use the empty prompt in place of the caption. seeds [B] long: of what is drawn at
+        random when the batch is used.
 
         Of pictures of several people, targets and shape_rows are [B, P], references and mask
         [B, P, N]; all references of a person who is not there are masked.
         """
         features = self.features
         if targets.dim() == 2:
-            return self._gather_people(targets, references, mask, shape_rows, without_prompt)
+            return self._gather_people(targets, references, mask, shape_rows, without_prompt, seeds)
         latents = features.latents[targets]
         return Batch(
             latents=latents,
@@ -97,6 +99,11 @@ class PhotoSet:
             person=features.person[targets],
             target_index=targets,
             face_mask=self._face_mask(targets, latents) if "face_mask" in self.wants else None,
+            pictures=(
+                self._pictures(targets, shape_rows, ~without_prompt, seeds)
+                if "pictures" in self.wants
+                else None
+            ),
         )
 
     def _gather_people(
@@ -106,11 +113,12 @@ class PhotoSet:
         mask: Tensor,
         shape_rows: Tensor,
         without_prompt: Tensor,
+        seeds: Tensor,
     ) -> Batch:
         """Make a batch of pictures of several people, each of whose rows has the picture."""
         there = mask.any(dim=-1)
         first = self.gather(
-            targets[:, 0], references[:, 0], mask[:, 0], shape_rows[:, 0], without_prompt
+            targets[:, 0], references[:, 0], mask[:, 0], shape_rows[:, 0], without_prompt, seeds
         )
         geometry = self.features.geometry[targets]
         geometry = replace(geometry, score=geometry.score * there)
@@ -124,6 +132,19 @@ class PhotoSet:
             identity=self.features.mean_identity(references, mask),
             person=person.sum(dim=1).clamp(max=1),
             regions=box_regions(face_boxes(geometry.keypoints, HEAD), there, size),
+        )
+
+    def _pictures(
+        self, targets: Tensor, profiles: Tensor, prompted: Tensor, seeds: Tensor
+    ) -> Pictures:
+        """Read the pixels of targets and profiles [B]."""
+        return Pictures(
+            style=self.store.images(targets),
+            profile=self.store.images(profiles),
+            latents=self.features.latents[profiles],
+            person=self.features.person[profiles],
+            prompted=prompted,
+            seed=seeds,
         )
 
     def _face_mask(self, rows: Tensor, latents: Tensor) -> Tensor:

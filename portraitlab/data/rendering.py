@@ -15,6 +15,7 @@ from portraitlab.world.canvas import render_canvas
 from portraitlab.world.photo import Person, Photo
 from portraitlab.world.pool import rendering_pool
 from portraitlab.world.render import render_photo
+from portraitlab.world.views import render_views
 
 CLOSE_UPS = ("half", "full", "group")
 """Framings in which a face is too small to be encoded: its view is a portrait of the person."""
@@ -66,6 +67,36 @@ def rendered_photos(
                 **({} if view is None else {"view": view.image}),
                 **(_close_up(person, view) if closer and view is not None else {}),
             }
+
+
+def rendered_views(
+    moments: Sequence[tuple[int, int]],
+    yaws: Sequence[Sequence[float]],
+    size: int,
+    view_size: int,
+    workers: int,
+) -> Iterator[dict[str, Any]]:
+    """Render moments, by identity seed and photo seed, from cameras at yaws in radians.
+
+    Yields values by the columns of portraitlab.data.schema, with each moment as an identity.
+    """
+    with _applying(workers) as apply:
+        identities, numbers = zip(*moments, strict=True)
+        images = apply(render_views, identities, numbers, yaws, repeat(size))
+        closer: Iterator[list[Photo] | None] = repeat(None)
+        if view_size != size:
+            closer = apply(render_views, identities, numbers, yaws, repeat(view_size))
+        jobs = zip(moments, images, closer, strict=False)
+        for (identity, number), photos, views in track(
+            jobs, description="Rendering views", total=len(moments)
+        ):
+            for place, photo in enumerate(photos):
+                yield {
+                    "identity": f"{identity}-{number}",
+                    "name": str(place),
+                    **_picture(photo, photo.people[0], photo.person_mask),
+                    **({} if views is None else {"view": views[place].image}),
+                }
 
 
 def rendered_groups(

@@ -380,7 +380,8 @@ class ScoringSet:
                     each[:, 0] for each in (targets, references, shapes, mask)
                 )
             without_prompt = torch.zeros(len(some), dtype=torch.bool)
-            batch = self.photos.gather(targets, references, mask, shapes, without_prompt)
+            seeds = torch.tensor([people[0].seed for people in some])
+            batch = self.photos.gather(targets, references, mask, shapes, without_prompt, seeds)
             yield batch, [people[0] for people in some]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, count, product
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class WorldData(PhotoSource):
             store = self._store([], groups, size, size, self.framing, {"chosen": groups})
             first = {scene: row for row, scene in reversed([*enumerate(store.scene)])}
             return RealPhotos(store, sorted(first.values()))
-        chosen = [(seed, first_sound(seed)) for seed in self._further]
+        chosen = [(seed, next(sound_photos(seed))) for seed in self._further]
         store = self._store(chosen, [], size, size, self.score_framing, {"chosen": chosen})
         return RealPhotos(store, range(len(store)))
 
@@ -152,7 +152,7 @@ class WorldData(PhotoSource):
         about: dict[str, Any],
     ) -> Photos:
         """Render photos of one person, then groups, or open them in the cache."""
-        recipe = {"source": "world", **about, "renderer": _renderer_fingerprint()}
+        recipe = {"source": "world", **about, "renderer": renderer_fingerprint()}
         if framing != "portrait":  # so that portraits keep the key of earlier caches
             recipe |= {"framing": framing, "groups": list(groups)}
         rendered = chain(
@@ -164,9 +164,9 @@ class WorldData(PhotoSource):
         return store
 
 
-def first_sound(identity_seed: int) -> int:
-    """Return the seed of a person's first photo without a flaw."""
-    return next(seed for seed in count() if not make_settings(identity_seed, seed).flaws)
+def sound_photos(identity_seed: int) -> Iterator[int]:
+    """Yield the seeds of a person's photos without a flaw, from the first on."""
+    return (seed for seed in count() if not make_settings(identity_seed, seed).flaws)
 
 
 def _check_framing(setting: str, value: str, known: Sequence[str]) -> None:
@@ -174,7 +174,7 @@ def _check_framing(setting: str, value: str, known: Sequence[str]) -> None:
         raise ValueError(f"data.{setting}={value!r} is unknown; choose {', '.join(known)}.")
 
 
-def _renderer_fingerprint() -> str:
+def renderer_fingerprint() -> str:
     """Hash the renderer's source, so that a changed renderer does not read an old cache."""
     digest = hashlib.sha256()
     for path in sorted(Path(render.__file__).parent.glob("*.py")):

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.net.base import Net
-from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
+from portraitlab.types import (
+    Batch,
+    Condition,
+    FaceFeatures,
+    Injection,
+    ReferenceMaps,
+    TextFeatures,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,14 @@ class WithControls(Net):
     def read(self, references: FaceFeatures) -> ReferenceMaps:
         """Read the references as the net itself does."""
         return self.net.read(references)
+
+    def read_prompt(self, batch: Batch) -> TextFeatures:
+        """Read the prompt as the net itself does."""
+        return self.net.read_prompt(batch)
+
+    def read_empty_prompt(self, backbone: Backbone, negative_prompt: str) -> TextFeatures:
+        """Read the prompt as the net itself does."""
+        return self.net.read_empty_prompt(backbone, negative_prompt)
 
     def read_drawing(self, drawing: Tensor) -> Tensor:
         """Encode the control image as the net itself does."""

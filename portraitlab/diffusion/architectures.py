@@ -41,6 +41,18 @@ CLIP_L = {
 }
 """The text encoder of CLIP ViT-L/14, SD1.5's only one and SDXL's first."""
 
+CLIP_L_PICTURES = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "projection_dim": 768,
+    "hidden_act": "quick_gelu",
+}
+"""The image encoder of CLIP ViT-L/14, whose embeddings are as wide as SD1.5's text."""
+
 CLIP_BIG_G = {
     **CLIP_L,
     "hidden_size": 1280,

@@ -15,8 +15,17 @@ from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.cond.base import Cond
 from portraitlab.method.fusion.base import Fusion
 from portraitlab.method.net.base import Net
+from portraitlab.method.transform.base import Transform
+from portraitlab.method.transform.none import NoTransform
 from portraitlab.support.precision import without_autocast
-from portraitlab.types import Batch, Condition, FaceGeometry, IdentityTokens, Regions
+from portraitlab.types import (
+    Batch,
+    Condition,
+    FaceGeometry,
+    IdentityTokens,
+    Pictures,
+    Regions,
+)
 
 _TRAINED = ("fusion.", "net.")
 
@@ -24,23 +33,54 @@ _TRAINED = ("fusion.", "net.")
 class PortraitModel(nn.Module):
     """A frozen backbone steered by a trained fusion and net (HiFi-Portrait, Fig. 3).
 
+    transform: changes training batches before they are noised, and lays out what is drawn; None
+    changes nothing.
+
+    Raises ValueError where only one of net and transform works side by side.
+
     A fusion whose tokens the net does not read is frozen, so that exactly the trained parameters
     require a gradient.
     """
 
-    def __init__(self, backbone: Backbone, fusion: Fusion, cond: Cond, net: Net) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        fusion: Fusion,
+        cond: Cond,
+        net: Net,
+        transform: Transform | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.fusion = fusion if net.identity else fusion.requires_grad_(False)
         self.cond = cond
         self.net = net
+        self.transform = NoTransform() if transform is None else transform
+        if net.side_by_side != self.transform.side_by_side:
+            raise ValueError(
+                "net=in_context and transform=side_by_side need each other: the net reads the "
+                "profile beside the portrait; choose both or neither."
+            )
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """Optional fields of Batch that cond, net and transform read."""
+        return frozenset((*self.cond.wants, *self.net.wants, *self.transform.wants))
 
     def control_image(
-        self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry
+        self,
+        shape_geometry: FaceGeometry,
+        target_geometry: FaceGeometry,
+        pictures: Pictures | None = None,
     ) -> Tensor | None:
-        """Draw the control image [B, 3, H, W] in [-1, 1]; None where the net reads none."""
+        """Draw the control image [B, 3, H, W] in [-1, 1]; None where the net reads none.
+
+        Also None without pictures where it is made of them.
+        """
         if not self.net.control:
             return None
+        if "pictures" in self.cond.wants:
+            return None if pictures is None else self.cond.sample(pictures)
         size = self.backbone.image_size
         # Lines are drawn where the geometry says, which bfloat16 would round to half a pixel.
         with torch.no_grad(), without_autocast(target_geometry.keypoints.device):
@@ -62,12 +102,18 @@ class PortraitModel(nn.Module):
             return 3, backbone.image_size, backbone.image_size
         return backbone.latent_channels, backbone.latent_size, backbone.latent_size
 
-    def drawing(self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry) -> Tensor | None:
+    def drawing(
+        self,
+        shape_geometry: FaceGeometry,
+        target_geometry: FaceGeometry,
+        pictures: Pictures | None = None,
+    ) -> Tensor | None:
         """Draw the control image in the form that the net reads, without a gradient.
 
-        Returns its latents [B, c, h, w], or pixels [B, 3, H, W] for a net that reads pixels.
+        Returns its latents [B, c, h, w], or pixels [B, 3, H, W] for a net that reads pixels; None
+        where control_image does.
         """
-        image = self.control_image(shape_geometry, target_geometry)
+        image = self.control_image(shape_geometry, target_geometry, pictures)
         return None if image is None else self.as_read(image)
 
     def as_read(self, image: Tensor) -> Tensor:
@@ -84,7 +130,8 @@ class PortraitModel(nn.Module):
         """
         if batch.drawing is not None:
             return batch
-        return replace(batch, drawing=self.drawing(batch.shape_geometry, batch.target_geometry))
+        drawn = self.drawing(batch.shape_geometry, batch.target_geometry, batch.pictures)
+        return replace(batch, drawing=drawn)
 
     def condition(self, batch: Batch) -> Condition:
         """Compute the condition, which is the same at all noise levels."""
@@ -93,7 +140,7 @@ class PortraitModel(nn.Module):
         if drawing is not None:
             drawing = self.net.read_drawing(drawing)
         return Condition(
-            text=batch.text,
+            text=self.net.read_prompt(batch),
             tokens=self._tokens(batch) if self.net.identity else None,
             drawing=drawing,
             references=self.net.read(batch.references) if self.net.latents else None,

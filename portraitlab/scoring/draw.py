@@ -115,7 +115,7 @@ def backbone_alone(model: PortraitModel) -> PortraitModel:
 
 def _drawing(model: PortraitModel, batch: Batch, folder: Path, precision: str) -> Tensor | None:
     """Compute the control images of a batch as the net reads them; latents are cached."""
-    image = model.control_image(batch.shape_geometry, batch.target_geometry)
+    image = model.control_image(batch.shape_geometry, batch.target_geometry, batch.pictures)
     if image is None or model.net.pixels:
         return image
     backbone = model.backbone
@@ -138,9 +138,8 @@ def show_samples(portraits: Portraits, photos: PhotoSet, model: PortraitModel) -
     batch = portraits.batch[pictures]
     device = next(model.backbone.parameters()).device
     with torch.inference_mode():
-        control = model.control_image(
-            batch.shape_geometry.to(device), batch.target_geometry.to(device)
-        )
+        there = batch.to(device)
+        control = model.control_image(there.shape_geometry, there.target_geometry, there.pictures)
     return [
         Shown(
             identity=portraits.samples[number].identity,

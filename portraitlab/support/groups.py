@@ -37,7 +37,7 @@ GROUPS = (
     Group("net", trains=True, draws=True, names=True),
     Group("select", scores=True, draws=True),
     Group("objective", trains=True),
-    Group("transform", trains=True),
+    Group("transform", trains=True, draws=True),
     Group("sampler", scores=True, draws=True),
     Group("edit", scores=True),
     Group("task"),

@@ -106,7 +106,7 @@ def build_model(
             control=cond.draws,
             identity=fusion.gives_tokens,
         )
-        return PortraitModel(backbone, fusion, cond, net)
+        return PortraitModel(backbone, fusion, cond, net, instantiate(config.transform))
 
 
 def check_numbers(config: DictConfig) -> None:

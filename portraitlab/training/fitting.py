@@ -68,7 +68,6 @@ def fit(
         objective,
         steps=config.budget.steps,
         seed=config.seed,
-        transform=instantiate(config.transform),
         **config.optimiser,
     )
     if config.gradient_checkpointing:

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.weighted import Objective
-from portraitlab.method.transform.base import Transform
-from portraitlab.method.transform.none import NoTransform
 from portraitlab.support.precision import quick_attention
 from portraitlab.support.ranks import Split
 from portraitlab.types import Batch
@@ -37,7 +35,7 @@ class PortraitModule(lightning.LightningModule):
     zero_learning_rate: learning rate of the parameters that start at zero (the net's zero
     convolutions), which must grow before anything else can learn; None uses learning_rate.
     steps: length of the training; the cosine schedule and the objective's progress are relative
-    to it. transform: changes every batch before it is noised; None leaves it as it is.
+    to it.
 
     Raises ValueError for an unknown schedule or a length below 1.
     """
@@ -56,7 +54,6 @@ class PortraitModule(lightning.LightningModule):
         schedule: Schedule = "constant",
         weight_decay: float = 0.0,
         seed: int = 0,
-        transform: Transform | None = None,
     ) -> None:
         super().__init__()
         if schedule not in get_args(Schedule):
@@ -76,15 +73,14 @@ class PortraitModule(lightning.LightningModule):
         self.schedule = schedule
         self.weight_decay = weight_decay
         self.seed = seed
-        self.transform = NoTransform() if transform is None else transform
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Evaluate the objective. Raises NonFiniteLoss where the loss is not finite."""
-        step = self.global_step
+        step, model = self.global_step, self.model
         with quick_attention(self.device):
             losses = self.objective(
-                self.model,
-                self.transform.apply(self.model.with_drawing(batch), step),
+                model,
+                model.transform.apply(model.with_drawing(batch), step),
                 generator=step_generator(self.seed, step),
                 progress=step / self.steps,
                 step=step,

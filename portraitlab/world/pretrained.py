@@ -17,7 +17,6 @@ from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel, UNet2DConditionModel
-    from diffusers.models.embeddings import ImageProjection
 
     from portraitlab.diffusion.backbone import Backbone, Tokenizer
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
-    from portraitlab.world.models.text_to_image import TextToImage
+    from portraitlab.world.models.text_to_image import CanvasImagePrompt, TextToImage
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 
@@ -230,13 +229,25 @@ def load_canvas_backbone(folder: Path | str = WEIGHTS) -> Backbone:
     return _backbone("canvas", model, WordTokenizer(PROMPT_LENGTH, CANVAS_VOCABULARY), folder)
 
 
-def load_image_prompt(folder: Path = WEIGHTS) -> ImageProjection:
-    """Load the projection of CLIP's image embeddings [B, 96] to words [B, 4, 128] of the canvas."""
-    from portraitlab.world.models.text_to_image import CanvasTextToImage
+def load_image_prompt(folder: Path | str = WEIGHTS) -> CanvasImagePrompt:
+    """Load the encoder of images as words [B, 4, 128] of the canvas's UNet."""
+    from portraitlab.world.models.text_to_image import CanvasImagePrompt, CanvasTextToImage
 
+    folder = Path(folder)
     model = CanvasTextToImage(entry("canvas", folder)["config"])
     load_weights("canvas", model, folder)
-    return model.image_prompt
+    return CanvasImagePrompt(load_clip(), model.image_prompt)
+
+
+def load_matching_net(folder: Path | str = WEIGHTS) -> ControlNetModel:
+    """Load the net that matches two pictures side by side on the larger canvas (IC-Portrait)."""
+    from diffusers import ControlNetModel
+
+    folder = Path(folder)
+    unet = load_canvas_backbone(folder).unet
+    model = ControlNetModel.from_unet(unet, **entry("matching", folder)["config"])
+    load_weights("matching", model, folder)
+    return model
 
 
 def _backbone(name: str, model: TextToImage, tokenizer: Tokenizer, folder: Path) -> Backbone:

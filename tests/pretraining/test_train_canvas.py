@@ -142,12 +142,15 @@ def test_what_is_shipped_reads_texts_and_images(
     assert backbone.latent_size == 32
     assert backbone.image_size == 128
     noisy, level = torch.randn(1, 4, 32, 32), torch.tensor([500])
-    captions, image = ["a photo of a group of two full body"], torch.randn(1, 96)
-    read = backbone.encode_text(captions), TextFeatures(load_image_prompt(tmp_path)(image))
+    captions, image = ["a photo of a group of two full body"], torch.rand(1, 3, 128, 128) * 2 - 1
+    prompt = load_image_prompt(tmp_path)
+    read = backbone.encode_text(captions), TextFeatures(prompt(image))
+    assert read[1].words.shape == (1, prompt.words, backbone.text_dim)
     by_text, by_image = (backbone.predict(noisy, level, text, Injection()) for text in read)
     with torch.no_grad():
         torch.testing.assert_close(by_text, model(noisy, level, backbone.tokenizer(captions)))
-        torch.testing.assert_close(by_image, model(noisy, level, images=image))
+        embedded = load_clip().image_embedding(image)
+        torch.testing.assert_close(by_image, model(noisy, level, images=embedded))
 
 
 def test_people_are_counted_by_their_faces() -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+OPENAI_PIXELS = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Mean and deviation of OpenAI's CLIP, for models without its files."""
+
 
 def pixel_statistics(path: Path, setting: str) -> tuple[Tensor, Tensor]:
     """Read mean and deviation [3, 1, 1] of pixels in [0, 1] from a `preprocessor_config.json`.

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
-from portraitlab.types import Condition, FaceFeatures, Injection, ReferenceMaps
+from portraitlab.types import (
+    Batch,
+    Condition,
+    FaceFeatures,
+    Injection,
+    ReferenceMaps,
+    TextFeatures,
+)
 
 
 class Net(nn.Module):
@@ -22,8 +31,12 @@ class Net(nn.Module):
     stock_part: name of the submodule that converts to diffusers' own ControlNetModel by `stock`
     and back by `load_stock`; None where there is none.
     merges: True where for_drawing merges trained weights into the backbone's UNet.
+    wants: optional fields of Batch that it reads. side_by_side: True where it reads the profile
+    beside the target, so that it needs a transform of this kind.
     """
 
+    wants: ClassVar[tuple[str, ...]] = ()
+    side_by_side: bool = False
     stock_part: str | None = None
     merges: bool = False
 
@@ -42,6 +55,14 @@ class Net(nn.Module):
         Only called for nets with `latents`, which must implement it.
         """
         raise NotImplementedError
+
+    def read_prompt(self, batch: Batch) -> TextFeatures:
+        """Return what the UNet reads as the prompt [B]: by default the batch's text."""
+        return batch.text
+
+    def read_empty_prompt(self, backbone: Backbone, negative_prompt: str) -> TextFeatures:
+        """Return the prompt [1] of guidance's unconditional prediction."""
+        return backbone.encode_text([negative_prompt])
 
     def read_drawing(self, drawing: Tensor) -> Tensor:
         """Encode the control image, once for all noise levels; by default it is left as it is."""

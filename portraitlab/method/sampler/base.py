@@ -93,9 +93,12 @@ class Sampler:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = draw_noise(batch.latents, generators)
         with model.backbone.computing():
+            batch = model.transform.lay_out(model.with_drawing(batch))
+            if (beside := batch.latents[..., noise.shape[-1] :]).numel():
+                noise = torch.cat([noise, draw_noise(beside, generators)], dim=-1)
             condition = model.condition(batch)
         latents = self.trajectory(model, condition, noise, generators)
-        return model.backbone.decode(latents).float().clamp(-1, 1)
+        return model.backbone.decode(model.transform.picture(latents)).float().clamp(-1, 1)
 
     def trajectory(
         self,
@@ -147,7 +150,8 @@ class Sampler:
 
     def unconditional(self, model: PortraitModel, condition: Condition) -> Condition:
         """Return the condition without the parts that guidance drops."""
-        empty = model.backbone.encode_text([self.negative_prompt]).expand(len(condition.text))
+        empty = model.net.read_empty_prompt(model.backbone, self.negative_prompt)
+        empty = empty.expand(len(condition.text))
         if self.guidance_drops == "prompt":
             return replace(condition, text=empty)
         return Condition(empty, tokens=None, drawing=None)

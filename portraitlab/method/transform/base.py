@@ -1,12 +1,23 @@
-"""The base class of transforms, which change a training batch before it is noised."""
+"""The base class of transforms, which change what is noised and drawn."""
 
 from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
 
 from portraitlab.types import Batch
 
 
 class Transform:
-    """A change of a batch's pictures and control images together."""
+    """A change of a batch's pictures and control images together.
+
+    wants: optional fields of Batch that it reads. side_by_side: True where it lays the profile
+    beside what is drawn.
+    """
+
+    wants: ClassVar[tuple[str, ...]] = ()
+    side_by_side: bool = False
 
     def apply(self, batch: Batch, step: int) -> Batch:
         """Return the batch to train on in a step, the same kind for all of its samples.
@@ -14,3 +25,11 @@ class Transform:
         The batch has its drawing, unless there is no control image.
         """
         raise NotImplementedError
+
+    def lay_out(self, batch: Batch) -> Batch:
+        """Return the batch to draw, which has its drawing: by default as it is."""
+        return batch
+
+    def picture(self, latents: Tensor) -> Tensor:
+        """Return the part of drawn latents [B, c, h, n·w] that is the portrait: all by default."""
+        return latents

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.embeddings import ImageProjection
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from portraitlab.world.models.clip import ClipEncoder
 from portraitlab.world.tokenizer import CANVAS_VOCABULARY, END, PAD, START, WordTokenizer
 
 PROMPT_LENGTH = 76
@@ -87,6 +89,23 @@ class CanvasTextToImage(TextToImage):
             assert tokens is not None
             return super().forward(noisy, timesteps, tokens)
         return self.unet(noisy, timesteps, self.image_prompt(images)).sample
+
+
+class CanvasImagePrompt(nn.Module):
+    """The frozen encoder of images as words of the larger canvas's cross-attention."""
+
+    def __init__(self, clip: ClipEncoder, projection: ImageProjection) -> None:
+        super().__init__()
+        self.clip = clip
+        self.projection = projection
+        self.words = projection.num_image_text_embeds
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images [B, 3, H, W] in [-1, 1] as words [B, 4, 128]."""
+        words: Tensor = self.projection(self.clip.image_embedding(images))
+        return words
 
 
 def grow_canvas(portrait: TextToImage) -> CanvasTextToImage:
