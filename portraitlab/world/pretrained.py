@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from portraitlab.world.models.clip import ClipEncoder
     from portraitlab.world.models.detector import FaceDetector
     from portraitlab.world.models.dino import SelfSupervisedEncoder
+    from portraitlab.world.models.light import LightEstimator
     from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
@@ -157,6 +158,15 @@ def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
 
     model = FaceQualityNet(entry("quality", folder)["config"])
     load_weights("quality", model, folder)
+    return model
+
+
+def load_light(folder: Path = WEIGHTS) -> LightEstimator:
+    """Load the estimator of the direction of a photo's light, which only scores."""
+    from portraitlab.world.models.light import LightEstimator
+
+    model = LightEstimator(**entry("light", folder)["config"])
+    load_weights("light", model, folder)
     return model
 
 
