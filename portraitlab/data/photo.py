@@ -16,6 +16,7 @@ from portraitlab.data import formats
 
 _MOST_PIXELS = 100_000_000
 """Larger photos are read at half the size where the format can (JPEG), else refused."""
+_MOST_ELONGATED = 50  # ratio of the sides, beyond which detectors scale one side to nothing
 
 # A profile or a text of 2 MB is no reason to refuse a PNG; all texts of one have this limit.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -99,8 +100,10 @@ def as_photo(picture: Image.Image) -> Photo:
     An embedded colour profile is applied. Greys of more than 8 bits are scaled by the smallest even
     number of bits that contains the brightest, since files of 12 bits are stored as 16. Transparent
     pixels become mid-grey outside the person's mask, so that a photo may bring its own matte.
-    Raises UnusablePhoto where the pixels are floating-point or negative numbers.
+    Raises UnusablePhoto where the pixels are floating-point or negative numbers, and for a strip.
     """
+    if max(picture.size) > _MOST_ELONGATED * min(picture.size):
+        raise UnusablePhoto(f"is a strip of {picture.width} x {picture.height} pixels")
     picture = _in_srgb(_in_eight_bits(picture))
     if not picture.has_transparency_data:
         image = np.asarray(picture.convert("RGB"))
@@ -173,6 +176,7 @@ def _in_srgb(picture: Image.Image) -> Image.Image:
         )  # fmt: skip
     except (ImageCms.PyCMSError, OSError):
         return picture
+    assert converted is not None, "not in place"
     if grey and clear:
         converted.putalpha(picture.convert("RGBA").getchannel("A"))
     return converted
