@@ -85,6 +85,8 @@ class Bench:
         edit = build_beside(config.edit, config, parts.frozen.encoder)
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
         data: PhotoSource = instantiate(config.data)
+        beside = 0 if config.target_as_reference else 1
+        data.check_refs(parts.frozen, config.refs, config.score_refs, beside)
         photos = _as_read(data.score_photos(parts.frozen), parts)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.score_refs, select=select)

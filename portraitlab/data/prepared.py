@@ -141,6 +141,11 @@ class PreparedData(PhotoSource):
         """Return photos of the identities that are held out."""
         return self._checked(self.held_out, frozen)
 
+    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
+        """Return the number of photos of each identity kept, and of each held out."""
+        kept, held = (part.members().counts.tolist() for part in (self.kept, self.held_out))
+        return kept, held
+
     def digest(self) -> str:
         """Return a sha256 of the store's photos; photos being added do not change it."""
         return self.photos.digest()

@@ -305,8 +305,8 @@ def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
 
     opened = Image.open
 
-    def failing(path: Path, *_: object) -> Image.Image:
-        picture = opened(path)
+    def failing(path: Path, **given: object) -> Image.Image:
+        picture = opened(path, **given)
         if Path(path) == root / "person 3" / "1.png":
             picture.load = failed
             if step == "open":
