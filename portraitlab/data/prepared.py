@@ -24,6 +24,7 @@ from portraitlab.faces.matting.base import Matting
 from portraitlab.faces.matting.none import NoMatting
 from portraitlab.support.files import read_json
 from portraitlab.support.hashes import content_key
+from portraitlab.support.printing import shell_word
 
 
 class PreparedPhotos(Photos):
@@ -40,7 +41,7 @@ class PreparedPhotos(Photos):
         if about is None:
             raise ValueError(
                 f"data.root={folder} holds no prepared photos (no about.json); make them with "
-                f"`portraitlab data prepare PHOTOS {folder}`."
+                f"`portraitlab data prepare PHOTOS {shell_word(folder)}`."
             )
         if about["format"] != FORMAT:
             raise ValueError(

@@ -11,15 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
 from portraitlab.runs.status import State, read_status
-from portraitlab.support.files import damaged, read_json
+from portraitlab.support.files import below, damaged, read_json, read_yaml
 from portraitlab.support.groups import NAMING
 from portraitlab.support.lock import is_locked
-
-# OmegaConf's own loader is ten times slower, which is seconds for hundreds of runs.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Settings that distinguish runs, with their dotted paths in a configuration.
 KEY_SETTINGS = {
@@ -142,14 +137,9 @@ def find_run(name: str, runs: Path) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """Read a run's config.yaml; {} without it. Raises DamagedFile for other content."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return read_yaml(path)
     except FileNotFoundError:
         return {}
-    except (ValueError, yaml.YAMLError) as error:
-        raise damaged(path, str(error).splitlines()[0]) from error
-    if not isinstance(content, dict):
-        raise damaged(path, "it contains no mapping")
-    return content
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -188,7 +178,7 @@ def _read(folder: Path) -> FoundRun:
     elif state == "preempted":
         message = f"{message}; the same command resumes it"
     written = datetime.fromisoformat(status["written"]) if "written" in status else None
-    scorings = tuple(sorted(path.parent.name for path in folder.glob("scores/*/metrics.json")))
+    scorings = tuple(sorted(path.parent.name for path in below(folder, "scores/*/metrics.json")))
     return FoundRun(folder, state, written, status, config, record, scorings, message)
 
 

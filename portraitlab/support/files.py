@@ -1,12 +1,22 @@
-"""Write files atomically: completely or not at all."""
+"""Write files atomically, and read those that may come from anybody within limits."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+_MOST_BYTES = 2**25
+"""Largest file of text that is read; the largest record of the project has a hundredth of it."""
+_MOST_NODES = 50_000
+_DEEPEST = 32
+# OmegaConf's own loader is ten times slower, which is seconds for hundreds of runs.
+_Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class DamagedFile(ValueError):
@@ -41,13 +51,27 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """Read a file of UTF-8 text.
+
+    Raises ValueError for what is no file, such as a pipe or a device, for one over 32 MB and for
+    other bytes, and OSError where it cannot be read.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise ValueError("it is no regular file")
+    if about.st_size > _MOST_BYTES:
+        raise ValueError(f"it has {about.st_size} bytes, and at most {_MOST_BYTES} are read")
+    return path.read_text(encoding="utf-8")
+
+
 def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any] | None:
     """Read a file of write_json; None where there is no file.
 
     needs: keys that the content must have. Raises DamagedFile for other content.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}")
         absent = [key for key in needs if key not in content]
@@ -55,6 +79,72 @@ def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any] | None:
             raise ValueError(f"it lacks {', '.join(absent)}")
     except FileNotFoundError:
         return None
+    except RecursionError as error:
+        raise damaged(path, "it is nested too deeply") from error
     except ValueError as error:
         raise damaged(path, error) from error
     return content
+
+
+class _Settings(_Safe):
+    """Loads mappings, lists, text, numbers, true, false and null; a date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, form) for tag, form in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in _Safe.yaml_implicit_resolvers.items()
+    }
+
+
+_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null")
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a file of settings: a mapping of mappings, lists and scalars.
+
+    Raises FileNotFoundError without it, and DamagedFile for other content: other types (tags),
+    aliases, with which a small file describes a huge one, and too much or too deep content.
+    """
+    try:
+        loader = _Settings(read_text(path))
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            raise ValueError("it contains no mapping")
+        _check_nodes(root)
+        content: dict[str, Any] = loader.construct_document(root)
+    except RecursionError as error:
+        raise damaged(path, "it is nested too deeply") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise damaged(path, str(error).splitlines()[0]) from error
+    return content
+
+
+def _check_nodes(root: yaml.Node) -> None:
+    level, seen = [root], set[int]()
+    for _ in range(_DEEPEST):
+        below: list[yaml.Node] = []
+        for node in level:
+            if id(node) in seen:
+                raise ValueError("it repeats a part by an alias")
+            seen.add(id(node))
+            if node.tag not in _TAGS:
+                raise ValueError(f"it contains a value of the type {node.tag!r}")
+            if isinstance(node, yaml.MappingNode):
+                below.extend(each for pair in node.value for each in pair)
+            elif isinstance(node, yaml.SequenceNode):
+                below.extend(node.value)
+        if len(seen) + len(below) > _MOST_NODES:
+            raise ValueError(f"it contains more than {_MOST_NODES} values")
+        level = below
+    if level:
+        raise ValueError("it is nested too deeply")
+
+
+def below(folder: Path, pattern: str) -> Iterator[Path]:
+    """Glob below a folder, without what symbolic links below it lead to."""
+    for path in folder.glob(pattern):
+        parts = path.relative_to(folder).parts
+        steps = (folder.joinpath(*parts[: count + 1]) for count in range(len(parts)))
+        if not any(step.is_symlink() for step in steps):
+            yield path
