@@ -95,6 +95,11 @@ class PortraitModel(nn.Module):
             return apart.masked_fill(~there[..., None, None, None], -1.0).amax(dim=1)
 
     @property
+    def draws_ahead(self) -> bool:
+        """True where control images follow from geometry, so that they can be drawn before use."""
+        return self.net.control and "pictures" not in self.cond.wants
+
+    @property
     def drawing_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a control image in the form that the net reads."""
         backbone = self.backbone
