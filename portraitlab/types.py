@@ -359,6 +359,9 @@ class View(TensorRecord):
     features are meaningful. further [B, J, e'']: unit embeddings by J further recognisers, each
     padded with zeros to the longest. faces [B] long: number of faces found in the whole image.
 
+    shading [B, K, K] in [0, 1]: mean luminance in a grid of cells of the aligned face, see
+    portraitlab.scoring.shading; None where no metric reads it.
+
     Of an image of several people, B counts the people: each has a view of their face in it, and
     has_face is False where no face is found at the person's place.
     """
@@ -372,6 +375,7 @@ class View(TensorRecord):
     has_face: Tensor
     further: Tensor
     faces: Tensor
+    shading: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -409,7 +413,9 @@ class Judged(TensorRecord):
     embedding of the backbone's image without a net, from the same prompt and noise; NaN where it
     was not drawn. image [B] long: number of the image that a person is in; the people of an image
     follow each other. population: real photos of other people, the same for all rows. cost: of one
-    of the images; None for photos, and where no metric reads it.
+    of the images; None for photos, and where no metric reads it. light [B, 3]: unit vector to the
+    directional light that the target was rendered in, in the camera's frame (x to the image's
+    right, y up, z at the viewer); None for other photos, and where no metric reads it.
     """
 
     generated: View
@@ -422,6 +428,7 @@ class Judged(TensorRecord):
     image: Tensor
     population: Population
     cost: DrawingCost | None = None
+    light: Tensor | None = None
 
     @property
     def first(self) -> Tensor:

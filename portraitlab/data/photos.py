@@ -22,7 +22,8 @@ class Photos:
     bool a row: blurred, badly lit or covered, a reference at most, never a target), `scene` (one
     string a row: rows with the same name are the people of one picture; empty for a picture of one
     person), `close_ups` (True where pictures show more than a portrait and views are close-ups of
-    the same people).
+    the same people), `framing` (of photos of the world, by which they can be rendered again; empty
+    for others).
 
     table, captions: columns by portraitlab.data.schema. key: hash of the recipe of cached photos.
     left_out: one line for each photo or identity that was left out, with the reason.
@@ -40,6 +41,7 @@ class Photos:
         self.table, self.captions = table, captions
         self.size, self.view_size = size, view_size
         self.key, self.left_out = key, tuple(left_out)
+        self.framing = ""
         self.identity: list[str] = table.all("identity")
         self.caption_index = torch.tensor(table.all("caption"))
         self.flawed: list[bool] = table.all("flawed") if "flawed" in table else [False] * len(table)
@@ -80,6 +82,19 @@ class Photos:
         columns = self.table.columns()
         names = ("true_shape", "true_expression", "true_pose")
         return FaceCoefficients(*(columns[name][rows] for name in names))
+
+    def true_light(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """Return the unit vectors to the light [B, 3] (Judged.light) of photos of the world.
+
+        They are not stored: the photos are rendered again, tiny. ValueError for other photos.
+        """
+        if not self.framing:
+            raise ValueError("These photos are not the world's and have no true light.")
+        from portraitlab.data.rendering import rendered_again  # slow to import
+
+        named = ((self.identity[row], self.name[row], self.scene[row]) for row in map(int, rows))
+        again = [rendered_again(*each, self.framing, 32) for each in named]
+        return torch.from_numpy(np.stack([photo.light.direction for photo in again]))
 
     def _decoded(self, name: str, rows: Sequence[int] | Tensor) -> Tensor:
         return Pictures(self.table, name)[rows]

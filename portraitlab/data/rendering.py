@@ -122,6 +122,14 @@ def rendered_groups(
                 }
 
 
+def rendered_again(identity: str, name: str, scene: str, framing: str, size: int) -> Photo:
+    """Render a photo again, by its identity, name and scene in the store."""
+    if not scene:
+        return render_photo(int(identity), int(name), size, framing)
+    people, number = scene.split("/")
+    return render_canvas([int(seed) for seed in people.split("-")], int(number), "group", size)
+
+
 @contextmanager
 def _applying(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """Return a `map` over rendering processes, or in this process without workers."""

@@ -159,7 +159,9 @@ class WorldData(PhotoSource):
             rendered_photos(photos, size, view_size, framing, self.workers),
             rendered_groups(groups, size, view_size, self.workers),
         )
-        return cached_photos(self.cache, recipe, size, view_size, rendered, left_out=[])
+        store = cached_photos(self.cache, recipe, size, view_size, rendered, left_out=[])
+        store.framing = framing
+        return store
 
 
 def sound_photos(identity_seed: int) -> Iterator[int]:

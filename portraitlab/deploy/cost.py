@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from portraitlab.diffusion.precisions import cast_once
 from portraitlab.method.model import PortraitModel
-from portraitlab.types import Batch, FaceFeatures, FaceGeometry
+from portraitlab.types import Batch, FaceFeatures, FaceGeometry, Pictures
 
 # Precisions, by Lightning's names, in which products are computed in half precision.
 _HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -106,11 +106,16 @@ def part_costs(model: PortraitModel, sizes: Sizes) -> dict[str, PartCost]:
             "net": (own, lambda: net(batch.latents, timesteps, condition)),
             "UNet": (
                 [unet],
-                lambda: backbone.predict(batch.latents, timesteps, batch.text, injection),
+                lambda: backbone.predict(batch.latents, timesteps, condition.text, injection),
             ),
             "text encoder": (texts, lambda: backbone.encode_text(["words"])),
-            "autoencoder": ([backbone.autoencoder], lambda: backbone.decode(batch.latents)),
+            "autoencoder": (
+                [backbone.autoencoder],
+                lambda: backbone.decode(model.transform.picture(batch.latents)),
+            ),
         }
+        if "pictures" in net.wants:
+            uses["net, reading the profile"] = ([], lambda: net.read_prompt(batch))
         if net.latents:
             uses["net, reading references"] = ([], lambda: net.read(batch.references))
         if (drawing := batch.drawing) is not None and condition.drawing is not drawing:
@@ -263,7 +268,10 @@ def _batch(model: PortraitModel, sizes: Sizes, count: int) -> Batch:
     edge = backbone.latent_size
     latents = torch.zeros(count, backbone.latent_channels, edge, edge)
     points = FaceGeometry(torch.zeros(count, 5, 2), torch.ones(count))
-    return Batch(
+    size = backbone.image_size
+    person, pixels = torch.ones(count, 1, edge, edge), torch.zeros(count, 3, size, size)
+    prompted, seed = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.long)
+    batch = Batch(
         latents=latents,
         text=backbone.encode_text(["words"] * count),
         references=FaceFeatures(
@@ -275,10 +283,12 @@ def _batch(model: PortraitModel, sizes: Sizes, count: int) -> Batch:
         shape_geometry=points,
         target_geometry=points,
         identity=torch.zeros(count, sizes.global_dim),
-        person=torch.ones(count, 1, edge, edge),
+        person=person,
         target_index=torch.zeros(count, dtype=torch.long),
         drawing=torch.zeros(count, *model.drawing_shape) if model.net.control else None,
+        pictures=Pictures(pixels, pixels, latents, person, prompted, seed),
     )
+    return model.transform.lay_out(batch)
 
 
 def _cost(

@@ -42,7 +42,7 @@ from portraitlab.scoring.pictures import to_image
 from portraitlab.support.checks import check_whole
 from portraitlab.support.hub import read_model
 from portraitlab.training.build import build_model, check_published
-from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry
+from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry, Pictures
 
 _log = logging.getLogger(__name__)
 
@@ -281,7 +281,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     ) -> list[Image.Image]:
         """Draw new portraits of the person in the references, one a seed: seed, seed + 1, …
 
-        target: gives expression and pose; None uses the first reference. steps and guidance: None
+        target: gives expression and pose, and of a run with net=in_context the style, with light
+        and surroundings; None uses the first reference. steps and guidance: None
         uses the values of the run's scoring. controls: further ControlNets, see read_control.
         Logs a warning for the part of a prompt that is cut, for too many references, and for
         references that hardly show the same person. Raises ValueError for an unusable picture, for
@@ -469,9 +470,13 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             if self.model.net.latents:
                 images = to_tensor(np.stack([each.resized(size) for each in references]))
                 latents = backbone.encode(images.to(self.device)).cpu()[None]
+            pictures = None
+            if "pictures" in self.model.wants:
+                pictures = self._pictures(target, shown[shape], seed)
         cells = (1, backbone.latent_channels, backbone.latent_size, backbone.latent_size)
         return Batch(
             latents=torch.zeros(cells),
+            pictures=pictures,
             text=text,
             references=FaceFeatures(
                 local_=faces["local"][None, :last].float(),
@@ -485,6 +490,19 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             identity=torch.zeros(1, 0),
             person=torch.zeros(1, 1, *cells[2:]),
             target_index=torch.zeros(1, dtype=torch.long),
+        )
+
+    def _pictures(self, style: UsablePortrait, profile: UsablePortrait, seed: int) -> Pictures:
+        """Encode the pictures [1] that are laid side by side, on the CPU."""
+        backbone = self.model.backbone
+        pixels = [to_tensor(each.resized(backbone.image_size)[None]) for each in (style, profile)]
+        latents = backbone.encode(pixels[1].to(self.device)).float().cpu()
+        return Pictures(
+            *pixels,
+            latents=latents,
+            person=torch.zeros_like(latents[:, :1]),  # that only losses read
+            prompted=torch.ones(1, dtype=torch.bool),
+            seed=torch.tensor([seed]),
         )
 
 

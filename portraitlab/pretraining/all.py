@@ -21,6 +21,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("clip --which judge_clip", 30),
     ("regressor --which regressor", 52),
     ("regressor --which judge_regressor", 30),
+    ("light", 1),
     ("detector", 3),
     ("dino", 60),
     ("quality", 8),

@@ -29,7 +29,7 @@ TRAINING = (
 SINCE = {
     **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
     **{"precision": "32-true", "judge.precision": "32-true", "target_as_reference": False},
-    **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0},
+    **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0, "cond.drawn": None},
     **{"transform": {"_target_": "NoTransform"}, "edit": {"_target_": "NoEdit"}},
 }
 # The same, for settings of one class only.
@@ -43,8 +43,8 @@ SINCE_IN: dict[str, dict[str, Any]] = {
     "Adapter": {"start": None},
     "InstantID": {"adapter_start": None},
 }
-# Settings of a net that draw with trained weights (RepControlNet's eq. 6).
-_DRAWN = ("net.alpha", "net.beta")
+# Settings that draw with trained weights: RepControlNet's (eq. 6), and what a control image shows.
+_DRAWN = ("net.alpha", "net.beta", "cond.drawn")
 # Settings that scoring alone reads: they leave the training's key unchanged.
 ONLY_SCORED = (
     *(

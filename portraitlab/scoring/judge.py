@@ -6,8 +6,8 @@ trains. Of real photos, Exp and Pose are by the 3DMM fitter that draws the landm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +19,7 @@ from portraitlab.faces.alignment import align, face_crops
 from portraitlab.faces.detector.base import FaceDetector
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.models import Recogniser
+from portraitlab.scoring.shading import shading
 from portraitlab.support.hashes import content_key, tensors_digest, weights_fingerprint
 from portraitlab.support.precision import computing_in, frozen_precision
 from portraitlab.support.side_by_side import side_by_side
@@ -120,7 +121,7 @@ class Judge(nn.Module):
                 "titles": [self.titles, self.recognisers],
                 "encoders": [encoder.fingerprint for encoder in encoders],
                 "threshold": self.face_threshold,
-                "fields": [field.name for field in fields(View)],
+                "fields": [field.name for field in fields(View) if field.default is MISSING],
                 "precision": frozen_precision(self.precision, self._device),
             }
         )
@@ -131,13 +132,21 @@ class Judge(nn.Module):
         return [each.title for each in (self.recogniser, *self.further)]
 
     @torch.inference_mode()
-    def view(self, images: Iterable[Tensor], again: bool = False) -> View:
+    def view(
+        self, images: Iterable[Tensor], again: bool = False, wanted: Collection[str] = ()
+    ) -> View:
         """Measure images, batches [b, 3, H, W] in [-1, 1] on any device; the view is on the CPU.
 
         again: cache the view of each batch by its content, for pictures that other runs measure
-        too, such as references, targets and bounds.
+        too, such as references, targets and bounds. wanted: optional fields to measure as well.
         """
-        parts = self._looks("view", images, lambda part: vars(self._view(part)), again)
+        shaded = "shading" in wanted
+
+        def look(part: Tensor) -> dict[str, Tensor]:
+            seen = vars(self._view(part, shaded))
+            return {name: value for name, value in seen.items() if value is not None}
+
+        parts = self._looks("view-shading" if shaded else "view", images, look, again)
         return View.cat([View(**part) for part in parts])
 
     @torch.inference_mode()
@@ -199,7 +208,7 @@ class Judge(nn.Module):
         see = self.clip.image_embedding if self.fid_features is None else self.fid_features
         return see(images)
 
-    def _view(self, images: Tensor) -> View:
+    def _view(self, images: Tensor, shaded: bool) -> View:
         images = images.clamp(-1, 1)
         picture = self.clip.image_embedding(images)
         geometry = self.regressor(images)
@@ -215,6 +224,7 @@ class Judge(nn.Module):
             has_face=has_face,
             further=self._further(images, points),
             faces=has_face.long(),
+            shading=shading(images, points) if shaded else None,
         )
 
     def _further(self, images: Tensor, points: Tensor) -> Tensor:

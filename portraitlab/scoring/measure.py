@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,23 +41,24 @@ def measure(
     Bounds: `another identity`, the target of the next identity; `real other photo`, a photo of the
     person without a flaw that is neither target nor judge; `autoencoder round trip`, the target
     decoded from its own latents, which shows a stranger if targets are of others; and for rendered
-    photos `regressor against truth`: coefficients of the targets by the judge's regressor against
-    those that they were rendered with.
+    photos `regressor against truth`: estimates of the targets against what they were rendered with.
     """
     # Measure the photos and portraits.
     judge.to(device)
     samples = portraits.samples
-    seen = _PhotoViews(judge, photos, samples)
+    wanted = {name for metric in metrics.values() for name in metric.reads}
+    seen = _PhotoViews(judge, photos, samples, wanted)
     names = sorted({sample.identity for sample in samples})
     target = seen.of([sample.target for sample in samples])
     place = portraits.place
 
     def viewed(images: Tensor, again: bool = False) -> View:
         if not photos.store.close_ups:
-            return judge.view([images], again)
+            return judge.view([images], again, wanted)
         rows = torch.tensor([sample.target for sample in samples])
         points = photos.features.geometry[rows].keypoints
-        return view_people(judge, images, place, points, photos.store.view_size, again)
+        size = photos.store.view_size
+        return view_people(judge, images, place, points, size, again, wanted)
 
     generated = viewed(portraits.images)
     truth = Judged(
@@ -70,6 +71,7 @@ def measure(
         alone=torch.full_like(generated.picture, torch.nan),
         image=place,
         population=judge.population(_in_parts(real.store.images, real.rows, judge)),
+        light=_true_light(photos, samples) if "light" in wanted else None,
     )
     if alone is not None:
         truth.alone[: len(alone.images)] = judge.view([alone.images]).picture
@@ -112,7 +114,9 @@ class _PhotoViews:
     their close-ups, and targets and other photos as pictures.
     """
 
-    def __init__(self, judge: Judge, photos: PhotoSet, samples: Sequence[Sample]) -> None:
+    def __init__(
+        self, judge: Judge, photos: PhotoSet, samples: Sequence[Sample], wanted: Collection[str]
+    ) -> None:
         store = photos.store
         aimed = {row for each in samples for row in (each.target, each.other) if row is not None}
         compared = {row for each in samples for row in (*each.references, *each.judges)}
@@ -120,15 +124,15 @@ class _PhotoViews:
             aimed = compared = aimed | compared
         self.near = _place(compared)
         close = _in_parts(store.views if store.close_ups else store.images, self.near, judge)
-        self.close = judge.view(close, again=True)
+        self.close = judge.view(close, True, wanted)
         self.far, self.whole = self.near, self.close
         if store.close_ups:
             self.far = _place(aimed)
             rows = torch.tensor(list(self.far))
             points = photos.features.geometry[rows].keypoints
             pictures = store.images(rows)
-            size = store.view_size
-            self.whole = view_people(judge, pictures, torch.arange(len(rows)), points, size, True)
+            size, places = store.view_size, torch.arange(len(rows))
+            self.whole = view_people(judge, pictures, places, points, size, True, wanted)
 
     def of(self, rows: Sequence[int]) -> View:
         """Return the views [B] of targets and other photos [B]."""
@@ -174,6 +178,14 @@ def _rendered_as(target: View, photos: PhotoSet, samples: Sequence[Sample]) -> V
     except ValueError:
         return None
     return replace(target, expression=true.expression, pose=true.pose[:, :3])
+
+
+def _true_light(photos: PhotoSet, samples: Sequence[Sample]) -> Tensor | None:
+    """Return the light that the targets were rendered in, Judged.light; None for real photos."""
+    try:
+        return photos.store.true_light([sample.target for sample in samples])
+    except ValueError:
+        return None
 
 
 def _place(rows: Iterable[int]) -> dict[int, int]:

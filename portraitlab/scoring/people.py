@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -22,13 +23,19 @@ LEAST_OVERLAP = 0.5
 
 
 def view_people(
-    judge: Judge, pictures: Tensor, place: Tensor, keypoints: Tensor, size: int, again: bool = False
+    judge: Judge,
+    pictures: Tensor,
+    place: Tensor,
+    keypoints: Tensor,
+    size: int,
+    again: bool = False,
+    wanted: Collection[str] = (),
 ) -> View:
     """Measure each person of pictures [D, 3, H, W] in [-1, 1]: a view [S].
 
     place [S]: the picture of each person. keypoints [S, 5, 2]: where the person's face should be,
     as fractions of the picture. size: of the close-ups of faces that the judge sees, in pixels.
-    again: see Judge.view.
+    again, wanted: see Judge.view.
 
     The faces that the detector finds in a picture are assigned to its people so that their boxes
     overlap most in total; a person whose face overlaps by LEAST_OVERLAP or less has no face.
@@ -54,7 +61,8 @@ def view_people(
     # Look at each as at a portrait, and at each picture as a whole.
     boxes = face_boxes(points, PORTRAIT) * pictures.shape[-1]
     rois = torch.cat([place[:, None].to(boxes), boxes], dim=1)
-    near = judge.view([roi_align(pictures.clamp(-1, 1), rois, (size, size), aligned=True)], again)
+    close_ups = roi_align(pictures.clamp(-1, 1), rois, (size, size), aligned=True)
+    near = judge.view([close_ups], again, wanted)
     whole = judge.view([pictures], again)[place]
     return replace(
         near,

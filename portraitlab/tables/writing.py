@@ -18,6 +18,14 @@ _PAPER_NAMES = {
     "seconds": "Seconds",
     "unet_calls": "UNet calls",
     "memory": "Memory",
+    "sim_min": "Min",
+    "sim_max": "Max",
+    "sim_median": "Median",
+    "yaw": "Yaw",
+    "shading": "Shading",
+    "shading_error": "Shading error",
+    "shading_error_scaled": "Scaled shading error",
+    "light": "Light",
 }
 _UNITS = {
     "sim_f": "cosine",
@@ -33,6 +41,14 @@ _UNITS = {
     "seconds": "seconds a picture",
     "unet_calls": "calls a picture",
     "memory": "GB of a GPU",
+    "sim_min": "cosine",
+    "sim_max": "cosine",
+    "sim_median": "cosine",
+    "yaw": "degrees",
+    "shading": "correlation",
+    "shading_error": "luminance, 0 to 1",
+    "shading_error_scaled": "luminance, 0 to 1",
+    "light": "degrees",
 }
 
 

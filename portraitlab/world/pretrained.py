@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from portraitlab.world.models.clip import ClipEncoder
     from portraitlab.world.models.detector import FaceDetector
     from portraitlab.world.models.dino import SelfSupervisedEncoder
+    from portraitlab.world.models.light import LightEstimator
     from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
@@ -160,6 +161,15 @@ def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
     return model
 
 
+def load_light(folder: Path = WEIGHTS) -> LightEstimator:
+    """Load the estimator of the direction of a photo's light, which only scores."""
+    from portraitlab.world.models.light import LightEstimator
+
+    model = LightEstimator(**entry("light", folder)["config"])
+    load_weights("light", model, folder)
+    return model
+
+
 def load_clip(name: str = "clip", folder: Path = WEIGHTS) -> ClipEncoder:
     """Load a CLIP-like pair of image and text encoders.
 
@@ -227,6 +237,17 @@ def load_image_prompt(folder: Path | str = WEIGHTS) -> CanvasImagePrompt:
     model = CanvasTextToImage(entry("canvas", folder)["config"])
     load_weights("canvas", model, folder)
     return CanvasImagePrompt(load_clip(), model.image_prompt)
+
+
+def load_matching_net(folder: Path | str = WEIGHTS) -> ControlNetModel:
+    """Load the net that matches two pictures side by side on the larger canvas (IC-Portrait)."""
+    from diffusers import ControlNetModel
+
+    folder = Path(folder)
+    unet = load_canvas_backbone(folder).unet
+    model = ControlNetModel.from_unet(unet, **entry("matching", folder)["config"])
+    load_weights("matching", model, folder)
+    return model
 
 
 def _backbone(name: str, model: TextToImage, tokenizer: Tokenizer, folder: Path) -> Backbone:

@@ -79,10 +79,9 @@ def test_a_choice_trains_one_step_and_draws(
     )
     bench = Bench.of(config)
     model = bench.parts.model
-    transform = instantiate(config.transform)
     objective = instantiate(config.objective)
-    module = PortraitModule(model, objective, steps=4, learning_rate=1e-3, transform=transform)
-    batch = transform.apply(model.with_drawing(batch_of(bench)), step=0)
+    module = PortraitModule(model, objective, steps=4, learning_rate=1e-3)
+    batch = model.transform.apply(model.with_drawing(batch_of(bench)), step=0)
     generator = torch.Generator().manual_seed(0)
     losses = module.objective(model, batch, generator=generator, progress=0.9, step=0)
     assert torch.isfinite(losses["loss"])

@@ -36,8 +36,10 @@ from portraitlab.types import Batch
 
 pytestmark = pytest.mark.slow
 
+IN_PAIRS = ("ic_portrait", "in_context")
+"""Choices that read two pictures side by side: tests/method/test_in_context.py trains them."""
 SYSTEMS, FUSIONS, NETS = (
-    [choice for group, choice in choices() if group == wanted]
+    [choice for group, choice in choices() if group == wanted and choice not in IN_PAIRS]
     for wanted in ("system", "fusion", "net")
 )
 NOBODY = ("adapter", "instantid", "photomaker", "ffrnet", "text_concat", "mmf")

@@ -39,6 +39,8 @@ def test_a_row_is_one_person_of_the_picture_with_a_portrait_as_view(groups) -> N
     first = [row for row in rows if store.scene[row] == store.scene[rows[0]]]
     seeds = [int(store.identity[row]) for row in first]
     photo = render_canvas(seeds, 0, "group", size=32)
+    light = store.true_light(first)
+    torch.testing.assert_close(light, torch.from_numpy(photo.light.direction).expand_as(light))
     columns = store.table.columns()
     for row, seed, person in zip(first, seeds, photo.people, strict=True):
         image = ((store.images([row])[0] + 1) * 127.5).round().permute(1, 2, 0).numpy()

@@ -119,3 +119,5 @@ def test_photos_that_were_not_rendered_have_no_true_coefficients(tmp_path) -> No
     store = cached(tmp_path, photos)
     with pytest.raises(ValueError, match="have no true coefficients"):
         store.true_coefficients([0])
+    with pytest.raises(ValueError, match="have no true light"):
+        store.true_light([0])

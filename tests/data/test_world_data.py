@@ -36,6 +36,15 @@ def test_photos_are_the_renderers(photos) -> None:
         np.testing.assert_array_equal(columns[name][[row]][0].numpy(), getattr(person, name))
 
 
+@pytest.mark.parametrize("framing", ["portrait", "half"])
+def test_the_light_is_rendered_again(world_data, frozen, framing) -> None:
+    store = world_data(framing=framing).train_photos(frozen).store
+    seed = IDENTITIES["train"][1]
+    true = [render_photo(seed, photo, 64, framing).light.direction for photo in (2, 3)]
+    np.testing.assert_array_equal(store.true_light([6 + 2, 6 + 3]).numpy(), np.stack(true))
+    assert not np.array_equal(*true)
+
+
 def test_processes_render_what_one_does(world_data, photos, frozen, tmp_path) -> None:
     other = world_data(workers=2, cache=str(tmp_path / "other")).train_photos(frozen)
     assert other.store.key == photos.store.key

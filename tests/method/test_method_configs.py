@@ -35,6 +35,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
     config.choices = {"scale": "smoke"}
     config.face3d = OmegaConf.load(CONF / "face3d/none.yaml")
     config.detector = OmegaConf.load(CONF / "detector/world.yaml")
+    config.image_prompt = {"_target_": "torch.nn.Identity"}  # shipped networks are of other tests
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     # These fit the world's backbone alone.
     config.scale.hifi_net.start = config.scale.controlnet = None
@@ -43,7 +44,10 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
         "net": {
             "backbone": tiny_backbone(),
             "control": choice
-            in ("hifi_net", "instantid", "controlnet", "ffrnet", "mmf", "rep_controlnet"),
+            in (
+                *("hifi_net", "instantid", "controlnet", "ffrnet", "mmf", "rep_controlnet"),
+                "in_context",
+            ),
             "identity": True,
         },
     }.get(group, {})

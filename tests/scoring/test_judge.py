@@ -18,6 +18,8 @@ from portraitlab.types import View
 from portraitlab.world.pretrained import load_clip, load_recogniser, load_regressor
 from portraitlab.world.render import render_photo
 
+MEASURED = [field.name for field in fields(View) if field.name != "shading"]
+
 
 @pytest.fixture
 def judging(
@@ -46,8 +48,7 @@ def pictures(seed: int = 0) -> list[torch.Tensor]:
 
 
 def same(one: View, other: View) -> bool:
-    names = [field.name for field in fields(View)]
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in MEASURED)
 
 
 def test_pictures_of_all_runs_are_looked_at_once(judging: Callable[..., Judge]) -> None:
@@ -93,9 +94,23 @@ def test_a_damaged_view_is_computed_again(judging: Callable[..., Judge], tmp_pat
     before = judge.view(pictures(), again=True)
     path = min((tmp_path / "views").glob("view-*"))
     content = path.read_bytes()
-    assert set(load_file(path)) == {field.name for field in fields(View)}
+    assert set(load_file(path)) == set(MEASURED)
     path.write_bytes(content[:50])
     after = judge.view(pictures(), again=True)
-    for field in fields(View):
-        assert torch.equal(getattr(after, field.name), getattr(before, field.name))
+    assert same(after, before)
     assert path.read_bytes() == content
+
+
+def test_shading_is_measured_for_those_who_want_it(judging: Callable[..., Judge]) -> None:
+    judge = judging()
+    usual = judge.view(pictures(), again=True)
+    assert usual.shading is None
+    shaded = judge.view(pictures(), again=True, wanted=["shading"])
+    assert shaded.shading is not None
+    assert shaded.shading.shape == (6, 6, 6)
+    assert same(shaded, usual)
+    before = list(judge.looked)
+    again = judge.view(pictures(), again=True, wanted=["shading"])
+    assert torch.equal(again.shading, shaded.shading)
+    assert judge.view(pictures(), again=True).shading is None
+    assert judge.looked == before  # both are cached, each under its own key

@@ -23,11 +23,14 @@ from portraitlab.scoring.measure import measure
 from portraitlab.scoring.metrics.exp import Expression
 from portraitlab.scoring.metrics.fid import Fid, frechet_distance
 from portraitlab.scoring.metrics.intrusion import Intrusion
+from portraitlab.scoring.metrics.light import LightAngle
 from portraitlab.scoring.metrics.metric import PortraitMetric
 from portraitlab.scoring.metrics.pose import Pose
 from portraitlab.scoring.metrics.rank1 import Rank1
+from portraitlab.scoring.metrics.shading import Shading
 from portraitlab.scoring.metrics.sim_f import SimF
 from portraitlab.scoring.metrics.spread import Spread
+from portraitlab.world.pretrained import load_light
 
 
 class _Model:
@@ -61,11 +64,14 @@ def measured(
     ((batch, _),) = scoring.batches(100)
     real = world_data(real_photos=12).real_photos(frozen, scoring)
 
-    def measure_rows(rows: Callable[..., int], alone: int = 0) -> dict[str, Any]:
+    def measure_rows(
+        rows: Callable[..., int], alone: int = 0, **further: PortraitMetric
+    ) -> dict[str, Any]:
         images = held_out.store.images([rows(sample) for sample in scoring.samples])
         metrics: dict[str, PortraitMetric] = {
             "sim_f": SimF(), "exp": Expression(), "pose": Pose(), "fid": Fid(),
             "rank1": Rank1(), "intrusion": Intrusion(), "spread": Spread(),
+            **further,
         }  # fmt: skip
         drawn = Portraits(images, batch, scoring.samples)
         bare = Portraits(images[:alone], batch[:alone], scoring.samples[:alone]) if alone else None
@@ -119,6 +125,22 @@ def test_the_regressors_own_error_is_that_of_the_targets_against_the_truth(
     error = float((seen - true).square().mean(dim=1).sqrt().mean())
     assert bound["pose"]["value"] == pytest.approx(error, abs=1e-5)
     assert figures["metrics"]["pose"]["value"] == 0  # the target itself, by the same regressor
+
+
+def test_a_copy_of_the_target_has_its_shading_and_the_light_s_own_error(measured, held_out) -> None:
+    chosen = {"shading": Shading(), "light": LightAngle(load_light())}
+    figures = measured(lambda sample: sample.target, **chosen)
+    usual = measured(lambda sample: sample.target)
+    assert values(usual["metrics"]).items() < values(figures["metrics"]).items()
+    assert figures["metrics"]["shading"]["value"] == pytest.approx(1, abs=1e-5)
+    light, bounds = figures["metrics"]["light"]["value"], figures["bounds"]
+    own = bounds["regressor against truth"]["light"]["value"]
+    assert light == pytest.approx(own, abs=1e-4)  # degrees
+    assert abs(light - bounds["real other photo"]["light"]["value"]) > 1
+    assert bounds["real other photo"]["shading"]["value"] < 0.99
+    held_out.store.framing = ""  # as of real photos
+    unknown = measured(lambda sample: sample.target, **chosen)
+    assert unknown["metrics"]["light"]["value"] is None
 
 
 def test_fid_and_deviations_are_of_people_who_are_not_scored(measured, judge) -> None:

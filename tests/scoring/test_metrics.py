@@ -18,13 +18,21 @@ from portraitlab.scoring.metrics.copy_paste import CopyPaste
 from portraitlab.scoring.metrics.exp import Expression
 from portraitlab.scoring.metrics.fid import Fid, by_singular_values, frechet_distance
 from portraitlab.scoring.metrics.intrusion import Intrusion
+from portraitlab.scoring.metrics.light import LightAngle
 from portraitlab.scoring.metrics.memory import Memory
 from portraitlab.scoring.metrics.pose import Pose
 from portraitlab.scoring.metrics.rank1 import Rank1
 from portraitlab.scoring.metrics.seconds import Seconds
+from portraitlab.scoring.metrics.shading import Shading
+from portraitlab.scoring.metrics.shading_error import ShadingError
+from portraitlab.scoring.metrics.shading_error_scaled import ShadingErrorScaled
 from portraitlab.scoring.metrics.sim_f import SimF
+from portraitlab.scoring.metrics.sim_max import SimMax
+from portraitlab.scoring.metrics.sim_median import SimMedian
+from portraitlab.scoring.metrics.sim_min import SimMin
 from portraitlab.scoring.metrics.spread import Spread
 from portraitlab.scoring.metrics.unet_calls import UNetCalls
+from portraitlab.scoring.metrics.yaw import Yaw
 from portraitlab.types import DrawingCost, Judged, Population, View
 
 
@@ -302,3 +310,105 @@ def test_the_cost_of_a_picture_is_a_number_without_an_error(metric, value: float
     metric.reset()
     metric.update(make_judged())  # photos have no cost
     assert math.isnan(metric.compute().value)
+
+
+@pytest.mark.parametrize(
+    ("metric", "quantile"), [(SimMin(), 0.0), (SimMedian(), 0.5), (SimMax(), 1.0)]
+)
+def test_a_statistic_over_profiles_is_of_each_result(metric: SimMin, quantile: float) -> None:
+    judged = make_judged(references=4)
+    fewer = torch.tensor([[True, True, False, True]] + [[True] * 4] * 5)
+    judged = replace(judged, references=replace(judged.references, has_face=fewer))
+    judged = replace(judged, generated=without_face(judged.generated, 2))
+    values = metric.measure(judged)
+    for image in (0, 1, 3, 4, 5):
+        profiles = judged.references.identity[image][fewer[image]]
+        cosines = sorted(float(judged.generated.identity[image] @ each) for each in profiles)
+        middle = (cosines[(len(cosines) - 1) // 2] + cosines[len(cosines) // 2]) / 2
+        expected = {0.0: cosines[0], 0.5: middle, 1.0: cosines[-1]}[quantile]
+        assert values[image] == pytest.approx(expected, abs=1e-6)
+    assert values[2] == 0
+    none = replace(judged.references, has_face=torch.zeros(6, 4, dtype=torch.bool))
+    assert metric.measure(replace(judged, references=none)).isnan().all()
+
+
+def test_the_mean_over_profiles_is_sim_f() -> None:
+    judged = make_judged(references=4)
+    cosines = torch.einsum("be,bre->br", judged.generated.identity, judged.references.identity)
+    torch.testing.assert_close(SimF().measure(judged), cosines.mean(dim=1))
+    low, middle, high = (metric().measure(judged) for metric in (SimMin, SimMedian, SimMax))
+    assert ((low <= middle) & (middle <= high)).all()
+
+
+SHADED = [Shading(), ShadingError(), ShadingErrorScaled()]
+
+
+def shaded(judged: Judged, generated: torch.Tensor, target: torch.Tensor) -> Judged:
+    return replace(
+        judged,
+        generated=replace(judged.generated, shading=generated),
+        target=replace(judged.target, shading=target),
+    )
+
+
+def test_shading_is_a_correlation_and_an_error_with_and_without_brightness() -> None:
+    draw = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(6, 3, 3, generator=draw) for _ in range(2))
+    judged = shaded(make_judged(), one, other)
+    correlation, error, scaled = (metric.measure(judged) for metric in SHADED)
+    for image in range(6):
+        x, y = one[image].flatten().double().numpy(), other[image].flatten().double().numpy()
+        assert correlation[image] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-5)
+        assert error[image] == pytest.approx(np.sqrt(((x - y) ** 2).mean()), abs=1e-5)
+        factors = np.linspace(0, 3, 3001)
+        least = min(np.sqrt(((factor * x - y) ** 2).mean()) for factor in factors)
+        assert scaled[image] == pytest.approx(least, abs=1e-4)
+
+
+def test_a_copy_wins_every_shading_score_and_a_darker_one_all_but_the_error() -> None:
+    target = torch.rand(6, 3, 3, generator=torch.Generator().manual_seed(0))
+    for factor in (1.0, 0.5):
+        judged = shaded(make_judged(), factor * target, target)
+        correlation, error, scaled = (metric.measure(judged) for metric in SHADED)
+        torch.testing.assert_close(correlation, torch.ones(6))
+        assert (scaled < 1e-6).all()
+        assert ((error < 1e-6) == (factor == 1)).all()
+    black = shaded(make_judged(), torch.zeros(6, 3, 3), target)
+    assert (Shading().measure(black) == 0).all()
+    assert ShadingErrorScaled().measure(black).isfinite().all()
+
+
+@pytest.mark.parametrize("metric", SHADED)
+def test_a_face_that_is_missed_has_no_shading(metric: Shading) -> None:
+    cells = torch.rand(6, 3, 3)
+    judged = shaded(make_judged(), cells, cells)
+    judged = replace(judged, generated=without_face(judged.generated, 2))
+    assert metric.measure(judged).isnan().nonzero().tolist() == [[2]]
+
+
+def test_light_is_the_angle_to_the_true_light() -> None:
+    class Right(torch.nn.Module):
+        def forward(self, shading: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[1.0, 0, 0]]).expand(len(pose), 3)
+
+    cells = torch.rand(6, 3, 3)
+    judged = shaded(make_judged(), cells, cells)
+    metric = LightAngle(Right())
+    assert metric.measure(judged).isnan().all()  # photos without a true light
+    half = math.sqrt(0.5)
+    true = torch.tensor([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [half, 0, half], [0, 0, 1], [1, 0, 0]])
+    judged = replace(judged, light=true, generated=without_face(judged.generated, 5))
+    expected = torch.tensor([0, 90, 180, 45, 90, math.nan])
+    torch.testing.assert_close(metric.measure(judged), expected, equal_nan=True)
+
+
+def test_yaw_is_in_degrees_and_of_yaw_alone() -> None:
+    judged = make_judged()
+    judged = replace(judged, generated=without_face(judged.generated, 2))
+    values = Yaw().measure(judged)
+    radians = float(judged.generated.pose[0, 0] - judged.target.pose[0, 0])
+    assert values[0] == pytest.approx(abs(math.degrees(radians)), abs=1e-4)
+    assert values[2].isnan()
+    turned = judged.target.pose + torch.tensor([0.0, 1.0, 1.0])
+    judged = replace(judged, generated=replace(judged.target, pose=turned))
+    assert (Yaw().measure(judged) < 1e-4).all()

@@ -17,6 +17,7 @@ from portraitlab.pretraining.canvases import load_canvases
 from portraitlab.pretraining.clip import DATA as CLIPS
 from portraitlab.pretraining.detector import accuracy
 from portraitlab.pretraining.samples import sample
+from portraitlab.scoring.shading import shading
 from portraitlab.types import Condition
 from portraitlab.world.models.recognisers import ARCHITECTURES
 from portraitlab.world.models.regressor import FRAMINGS
@@ -30,6 +31,7 @@ from portraitlab.world.pretrained import (
     load_detector,
     load_dino,
     load_face_model,
+    load_light,
     load_quality,
     load_recogniser,
     load_regressor,
@@ -74,6 +76,18 @@ def test_the_regressors_find_the_renderer_s_landmarks(name: str, photos) -> None
     found = model.face_model.landmarks(geometry.coefficients)
     pixels = (found - truth).norm(dim=-1).mean() * 64
     assert pixels < 1.25 * entry(name)["training"]["landmark_error_px"]
+
+
+def test_the_light_is_estimated_from_a_face(photos) -> None:
+    images, _, shots = photos
+    sound = [number for number, shot in enumerate(shots) if not shot.flaws]
+    found = load_regressor("judge_regressor")(images[sound])
+    estimated = load_light()(
+        shading(images[sound], found.keypoints), found.coefficients.pose[:, :3]
+    )
+    true = torch.stack([torch.from_numpy(shots[number].light.direction) for number in sound])
+    degrees = (estimated * true).sum(-1).clamp(-1, 1).acos().rad2deg().mean()
+    assert degrees < 1.25 * entry("light")["training"]["error_degrees"]
 
 
 @pytest.mark.parametrize("name", listed(*ARCHITECTURES))
@@ -206,7 +220,7 @@ def test_patch_tokens_are_standardised_over_references(photos) -> None:
 
 def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
     frozen = load_backbone(), load_clip(), load_recogniser("judge"), load_regressor()
-    for model in (*frozen, load_controlnet(), load_quality()):
+    for model in (*frozen, load_controlnet(), load_quality(), load_light()):
         assert not model.training
         assert not any(parameter.requires_grad for parameter in model.parameters())
     listing = json.loads((WEIGHTS / "foundation.json").read_text())

@@ -44,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="skeletons of the group, for a run that reads them",
     )  # fmt: skip
     add(
-        "--target", type=Path, metavar="PHOTO",
-        help="photo that gives expression and pose, not the face (default: the first of --refs)",
+        "--target", "--style", type=Path, metavar="PHOTO",
+        help="photo that gives expression and pose, not the face; of IC-Portrait, the style "
+        "(default: the first of --refs)",
     )  # fmt: skip
     add(
         "--prompt",

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.deploy.cost import PartCost, Sizes, part_costs, training_memory
 from portraitlab.faces.encoder.sizes import FeatureSizes, feature_sizes
@@ -96,6 +96,8 @@ def _model(config: DictConfig, features: FeatureSizes) -> PortraitModel:
     # Counting supplies the drawings itself, so that no face model of real faces is needed.
     config.face3d.model = {"_target_": "portraitlab.world.pretrained.load_face_model"}
     without = {"pretrained": False, "device": "meta"} if published else {}
+    if "pretrained" in config.image_prompt:
+        OmegaConf.update(config, "image_prompt", without, force_add=True)
     with torch.device("meta" if published else "cpu"):
         return build_model(config, instantiate(config.backbone, **without), features)
 

@@ -26,7 +26,7 @@ _CACHED = {"folder", "autoencoder_folder"}
 """Settings of _PLACES that default to the Hugging Face hub's cache."""
 
 
-_GROUPS = (*DRAWING, "clip", "face3d", "matting", "scale")
+_GROUPS = (*DRAWING, "clip", "face3d", "matting", "scale", "image_prompt", "matching")
 """Groups of conf/ with the components of an export."""
 
 _CONTROLNET = "diffusers.ControlNetModel.from_pretrained"

@@ -94,10 +94,8 @@ class ControlBranch(Net):
         # Not saved with a run, since it follows from the backbone.
         self.register_buffer("empty_drawing", empty, persistent=False)
 
-        # Copy the encoder. Each stage of the embedding of pixels halves the image: three for the
-        # published eight pixels per latent cell.
-        halvings = (size // backbone.latent_size).bit_length() - 1
-        stages = _STAGES[: halvings + 1] if pixels else (1, 1)  # built small, and replaced
+        # Copy the encoder.
+        stages = pixel_stages(backbone) if pixels else (1, 1)  # built small, and replaced
         self.controlnet = (
             ControlNetModel.from_unet(backbone.unet, conditioning_embedding_out_channels=stages)
             if start is None
@@ -204,6 +202,14 @@ class ControlBranch(Net):
         modules = [*net.controlnet_down_blocks, net.controlnet_mid_block]
         modules.append(entry.conv_out if self.pixels else entry)
         return [parameter for module in modules for parameter in module.parameters()]
+
+
+def pixel_stages(backbone: Backbone) -> tuple[int, ...]:
+    """Return the channels of the embedding of pixels, each of whose stages halves the image.
+
+    There are three halvings for the published eight pixels per latent cell.
+    """
+    return _STAGES[: (backbone.image_size // backbone.latent_size).bit_length()]
 
 
 def minus_empty(drawing: Tensor, empty: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from portraitlab.diffusion.image_prompt import ImagePrompt
 from portraitlab.method.matching import aggregate, annealed_weights, best_match
 from portraitlab.method.net.control_branch import ControlBranch
 from portraitlab.method.net.stock import check_fit
+from portraitlab.support.hub import read_model
 from portraitlab.types import Batch, Condition, Injection, TextFeatures
 
 
@@ -28,7 +30,8 @@ class InContext(ControlBranch):
 
     matching: a net of the same kind after about 200 steps, which is frozen. Its features at the
     present noise level match the two pictures (eqs. 5 and 6), and the profile's residuals are
-    warped to the portrait and added to it by falling weights (eq. 7, alpha and beta). None adds
+    warped to the portrait and added to it by falling weights (eq. 7, whose alpha is
+    slope and whose beta is base). None adds
     nothing (the paper's "w/o annealing"). layer: the output of the matching net's encoder that is
     compared, counted from the first convolution; the paper compares "an intermediate layer".
     trusted: least mean cosine of a sample's matches; below it, nothing is added to the sample.
@@ -50,8 +53,8 @@ class InContext(ControlBranch):
         image_prompt: ImagePrompt,
         matching: ControlNetModel | None = None,
         layer: int = 3,
-        alpha: float = 1.0,
-        beta: float = 0.2,
+        slope: float = 1.0,
+        base: float = 0.2,
         trusted: float = 0.0,
         start: ControlNetModel | None = None,
     ) -> None:
@@ -64,7 +67,7 @@ class InContext(ControlBranch):
         self.image_prompt = image_prompt
         self.matching = None if matching is None else self._frozen(matching, backbone, layer)
         self.layer = layer
-        self.alpha, self.beta = alpha, beta
+        self.slope, self.base = slope, base
         self.trusted = trusted
 
     def _frozen(self, matching: ControlNetModel, backbone: Backbone, layer: int) -> ControlNetModel:
@@ -101,7 +104,7 @@ class InContext(ControlBranch):
             return injection
         places, sure = self.match(self.matching, noisy, timesteps, condition)
         residuals = [*injection.down, injection.mid]
-        weights = annealed_weights(len(injection.down), self.alpha, self.beta)
+        weights = annealed_weights(len(injection.down), self.slope, self.base)
         *down, mid = aggregate(residuals, places, weights, trusted=sure >= self.trusted)
         return replace(injection, down=tuple(down), mid=mid)
 
@@ -141,6 +144,11 @@ class InContext(ControlBranch):
         )
         left, right = (*down, mid)[self.layer].chunk(2, dim=-1)
         return left, right
+
+
+def read_matching_net(root: str) -> ControlNetModel:
+    """Read a matching net from the controlnet folder of an exported run."""
+    return read_model(ControlNetModel, Path(root))
 
 
 def features_of(controlnet: ControlNetModel) -> ControlNetModel:

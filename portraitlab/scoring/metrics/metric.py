@@ -46,14 +46,16 @@ class PortraitMetric(Metric):
 
     higher_is_better: direction of improvement. method: description for records, a format string
     for Judge.titles. missed: value of an image without a face, for records. by_regressor: True if
-    outputs of the face regressor are compared, whose own error is then printed too. alone: number
-    of samples to draw without a net as well (Judged.alone). timed: True if Judged.cost is read.
+    estimates of the face are compared, whose own error is then printed too. alone: number of
+    samples to draw without a net as well (Judged.alone). timed: True if Judged.cost is read.
+    reads: optional fields of View and Judged that are measured only for the metrics that read them.
     """
 
     full_state_update = False
     by_regressor = False
     alone = 0
     timed = False
+    reads: tuple[str, ...] = ()
     method: str
     missed: str
 
@@ -121,15 +123,46 @@ class MeanMetric(PortraitMetric):
         return Estimate.over_identities(dim_zero_cat(self.values), dim_zero_cat(self.identities))
 
 
+class ProfileQuantile(MeanMetric):
+    """A quantile of a portrait's cosines to the judging photos of the person, its profiles.
+
+    IC-Portrait's Table 1 has minimum, maximum, median and mean of the similarities "between all the
+    profile images for each result". Read here: each is taken over the profiles of one result, and
+    then averaged over results; the mean is Sim_f. The paper's upper bound, profiles against each
+    other, is the bound `real other photo`. Extremes depend on the number of profiles
+    (data.judges).
+
+    quantile: 0 is the minimum, 1 the maximum.
+    """
+
+    higher_is_better = True
+    missed = "0"
+    quantile: float
+
+    def measure(self, judged: Judged) -> Tensor:
+        """Compute values [B] in [-1, 1]; 0 without a face, NaN if no profile shows one."""
+        cosines = cosines_to_references(
+            judged.generated.identity, judged.references.identity, judged
+        )
+        return cosines.nanquantile(self.quantile, dim=1)
+
+
 def similarity_to_references(generated: Tensor, references: Tensor, judged: Judged) -> Tensor:
     """Compute the mean cosine [B] of unit vectors [B, e] with references [B, R, e] with a face.
 
     It is 0 if the generated image contains no face, and NaN if no reference does.
     """
-    known = judged.references.has_face
+    return cosines_to_references(generated, references, judged).nanmean(dim=1)
+
+
+def cosines_to_references(generated: Tensor, references: Tensor, judged: Judged) -> Tensor:
+    """Compute cosines [B, R] of unit vectors [B, e] with references [B, R, e].
+
+    They are 0 if the generated image contains no face, and NaN for references without one.
+    """
     cosines = torch.einsum("be,bre->br", generated, references)
-    mean = cosines.where(known, torch.nan).nanmean(dim=1)
-    return mean.where(judged.generated.has_face | mean.isnan(), 0.0)
+    cosines = cosines.where(judged.generated.has_face[:, None], 0.0)
+    return cosines.where(judged.references.has_face, torch.nan)
 
 
 def distance_to_target(generated: Tensor, target: Tensor, judged: Judged) -> Tensor:
@@ -140,3 +173,15 @@ def distance_to_target(generated: Tensor, target: Tensor, judged: Judged) -> Ten
     """
     distance = (generated - target).square().mean(dim=1).sqrt()
     return distance.where(judged.generated.has_face & judged.target.has_face, torch.nan)
+
+
+def shadings(judged: Judged) -> tuple[Tensor, Tensor]:
+    """Return the luminance [B, K K] of the generated and the target's face; NaN without one."""
+    generated, target = judged.generated, judged.target
+    assert generated.shading is not None
+    assert target.shading is not None
+    known = (generated.has_face & target.has_face)[:, None]
+    one, other = (
+        cells.flatten(1).where(known, torch.nan) for cells in (generated.shading, target.shading)
+    )
+    return one, other
