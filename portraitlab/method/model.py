@@ -15,6 +15,7 @@ from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.cond.base import Cond
 from portraitlab.method.fusion.base import Fusion
 from portraitlab.method.net.base import Net
+from portraitlab.support.checks import check_finite
 from portraitlab.support.precision import without_autocast
 from portraitlab.types import Batch, Condition, FaceGeometry, IdentityTokens, Regions
 
@@ -179,7 +180,7 @@ class PortraitModel(nn.Module):
     def load_trained_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load the result of trained_state_dict.
 
-        Raises ValueError where tensors are missing, unknown or of another shape.
+        Raises ValueError where tensors are missing, unknown, of another shape or not finite.
         """
         own = self.trained_state_dict()
         wrong = [f"{name} is missing" for name in own if name not in state]
@@ -195,4 +196,6 @@ class PortraitModel(nn.Module):
                 f"{wrong[0]}); choose the components they were trained with, or "
                 "train them again with fresh=true."
             )
+        for name, value in state.items():
+            check_finite(f"{name} of these weights", value)
         self.load_state_dict(state, strict=False)
