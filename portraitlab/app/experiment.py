@@ -32,7 +32,6 @@ from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.measure import measure
 from portraitlab.scoring.metrics.metric import PortraitMetric
 from portraitlab.scoring.pictures import save, save_each, sheet
-from portraitlab.support.files import write_json
 from portraitlab.support.hashes import file_digest
 from portraitlab.support.precision import frozen_precision
 from portraitlab.support.processes import local_rank
@@ -161,7 +160,7 @@ class Bench:
         record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
         run.describe_scoring(plain(self.config))
         # The record comes last, since it marks the scoring as complete.
-        write_json(folder / "metrics.json", record)
+        run.write_record(record)
         return record
 
 

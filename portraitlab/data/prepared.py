@@ -11,6 +11,9 @@ from portraitlab.data.heldout import check_share, split
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.layout import (
+    ANOTHER_FOLDER,
+    About,
+    Finished,
     shard_file,
     store_settings,
     training_overrides,
@@ -37,7 +40,8 @@ class PreparedPhotos(Photos):
 
     def __init__(self, folder: Path) -> None:
         # Check that the store is complete and of this format.
-        about, finished = (read_json(folder / f"{name}.json") for name in ("about", "finished"))
+        about = read_json(folder / "about.json", About, ANOTHER_FOLDER)
+        finished = read_json(folder / "finished.json", Finished)
         if about is None:
             raise ValueError(
                 f"data.root={folder} holds no prepared photos (no about.json); make them with "

@@ -11,8 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
+from typing_extensions import TypedDict
+
 from portraitlab.runs.status import State, read_status
-from portraitlab.support.files import below, damaged, read_json, read_yaml
+from portraitlab.support.files import below, read_json, read_yaml
 from portraitlab.support.groups import NAMING
 from portraitlab.support.lock import is_locked
 
@@ -29,6 +31,10 @@ _NAME = re.compile(
     "-".join(rf"(?P<{name}>\w+)" for name in NAMING)
     + r"-r(?P<refs>\d+)-s(?P<seed>\d+)-(?P<key>[0-9a-f]{8})"
 )
+
+
+class _Measured(TypedDict):
+    metrics: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +150,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record's metrics.json; {} without it. Raises DamagedFile for other content."""
-    record = read_json(path, ["metrics"]) or {}
-    if not isinstance(record.get("metrics", {}), dict):
-        raise damaged(path, "its metrics are no mapping")
-    return record
+    return read_json(path, _Measured) or {}
 
 
 def _read(folder: Path) -> FoundRun:
@@ -184,7 +187,7 @@ def _read(folder: Path) -> FoundRun:
 
 def _writer_ended(status: Mapping[str, Any]) -> bool:
     """Return True if the process that wrote a status ran on this machine and has ended."""
-    if status.get("host") != socket.gethostname():
+    if status.get("host") != socket.gethostname() or "process" not in status:
         return False
     try:
         os.kill(status["process"], 0)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from portraitlab.support.checks import first_error
+
+_REMEDY = "delete the file and run the same command again"
+_SUM = "sum"  # of the other entries of a summed file
 _MOST_BYTES = 2**25
 """Largest file of text that is read; the largest record of the project has a hundredth of it."""
 _MOST_NODES = 50_000
@@ -23,9 +30,7 @@ class DamagedFile(ValueError):
     """A file of a run whose content is not as written."""
 
 
-def damaged(
-    path: Path, reason: object, remedy: str = "delete the file and run the same command again"
-) -> DamagedFile:
+def damaged(path: Path, reason: object, remedy: str = _REMEDY) -> DamagedFile:
     """Return the error to raise for a file that cannot be read as written."""
     return DamagedFile(f"{path} is damaged ({reason}); {remedy}")
 
@@ -46,8 +51,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         half.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically. Raises ValueError for NaN and infinity, which JSON does not have."""
+def write_json(path: Path, content: Mapping[str, Any], summed: bool = False) -> None:
+    """Write JSON atomically. Raises ValueError for NaN and infinity, which JSON does not have.
+
+    summed: add a sum of the content, by which read_json notices any change of it.
+    """
+    if summed:
+        content = {name: value for name, value in content.items() if name != _SUM}
+        content |= {_SUM: _sum(content)}
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -65,25 +76,58 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def read_json(path: Path, needs: Sequence[str] = ()) -> dict[str, Any] | None:
+def read_json(
+    path: Path, schema: type | None = None, remedy: str = _REMEDY
+) -> dict[str, Any] | None:
     """Read a file of write_json; None where there is no file.
 
-    needs: keys that the content must have. Raises DamagedFile for other content.
+    schema: a TypedDict that the content must fit; further keys are free. Raises DamagedFile, which
+    ends in the remedy, for other content, and where it is not as it was summed.
     """
     try:
-        content = json.loads(read_text(path))
+        text = read_text(path)
+        content = json.loads(text, parse_float=_finite, parse_constant=_finite)
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}")
-        absent = [key for key in needs if key not in content]
-        if absent:
-            raise ValueError(f"it lacks {', '.join(absent)}")
+        if _SUM in content and content.pop(_SUM) != _sum(content):
+            raise ValueError("its content is not as it was written")
+        if schema is not None:
+            _check_schema(content, schema)
     except FileNotFoundError:
         return None
     except RecursionError as error:
-        raise damaged(path, "it is nested too deeply") from error
+        raise damaged(path, "it is nested too deeply", remedy) from error
     except ValueError as error:
-        raise damaged(path, error) from error
+        raise damaged(path, error, remedy) from error
     return content
+
+
+def _sum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
+
+
+def _check_schema(content: Mapping[str, Any], schema: type) -> None:
+    """Check content by pydantic, without converting values. Raises ValueError for other types."""
+    from pydantic import ValidationError  # imported late, since commands must start quickly
+
+    try:
+        _adapter(schema).validate_python(content, strict=True)
+    except ValidationError as error:
+        raise ValueError(first_error(error)) from error
+
+
+@cache
+def _adapter(schema: type) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
 
 
 class _Settings(_Safe):
