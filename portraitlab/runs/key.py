@@ -16,8 +16,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from portraitlab.runs.edition import edition
 from portraitlab.support import groups
-from portraitlab.world.edition import edition
 
 # Settings that change the trained weights.
 TRAINING = (

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 
 from portraitlab.support.files import DamagedFile, below, read_json, read_yaml, write_json
 
-FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=60,
+    deadline=None,  # machines may be busy
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 PLAIN = st.recursive(

@@ -9,10 +9,10 @@ import pytest
 import yaml
 from placed import ROOT
 
+from portraitlab.runs import edition as editions
+from portraitlab.runs.edition import LOADED, edition
 from portraitlab.runs.key import content_hash
-from portraitlab.world import edition as editions
 from portraitlab.world import pretrained
-from portraitlab.world.edition import LOADED, edition
 
 NAMED = {"load_recogniser": "judge", "load_clip": "judge_clip", "load_regressor": "judge_regressor"}
 

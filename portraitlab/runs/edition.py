@@ -40,5 +40,5 @@ def edition(loader: str, name: str | None = None) -> str | None:
 
 @cache
 def _listing() -> dict[str, Any]:
-    path = Path(__file__).parent / "weights" / "foundation.json"
+    path = Path(__file__).parents[1] / "world" / "weights" / "foundation.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
