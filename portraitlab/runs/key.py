@@ -1,7 +1,8 @@
 """Hash the settings that determine a run's weights and a record's scores.
 
 A component counts by the name of its class or function, which is unique in the project, and not by
-the file that it is in: a key survives moves.
+the file that it is in: a key survives moves. The miniature's models count by their weights, so that
+a run is trained again when the foundation was.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from portraitlab.support import groups
+from portraitlab.world.edition import edition
 
 # Settings that change the trained weights.
 TRAINING = (
@@ -163,11 +165,16 @@ def _content(
 
 
 def _by_name(value: Any) -> Any:
-    """Drop PLACES from settings, at any depth, and name components by class instead of by path."""
+    """Drop PLACES from settings, at any depth, and name components by class instead of by path.
+
+    Models of the foundation have the edition of their weights too.
+    """
     if not isinstance(value, Mapping):
         return value
     kept = {name: _by_name(item) for name, item in value.items() if name not in PLACES}
     target = kept.get("_target_")
     if isinstance(target, str) and target.startswith(_OWN):
         kept["_target_"] = target.rpartition(".")[2]
+        if (found := edition(kept["_target_"], kept.get("name"))) is not None:
+            kept["edition"] = found
     return kept
