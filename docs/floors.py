@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -16,8 +17,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "portraitlab"
 PAGE = Path(__file__).with_name("architecture.md")
 
 
-def imports(package: Path = PACKAGE) -> Iterator[tuple[str, str, str]]:
+@cache
+def imports(package: Path = PACKAGE) -> list[tuple[str, str, str]]:
     """Find the imports of one floor by another: importing floor, imported floor, importing file."""
+    return list(_imports(package))
+
+
+def _imports(package: Path) -> Iterator[tuple[str, str, str]]:
     for path in sorted(package.rglob("*.py")):
         here = path.relative_to(package)
         floor = here.parts[0].removesuffix(".py")

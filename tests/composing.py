@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -12,10 +15,28 @@ from omegaconf import DictConfig, open_dict
 from placed import ROOT
 from warm import warm
 
+from portraitlab.tables.composing import composed
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=True)
+
+
+@cache
+def _settings(*overrides: str) -> dict[str, Any]:
+    return composed(overrides)
+
+
+def settings_of(*overrides: str) -> dict[str, Any]:
+    """Compose and resolve the settings of a command line, once in a process."""
+    return copy.deepcopy(_settings(*overrides))
+
 
 def compose_config(*overrides: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", list(overrides), return_hydra_config=True)
+    """Compose a configuration, once in a process."""
+    config = copy.deepcopy(_composed(*overrides))
     HydraConfig.instance().set_config(config)
     with open_dict(config):
         del config["hydra"]

@@ -32,7 +32,6 @@ from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.measure import measure
 from portraitlab.scoring.metrics.metric import PortraitMetric
 from portraitlab.scoring.pictures import save, save_each, sheet
-from portraitlab.support.files import write_json
 from portraitlab.support.hashes import file_digest
 from portraitlab.support.precision import frozen_precision
 from portraitlab.support.processes import local_rank
@@ -85,6 +84,8 @@ class Bench:
         edit = build_beside(config.edit, config, parts.frozen.encoder)
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
         data: PhotoSource = instantiate(config.data)
+        beside = 0 if config.target_as_reference else 1
+        data.check_refs(parts.frozen, config.refs, config.score_refs, beside)
         photos = _as_read(data.score_photos(parts.frozen), parts)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
@@ -159,7 +160,7 @@ class Bench:
         record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
         run.describe_scoring(plain(self.config))
         # The record comes last, since it marks the scoring as complete.
-        write_json(folder / "metrics.json", record)
+        run.write_record(record)
         return record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,14 +13,16 @@ from typing import Any
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.heldout import check_share, split
+from portraitlab.data.heldout import check_share, divided, split
 from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
 from portraitlab.data.photo_set import PhotoSet
+from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.listing import (
-    NO_PHOTOS,
+    BadCaption,
     caption_of,
     identity_folders,
     list_identity,
+    no_photos,
     stray_files,
 )
 from portraitlab.data.source import PhotoSource
@@ -41,8 +44,8 @@ class FolderData(PhotoSource):
     """Photos in `root/<identity>/`, read, checked and cut to portraits once, then cached.
 
     The encoder must find exactly one face in a photo, and no two photos may be the same file. The
-    caption of a photo is in a text file of the same name (UTF-8); other photos get `caption`. A
-    photo that cannot be used is left out, and a line in the log names it and the reason.
+    caption of a photo is in a text file of the same name; other photos get `caption`. A photo that
+    cannot be used is left out, and a line in the log names it and the reason.
 
     test_share: share of the identities that is held out, drawn with `split_seed` among those with
     enough photos for any number of references; if those are too few, those with the most photos
@@ -82,7 +85,8 @@ class FolderData(PhotoSource):
         self.caption = caption
         self.minimum_side = minimum_side
         self.matting = matting or NoMatting()
-        self._read: tuple[Frozen, PhotoSet] | None = None
+        self._read: tuple[Frozen, Photos] | None = None
+        self._encoded: tuple[Photos, PhotoSet] | None = None
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
         """Return photos of the identities that are not held out."""
@@ -91,6 +95,11 @@ class FolderData(PhotoSource):
     def score_photos(self, frozen: Frozen) -> PhotoSet:
         """Return photos of the identities that are held out."""
         return split(self._photos(frozen), self.test_share, self.split_seed, self.targets)[1]
+
+    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
+        """Return the number of usable photos of each identity kept, and of each held out."""
+        counts = Counter(self._portraits(frozen).identity)
+        return divided(counts, self.test_share, self.split_seed, self.targets)
 
     def digest(self) -> str:
         """Return a sha256 of the files' names, contents and captions, as first listed."""
@@ -101,14 +110,23 @@ class FolderData(PhotoSource):
         return _list_files(self.root, self.caption)
 
     def _photos(self, frozen: Frozen) -> PhotoSet:
-        """Return all usable photos; training and scoring share them."""
+        """Return all usable photos with their features; training and scoring share them."""
+        store = self._portraits(frozen)
+        if self._encoded is None or self._encoded[0] is not store:
+            features = FeatureStore.cached(self.cache, store, frozen)
+            photos = PhotoSet(store, features, tuple(sorted(set(store.identity))))
+            self._encoded = (store, photos)
+        return self._encoded[1]
+
+    def _portraits(self, frozen: Frozen) -> Photos:
+        """Read all usable photos, or open them in the cache."""
         if self._read is not None and self._read[0] is frozen:
             return self._read[1]
         # List the files; their content and the settings name the cached store.
         files, strays = self._listed
         left_out = [*strays]
         if not files:
-            raise ValueError(f"data.root={self.root} {NO_PHOTOS}.")
+            raise ValueError(f"data.root={self.root} {no_photos(self.root)}.")
         size, view_size = frozen.backbone.image_size, frozen.encoder.image_size
         recipe = {
             "source": "folder", "encoder": frozen.encoder.fingerprint,
@@ -120,16 +138,14 @@ class FolderData(PhotoSource):
         # Read the photos, unless they are cached, and report what was left out.
         walk = self._walk(files, frozen.encoder, size, left_out)
         store = cached_photos(self.cache, recipe, size, view_size, walk, left_out)
-        identities = tuple(sorted(set(store.identity)))
         _report(store.left_out)
         counts = [sum(line.startswith(kind) for line in store.left_out) for kind in _KINDS]
         _LOG.info(
             "%s: %d photos of %d identities taken; left out: %d photos, %d identities, %d others",
-            self.root, len(store), len(identities), *counts,
+            self.root, len(store), len(set(store.identity)), *counts,
         )  # fmt: skip
-        photos = PhotoSet(store, FeatureStore.cached(self.cache, store, frozen), identities)
-        self._read = (frozen, photos)
-        return photos
+        self._read = (frozen, store)
+        return store
 
     def _walk(
         self, files: list[_File], encoder: FaceEncoder, size: int, left_out: list[str]
@@ -208,11 +224,12 @@ def _list_files(root: Path, caption: str) -> tuple[list[_File], list[str]]:
         for path in listing.photos:
             name = f"{identity}/{path.name}"
             try:
-                digest = file_digest(path)
+                text = caption_of(path) or caption
+                files.append(_File(path, identity, name, file_digest(path), text))
             except OSError as error:
                 left_out.append(f"photo {name}: cannot be read: {error.strerror}")
-                continue
-            files.append(_File(path, identity, name, digest, caption_of(path) or caption))
+            except BadCaption as error:
+                left_out.append(f"photo {name}: {error}")
     return files, left_out
 
 

@@ -37,7 +37,7 @@ class PortraitData(LightningDataModule):
 
     The Trainer needs `use_distributed_sampler=False` and, because one epoch contains all steps,
     `max_steps` equal to `batches.steps`. encode, numbers, device: see EncodedAhead; without encode
-    batches have no control images.
+    batches have no control images yet.
     """
 
     def __init__(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import struct
+import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
-_DAMAGED = (
-    OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, AttributeError,
-    LookupError, ArithmeticError, struct.error, Image.DecompressionBombError,
-)  # fmt: skip
-"""Errors that Pillow's decoders raise on damaged files; each format has its own."""
+from portraitlab.data import formats
+
+_MOST_PIXELS = 100_000_000
+"""Larger photos are read at half the size where the format can (JPEG), else refused."""
+_MOST_ELONGATED = 50  # ratio of the sides, beyond which detectors scale one side to nothing
+
+# A profile or a text of 2 MB is no reason to refuse a PNG; all texts of one have this limit.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 _ORIENTATION = 0x0112
 
@@ -50,23 +55,25 @@ class Photo:
 
 
 def read_photo(path: Path) -> Photo:
-    """Read a photo of any format and mode that Pillow knows.
+    """Read a photo of any format in `formats` and of any mode.
 
-    The EXIF rotation is applied. 16-bit greys keep their upper eight bits; CMYK, palette and grey
-    pictures become RGB; transparent pixels become mid-grey outside the person's mask, so that a
-    photo may bring its own matte. Raises UnusablePhoto if the file is not a picture or is
-    truncated: a partly decoded picture is never returned.
+    The EXIF rotation is applied; other metadata that is damaged or large is no obstacle. Colours
+    and depths: see as_photo. Raises UnusablePhoto for any failure: if the file is not a picture,
+    is truncated (a partly decoded picture is never returned) or too large.
     """
     try:
-        with Image.open(path) as file:
-            file.load()
-            turn = _UPRIGHT.get(file.getexif().get(_ORIENTATION, 1))
-            picture = file.copy() if turn is None else file.transpose(turn)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own, which do not name the file
+            with _opened(path) as file:
+                file.load()
+                turn = _UPRIGHT.get(_orientation(file))
+                return as_photo(file if turn is None else file.transpose(turn))
+    except UnusablePhoto:
+        raise
     except UnidentifiedImageError as error:
-        raise UnusablePhoto(_not_a_picture(path)) from error
-    except _DAMAGED as error:
-        raise UnusablePhoto(f"cannot be read: {error}") from error
-    return as_photo(picture)
+        raise UnusablePhoto(formats.unread(path)) from error
+    except Exception as error:  # each decoder raises its own on damaged files
+        raise UnusablePhoto(f"cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def require_verdict(path: Path, error: UnusablePhoto) -> None:
@@ -88,11 +95,16 @@ def unreadable(path: Path, error: OSError) -> ValueError:
 
 
 def as_photo(picture: Image.Image) -> Photo:
-    """Convert an open picture of any mode as read_photo does; raises as it does."""
-    if picture.mode.startswith("I"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
-    elif picture.mode == "F":
-        raise UnusablePhoto("cannot be read: its pixels are floating-point numbers")
+    """Convert an open picture of any mode to sRGB.
+
+    An embedded colour profile is applied. Greys of more than 8 bits are scaled by the smallest even
+    number of bits that contains the brightest, since files of 12 bits are stored as 16. Transparent
+    pixels become mid-grey outside the person's mask, so that a photo may bring its own matte.
+    Raises UnusablePhoto where the pixels are floating-point or negative numbers, and for a strip.
+    """
+    if max(picture.size) > _MOST_ELONGATED * min(picture.size):
+        raise UnusablePhoto(f"is a strip of {picture.width} x {picture.height} pixels")
+    picture = _in_srgb(_in_eight_bits(picture))
     if not picture.has_transparency_data:
         image = np.asarray(picture.convert("RGB"))
         return Photo(image, np.ones(image.shape[:2], bool))
@@ -102,11 +114,69 @@ def as_photo(picture: Image.Image) -> Photo:
     return Photo(image, np.asarray(layered)[..., 3] >= 128)
 
 
-def _not_a_picture(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        return "is an empty file"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the photo: fetch it with `git lfs pull`"
-    return "is not a picture, or a broken one"
+def _opened(path: Path) -> Image.Image:
+    """Open a photo, a JPEG with too many pixels at half the size. Raises as read_photo does."""
+    too_large = f"has more than {_MOST_PIXELS // 10**6} million pixels: scale it down"
+    try:
+        file = Image.open(path, formats=formats.readable())
+    except Image.DecompressionBombError as error:
+        try:
+            file = JpegImageFile(path)
+        except SyntaxError:
+            raise UnusablePhoto(too_large) from error
+    width, height = file.size
+    if width * height > _MOST_PIXELS:
+        file.draft(None, (width // 2, height // 2))
+    if file.width * file.height > _MOST_PIXELS:
+        file.close()
+        raise UnusablePhoto(too_large)
+    if file.format == "TIFF" and formats.is_raw(path, file):
+        file.close()
+        raise UnusablePhoto(formats.RAW)
+    return file
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged metadata of sound pixels
+        return 1
+
+
+def _in_eight_bits(picture: Image.Image) -> Image.Image:
+    """Scale greys of more bits to 8. Raises UnusablePhoto for other numbers than whole ones."""
+    if picture.mode == "F":
+        raise UnusablePhoto("cannot be read: its pixels are floating-point numbers")
+    if not picture.mode.startswith("I"):
+        return picture
+    grey = np.asarray(picture)
+    if grey.min() < 0:
+        raise UnusablePhoto("cannot be read: its greys are negative, or of more than 31 bits")
+    bits = int(grey.max()).bit_length()
+    scaled = Image.fromarray((grey >> max(bits + bits % 2 - 8, 0)).astype(np.uint8))
+    scaled.info = picture.info
+    return scaled
+
+
+def _in_srgb(picture: Image.Image) -> Image.Image:
+    """Apply an embedded colour profile; one that is damaged or of another mode is ignored."""
+    if picture.mode in ("La", "RGBa"):  # premultiplied
+        picture = picture.convert(picture.mode[:-1] + "A")
+    profile = picture.info.get("icc_profile")
+    if not profile:
+        return picture
+    try:
+        source = ImageCms.getOpenProfile(io.BytesIO(profile))
+        grey = picture.mode in ("1", "L", "LA") and source.profile.xcolor_space == "GRAY"
+        clear = picture.has_transparency_data
+        mode = "L" if grey else "CMYK" if picture.mode == "CMYK" else "RGBA" if clear else "RGB"
+        converted = ImageCms.profileToProfile(
+            picture.convert(mode), source, ImageCms.createProfile("sRGB"),
+            outputMode="RGBA" if mode == "RGBA" else "RGB",
+        )  # fmt: skip
+    except (ImageCms.PyCMSError, OSError):
+        return picture
+    assert converted is not None, "not in place"
+    if grey and clear:
+        converted.putalpha(picture.convert("RGBA").getchannel("A"))
+    return converted

@@ -11,6 +11,9 @@ from portraitlab.data.heldout import check_share, split
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.layout import (
+    ANOTHER_FOLDER,
+    About,
+    Finished,
     shard_file,
     store_settings,
     training_overrides,
@@ -24,6 +27,7 @@ from portraitlab.faces.matting.base import Matting
 from portraitlab.faces.matting.none import NoMatting
 from portraitlab.support.files import read_json
 from portraitlab.support.hashes import content_key
+from portraitlab.support.printing import shell_word
 
 
 class PreparedPhotos(Photos):
@@ -36,11 +40,12 @@ class PreparedPhotos(Photos):
 
     def __init__(self, folder: Path) -> None:
         # Check that the store is complete and of this format.
-        about, finished = (read_json(folder / f"{name}.json") for name in ("about", "finished"))
+        about = read_json(folder / "about.json", About, ANOTHER_FOLDER)
+        finished = read_json(folder / "finished.json", Finished)
         if about is None:
             raise ValueError(
                 f"data.root={folder} holds no prepared photos (no about.json); make them with "
-                f"`portraitlab data prepare PHOTOS {folder}`."
+                f"`portraitlab data prepare PHOTOS {shell_word(folder)}`."
             )
         if about["format"] != FORMAT:
             raise ValueError(
@@ -140,6 +145,11 @@ class PreparedData(PhotoSource):
     def score_photos(self, frozen: Frozen) -> PhotoSet:
         """Return photos of the identities that are held out."""
         return self._checked(self.held_out, frozen)
+
+    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
+        """Return the number of photos of each identity kept, and of each held out."""
+        kept, held = (part.members().counts.tolist() for part in (self.kept, self.held_out))
+        return kept, held
 
     def digest(self) -> str:
         """Return a sha256 of the store's photos; photos being added do not change it."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import get_args
 
 from portraitlab.data.features import Frozen
+from portraitlab.data.heldout import check_refs
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.testset import Judges, RealPhotos, ScoringSet, TargetsOf
 from portraitlab.method.select.selection import Selection
@@ -68,6 +69,18 @@ class PhotoSource(ABC):
         Here of the people who are scored, since there are no others.
         """
         return scoring.unaimed(self.most_real)
+
+    @abstractmethod
+    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
+        """Return the photos of each person to train on and of each held out; nothing is encoded."""
+
+    def check_refs(self, frozen: Frozen, refs: int, score_refs: int, beside: int = 1) -> None:
+        """Raise ValueError if `refs` or `score_refs` is too large, before photos are encoded.
+
+        beside: photos of a training sample beside the references.
+        """
+        own = 1 if self.targets_of == "templates" else self.targets
+        check_refs(*self.counts(frozen), refs, score_refs, own, beside)
 
     @abstractmethod
     def digest(self) -> str | None:

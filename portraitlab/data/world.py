@@ -124,6 +124,11 @@ class WorldData(PhotoSource):
         store = self._store(chosen, [], size, size, self.score_framing, {"chosen": chosen})
         return RealPhotos(store, range(len(store)))
 
+    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
+        """Return the number of photos of each person, which is the same for all."""
+        (train, each), (held, each_held) = self._train, self._score
+        return [each] * len(train), [each_held] * len(held)
+
     def digest(self) -> None:
         """Return None: the settings alone determine the rendered photos."""
 

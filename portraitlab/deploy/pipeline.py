@@ -495,7 +495,8 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     def _pictures(self, style: UsablePortrait, profile: UsablePortrait, seed: int) -> Pictures:
         """Encode the pictures [1] that are laid side by side, on the CPU."""
         backbone = self.model.backbone
-        pixels = [to_tensor(each.resized(backbone.image_size)[None]) for each in (style, profile)]
+        size = backbone.image_size
+        pixels = [to_tensor(np.stack([each.resized(size)])) for each in (style, profile)]
         latents = backbone.encode(pixels[1].to(self.device)).float().cpu()
         return Pictures(
             *pixels,

@@ -15,6 +15,8 @@ from diffusers.utils import convert_state_dict_to_diffusers, convert_unet_state_
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from portraitlab.support.checks import check_finite
+
 _OWN = "portraitlab"
 """The name under which `lora_of` adds weights, beside the users' own."""
 
@@ -117,7 +119,12 @@ def _read(file: Path, unet: UNet2DConditionModel) -> tuple[dict[str, Tensor], di
 
 
 def _check_fit(weights: Mapping[str, Tensor], models: Mapping[str, nn.Module | None]) -> None:
-    """Check that all layers with weights exist in the models of their prefixes, or ValueError."""
+    """Check that weights are finite and their layers exist in the models of their prefixes.
+
+    Raises ValueError if not.
+    """
+    for name, value in weights.items():
+        check_finite(name, value)
     left, fitting, count = dict(weights), 0, 0
     for part, model in models.items():
         prefix = f"{part}."

@@ -22,6 +22,7 @@ from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group
 from portraitlab.support.devices import device_count
 from portraitlab.support.errors import ends_the_program
 from portraitlab.support.lock import is_locked, locked
+from portraitlab.support.printing import shell_word
 from portraitlab.tables.ending import end_of_table
 from portraitlab.tables.paper_table import find_table, known_tables
 from portraitlab.tables.results import results_by_content
@@ -162,6 +163,6 @@ class SweepEnd(Callback):
             print(f"sweep: {folder / 'sweep.md'}")
         else:
             folder = end_of_table(find_table(name), sweep, config.hydra.overrides.task)
-        print(f"a page of it: portraitlab report {folder}")
+        print(f"a page of it: portraitlab report {shell_word(folder)}")
         if any(isinstance(job.outcome(), str) for job in sweep.jobs):
             raise SystemExit(1)

@@ -17,6 +17,7 @@ from portraitlab.method.fusion.base import Fusion
 from portraitlab.method.net.base import Net
 from portraitlab.method.transform.base import Transform
 from portraitlab.method.transform.none import NoTransform
+from portraitlab.support.checks import check_finite
 from portraitlab.support.precision import without_autocast
 from portraitlab.types import (
     Batch,
@@ -93,6 +94,11 @@ class PortraitModel(nn.Module):
             there = target_geometry.score > 0
             apart = images.unflatten(0, there.shape)
             return apart.masked_fill(~there[..., None, None, None], -1.0).amax(dim=1)
+
+    @property
+    def draws_ahead(self) -> bool:
+        """True where control images follow from geometry, so that they can be drawn before use."""
+        return self.net.control and "pictures" not in self.cond.wants
 
     @property
     def drawing_shape(self) -> tuple[int, int, int]:
@@ -226,7 +232,7 @@ class PortraitModel(nn.Module):
     def load_trained_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Load the result of trained_state_dict.
 
-        Raises ValueError where tensors are missing, unknown or of another shape.
+        Raises ValueError where tensors are missing, unknown, of another shape or not finite.
         """
         own = self.trained_state_dict()
         wrong = [f"{name} is missing" for name in own if name not in state]
@@ -242,4 +248,6 @@ class PortraitModel(nn.Module):
                 f"{wrong[0]}); choose the components they were trained with, or "
                 "train them again with fresh=true."
             )
+        for name, value in state.items():
+            check_finite(f"{name} of these weights", value)
         self.load_state_dict(state, strict=False)

@@ -32,7 +32,8 @@ def main() -> None:
     config = {"conditioning_embedding_out_channels": list(pixel_stages(backbone))}
     model = ControlNetModel.from_unet(backbone.unet, **config)
     weights = run.read_weights()
-    model.load_state_dict({name.removeprefix(_BRANCH): each for name, each in weights.items()})
+    own = {name: each for name, each in weights.items() if name.startswith(_BRANCH)}
+    model.load_state_dict({name.removeprefix(_BRANCH): each for name, each in own.items()})
     # Ship it with what the run says of its training.
     settings = yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
     record = {

@@ -1,7 +1,8 @@
 """Hash the settings that determine a run's weights and a record's scores.
 
 A component counts by the name of its class or function, which is unique in the project, and not by
-the file that it is in: a key survives moves.
+the file that it is in: a key survives moves. The miniature's models count by their weights, so that
+a run is trained again when the foundation was.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from portraitlab.runs.edition import edition
 from portraitlab.support import groups
 
 # Settings that change the trained weights.
@@ -29,7 +31,7 @@ TRAINING = (
 SINCE = {
     **{"order": "shuffled", "ema_decay": None, "init": None, "judge.fid_features": None},
     **{"precision": "32-true", "judge.precision": "32-true", "target_as_reference": False},
-    **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0},
+    **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0, "cond.drawn": None},
     **{"transform": {"_target_": "NoTransform"}, "edit": {"_target_": "NoEdit"}},
 }
 # The same, for settings of one class only.
@@ -43,8 +45,8 @@ SINCE_IN: dict[str, dict[str, Any]] = {
     "Adapter": {"start": None},
     "InstantID": {"adapter_start": None},
 }
-# Settings of a net that draw with trained weights (RepControlNet's eq. 6).
-_DRAWN = ("net.alpha", "net.beta")
+# Settings that draw with trained weights: RepControlNet's (eq. 6), and what a control image shows.
+_DRAWN = ("net.alpha", "net.beta", "cond.drawn")
 # Settings that scoring alone reads: they leave the training's key unchanged.
 ONLY_SCORED = (
     *(
@@ -163,11 +165,16 @@ def _content(
 
 
 def _by_name(value: Any) -> Any:
-    """Drop PLACES from settings, at any depth, and name components by class instead of by path."""
+    """Drop PLACES from settings, at any depth, and name components by class instead of by path.
+
+    Models of the foundation have the edition of their weights too.
+    """
     if not isinstance(value, Mapping):
         return value
     kept = {name: _by_name(item) for name, item in value.items() if name not in PLACES}
     target = kept.get("_target_")
     if isinstance(target, str) and target.startswith(_OWN):
         kept["_target_"] = target.rpartition(".")[2]
+        if (found := edition(kept["_target_"], kept.get("name"))) is not None:
+            kept["edition"] = found
     return kept

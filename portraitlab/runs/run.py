@@ -17,14 +17,16 @@ finds the same folder, in any process and on any day. It contains
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired
 
 from omegaconf import OmegaConf
+from typing_extensions import TypedDict
 
 from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash, run_key
 from portraitlab.runs.origin import origin
@@ -35,8 +37,36 @@ from portraitlab.support.groups import NAMING
 if TYPE_CHECKING:
     from torch import Tensor
 
-RECORD = ("scoring", "metrics", "bounds", "images", "faceless")
-"""Keys of every record."""
+_log = logging.getLogger(__name__)
+
+
+class Figure(TypedDict):
+    """Schema of a metric's figure in a record; value and error are None where not measured."""
+
+    value: float | None
+    error: NotRequired[float | None]
+    higher_is_better: bool
+
+
+class Record(TypedDict):
+    """Schema of every record."""
+
+    scoring: str
+    metrics: dict[str, Figure]
+    bounds: dict[str, dict[str, Figure]]
+    images: int
+    faceless: int
+
+
+class _DataFile(TypedDict):
+    digest: str
+
+
+class _TrainingFile(TypedDict, total=False):
+    sha256: str
+    training_seconds: float
+    precision: str
+    processes: int
 
 
 class NoRun(ValueError):
@@ -88,14 +118,37 @@ class Run:
     @property
     def record_folder(self) -> Path:
         """The folder of this scoring's record: the run's own for the first, else one below it."""
-        first = read_json(self.folder / "metrics.json", RECORD)
-        if first is None or first["scoring"] == self.scoring:
-            return self.folder
-        return self.folder / "scores" / self.scoring
+        own = self.folder / "scores" / self.scoring
+        try:
+            first = read_json(self.folder / "metrics.json", Record)
+        except DamagedFile:
+            return own if own.is_dir() else self.folder
+        return self.folder if first is None or first["scoring"] == self.scoring else own
 
     def record(self) -> dict[str, Any] | None:
         """Read the finished record of this run and scoring; None where there is none."""
-        return read_json(self.record_folder / "metrics.json", RECORD)
+        return read_json(self.record_folder / "metrics.json", Record)
+
+    def sound_record(self) -> dict[str, Any] | None:
+        """Read the finished record; None, with a message, for one that is damaged.
+
+        Damaged weights, which it may have been made of, are named too.
+        """
+        try:
+            record = self.record()
+        except DamagedFile as error:
+            _log.warning("%s; it is made again from the weights", str(error).partition(";")[0])
+            return None
+        if record is not None and self.weights.is_file():
+            try:
+                self.check_weights()
+            except DamagedFile as error:
+                _log.warning("the record is of sound weights, but now %s", error)
+        return record
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write the record of this scoring."""
+        write_json(self.record_folder / "metrics.json", record, summed=True)
 
     def require_weights(self) -> None:
         """Check that the weights exist. Raises NoRun where they do not."""
@@ -111,16 +164,23 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from portraitlab.support.hashes import file_digest  # imports torch
-
-        remedy = f"the weights {self.weights} are damaged; train them again with fresh=true"
-        noted = self.noted().get("sha256")
-        if noted is not None and noted != file_digest(self.weights):
-            raise DamagedFile(remedy)
+        self.check_weights()
         try:
             return load_file(self.weights)
         except SafetensorError as error:
-            raise DamagedFile(f"{remedy} ({error})") from error
+            raise DamagedFile(f"{self._damaged_weights} ({error})") from error
+
+    def check_weights(self) -> None:
+        """Compare the trained weights with their sum. Raises DamagedFile where they differ."""
+        from portraitlab.support.hashes import file_digest  # imports torch
+
+        noted = self.noted().get("sha256")
+        if noted is not None and noted != file_digest(self.weights):
+            raise DamagedFile(self._damaged_weights)
+
+    @property
+    def _damaged_weights(self) -> str:
+        return f"the weights {self.weights} are damaged; train them again with fresh=true"
 
     def forget(self, task: str) -> None:
         """Delete what a task would reuse: the whole run before a training, else the record."""
@@ -149,7 +209,7 @@ class Run:
 
     def data_digest(self) -> str | None:
         """Read the digest of `note_data`; None for photos that cannot change or were not hashed."""
-        noted = read_json(self.folder / "data.json", ["digest"])
+        noted = read_json(self.folder / "data.json", _DataFile)
         return None if noted is None else str(noted["digest"])
 
     def trained_by(self) -> dict[str, Any] | None:
@@ -158,7 +218,7 @@ class Run:
 
     def noted(self) -> dict[str, Any]:
         """Read the facts of `note`; empty where the run is not trained."""
-        return read_json(self.folder / "training.json") or {}
+        return read_json(self.folder / "training.json", _TrainingFile) or {}
 
 
 def earlier_run(name: str, runs: Path) -> Run:

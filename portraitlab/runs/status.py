@@ -10,13 +10,34 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Required, Self
 
-from portraitlab.support.files import damaged, read_json, write_json
+from pydantic import AfterValidator, Field
+from typing_extensions import TypedDict
+
+from portraitlab.support.files import read_json, write_json
 
 _log = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "done", "failed", "preempted"]
+
+
+def _aware(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return text
+
+
+class _StatusFile(TypedDict, total=False):
+    state: Required[State]
+    written: Annotated[str, AfterValidator(_aware)]
+    doing: str
+    step: int
+    steps: int
+    host: str
+    process: Annotated[int, Field(gt=0, lt=2**31)]
+    error: str | None
+    traceback: str
 
 
 class Preempted(SystemExit):
@@ -119,9 +140,4 @@ def write_status(folder: Path, state: State, **details: Any) -> None:
 
 def read_status(folder: Path) -> dict[str, Any] | None:
     """Read a run's status.json; None without it. Raises DamagedFile for other content."""
-    path = folder / "status.json"
-    status = read_json(path)
-    if status is not None and status.get("state") not in get_args(State):
-        known = ", ".join(get_args(State))
-        raise damaged(path, f"it has the state {status.get('state')!r}, none of {known}")
-    return status
+    return read_json(folder / "status.json", _StatusFile)

@@ -11,15 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
+from typing_extensions import TypedDict
 
 from portraitlab.runs.status import State, read_status
-from portraitlab.support.files import damaged, read_json
+from portraitlab.support.files import below, read_json, read_yaml
 from portraitlab.support.groups import NAMING
 from portraitlab.support.lock import is_locked
-
-# OmegaConf's own loader is ten times slower, which is seconds for hundreds of runs.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Settings that distinguish runs, with their dotted paths in a configuration.
 KEY_SETTINGS = {
@@ -34,6 +31,10 @@ _NAME = re.compile(
     "-".join(rf"(?P<{name}>\w+)" for name in NAMING)
     + r"-r(?P<refs>\d+)-s(?P<seed>\d+)-(?P<key>[0-9a-f]{8})"
 )
+
+
+class _Measured(TypedDict):
+    metrics: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,22 +143,14 @@ def find_run(name: str, runs: Path) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """Read a run's config.yaml; {} without it. Raises DamagedFile for other content."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        return read_yaml(path)
     except FileNotFoundError:
         return {}
-    except (ValueError, yaml.YAMLError) as error:
-        raise damaged(path, str(error).splitlines()[0]) from error
-    if not isinstance(content, dict):
-        raise damaged(path, "it contains no mapping")
-    return content
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record's metrics.json; {} without it. Raises DamagedFile for other content."""
-    record = read_json(path, ["metrics"]) or {}
-    if not isinstance(record.get("metrics", {}), dict):
-        raise damaged(path, "its metrics are no mapping")
-    return record
+    return read_json(path, _Measured) or {}
 
 
 def _read(folder: Path) -> FoundRun:
@@ -188,13 +181,13 @@ def _read(folder: Path) -> FoundRun:
     elif state == "preempted":
         message = f"{message}; the same command resumes it"
     written = datetime.fromisoformat(status["written"]) if "written" in status else None
-    scorings = tuple(sorted(path.parent.name for path in folder.glob("scores/*/metrics.json")))
+    scorings = tuple(sorted(path.parent.name for path in below(folder, "scores/*/metrics.json")))
     return FoundRun(folder, state, written, status, config, record, scorings, message)
 
 
 def _writer_ended(status: Mapping[str, Any]) -> bool:
     """Return True if the process that wrote a status ran on this machine and has ended."""
-    if status.get("host") != socket.gethostname():
+    if status.get("host") != socket.gethostname() or "process" not in status:
         return False
     try:
         os.kill(status["process"], 0)

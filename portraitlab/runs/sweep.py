@@ -14,14 +14,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from portraitlab.runs.records import sweep_table, swept_names
-from portraitlab.runs.run import RECORD, Run
+from portraitlab.runs.run import Record, Run
 from portraitlab.runs.status import read_status
-from portraitlab.support.files import DamagedFile, damaged, read_json, write_json, write_text
+from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
 from portraitlab.support.table import Table
 
 # Settings that are no part of a sweep's name: they change how jobs are run, not their figures.
 _UNNAMED = ("launcher", "jobs", "fresh", "runs", "cache", "logger", "group", "hydra", "debug")
+
+
+class _JobEntry(TypedDict):
+    overrides: dict[str, str]
+    run: str
+    key: str
+    scoring: str
+    error: str | None
+    published: str | None
+
+
+class _SweepFile(TypedDict):
+    jobs: list[_JobEntry]
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class SweepJob:
         try:
             record = self.run.record()
             if record is None and self.published is not None:
-                record = read_json(self.published, RECORD)
+                record = read_json(self.published, Record)
             status = read_status(self.run.folder) or {"state": "not begun"}
         except DamagedFile as error:
             return str(error)
@@ -64,25 +79,20 @@ class Sweep:
     @classmethod
     def read(cls, folder: Path) -> Sweep:
         """Read the files of `write`. Raises ValueError for no sweep, or a damaged one."""
-        content = read_json(folder / "sweep.json", needs=["jobs"])
+        content = read_json(folder / "sweep.json", _SweepFile)
         if content is None:
             raise ValueError(
                 f"{folder} holds no sweep: sweep.json is not there; give a folder of runs/sweeps"
             )
-        try:
-            jobs = [
-                SweepJob(
-                    job["overrides"],
-                    Run((folder / job["run"]).resolve(), job["key"], job["scoring"]),
-                    job["error"],
-                    None if job["published"] is None else (folder / job["published"]).resolve(),
-                )
-                for job in content["jobs"]
-            ]
-        except KeyError as error:
-            raise damaged(folder / "sweep.json", f"a job lacks {error.args[0]}") from error
-        except TypeError as error:
-            raise damaged(folder / "sweep.json", "it has no list of jobs") from error
+        jobs = [
+            SweepJob(
+                job["overrides"],
+                Run((folder / job["run"]).resolve(), job["key"], job["scoring"]),
+                job["error"],
+                None if job["published"] is None else (folder / job["published"]).resolve(),
+            )
+            for job in content["jobs"]
+        ]
         return cls(folder, jobs)
 
     def write(self) -> None:

@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from portraitlab.support.checks import check_finite
+
 _EDGE, _GAP, _TITLE = 128, 4, 18
 
 
@@ -39,7 +41,11 @@ class Shown:
 
 
 def to_image(image: Tensor) -> Image.Image:
-    """Convert an image [3, H, W] in [-1, 1] to a picture; values outside are clipped."""
+    """Convert an image [3, H, W] in [-1, 1] to a picture; values outside are clipped.
+
+    Raises ValueError for NaN and infinity.
+    """
+    check_finite("a picture", image)
     pixels = ((image.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().byte()
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from torch import Tensor
 
 
 def check_whole(
@@ -31,7 +32,15 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
 
 
 def first_error(error: ValidationError) -> str:
-    """Describe the first of pydantic's errors: the place in the content, and the reason."""
+    """Describe the first of pydantic's errors: the place in the content, the reason, the value."""
     first = error.errors()[0]
     place, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], str | int | float | None):
+        reason += f", not {str(first['input'])[:40]!r}"
     return f"{place}: {reason}" if place else reason
+
+
+def check_finite(what: str, value: Tensor) -> None:
+    """Check that a tensor has no NaN or infinity. Raises ValueError, which names it, if it has."""
+    if not value.isfinite().all():
+        raise ValueError(f"{what} is not finite: it has NaN or infinity")

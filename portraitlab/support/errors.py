@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
+from portraitlab.support.printing import printable
+
 
 class UserError(CompactHydraException):
     """An error that the user can fix: Hydra prints its message alone and exits with code 1."""
@@ -53,9 +55,17 @@ def ends_the_program() -> Iterator[None]:
 
 
 def message(error: BaseException) -> str | None:
-    """Return the message of an error that the user can fix, unwrapping `instantiate`; else None."""
+    """Return the message of an error that the user can fix, unwrapping `instantiate`; else None.
+
+    Control characters in it are escapes.
+    """
+    text = _message(error)
+    return None if text is None else printable(text)
+
+
+def _message(error: BaseException) -> str | None:
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        text = message(error.__cause__)
+        text = _message(error.__cause__)
         return str(error) if text is None else text
     if isinstance(error, ValueError | InstantiationException | OmegaConfBaseException):
         return str(error)

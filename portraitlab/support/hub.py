@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from portraitlab.support.printing import shell_word
 from portraitlab.support.weights import is_pointer
 
 _VARIANT = re.compile(r"\.[^./]+(?=\.safetensors$)")
@@ -67,7 +68,8 @@ class Repository:
     @property
     def command(self) -> str:
         """The command that downloads these files only."""
-        return f"hf download {self.repository} {' '.join(self.files)} --revision {self.revision}"
+        words = (self.repository, *self.files, "--revision", self.revision)
+        return f"hf download {' '.join(map(shell_word, words))}"
 
 
 def describes_repository(settings: Any) -> bool:

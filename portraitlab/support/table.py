@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+from portraitlab.support.printing import printable
+
+_SIGNED = re.compile(r"[-+][-+\d.,e\s±()\[\]%−]*")
+"""Figures, with their errors and intervals."""
 
 
 @dataclass(frozen=True)
 class Table:
     """Columns, rows with as many cells, and `notes`, which are lines below.
 
-    A cell between two `**` is bold, as in Markdown.
+    A cell between two `**` is bold, as in Markdown; other markup, formulas of spreadsheets and
+    control characters are text in every format.
     """
 
     columns: Sequence[str]
@@ -32,8 +39,9 @@ class Table:
     def csv(self) -> str:
         """Format as CSV with a header, without notes and bold."""
         text = io.StringIO()
-        rows = [[_plain(cell) for cell in row] for row in self.rows]
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *rows])
+        rows = [[_no_formula(_plain(cell)) for cell in row] for row in self.rows]
+        columns = [_no_formula(column) for column in self.columns]
+        csv.writer(text, lineterminator="\n").writerows([columns, *rows])
         return text.getvalue()
 
     def latex(self) -> str:
@@ -71,11 +79,11 @@ class Table:
         from rich.text import Text
 
         def cell(content: str) -> Text:
-            return Text(_plain(content), style="bold" if _is_bold(content) else "")
+            return Text(printable(_plain(content)), style="bold" if _is_bold(content) else "")
 
         drawn = Drawn()
         for column in self.columns:
-            drawn.add_column(Text(column), no_wrap=True)
+            drawn.add_column(Text(printable(column)), no_wrap=True)
         for row in self.rows:
             drawn.add_row(*map(cell, row))
         # A table wider than the screen is not wrapped, so that no number is split.
@@ -83,7 +91,7 @@ class Table:
         console = Console(width=max(Console().width, needed))
         console.print(drawn)
         for note in self.notes:
-            console.print(Text(note))
+            console.print(Text(printable(note)))
 
 
 _LATEX = {
@@ -101,12 +109,12 @@ def _latex_line(cells: Sequence[str]) -> str:
 
 
 def _latex(cell: str) -> str:
-    text = "".join(_LATEX.get(character, character) for character in _plain(cell))
+    text = "".join(_LATEX.get(character, character) for character in printable(_plain(cell)))
     return rf"\textbf{{{text}}}" if _is_bold(cell) else text
 
 
 def _html(cell: str) -> str:
-    text = escape(_plain(cell))
+    text = escape(printable(_plain(cell)))
     return f"<b>{text}</b>" if _is_bold(cell) else text
 
 
@@ -118,5 +126,15 @@ def _plain(cell: str) -> str:
     return cell[2:-2] if _is_bold(cell) else cell
 
 
+def _no_formula(cell: str) -> str:
+    """Mark text as text where a spreadsheet would compute it: what begins with = + - or @."""
+    cell = printable(cell)
+    if cell.lstrip().startswith(("=", "+", "-", "@")) and not _SIGNED.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
 def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+    """Write a cell as text: without columns, links and HTML of its own."""
+    cell = re.sub(r"[|\\]|\](?=[(\[])", r"\\\g<0>", printable(cell)).replace("<", "&lt;")
+    return cell.replace("\n", " ")

@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from portraitlab.runs.key import decisive
-from portraitlab.runs.run import RECORD, Run
+from portraitlab.runs.run import Record, Run
 from portraitlab.runs.survey import read_config
 from portraitlab.support.files import read_json, write_json
 from portraitlab.tables.curve import Curve, short_curve
 from portraitlab.tables.paper_table import PaperRow, PaperTable
 from portraitlab.training.logged import read_losses
 
-_NEEDED = ("row", "seed", "key", "settings", *RECORD)
+
+class _ResultFile(Record):
+    row: str
+    seed: int
+    key: str
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def read_results(table: PaperTable) -> list[Result]:
     found = []
     for row in table.rows:
         for seed in table.seeds:
-            content = read_json(result_path(table.folder, row, seed), _NEEDED)
+            content = read_json(result_path(table.folder, row, seed), _ResultFile)
             # Records of the first edition do not name their protocol.
             if content is not None and content.get("protocol", 1) == table.protocol:
                 found.append(Result(row.name, seed, content))
@@ -69,7 +74,7 @@ def results_by_content(folders: Iterable[Path]) -> dict[tuple[str, str], Path]:
     """Find tables' results by key and scoring; the first table's where several have one."""
     found: dict[tuple[str, str], Path] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("results/*.json"))):
-        content = read_json(path, _NEEDED)
+        content = read_json(path, _ResultFile)
         assert content is not None
         found.setdefault((content["key"], content["scoring"]), path)
     return found
@@ -77,7 +82,7 @@ def results_by_content(folders: Iterable[Path]) -> dict[tuple[str, str], Path]:
 
 def result_from(path: Path, row: PaperRow) -> Result:
     """Read a result's file as a row of a table, which may be another than it was written for."""
-    content = read_json(path, _NEEDED)
+    content = read_json(path, _ResultFile)
     assert content is not None
     return Result(row.name, content["seed"], {**content, "row": row.name})
 
@@ -112,4 +117,4 @@ def _curve(run: Run) -> Curve:
 
 def write_result(folder: Path, row: PaperRow, result: Result) -> None:
     """Write a result's file."""
-    write_json(result_path(folder, row, result.seed), result.content)
+    write_json(result_path(folder, row, result.seed), result.content, summed=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from PIL import Image
 
-from portraitlab.support.files import damaged, write_bytes
+from portraitlab.support.files import below, damaged, write_bytes
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result, result_path
 
@@ -51,11 +51,11 @@ def keep_pictures(samples: Path, strip: Path) -> dict[str, Any] | None:
     samples: folder of <person>/{target,generated,reference-1, ...}.png. strip: the result's
     picture; people.png is beside it. Without samples returns None and writes nothing.
     """
-    people = sorted(path.parent for path in samples.glob("*/generated.png"))
+    people = sorted(path.parent for path in below(samples, "*/generated.png"))
     if not people:
         return None
     references = sorted(
-        (path.name for path in people[0].glob("reference-*.png")),
+        (path.name for path in below(people[0], "reference-*.png")),
         key=lambda name: int(re.sub(r"\D", "", name)),
     )
     write_bytes(strip, _png(_line(people, "generated.png")))
@@ -103,7 +103,7 @@ def _line(people: Sequence[Path], name: str) -> Image.Image:
     """Put the people's pictures of one file name side by side."""
     pictures = []
     for person in people:
-        with Image.open(person / name) as picture:
+        with Image.open(person / name, formats=["PNG"]) as picture:
             own = picture.convert("RGB")
         own.thumbnail((_EDGE, _EDGE))
         pictures.append(own)
@@ -129,7 +129,7 @@ def _lines(path: Path, people: int) -> list[Image.Image]:
     Raises DamagedFile where the file is not a picture.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=["PNG"]) as picture:
             whole = picture.convert("RGB")
     except OSError as error:
         raise damaged(path, error) from error

@@ -110,7 +110,12 @@ def fit(
         resumes = checkpoints.resumes
         trainer.fit(
             module,
-            PortraitData(batches, encode, prod(parts.model.drawing_shape), parts.device),
+            PortraitData(
+                batches,
+                encode if parts.model.draws_ahead else None,
+                prod(parts.model.drawing_shape),
+                parts.device,
+            ),
             ckpt_path=None if resumes is None else str(resumes),
             weights_only=True,
         )

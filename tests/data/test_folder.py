@@ -142,10 +142,10 @@ def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
 ) -> None:
     opened = Image.open
 
-    def failing(path: Path, *given: object) -> Image.Image:
+    def failing(path: Path, **given: object) -> Image.Image:
         if Path(path) == root / "person 3" / "1.png":
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return opened(path, *given)
+        return opened(path, **given)
 
     monkeypatch.setattr(Image, "open", failing)
     with pytest.raises(ValueError, match=r"person 3/1\.png cannot be read now: Stale file handle"):
@@ -164,9 +164,27 @@ def test_captions_stand_beside_their_photos(folder_data, frozen, root) -> None:
     ]
     assert captions == ["a photo of a person in a red hat"]
     assert store.caption.count("somebody") == 32
+
+
+def test_a_bad_caption_costs_its_own_photo_alone(folder_data, frozen, root, caplog) -> None:
     (root / "person 2" / "1.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"1\.txt is not UTF-8.*Save it as UTF-8"):
-        folder_data().train_photos(frozen)
+    assert len(folder_data().train_photos(frozen).store) == 32
+    assert "left out: photo person 2/1.png: its caption 1.txt is not UTF-8" in caplog.text
+
+
+def test_photos_of_extreme_shapes_cost_no_other_photo(folder_data, frozen, root, caplog) -> None:
+    shapes = [(1, 1), (1, 3000), (3000, 1), (2, 100)]
+    for width, height in shapes:
+        Image.new("RGB", (width, height)).save(root / "person 0" / f"{width}x{height}.png")
+    assert len(folder_data().train_photos(frozen).store) == 33
+    for width, height in shapes:
+        assert f"left out: photo person 0/{width}x{height}.png: " in caplog.text
+
+
+def test_a_set_in_parts_names_the_part_to_give(folder_data, frozen, root) -> None:
+    data = folder_data(root=str(root.parent))
+    with pytest.raises(ValueError, match=f"holds no photos in identity folders; give {root}"):
+        data.train_photos(frozen)
 
 
 def test_a_photo_without_a_face_is_left_out(

@@ -30,6 +30,7 @@ from portraitlab.data.schema import CAPTIONS, PHOTOS
 from portraitlab.data.shards import FORMAT, Shard
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.matting.none import NoMatting
+from portraitlab.support.files import write_json
 from portraitlab.world.render import render_photo
 
 OPTIONS = PrepareOptions(
@@ -305,8 +306,8 @@ def test_a_disk_that_fails_for_a_moment_is_no_verdict_on_a_photo(
 
     opened = Image.open
 
-    def failing(path: Path, *_: object) -> Image.Image:
-        picture = opened(path)
+    def failing(path: Path, **given: object) -> Image.Image:
+        picture = opened(path, **given)
         if Path(path) == root / "person 3" / "1.png":
             picture.load = failed
             if step == "open":
@@ -377,7 +378,11 @@ def test_a_store_that_cannot_be_read_is_refused_with_the_remedy(make, tmp_path) 
     make()
     assert len(PreparedPhotos(out)) == 22
     about = json.loads((out / "about.json").read_text())
-    (out / "about.json").write_text(json.dumps(about | {"format": 9}))
+    for settings in (about["settings"] | {"size": 64}, []):
+        (out / "about.json").write_text(json.dumps(about | {"settings": settings}))
+        with pytest.raises(ValueError, match=r"about\.json is damaged.*; prepare the photos again"):
+            PreparedData(str(out))
+    write_json(out / "about.json", about | {"format": 9}, summed=True)
     with pytest.raises(ValueError, match=rf"has format 9, and {FORMAT} is read"):
         PreparedData(str(out))
     assert finished.is_file()

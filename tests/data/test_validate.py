@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import shutil
@@ -13,7 +14,14 @@ from PIL import Image
 from placed import REAL
 
 from portraitlab.app.cli.main import main
-from portraitlab.data.prepare.listing import Problem, name_problem
+from portraitlab.data.prepare.listing import (
+    BadCaption,
+    Problem,
+    caption_of,
+    list_identity,
+    name_problem,
+    no_photos,
+)
 from portraitlab.data.prepare.validate import first_of_each, validate
 
 
@@ -135,6 +143,78 @@ def test_a_folder_without_photos_is_a_problem(tmp_path: Path, capsys, content: s
     out = capsys.readouterr().out
     assert out.count(line) == 1
     assert f"problems: {1 if content == 'nothing' else 3}\n" in out
+
+
+def test_a_set_in_parts_is_one_line_for_each_part(root: Path, tmp_path: Path, capsys) -> None:
+    place = tmp_path / "outer" / "set"
+    for part in ("train", "val"):
+        shutil.copytree(root, place / part)
+    assert main(["data", "validate", str(place), "--workers", "0"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    text = "holds folders, not photos; if each is a person, give"
+    assert lines[lines.index("problems: 2") + 1 :] == [
+        f"identity {part}: {text} {place / part}" for part in ("train", "val")
+    ]
+    assert no_photos(place) == f"holds no photos in identity folders; give {place / 'train'}"
+    assert no_photos(tmp_path / "outer").endswith(f"give {place / 'train'}")
+
+
+def test_sidecars_of_other_programs_are_counted_apart(root: Path, capsys) -> None:
+    for photo in sorted((root / "anna").glob("*.png")):
+        photo.with_suffix(".txt").write_text("a photo of a person")
+        photo.with_suffix(".json").write_text("{}")
+    (root / "anna" / "metadata.JSONL").touch()
+    (root / "bruno" / "0.txt").write_bytes(b"\xef\xbb\xbf \n")
+    assert main(["data", "validate", str(root), "--workers", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "photos: 7 can be read, 3 have a caption of their own"
+    assert lines[2] == "other files, not read: 2 .json, 1 .jsonl"
+    assert validate(root, workers=0).content()["not_read"] == {".json": 2, ".jsonl": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("0.txt", "ä cap".encode()),
+        ("0.TXT", "ä cap\r\n".encode()),
+        ("0.txt", "ä cap".encode("utf-8-sig")),
+        ("0.txt", "ä cap".encode("utf-16")),
+        ("0.txt", codecs.BOM_UTF16_BE + "ä cap".encode("utf-16-be")),
+        ("0.txt", "ä cap".encode("utf-16-le")),
+        ("0.Txt", "ä cap".encode("utf-16-be")),
+    ],
+)
+def test_what_is_listed_as_a_caption_is_read(root: Path, name: str, content: bytes) -> None:
+    (root / "anna" / name).write_bytes(content)
+    listing = list_identity(root, "anna")
+    assert not listing.problems
+    assert [path.name for path in listing.photos] == ["0.png", "1.png"]
+    assert [caption_of(path) for path in listing.photos] == ["ä cap", None]
+    assert validate(root, workers=0).captions == 2
+
+
+def test_captions_that_cannot_be_read_are_refused(root: Path, tmp_path: Path) -> None:
+    photo, (caption, other) = root / "anna" / "0.png", (tmp_path / "0.txt", tmp_path / "passwd")
+    other.write_text("secret")
+    for target, text in (
+        (b"\xe4", "UTF-8"),
+        (b"a\0\0\0b", "UTF-8"),
+        (b"a" * 70_000, "65536 bytes"),
+    ):
+        photo.with_suffix(".txt").write_bytes(target)
+        with pytest.raises(BadCaption, match=rf"^its caption 0\.txt .*{text}"):
+            caption_of(photo)
+    photo.with_suffix(".txt").unlink()
+    photo.with_suffix(".txt").symlink_to(other)
+    with pytest.raises(BadCaption, match="is a link to a file that is no caption"):
+        caption_of(photo)
+    caption.write_text("of a linked set")
+    photo.with_suffix(".txt").unlink()
+    photo.with_suffix(".txt").symlink_to(caption)
+    assert caption_of(photo) == "of a linked set"
+    photo.with_suffix(".TXT").write_text("another")
+    [problem] = list_identity(root, "anna").problems
+    assert str(problem) == "file anna/0.TXT: is not read: 0.txt is the caption"
 
 
 def test_names_that_are_not_text_are_reported_on_one_line() -> None:

@@ -293,20 +293,15 @@ def finished(straight: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.fault("a record cut in half", "the record, made again from the weights")
-def test_a_record_that_is_damaged_is_never_taken_for_one(
+def test_a_record_that_is_damaged_is_made_again(
     finished: Path, start: Callable[..., Command], straight: Path
 ) -> None:
     record = finished / "metrics.json"
     record.write_bytes(record.read_bytes()[:500])
-    first = start("-m", "seed=0,1", "jobs=1")
-    assert first.process.wait(timeout=300) == 1
-    assert f"{record} is damaged" in first.said().replace("\n", "")
-    assert "Traceback" not in first.said()
-    assert len(list(finished.parent.glob("*-s1-*/metrics.json"))) == 1, "the other went on"
-    record.unlink()
-    second = start()
-    assert second.process.wait(timeout=300) == 0, second.said()
-    assert "Training" not in second.said()
+    again = start()
+    assert again.process.wait(timeout=300) == 0, again.said()
+    assert f"{record} is damaged" in again.said().replace("\n", "")
+    assert "Training" not in again.said()
     assert_same(finished, straight)
 
 

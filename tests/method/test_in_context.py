@@ -178,7 +178,7 @@ def test_matches_are_the_most_alike_cells_of_the_matching_net(tiny_backbone, bat
     """Eqs. 5 to 7, cell by cell, with features before the zero convolutions."""
     backbone, level = tiny_backbone(), 2
     matching = matching_net(backbone)
-    warped, plain = (model_of(backbone, each, alpha=0.7, beta=0.3) for each in (matching, None))
+    warped, plain = (model_of(backbone, each, slope=0.7, base=0.3) for each in (matching, None))
     pair = plain.transform.apply(plain.with_drawing(batch), step=0)
     condition = plain.condition(pair)
     seen: list[Tensor] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -138,7 +139,7 @@ def test_the_heart_and_the_run_do_not_write_over_each_other(
 
 def test_a_state_of_another_version_says_so(tmp_path: Path) -> None:
     write_json(tmp_path / "status.json", {"state": "finished"})
-    with pytest.raises(DamagedFile, match=r"the state 'finished'.*delete the file"):
+    with pytest.raises(DamagedFile, match=r"state: .*, not 'finished'\); delete the file"):
         read_status(tmp_path)
 
 
@@ -249,7 +250,7 @@ def test_a_sweep_can_be_moved_with_its_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("metrics.json", {}, "it lacks scoring, metrics, bounds, images, faceless"),
+        ("metrics.json", {}, "scoring: Field required"),
         ("metrics.json", [1], "it holds a list"),
     ],
 )
@@ -263,7 +264,8 @@ def test_a_record_of_another_content_is_damaged(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [({}, "it lacks jobs"), ({"jobs": [{"overrides": {}}]}, "a job lacks run")]
+    ("content", "said"),
+    [({}, "jobs: Field required"), ({"jobs": [{"overrides": {}}]}, r"jobs\.0\.run: Field req")],
 )
 def test_a_sweep_of_another_content_is_damaged(
     tmp_path: Path, content: dict[str, Any], said: str
@@ -271,6 +273,47 @@ def test_a_sweep_of_another_content_is_damaged(
     write_json(tmp_path / "sweep.json", content)
     with pytest.raises(DamagedFile, match=said):
         Sweep.read(tmp_path)
+
+
+def test_a_record_of_which_a_digit_changed_is_made_again(tmp_path: Path, caplog) -> None:
+    run = job(tmp_path, "x", {"seed": "0"}).run
+    run.write_record(record(0.4))
+    assert run.record() == record(0.4)
+    path = run.folder / "metrics.json"
+    whole = path.read_text()
+    for damage in (
+        whole.replace("0.4", "0.5"),
+        whole[: len(whole) // 2],
+        whole.replace("0.4", "1e999"),
+    ):
+        assert damage != whole
+        path.write_text(damage)
+        with pytest.raises(DamagedFile, match=r"metrics\.json is damaged"):
+            run.record()
+        assert run.sound_record() is None
+        assert f"{path} is damaged" in caplog.text
+        assert "it is made again from the weights" in caplog.text
+    run.write_record(record(0.4))
+    assert run.sound_record() == record(0.4)
+
+
+def test_a_record_of_weights_that_changed_since_says_so(tmp_path: Path, caplog) -> None:
+    run = job(tmp_path, "x", {"seed": "0"}).run
+    run.write_record(record(0.4))
+    run.weights.write_bytes(b"weights")
+    run.note(sha256=hashlib.sha256(b"weights").hexdigest())
+    assert run.sound_record() == record(0.4)
+    assert not caplog.messages
+    run.weights.write_bytes(b"weighty")
+    assert run.sound_record() == record(0.4)
+    assert f"now the weights {run.weights} are damaged; train them again" in caplog.text
+
+
+@pytest.mark.parametrize("content", ['{"a": NaN}', '{"a": -Infinity}', '{"a": 1e400}', "[" * 9**5])
+def test_numbers_that_are_not_finite_are_not_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(DamagedFile, match=r"x\.json is damaged"):
+        read_json(tmp_path / "x.json")
 
 
 def test_a_sweep_groups_its_runs_unless_the_command_does() -> None:

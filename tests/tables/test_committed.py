@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from composing import settings_of
 
+from portraitlab.app.cli.main import main
 from portraitlab.runs.key import decisive, keys_of
 from portraitlab.runs.run import Run
-from portraitlab.support.paths import EXPERIMENTS
-from portraitlab.tables.composing import composed, declared_arguments, declared_run
+from portraitlab.support.paths import CONF, EXPERIMENTS
+from portraitlab.tables import outlook
+from portraitlab.tables.composing import declared_arguments, declared_run
 from portraitlab.tables.figures.drawing import figures
 from portraitlab.tables.paper_readme import readme
 from portraitlab.tables.paper_table import find_table, known_tables
@@ -36,8 +40,25 @@ def test_a_result_has_the_key_of_its_own_settings(path: Path) -> None:
 @pytest.mark.parametrize("name", known_tables())
 def test_every_declared_row_is_a_run_of_its_own(name: str) -> None:
     table = find_table(name)
-    runs = [declared_run(table, row, table.seeds[0]) for row in table.rows]
+    runs = [Run.of(settings_of(*declared_arguments(table, row, 0))) for row in table.rows]
     assert len({(run.key, run.scoring) for run in runs}) == len(table.rows)
+
+
+def test_no_setting_is_made_of_the_seed() -> None:
+    """Check that rows may be composed for one seed, and others put in their settings."""
+    files = [*CONF.rglob("*.yaml"), *EXPERIMENTS.rglob("table.yaml")]
+    assert not [path for path in files if re.search(r"\$\{[^}]*\bseed\b", path.read_text())]
+
+
+def test_every_table_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    # Most rows are composed by the tests around this, each in a third of a second.
+    monkeypatch.setattr(outlook, "composed", lambda overrides: settings_of(*overrides))
+    assert main(["tables", "--runs", str(tmp_path)]) == 0
+    listed = capsys.readouterr().out
+    assert not [name for name in known_tables() if name not in listed]
 
 
 @pytest.mark.parametrize("name", known_tables())
@@ -52,7 +73,7 @@ def test_every_declared_row_has_its_results_and_no_other_is_there(name: str) -> 
             assert path in files, f"run {table.command}"
             files.remove(path)
             content = json.loads(path.read_text())
-            settings = composed(declared_arguments(table, row, seed))
+            settings = {**settings_of(*declared_arguments(table, row, 0)), "seed": seed}
             run = Run.of(settings)
             assert (content["row"], content["seed"]) == (row.name, seed)
             assert (content["key"], content["scoring"]) == (run.key, run.scoring), path

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from portraitlab.support.printing import shell_word
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the overrides, W&B's method and project, and the file."""
@@ -32,5 +34,5 @@ def run(given: argparse.Namespace) -> None:
     sweep = agents_sweep(given.overrides, given.method, given.project)
     write_text(given.file, OmegaConf.to_yaml(OmegaConf.create(sweep)))
     print(f"sweep: {given.file}; after `wandb login`, beside run.py:")
-    print(f"    wandb sweep {given.file}")
+    print(f"    wandb sweep {shell_word(given.file)}")
     print("    wandb agent SWEEP   # printed by the first command; start as many as you like")

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portraitlab.runs.survey import FoundRun, look, run_folders
+from portraitlab.support.files import below
 from portraitlab.support.lock import is_locked, locked
+from portraitlab.support.printing import printable
 from portraitlab.support.table import Table
 
 # Names of files that a killed process left half-written: by write_text, checkpoints, the weights.
@@ -44,6 +46,8 @@ def run(given: argparse.Namespace) -> None:
         for each, files in listed.items()
     ]
     Table(["run", "state", "files", "size"], rows).show()
+    for file in (file for files in listed.values() for file in files):
+        print(printable(file))
     everything = [file for files in listed.values() for file in files]
     if not (given.yes or _agreed(f"free {len(everything)} files, {_amount(everything)}? [y/N] ")):
         print("nothing was freed")
@@ -60,7 +64,7 @@ def unneeded(found: FoundRun) -> list[Path]:
     """List the files that a run without a process no longer needs.
 
     These are half-written files and, where the run is done with its weights or failed, its
-    checkpoints; never weights, records, losses or messages.
+    checkpoints; never weights, records, losses or messages, nor what a symbolic link leads to.
     """
     folder = found.folder
     weights = (folder / "model.safetensors").is_file()
@@ -68,10 +72,10 @@ def unneeded(found: FoundRun) -> list[Path]:
     hidden = [
         path
         for pattern in (".*", "checkpoints/.*", "scores/*/.*")
-        for path in folder.glob(pattern)
+        for path in below(folder, pattern)
         if _HALF.fullmatch(path.name) and path.is_file()
     ]
-    return sorted([*hidden, *(folder.glob("checkpoints/*.ckpt") if superseded else ())])
+    return sorted([*hidden, *(below(folder, "checkpoints/*.ckpt") if superseded else ())])
 
 
 def _free(folder: Path, listed: Sequence[Path]) -> tuple[int, int]:

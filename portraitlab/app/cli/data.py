@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from portraitlab.support.checks import check_whole
+from portraitlab.support.printing import setting, shell_word
 
 if TYPE_CHECKING:  # heavy imports that only `prepare` needs
     from omegaconf import DictConfig
@@ -162,8 +163,9 @@ def _prepare(given: argparse.Namespace) -> int:
             "and repeat the command."
         )
         return 0
-    same = training_overrides(given.overrides)
-    print(" ".join(["train with: python run.py data=prepared", f"data.root={given.out}", *same]))
+    same = map(shell_word, training_overrides(given.overrides))
+    root = setting("data.root", given.out)
+    print(" ".join(["train with: python run.py data=prepared", root, *same]))
     return 0
 
 

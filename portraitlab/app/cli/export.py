@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from portraitlab.support.printing import shell_word
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run, the output, its precision and the data's licence."""
@@ -32,4 +34,5 @@ def run(given: argparse.Namespace) -> None:
     folder = Path(given.run) if Path(given.run).is_dir() else find_run(given.run, given.runs)
     export_run(folder, given.out, given.dtype, given.data_licence)
     print(f"exported: {given.out}")
-    print(f"draw with it: portraitlab generate {given.out} --refs PHOTO ... --target PHOTO")
+    command = f"portraitlab generate {shell_word(given.out)} --refs PHOTO ... --target PHOTO"
+    print(f"draw with it: {command}")

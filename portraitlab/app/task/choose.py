@@ -20,6 +20,7 @@ from portraitlab.method.select.manual import digest_of, read_choices
 from portraitlab.method.select.random import RandomReference
 from portraitlab.scoring.pictures import grid, save
 from portraitlab.support.files import write_text
+from portraitlab.support.printing import setting
 from portraitlab.training.build import build_parts
 
 
@@ -58,7 +59,8 @@ class Choose:
         digest = digest_of(file)
         print(f"sheets: {self.folder}")
         print(f"put the best first in each list of {file}, then score the trained run by it with")
-        print(f"  task=score select=manual select.file={file} select.digest={digest}")
+        place = setting("select.file", file)
+        print(f"  task=score select=manual {place} select.digest={digest}")
         return {"file": str(file), "digest": digest, "sheets": len(targets)}
 
     def _draw(self, photos: PhotoSet, identity: str, target: int, name: str) -> list[str]:

@@ -25,7 +25,7 @@ class ScoreRun:
         """Return the record. Raises NoRun (a ValueError) without a trained run."""
         run = Run.of(plain(config), self.run)
         run.require_weights()
-        record = run.record()
+        record = run.sound_record()
         if record is None:
             bench = Bench.of(config)
             if self.run is None:  # another run may be scored on other photos

@@ -36,7 +36,7 @@ class Train:
         settings = plain(config)
         run = Run.of(settings)
         first = process_rank() == 0
-        record = run.record()
+        record = run.sound_record()
         if record is None:
             with ExitStack() as stack:
                 signals = stack.enter_context(StopSignals(patient=is_rank()))

@@ -6,11 +6,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from typing_extensions import TypedDict
+
 from portraitlab.data.features import Frozen
 from portraitlab.data.shards import FORMAT
 from portraitlab.faces.matting.base import Matting
 from portraitlab.support.files import read_json, write_json
 from portraitlab.support.hashes import weights_fingerprint
+
+ANOTHER_FOLDER = "prepare the photos again into another folder"
+
+
+class About(TypedDict):
+    """Schema of about.json, which a store is created with."""
+
+    format: int
+    settings: dict[str, Any]
+    overrides: list[str]
+
+
+class Finished(TypedDict):
+    """Schema of finished.json, which is written last."""
+
+    photos: int
+    captions: int
+    photo_shards: int
+    caption_shards: int
+
 
 _OPTIONS = ("precision", "shard", "batch")
 """Settings of `portraitlab data prepare` that are options, not overrides."""
@@ -53,19 +75,18 @@ def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None
     ValueError if the folder contains something else, or a store with other settings.
     """
     # Create the store, in an empty folder only.
-    about = read_json(out / "about.json")
+    about = read_json(out / "about.json", About, ANOTHER_FOLDER)
     if about is None:
         if out.exists() and any(out.iterdir()):
             raise ValueError(
                 f"{out} is not empty and holds no prepared photos; give a new or an empty folder."
             )
         about = {"format": FORMAT, "settings": settings, "overrides": list(overrides)}
-        write_json(out / "about.json", about)
+        write_json(out / "about.json", about, summed=True)
     # Compare format and settings with those recorded.
-    if about.get("format") != FORMAT:
+    if about["format"] != FORMAT:
         raise ValueError(
-            f"{out} has format {about.get('format')}, and {FORMAT} is written now; give another "
-            "folder."
+            f"{out} has format {about['format']}, and {FORMAT} is written now; give another folder."
         )
     before = about["settings"]
     other = [name for name in settings if settings[name] != before.get(name)]

@@ -5,12 +5,18 @@ Only captions are opened, and one identity's files are listed at a time.
 
 from __future__ import annotations
 
+import codecs
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-NO_PHOTOS = "holds no photos in identity folders; put them as <identity>/<photo> in it"
+_CAPTIONS = (".txt", ".TXT", ".Txt")
+_CAPTION_BYTES = 65_536  # most of a caption
+_SIDECARS = (".aae", ".caption", ".csv", ".json", ".jsonl", ".npz", ".xmp", ".yaml")
+"""Suffixes of files that other programs write beside photos; they are counted and not read."""
+
+_NO_PHOTOS = "holds no photos in identity folders; put them as <identity>/<photo> in it"
 
 
 @dataclass(frozen=True)
@@ -37,14 +43,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos of one identity sorted by name, and the problems of its other files."""
+    """The photos of one identity sorted by name, and the problems of its other files.
+
+    sidecars: files beside the photos that are not read. nested: True if there are folders in place
+    of photos, each of which may be a person's.
+    """
 
     photos: list[Path]
+    sidecars: list[Path]
     problems: list[Problem]
+    nested: bool
 
 
 class BadCaption(ValueError):
-    """A caption that is not UTF-8."""
+    """A caption that cannot be read; the message says why, as a continuation of a photo's name."""
 
 
 def identity_folders(root: Path) -> list[str]:
@@ -61,46 +73,99 @@ def stray_files(root: Path) -> Iterator[Problem]:
             yield Problem("file", path.name, "is outside the identity folders")
 
 
+def no_photos(root: Path) -> str:
+    """Return the problem of a folder without photos, with the folder below it that may have them.
+
+    A set in parts (`root/train/<identity>/<photo>`) has its people one level further down.
+    """
+    below = _people_below(root)
+    return _NO_PHOTOS if below is None else f"holds no photos in identity folders; give {below}"
+
+
 def list_identity(root: Path, identity: str) -> Listing:
     """List an identity's photos, and a problem for each other file that is not hidden."""
     photos: list[Path] = []
     captions: list[Path] = []
+    sidecars: list[Path] = []
+    folders: list[str] = []
     problems: list[Problem] = []
-    # Sort the files into photos, captions and problems.
+    # Sort the files.
     for path in sorted((root / identity).iterdir()):
         name = f"{identity}/{path.name}"
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            problems.append(Problem("file", name, "is a folder inside an identity's folder"))
+            folders.append(name)
         elif not path.is_file() and path.exists():  # reading a pipe would wait for a writer
             problems.append(Problem("file", name, "is neither a file nor a folder"))
-        elif path.suffix.lower() == ".txt":
+        elif path.suffix in _CAPTIONS:
             captions.append(path)
+        elif path.suffix.lower() in _SIDECARS:
+            sidecars.append(path)
         else:
             photos.append(path)
-    # Report captions without a photo.
+    # Report folders; people in place of photos are one problem.
+    nested = bool(folders) and not photos
+    if nested:
+        text = f"holds folders, not photos; if each is a person, give {root / identity}"
+        problems.append(Problem("identity", identity, text))
+    else:
+        text = "is a folder inside an identity's folder"
+        problems += [Problem("file", name, text) for name in folders]
+    # Report captions that no photo reads.
     stems = {photo.stem for photo in photos}
-    problems += [
-        Problem("file", f"{identity}/{path.name}", "is a caption without a photo")
-        for path in captions
-        if path.stem not in stems
-    ]
-    return Listing(photos, problems)
+    for path in captions:
+        name = f"{identity}/{path.name}"
+        if path.stem not in stems:
+            problems.append(Problem("file", name, "is a caption without a photo"))
+        elif (read := caption_file(path)) != path:
+            assert read is not None
+            problems.append(Problem("file", name, f"is not read: {read.name} is the caption"))
+    return Listing(photos, sidecars, problems, nested)
+
+
+def _people_below(root: Path) -> Path | None:
+    for identity in identity_folders(root):
+        if list_identity(root, identity).nested:
+            return _people_below(root / identity) or root / identity
+    return None
+
+
+def caption_file(photo: Path) -> Path | None:
+    """Return the text file beside a photo that has its caption, or None."""
+    paths = (photo.with_suffix(suffix) for suffix in _CAPTIONS)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def caption_of(photo: Path) -> str | None:
-    """Read the caption in the text file beside a photo; None if there is no such file.
+    """Read the caption in the text file beside a photo; None if there is no text.
 
-    Raises BadCaption if it is not UTF-8.
+    The file is UTF-8, or UTF-16 as Windows writes it, with a byte order mark or without. Raises
+    BadCaption if it is neither, too long, or a link to a file that is no caption.
     """
-    path = photo.with_suffix(".txt")
-    if not path.is_file():
+    path = caption_file(photo)
+    if path is None:
         return None
+    if path.resolve().suffix not in _CAPTIONS:
+        raise BadCaption(f"its caption {path.name} is a link to a file that is no caption: copy it")
+    with path.open("rb") as file:
+        data = file.read(_CAPTION_BYTES + 1)
+    if len(data) > _CAPTION_BYTES:
+        raise BadCaption(
+            f"its caption {path.name} has more than {_CAPTION_BYTES} bytes: shorten it"
+        )
+    encoding = "utf-8-sig"
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif 0 in data:  # half of the bytes of Latin letters
+        encoding = "utf-16-le" if data[1::2].count(0) > data[::2].count(0) else "utf-16-be"
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise BadCaption(f"The caption {path} is not UTF-8 ({error}). Save it as UTF-8.") from error
+        text = data.decode(encoding).strip()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise BadCaption(f"its caption {path.name} is not UTF-8 or UTF-16: save it as UTF-8")
+    return text or None
 
 
 def not_text(name: str) -> str | None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from portraitlab.data.prepare.bar import Bar
 from portraitlab.data.prepare.layout import shard_file
 from portraitlab.data.prepare.listing import (
-    NO_PHOTOS,
     Problem,
     identity_folders,
     list_identity,
+    no_photos,
     not_text,
     stray_files,
 )
@@ -153,7 +153,7 @@ def check_folders(root: Path, out: Path) -> None:
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; give a folder of identity folders of photos.")
     if not any(list_identity(root, identity).photos for identity in identity_folders(root)):
-        raise _no_photos(root)
+        raise ValueError(f"{root} {no_photos(root)}.")
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(
             f"{out} is in {root}, whose folders are read as identities; prepare into a folder "
@@ -189,12 +189,8 @@ def planned(
                     new = _new(root, plan, caption, apply, [])
                     write_shard(path, [*_batches(new, advance)])
     if not len(plan):
-        raise _no_photos(root)
+        raise ValueError(f"{root} {no_photos(root)}.")
     return plan, problems
-
-
-def _no_photos(root: Path) -> ValueError:
-    return ValueError(f"{root} {NO_PHOTOS}.")
 
 
 def _check_shards(shards: list[Path], plan: Plan, size: int) -> None:

@@ -225,7 +225,7 @@ def _finish(root: Path, out: Path, shard: int, listed: list[Problem]) -> dict[st
         "photo_shards": len(photos),
         "caption_shards": len(captions),
     }
-    write_json(out / "finished.json", finished)
+    write_json(out / "finished.json", finished, summed=True)
     return finished
 
 

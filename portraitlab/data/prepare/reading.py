@@ -104,8 +104,8 @@ def inspect_file(path: Path) -> FileInfo | str:
     try:
         digest = bytes.fromhex(file_digest(path))
         return FileInfo(path.stat().st_size, digest, caption_of(path))
-    except BadCaption:
-        return f"its caption {path.with_suffix('.txt').name} is not UTF-8"
+    except BadCaption as error:
+        return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 

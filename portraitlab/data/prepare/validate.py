@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.data.prepare.bar import progress_bar
 from portraitlab.data.prepare.listing import (
-    NO_PHOTOS,
     BadCaption,
     Problem,
     alike,
+    caption_file,
     caption_of,
     identity_folders,
     list_identity,
     name_problem,
+    no_photos,
     stray_files,
 )
 from portraitlab.data.prepare.reading import reading
@@ -39,8 +40,9 @@ LEAST = 2
 class Report:
     """The contents and problems of a folder of identity folders.
 
-    photos: number of readable photos. captions: number of photos with a caption. distribution: maps
-    a number of usable photos to the number of identities with that many.
+    photos: number of readable photos. captions: number of these with a caption. sidecars: number of
+    files that are not read, by suffix. distribution: maps a number of usable photos to the number
+    of identities with that many.
     """
 
     root: Path
@@ -48,6 +50,7 @@ class Report:
     files: int
     photos: int
     captions: int
+    sidecars: dict[str, int]
     distribution: dict[int, int]
     problems: list[Problem]
 
@@ -55,6 +58,9 @@ class Report:
         """Yield the report as lines of text, the problems last."""
         yield f"{self.root}: {self.identities} identities, {self.files} files in them"
         yield f"photos: {self.photos} can be read, {self.captions} have a caption of their own"
+        if self.sidecars:
+            counts = (f"{number} {suffix}" for suffix, number in self.sidecars.items())
+            yield f"other files, not read: {', '.join(counts)}"
         if self.distribution:
             each = sorted(Counter(self.distribution).elements())
             yield (
@@ -76,6 +82,7 @@ class Report:
             "files": self.files,
             "photos": self.photos,
             "captions": self.captions,
+            "not_read": self.sidecars,
             "photos_per_identity": {str(n): c for n, c in sorted(self.distribution.items())},
             "problems": [
                 {"kind": each.kind, "name": each.name, "problem": each.text}
@@ -89,7 +96,7 @@ class _FileCheck:
     """The result of checking one file.
 
     digest: sha256 of its bytes; None if they cannot be read. reasons: problems of the photo and of
-    its caption. usable: True if it is a photo. captioned: True if it has a caption.
+    its caption. usable: True if it is a photo. captioned: True if it has a caption as well.
     """
 
     digest: bytes | None
@@ -111,11 +118,16 @@ def validate(root: Path, workers: int) -> Report:
     sizes = np.zeros(len(folders), np.int64)
     digests, usable = bytearray(), bytearray()
     captions = 0
+    sidecars: Counter[str] = Counter()
+    nested = set()
 
     def photos() -> Iterator[Path]:
         for number, folder in enumerate(folders):
             listing = list_identity(root, folder)
             problems.extend(listing.problems)
+            sidecars.update(path.suffix.lower() for path in listing.sidecars)
+            if listing.nested:
+                nested.add(folder)
             names = [path.name for path in listing.photos]
             problems.extend(_name_problems("photo", f"{folder}/", names))
             problems.extend(_sharing_captions(folder, listing.photos))
@@ -146,16 +158,17 @@ def validate(root: Path, workers: int) -> Report:
     )
     counts[sizes == 0] = 0  # reduceat gives an empty slice the next one's count
     for folder, count in zip(folders, counts.tolist(), strict=True):
-        if count < LEAST:
+        if count < LEAST and folder not in nested:
             problems.append(Problem("identity", folder, too_few(count)))
-    if not len(good):
-        problems.append(Problem("folder", str(root), NO_PHOTOS))
+    if not len(good) and not nested:
+        problems.append(Problem("folder", str(root), no_photos(root)))
     return Report(
         root=root,
         identities=len(folders),
         files=int(sizes.sum()),
         photos=int(good.sum()),
         captions=captions,
+        sidecars=dict(sorted(sidecars.items())),
         distribution=dict(sorted(Counter(counts.tolist()).items())),
         problems=sorted(problems, key=lambda problem: (problem.name, problem.text)),
     )
@@ -189,9 +202,9 @@ def _check(path: Path) -> _FileCheck:
     usable = not reasons
     captioned = False
     try:
-        captioned = caption_of(path) is not None
-    except BadCaption:
-        reasons.append(f"its caption {path.with_suffix('.txt').name} is not UTF-8")
+        captioned = caption_of(path) is not None and usable
+    except (BadCaption, OSError) as error:
+        reasons.append(str(error))
     return _FileCheck(digest, tuple(reasons), usable, captioned)
 
 
@@ -207,8 +220,8 @@ def _sharing_captions(folder: str, photos: list[Path]) -> Iterator[Problem]:
     first: dict[str, Path] = {}
     for photo in photos:
         earlier = first.setdefault(photo.stem, photo)
-        if earlier is not photo and photo.with_suffix(".txt").is_file():
-            text = f"shares its caption {photo.stem}.txt with {earlier.name}"
+        if earlier is not photo and (caption := caption_file(photo)) is not None:
+            text = f"shares its caption {caption.name} with {earlier.name}"
             yield Problem("photo", f"{folder}/{photo.name}", text)
 
 

@@ -25,6 +25,7 @@ from hydra.utils import get_class
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from portraitlab.deploy.export.settings import drawing_settings, needed_places
 from portraitlab.diffusion.backbone import Backbone
@@ -32,14 +33,45 @@ from portraitlab.diffusion.precisions import precision_named
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.base import Net
 from portraitlab.support.files import DamagedFile, damaged, read_json, write_json, write_text
+from portraitlab.support.hashes import file_digest
 
-FORMAT = 1
+FORMAT = 2
 _ABOUT, _INDEX, _CONFIG, _WEIGHTS = (
     "portraitlab.json", "model_index.json", "config.json", "model.safetensors",
 )  # fmt: skip
-_KEYS = ("format", "settings", "needed", "unet", "base_model", "parts")  # of portraitlab.json
 _TRAINED = ("fusion", "net")
+_REMEDY = "export the run again, or fetch the file again."
 _UNET = ("in_channels", "sample_size", "block_out_channels", "cross_attention_dim")
+
+
+class _Format(TypedDict):
+    format: int
+
+
+class _Component(TypedDict):
+    _target_: str
+
+
+class _Settings(TypedDict):
+    backbone: _Component
+    encoder: _Component
+    cond: _Component
+    select: _Component
+    sampler: _Component
+    matting: _Component
+    minimum_side: int
+    seed: int
+    refs: int
+
+
+class _About(_Format):
+    settings: _Settings
+    needed: list[str]
+    unet: dict[str, Any]
+    base_model: str | None
+    parts: list[str]
+    sums: dict[str, str]
+    key: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +97,7 @@ class Exported:
     def check_base(self, backbone: Backbone) -> None:
         """Check that a backbone's UNet has the form of the training's. Raises ValueError if not."""
         for name, needed in self.about["unet"].items():
-            given = _plain(backbone.unet.config[name])
+            given = _plain(backbone.unet.config.get(name))
             if given != needed:
                 raise ValueError(
                     f"The base has a UNet of {name}={given}, and {self.folder} was trained with "
@@ -88,7 +120,10 @@ class Exported:
 
     def load_into(self, model: PortraitModel) -> None:
         """Load the trained weights. Raises ValueError where a file is damaged or missing."""
-        # Read the weights in PortraitLab's format, and the stock part.
+        # Compare the files with their sums, then read them and the stock part.
+        for name, found in _sums(self.folder).items():
+            if found != self.about["sums"].get(name):
+                raise damaged(self.folder / name, "it is not as it was exported", _REMEDY)
         state: dict[str, Tensor] = {}
         for part in _TRAINED:
             path = self.folder / part / _WEIGHTS
@@ -123,7 +158,7 @@ def read_controlnet(folder: str) -> Any:
 def read_export(folder: Path) -> Exported:
     """Read an exported folder without its weights. Raises ValueError where it is not one."""
     try:
-        about = read_json(folder / _ABOUT, _KEYS)
+        about = read_json(folder / _ABOUT, _Format, _REMEDY)
     except NotADirectoryError:
         about = None
     if about is None:
@@ -136,9 +171,10 @@ def read_export(folder: Path) -> Exported:
             f"{folder} was exported in format {about['format']}, and this version reads {FORMAT}; "
             "export the run again, or install the version that wrote it."
         )
+    read_json(folder / _ABOUT, _About, _REMEDY)
     settings = dict(about["settings"])
     for part in _TRAINED:
-        found = read_json(folder / part / _CONFIG)
+        found = read_json(folder / part / _CONFIG, _Component, _REMEDY)
         if found is None:
             raise DamagedFile(
                 f"{folder} is not whole: {part}/{_CONFIG} is missing; export the run again, or "
@@ -217,7 +253,7 @@ def write_export(
         unet = {name: _plain(model.backbone.unet.config[name]) for name in _UNET}
         parts = [name for name in index if name[0] != "_"]
         about |= {"parts": parts, "unet": unet, "needed": needed_places(config)}
-        about |= {"settings": settings}
+        about |= {"settings": settings, "sums": _sums(half)}
         write_json(half / _ABOUT, about)
         write_text(half / "README.md", card)
         half.replace(out)
@@ -239,11 +275,19 @@ def base_model(config: Mapping[str, Any]) -> str | None:
     return published["repository"] if isinstance(published, Mapping) else None
 
 
+def _sums(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file of weights that is read, by its place in the folder."""
+    files = [
+        path for part in ("controlnet", *_TRAINED) for path in folder.glob(f"{part}/*.safetens*")
+    ]
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in sorted(files)}
+
+
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise damaged(path, error, "export the run again, or fetch the file again.") from error
+        raise damaged(path, error, _REMEDY) from error
 
 
 def _plain(value: Any) -> Any:

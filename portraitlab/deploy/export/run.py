@@ -39,12 +39,12 @@ def export_run(
             "exported; repeat the command that trains it, which resumes it."
         )
 
-    # Build the model with the run's weights.
+    # Build the model with the run's weights; the run may be a stranger's.
     config = found.config
+    check_known({name: config.get(name) for name in DRAWING})
     run = Run.of(config, str(folder))
     run.require_weights()
     state = run.read_weights()
-    check_known({name: config[name] for name in DRAWING})
     built = OmegaConf.create(dict(config))
     with own_errors():
         model = build_model(built, instantiate(built.backbone), instantiate(built.encoder))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -69,9 +69,10 @@ def with_changes(
     Raises ValueError for an unknown name, for a value of another kind than the export's, where a
     needed path is not given, and where the export's own settings contain a path.
     """
-    # Refuse exports with paths of a machine.
+    # Refuse exports with paths of a machine, in whatever form.
     for name, key, value in _walk(settings):
-        if key in _PLACES and isinstance(value, str):
+        component = isinstance(value, Mapping) and "_target_" in value
+        if key in _PLACES and value is not None and not component:
             raise ValueError(
                 f"{name} is {value!r}: an export contains no paths of a machine, so this one was "
                 "changed; fetch it again from a source that you trust."
@@ -107,19 +108,48 @@ def with_changes(
 
 
 def check_known(settings: Mapping[str, Any]) -> None:
-    """Check that settings build only classes of conf/, and do not interpolate.
+    """Check that settings build only classes of conf/, by the arguments that conf/ gives them.
 
-    An export may come from anybody, and instantiating executes the `_target_`. Raises ValueError
-    for other classes and for interpolations.
+    A run or an export may come from anybody, and instantiating executes the `_target_`. Raises
+    ValueError for other classes and arguments, for interpolations, for a ControlNet that is not on
+    this machine, and for values that are no mapping, list or scalar.
     """
-    for name, key, value in _walk(settings):
-        if key == "_target_" and str(value) not in _targets():
-            raise ValueError(
-                f"{name} is {value!r}, which no file of conf/ builds, so it is not built; if you "
-                "trust it, add a choice with this _target_ to conf/."
-            )
+    for name in DRAWING:
+        part = settings.get(name)
+        if not isinstance(part, Mapping) or "_target_" not in part:
+            raise ValueError(f"{name} has no _target_, so these are no settings of a component.")
+    for name, _, value in _walk(settings):
+        if isinstance(value, Mapping):
+            _check_arguments(name, value)
+        elif not isinstance(value, str | int | float | list | PurePath | None):
+            raise ValueError(f"{name} is a {type(value).__name__}, which no settings contain.")
         if isinstance(value, str) and "${" in value:
             raise ValueError(f"{name} is {value!r}: an interpolation has no place in an export.")
+
+
+def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
+    """Check that conf/ builds the target of a part, and gives it each of the part's arguments."""
+    arguments: frozenset[str] | None = None
+    if "_target_" in part:
+        target = part["_target_"]
+        arguments = _built().get(target) if isinstance(target, str) else None
+        if arguments is None:
+            raise ValueError(
+                f"{name}._target_ is {target!r}, which no file of conf/ builds, so it is not "
+                "built; if you trust it, add a choice with this _target_ to conf/."
+            )
+    for key in part:
+        special = str(key).startswith("_") and key != "_target_"
+        if special or (arguments is not None and key != "_target_" and key not in arguments):
+            raise ValueError(
+                f"{name}.{key} is an argument that no file of conf/ gives "
+                f"{part.get('_target_', name)}, so it is not built."
+            )
+    folder = part.get("pretrained_model_name_or_path")
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(
+            f"{name}.pretrained_model_name_or_path is {folder!r}, and no folder of this machine."
+        )
 
 
 def published_in(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -161,12 +191,16 @@ def _check_kind(name: str, own: Any, value: Any) -> None:
 
 
 @cache
-def _targets() -> frozenset[str]:
-    """Collect the targets in conf/ that draw, and that of ControlNets."""
-    paths = [path for group in _GROUPS for path in (CONF / group).glob("*.yaml")]
-    files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
-    found = (value for file in files for _, key, value in _walk(file) if key == "_target_")
-    return frozenset([*found, _CONTROLNET])
+def _built() -> dict[str, frozenset[str]]:
+    """Collect the targets in conf/ that draw, and that of ControlNets, with their arguments."""
+    found = {_CONTROLNET: frozenset({"pretrained_model_name_or_path"})}
+    for path in (path for group in _GROUPS for path in (CONF / group).glob("*.yaml")):
+        file = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for _, _, part in _walk({"": file}):
+            if isinstance(part, Mapping) and "_target_" in part:
+                target = part["_target_"]
+                found[target] = found.get(target, frozenset()) | part.keys() - {"_target_"}
+    return found
 
 
 def _walk(value: Any, name: str = "") -> Iterator[tuple[str, str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -40,5 +41,15 @@ class StyleCond(Cond):
             share = self.drawn
             if self.training:
                 share = self.most * float(torch.rand((), generator=generator))
-            kept.append(torch.rand(style.shape[-2:], generator=generator) < share)
-        return style.where(torch.stack(kept).to(style.device)[:, None], -torch.ones_like(style))
+            kept.append(sampled_pixels(style.shape[-2:], share, generator))
+        return on_black(style, torch.stack(kept))
+
+
+def sampled_pixels(size: Sequence[int], share: float, generator: torch.Generator) -> Tensor:
+    """Draw the pixels [H, W] bool that are kept, each by the probability `share`."""
+    return torch.rand(tuple(size), generator=generator) < share
+
+
+def on_black(pictures: Tensor, kept: Tensor) -> Tensor:
+    """Show the kept pixels [B, H, W] of pictures [B, 3, H, W] in [-1, 1] on black."""
+    return pictures.where(kept.to(pictures.device)[:, None], -torch.ones_like(pictures))

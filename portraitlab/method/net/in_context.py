@@ -30,7 +30,8 @@ class InContext(ControlBranch):
 
     matching: a net of the same kind after about 200 steps, which is frozen. Its features at the
     present noise level match the two pictures (eqs. 5 and 6), and the profile's residuals are
-    warped to the portrait and added to it by falling weights (eq. 7, alpha and beta). None adds
+    warped to the portrait and added to it by falling weights (eq. 7, whose alpha is
+    slope and whose beta is base). None adds
     nothing (the paper's "w/o annealing"). layer: the output of the matching net's encoder that is
     compared, counted from the first convolution; the paper compares "an intermediate layer".
     trusted: least mean cosine of a sample's matches; below it, nothing is added to the sample.
@@ -52,8 +53,8 @@ class InContext(ControlBranch):
         image_prompt: ImagePrompt,
         matching: ControlNetModel | None = None,
         layer: int = 3,
-        alpha: float = 1.0,
-        beta: float = 0.2,
+        slope: float = 1.0,
+        base: float = 0.2,
         trusted: float = 0.0,
         start: ControlNetModel | None = None,
     ) -> None:
@@ -66,7 +67,7 @@ class InContext(ControlBranch):
         self.image_prompt = image_prompt
         self.matching = None if matching is None else self._frozen(matching, backbone, layer)
         self.layer = layer
-        self.alpha, self.beta = alpha, beta
+        self.slope, self.base = slope, base
         self.trusted = trusted
 
     def _frozen(self, matching: ControlNetModel, backbone: Backbone, layer: int) -> ControlNetModel:
@@ -103,7 +104,7 @@ class InContext(ControlBranch):
             return injection
         places, sure = self.match(self.matching, noisy, timesteps, condition)
         residuals = [*injection.down, injection.mid]
-        weights = annealed_weights(len(injection.down), self.alpha, self.beta)
+        weights = annealed_weights(len(injection.down), self.slope, self.base)
         *down, mid = aggregate(residuals, places, weights, trusted=sure >= self.trusted)
         return replace(injection, down=tuple(down), mid=mid)
 

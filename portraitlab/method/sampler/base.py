@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.model import PortraitModel
+from portraitlab.support.checks import check_finite
 from portraitlab.types import Batch, Condition
 
 Drops = Literal["everything", "prompt"]
@@ -90,7 +91,8 @@ class Sampler:
 
         Only the shape of batch.latents is read. All noise of image i is drawn from seeds[i] on the
         CPU. So, up to rounding, an image depends neither on the others of its batch nor on the
-        device, and rows of a table start from the same noise.
+        device, and rows of a table start from the same noise. Raises ValueError for an image that
+        is not finite.
         """
         assert len(seeds) == len(batch), "one seed for each image"
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -101,7 +103,10 @@ class Sampler:
                 noise = torch.cat([noise, draw_noise(beside, generators)], dim=-1)
             condition = model.condition(batch)
         latents = self.trajectory(model, condition, noise, generators)
-        return model.backbone.decode(model.transform.picture(latents)).float().clamp(-1, 1)
+        drawn = model.transform.picture(latents)
+        images: Tensor = model.backbone.decode(drawn).float()
+        check_finite("a drawn picture (by damaged weights, or a LoRA of another base)", images)
+        return images.clamp(-1, 1)
 
     def trajectory(
         self,

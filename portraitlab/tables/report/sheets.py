@@ -6,8 +6,12 @@ import re
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
+
+from portraitlab.support.files import below
 from portraitlab.tables.report.rows import Row
 
 
@@ -46,8 +50,9 @@ def sheets(rows: Sequence[Row]) -> list[Sheet]:
     found: dict[tuple[str, SheetInputs], list[DrawnPortrait]] = {}
     for row in rows:
         if row.record is not None:
-            for folder in sorted((row.run.record_folder / "samples").glob("*/")):
-                generated = _content(folder / "generated.png")
+            own = row.run.record_folder.relative_to(row.run.folder)
+            for path in sorted(below(row.run.folder, f"{own}/samples/*/generated.png")):
+                folder, generated = path.parent, _content(path)
                 if generated is not None:
                     control = _content(folder / "control-image.png")
                     drawn = DrawnPortrait(row, generated, control)
@@ -64,12 +69,22 @@ def picture_source(content: bytes) -> str:
 def _inputs(folder: Path) -> SheetInputs:
     numbered = {
         int(match[1]): path
-        for path in folder.glob("reference-*.png")
+        for path in below(folder, "reference-*.png")
         if (match := re.fullmatch(r"reference-(\d+)\.png", path.name))
     }
-    references = tuple(numbered[number].read_bytes() for number in sorted(numbered))
-    return SheetInputs(references, _content(folder / "target.png"))
+    references = (_content(numbered[number]) for number in sorted(numbered))
+    given = tuple(content for content in references if content is not None)
+    return SheetInputs(given, _content(folder / "target.png"))
 
 
 def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    """Read a PNG; None without one. The page would embed any other file, or a link's."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    content = path.read_bytes()
+    try:
+        with Image.open(BytesIO(content), formats=["PNG"]) as picture:
+            picture.verify()
+    except Exception:  # Pillow raises errors of a dozen classes
+        return None
+    return content

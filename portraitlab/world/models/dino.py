@@ -27,10 +27,17 @@ class SelfSupervisedEncoder(nn.Module):
         self.dim = config["hidden_size"]
         self.trunk = ViTModel(ViTConfig(**config), add_pooling_layer=False)
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return the last layer's tokens [B, 1 + patches, 128], the class token first.
+
+        Image sizes are multiples of a patch; patches are in order row by row.
+        """
+        output = self.trunk(images, interpolate_pos_encoding=images.shape[-1] != self.image_size)
+        return output.last_hidden_state
+
     def class_token(self, images: Tensor) -> Tensor:
         """Return the last layer's class token [B, 128]; image sizes are multiples of a patch."""
-        output = self.trunk(images, interpolate_pos_encoding=images.shape[-1] != self.image_size)
-        return output.last_hidden_state[:, 0]
+        return self.tokens(images)[:, 0]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return unit embeddings [B, 128]; images are resized to 64 px."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from composing import settings_of
 
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
 from portraitlab.support.files import write_json
-from portraitlab.tables.composing import composed
 
 PEOPLE = {"anna": 0.4, "bruno": 0.5, "carla": 0.6}
 
@@ -29,11 +28,6 @@ def metric(by_identity: Mapping[str, float], higher_is_better: bool = True) -> d
     }
 
 
-@cache
-def settings_of(*overrides: str) -> dict[str, Any]:
-    return composed(overrides)
-
-
 @dataclass
 class Store:
     """Writes runs as run.py does, without training."""
@@ -41,7 +35,7 @@ class Store:
     folder: Path
 
     def settings(self, *overrides: str) -> dict[str, Any]:
-        return {**copy.deepcopy(settings_of(*overrides)), "runs": str(self.folder)}
+        return {**settings_of(*overrides), "runs": str(self.folder)}
 
     def begun(self, *overrides: str) -> Run:
         """A run that has its configuration and checkpoints, and no status yet."""

@@ -17,6 +17,7 @@ from storing import Store
 
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, Status, read_status, write_status
+from portraitlab.support.files import write_json
 from portraitlab.support.lock import locked
 
 Call = Callable[..., tuple[int, str, str]]
@@ -141,12 +142,19 @@ def test_a_damaged_run_hides_no_other(store: Store, portraitlab: Call) -> None:
         (store.done(f"seed={number + 1}").folder / name).write_text('{"state": [cut off')
     (store.done("seed=4").folder / "status.json").write_text('{"state": "sleeping"}')
     (store.done("seed=5").folder / "metrics.json").write_text("[]")
+    strange: list[dict[str, object]] = [
+        {"written": 5}, {"written": "2026-01-01T00:00:00"}, {"step": "x"}, {"process": 10**20}
+    ]  # fmt: skip
+    for number, content in enumerate(strange):
+        write_json(
+            store.done(f"seed={number + 6}").folder / "status.json", {"state": "done", **content}
+        )
     code, output, _ = portraitlab("runs", store.folder)
     assert code == 0
     states = [cells[1] for cells in rows(output).values()]
-    assert states.count("damaged") == 5
+    assert states.count("damaged") == 5 + len(strange)
     assert rows(output)[sound.key][1] == "done"
-    assert output.count("is damaged (") == 5
+    assert output.count("is damaged (") == 5 + len(strange)
     assert "sleeping" in output
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from portraitlab.tables.composing import declared_run
 from portraitlab.tables.outlook import Outlook, outlooks
 from portraitlab.tables.paper_table import PaperTable, known_tables
 from portraitlab.tables.results import result_path
-
-Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -48,13 +45,6 @@ def timed(store: Store, *overrides: str, seconds: float, scoring: float) -> Run:
     made = {"scoring_seconds": scoring, "origin": origin()}
     write_json(run.folder / "metrics.json", {**record, **made})
     return run
-
-
-def test_every_table_is_listed(store: Store, portraitlab: Call) -> None:
-    code, output, _ = portraitlab("tables", "--runs", store.folder)
-    assert code == 0
-    for name in known_tables():
-        assert name in output
 
 
 def test_a_training_is_counted_once_however_many_rows_score_it(

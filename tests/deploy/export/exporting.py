@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from functools import cache
 from typing import Any
 
+import composing
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
 from portraitlab.method.model import PortraitModel
-from portraitlab.tables.composing import composed
 from portraitlab.training.build import build_model
-
-
-@cache
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
-    return composed(["scale=smoke", "select=angle", *overrides])
 
 
 def settings_of(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of `run.py scale=smoke …`."""
-    return copy.deepcopy(_composed(overrides))
+    return composing.settings_of("scale=smoke", "select=angle", *overrides)
 
 
 def model_of(config: dict[str, Any]) -> PortraitModel:

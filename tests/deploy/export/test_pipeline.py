@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from diffusers import (
 from numpy.typing import NDArray
 from PIL import Image
 from publishing import tiny_unet, write_sd15, write_sdxl, write_student
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.transforms.functional import to_tensor
 
@@ -170,6 +171,28 @@ def test_a_lora_changes_the_picture_and_leaves_no_trace(
         pipe.use_loras([])
         assert np.array_equal(before, drawn())
         assert not any("lora" in name for name in model.state_dict())
+
+
+def test_a_lora_and_a_net_that_are_not_finite_draw_no_picture(
+    pipe: PortraitPipeline, pictures: Pictures, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.safetensors"
+    write_lora(file, unet=pipe.unet)
+    weights = {
+        name: value * math.nan if "lora_A" in name else value
+        for name, value in load_file(file).items()
+    }
+    save_file(weights, file)
+    with pytest.raises(ValueError, match=r"x\.safetensors.*lora_A\.weight is not finite"):
+        pipe.use_loras([(file, 1.0)])
+    parameter = next(iter(pipe.model.net.parameters()))
+    before = parameter.detach().clone()
+    with torch.no_grad():
+        parameter.fill_(math.inf)
+    with pytest.raises(ValueError, match=r"a drawn picture .* is not finite"):
+        pipe(pictures[:2], pictures[3], "abc")
+    with torch.no_grad():
+        parameter.copy_(before)
 
 
 def test_a_lora_in_the_names_of_other_programs_is_taken(

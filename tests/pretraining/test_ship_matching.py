@@ -1,0 +1,58 @@
+"""The matching net is the branch of a run, and loads as net=in_context wants it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+from portraitlab.method.net.in_context import InContext
+from portraitlab.pretraining import matching, ship
+from portraitlab.world.pretrained import WEIGHTS, load_canvas_backbone, load_matching_net
+
+
+class Prompt(nn.Module):
+    """An image prompt with a buffer, which is saved with a run."""
+
+    words = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+
+
+def test_a_run_s_branch_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    backbone = load_canvas_backbone()
+    net = InContext(backbone, True, False, Prompt())
+    # Write a finished run.
+    run = tmp_path / "none-style-in_context-r1-s0-0123abcd"
+    run.mkdir()
+    state = {f"net.{name}": each for name, each in net.state_dict().items()}
+    save_file(state, run / "model.safetensors")
+    settings = {"budget": {"steps": 200}, "seed": 3, "trainer": {"accelerator": "cpu"}}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    (run / "training.json").write_text(json.dumps({"training_seconds": 330.0}))
+    # Ship it beside the models that it is loaded with.
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for name in ("foundation.json", "canvas.safetensors", "autoencoder.safetensors"):
+        (weights / name).write_bytes((WEIGHTS / name).read_bytes())
+    monkeypatch.setattr(ship, "WEIGHTS", weights)
+    monkeypatch.setattr(sys, "argv", ["matching", str(run)])
+    matching.main()
+    listed = json.loads((weights / "foundation.json").read_text())["matching"]
+    assert listed["training"]["steps"] == 200
+    assert listed["training"]["minutes"] == 5.5
+    assert listed["training"]["command"].endswith(f"matching {run.name}")
+    assert (weights / "matching.safetensors").stat().st_size < 15e6
+    loaded = load_matching_net(weights)
+    for name, each in net.controlnet.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], each.half().float())
+    InContext(backbone, True, False, Prompt(), matching=loaded)
