@@ -19,16 +19,20 @@ from portraitlab.data.usable import UsablePortrait, usable_portrait
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.matting.base import Matting
-from portraitlab.types import FaceFeatures, FaceGeometry
+from portraitlab.types import FaceFeatures, FaceGeometry, Pictures
 
 
 @dataclass(frozen=True)
 class People:
-    """P people as references: names, features [P, N], and the geometry [P] of one photo each."""
+    """P people as references: names, features [P, N], and the geometry [P] of one photo each.
+
+    pictures [P]: that photo as the profile, for a model that wants it; see KnownFaces.
+    """
 
     names: tuple[str, ...]
     features: FaceFeatures
     shape: FaceGeometry
+    pictures: Pictures | None = None
 
     @property
     def embeddings(self) -> Tensor:
@@ -43,12 +47,14 @@ def read_people(
     backbone: Backbone,
     most: int,
     latents: bool = False,
+    pictures: bool = False,
     minimum_side: int = 32,
 ) -> People:
     """Read people from `root/<person>/<photo>`, or one person from `root/<photo>`.
 
     most: the maximum number of photos of a person, the first by name among the usable. latents:
-    encode the photos for a net that reads them. Photos without exactly one face are left out.
+    encode the photos for a net that reads them. pictures: keep the first one as the profile. Photos
+    without exactly one face are left out.
     Raises ValueError where the folder is missing, and for a person without a usable photo.
     """
     if not root.is_dir():
@@ -56,17 +62,15 @@ def read_people(
             f"faces={root} is not a folder; give photos of one person, or a folder each"
         )
     folders = [root / name for name in identity_folders(root)] or [root]
-    people = [
-        _features(
-            _portraits(folder, encoder, matting, most, minimum_side), encoder, backbone, latents
-        )
-        for folder in folders
-    ]
+    portraits = [_portraits(folder, encoder, matting, most, minimum_side) for folder in folders]
+    people = [_features(own, encoder, backbone, latents) for own in portraits]
+    profiles = [own[0] for own in portraits]
     width = max(features.mask.shape[1] for features, _ in people)
     return People(
         names=tuple(folder.name for folder in folders),
         features=FaceFeatures.cat([features.padded(width) for features, _ in people]),
         shape=FaceGeometry.cat([shape for _, shape in people]),
+        pictures=_pictures(profiles, backbone) if pictures else None,
     )
 
 
@@ -126,3 +130,19 @@ def _features(
         latents=encoded,
     )
     return features, geometry_of(faces)[[0]]
+
+
+@torch.no_grad()
+def _pictures(profiles: list[UsablePortrait], backbone: Backbone) -> Pictures:
+    """Encode the profiles of P people; as their style, which is not read, they have themselves."""
+    pixels = to_tensor(np.stack([each.resized(backbone.image_size) for each in profiles]))
+    with backbone.computing():
+        latents = backbone.encode(pixels.to(backbone.latent_scale.device)).float().cpu()
+    return Pictures(
+        style=pixels,
+        profile=pixels,
+        latents=latents,
+        person=torch.zeros_like(latents[:, :1]),  # that only losses read
+        prompted=torch.ones(len(profiles), dtype=torch.bool),
+        seed=torch.zeros(len(profiles), dtype=torch.long),
+    )

@@ -58,6 +58,7 @@ def edit_portraits(
         batch.text[rows],
         batch.references[own],
         batch.shape_geometry[own],
+        None if several or batch.pictures is None else batch.pictures[rows],
     )
     edited = edit(model, encoder, list(portraits.images), known)
     mended = sum(not reason for reason in edited.left)

@@ -133,6 +133,23 @@ def test_a_baseline_is_another_edit(restore, folders, edit) -> None:
     assert (written["both.png"] != read(folders, "both.png")).any()
 
 
+class Prompt(torch.nn.Module):
+    """An image prompt of one word, the image's mean colour; the larger canvas has no weights yet."""
+
+    words = 1
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3)).repeat(1, 43)[:, None, :128]
+
+
+def test_faces_of_any_size_are_refined_beside_a_profile(restore, folders, monkeypatch) -> None:
+    monkeypatch.setattr("portraitlab.world.pretrained.load_image_prompt", Prompt)
+    choice = ("system=ic_portrait", "net.matching=null", "edit=progressive")
+    result, written = restore(*choice)
+    assert result["mended"] == 4
+    assert (written["near.png"] != read(folders, "near.png")).any()
+
+
 @pytest.mark.parametrize(
     "choice",
     [["net=adapter", "cond=none"], ["system=flashface"], ["system=photomaker"]],

@@ -40,6 +40,16 @@ def test_a_folder_for_each_person(root: Path, frozen) -> None:
     torch.testing.assert_close(people.embeddings.norm(dim=-1), torch.ones(2))
     torch.testing.assert_close(people.embeddings[1], people.features.global_[1, 0])
     assert people.features.latents is None
+    assert people.pictures is None
+
+
+def test_the_first_photo_of_each_is_the_profile(root: Path, frozen) -> None:
+    pictures = read(root, frozen, pictures=True).pictures
+    assert pictures.profile.shape == (2, 3, 32, 32)
+    bob = read(root / "bob", frozen, pictures=True, latents=True)
+    assert torch.equal(pictures.profile[1:], bob.pictures.profile)
+    torch.testing.assert_close(bob.pictures.latents, bob.features.latents[:, 0])
+    assert pictures.prompted.all()
 
 
 def test_photos_of_one_person_and_no_more_than_the_most(root: Path, frozen) -> None:

@@ -76,10 +76,10 @@ class RestorePictures:
         if not edit.changes:
             raise ValueError("task=restore needs an edit: choose edit=diir, or leave edit out")
         matting = instantiate(config.matting)
-        latents = model.net.latents
         people = read_people(
-            self.faces, encoder, matting, model.backbone, config.score_refs, latents
-        )
+            self.faces, encoder, matting, model.backbone, config.score_refs,
+            latents=model.net.latents, pictures="pictures" in model.wants,
+        )  # fmt: skip
 
         # Mend the pictures, a few at once.
         mender = _Mender(model, encoder, edit, people, self.prompt)
@@ -143,6 +143,7 @@ class _Mender:
                 text=text.expand(len(places)),
                 references=self.people.features[chosen],
                 shape=self.people.shape[chosen],
+                pictures=None if self.people.pictures is None else self.people.pictures[chosen],
             )
             edited = self.edit(self.model, self.encoder, pictures, faces)
             pictures = edited.pictures

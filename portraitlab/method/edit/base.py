@@ -9,7 +9,7 @@ from torch import Tensor
 
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.method.model import PortraitModel
-from portraitlab.types import FaceFeatures, FaceGeometry, TensorRecord, TextFeatures
+from portraitlab.types import FaceFeatures, FaceGeometry, Pictures, TensorRecord, TextFeatures
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class KnownFaces(TensorRecord):
 
     picture [F] long: number of its picture. keypoints [F, 5, 2]: fractions of the picture. text
     [F]: the prompt. references [F, N]: features of the person's photos. shape [F]: geometry of one
-    of these photos.
+    of these photos. pictures [F]: one of these photos as the profile, for a model that wants it;
+    their style is not read, since it is the picture around each face.
     """
 
     picture: Tensor
@@ -26,6 +27,7 @@ class KnownFaces(TensorRecord):
     text: TextFeatures
     references: FaceFeatures
     shape: FaceGeometry
+    pictures: Pictures | None = None
 
 
 @dataclass(frozen=True)

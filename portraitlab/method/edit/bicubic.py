@@ -13,7 +13,12 @@ class Bicubic(FaceRestoration):
     """A restoration that changes no crop, so that only the resizing to and fro remains."""
 
     def restore(
-        self, model: PortraitModel, crops: Tensor, condition: Condition, masks: Tensor
+        self,
+        model: PortraitModel,
+        crops: Tensor,
+        condition: Condition,
+        masks: Tensor,
+        beside: Tensor | None = None,
     ) -> Tensor:
         """Return the crops."""
         return crops

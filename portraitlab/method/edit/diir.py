@@ -67,9 +67,19 @@ class DIIR(FaceRestoration):
         self.fusion = MaskGuidedFusion(statistics, product, outside)
 
     def restore(
-        self, model: PortraitModel, crops: Tensor, condition: Condition, masks: Tensor
+        self,
+        model: PortraitModel,
+        crops: Tensor,
+        condition: Condition,
+        masks: Tensor,
+        beside: Tensor | None = None,
     ) -> Tensor:
         """Restore crops [F, 3, S, S] by Algorithm 1, whose lines are numbered below."""
+        if beside is not None:
+            raise ValueError(
+                "edit=diir fuses the features of one picture, and this run's net reads two side by "
+                "side; choose edit=progressive or edit=inpaint."
+            )
         backbone = model.backbone
         scheduler = self.sampler.scheduler(backbone)
         attention = SelfAttentionCache(

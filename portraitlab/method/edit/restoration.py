@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -35,8 +37,13 @@ class FaceRestoration(Edit):
     face_threshold: least score of a face in the square. at_once: the most faces in one batch,
     which bounds the memory.
 
+    in_turn: True restores the people of a picture one after another: a square shows those before,
+    and their pixels are not changed again.
+
     A subclass implements `restore`. Raises ValueError for settings out of range.
     """
+
+    in_turn: bool = False
 
     def __init__(
         self,
@@ -67,9 +74,17 @@ class FaceRestoration(Edit):
         self.at_once = check_whole("edit.at_once", at_once)
 
     def restore(
-        self, model: PortraitModel, crops: Tensor, condition: Condition, masks: Tensor
+        self,
+        model: PortraitModel,
+        crops: Tensor,
+        condition: Condition,
+        masks: Tensor,
+        beside: Tensor | None = None,
     ) -> Tensor:
-        """Restore crops [F, 3, S, S] in [-1, 1] under soft masks [F, 1, S, S] of their faces."""
+        """Restore crops [F, 3, S, S] in [-1, 1] under soft masks [F, 1, S, S] of their faces.
+
+        beside [F, c, h, w']: latents at the right of the crops', of a net that works side by side.
+        """
         raise NotImplementedError
 
     def find(self, picture: Tensor) -> FaceGeometry:
@@ -101,9 +116,9 @@ class FaceRestoration(Edit):
         small = [face for face, reason in enumerate(left) if not reason]
 
         # Restore in batches, across pictures.
-        for begin in range(0, len(small), self.at_once):
-            part = small[begin : begin + self.at_once]
-            shown = [pictures[int(faces.picture[face])] for face in part]
+        seen = mended if self.in_turn else pictures
+        for part in self._parts(small, faces.picture.tolist()):
+            shown = [seen[int(faces.picture[face])] for face in part]
             size = model.backbone.image_size
             crops = torch.stack(
                 [
@@ -117,8 +132,26 @@ class FaceRestoration(Edit):
                     left[face] = "has no landmarks that the encoder finds"
                     continue
                 number = int(faces.picture[face])
-                squares[face].put_back(mended[number], masks[number], restored[row], weights[row])
+                square, new = squares[face], (restored[row], weights[row])
+                square.put_back(mended[number], masks[number], *new, over=not self.in_turn)
         return Edited(mended, left, masks)
+
+    def _parts(self, faces: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
+        """Divide faces into batches; in_turn: with at most one face of a picture in each.
+
+        picture: number of the picture of every face.
+        """
+        turns: dict[int, list[int]] = {}
+        earlier: Counter[int] = Counter()
+        for face in faces:
+            turns.setdefault(earlier[picture[face]] if self.in_turn else 0, []).append(face)
+            earlier[picture[face]] += 1
+        size = self.at_once
+        return [
+            turn[begin : begin + size]
+            for turn in turns.values()
+            for begin in range(0, len(turn), size)
+        ]
 
     def _restored(
         self, model: PortraitModel, encoder: FaceEncoder, crops: Tensor, faces: KnownFaces
@@ -134,29 +167,43 @@ class FaceRestoration(Edit):
         everything = torch.ones(crops.shape[0], *crops.shape[-2:], dtype=torch.bool)
         weights = self._softened(self.masks(encoder, geometry, everything)).to(device)
         with model.backbone.computing():
-            condition = self._condition(model, known, geometry)
-        restored = self.restore(model, given, condition, weights)
+            batch = self._batch(model, known, geometry, given)
+            batch = model.transform.lay_out(model.with_drawing(batch))
+            condition = model.condition(batch)
+        beside = batch.latents[..., model.backbone.latent_size :]
+        beside_or_none = beside if beside.numel() else None
+        restored = self.restore(model, given, condition, weights, beside_or_none)
         return restored.float().cpu(), weights.cpu(), found
 
-    def _condition(
-        self, model: PortraitModel, faces: KnownFaces, geometry: FaceGeometry
-    ) -> Condition:
-        """Describe the person, and draw the control image of the broken face."""
+    def _batch(
+        self, model: PortraitModel, faces: KnownFaces, geometry: FaceGeometry, crops: Tensor
+    ) -> Batch:
+        """Describe the person, and the broken face or the crop for the control image.
+
+        Raises ValueError for a model that reads pictures of the people, where there are none.
+        """
+        pictures = None
+        if "pictures" in model.wants:
+            if faces.pictures is None:
+                raise ValueError(
+                    "This run's net reads a photo of each person, and only features of them are "
+                    "known; restore these pictures by task=restore with faces=FOLDER."
+                )
+            pictures = replace(faces.pictures, style=crops)
         backbone, count = model.backbone, len(faces)
         cells = (backbone.latent_channels, backbone.latent_size, backbone.latent_size)
         empty = faces.keypoints.new_zeros(count, *cells)
-        return model.condition(
-            Batch(
-                latents=empty,
-                text=faces.text,
-                references=faces.references,
-                shape_geometry=geometry if self.shape == "broken" else faces.shape,
-                target_geometry=geometry,
-                # Fields that only losses read.
-                identity=empty.new_zeros(count, 0),
-                person=empty[:, :1],
-                target_index=faces.picture,
-            )
+        return Batch(
+            latents=empty,
+            text=faces.text,
+            references=faces.references,
+            shape_geometry=geometry if self.shape == "broken" else faces.shape,
+            target_geometry=geometry,
+            pictures=pictures,
+            # Fields that only losses read.
+            identity=empty.new_zeros(count, 0),
+            person=empty[:, :1],
+            target_index=faces.picture,
         )
 
     def _square(self, picture: Tensor, keypoints: Tensor) -> Square:

@@ -29,11 +29,14 @@ class Square:
         columns = torch.arange(self.left, self.left + self.side).clamp(0, width - 1)
         return resized(picture[:, rows][:, :, columns], size).clamp(-1, 1)
 
-    def put_back(self, picture: Tensor, mask: Tensor, crop: Tensor, weight: Tensor) -> None:
+    def put_back(
+        self, picture: Tensor, mask: Tensor, crop: Tensor, weight: Tensor, over: bool = True
+    ) -> None:
         """Blend a crop [3, size, size] into a picture [3, H, W], in place.
 
         weight [1, size, size] in [0, 1]: of the crop. mask [1, H, W]: is raised to the weights that
-        were used. A pixel of weight 0 is not written.
+        were used. A pixel of weight 0 is not written. over: False writes no pixel that is in the
+        mask, either.
         """
         height, width = picture.shape[-2:]
         top, left = max(self.top, 0), max(self.left, 0)
@@ -46,6 +49,8 @@ class Square:
         new = resized(crop, self.side).clamp(-1, 1)[within]
         share = resized(weight, self.side, mode="bilinear").clamp(0, 1)[within]
         place = (slice(None), slice(top, bottom), slice(left, right))
+        if not over:
+            share = share.where(mask[place] == 0, 0)
         old = picture[place]
         picture[place] = torch.where(share > 0, old + share * (new - old), old)
         mask[place] = torch.maximum(mask[place], share)

@@ -18,6 +18,9 @@ from portraitlab.support.checks import check_finite
 from portraitlab.types import Batch, Condition
 
 Drops = Literal["everything", "prompt"]
+After = Callable[[Tensor, Tensor | None], Tensor]
+"""A function from latents [B, c, h, w] and the timestep of their noise level, None for clean ones,
+to other latents of this level."""
 
 
 class Sampler:
@@ -112,17 +115,22 @@ class Sampler:
         noise: Tensor,
         generators: Sequence[torch.Generator] = (),
         grad_last: int = 0,
+        start: int = 0,
+        after: After | None = None,
     ) -> Tensor:
         """Denoise pure noise [B, c, h, w] to latents under a condition, which is computed once.
 
-        generators: see `step`; a sampler without noise of its own needs none. grad_last: number of
-        the last steps through which a gradient flows. Each is recomputed in the backward pass, so
-        that memory for one is enough.
+        start: number of the noise level at which to start, 0 for pure noise; `noise` are then
+        latents of this level. after: changes the latents after each step. generators: see `step`; a
+        sampler without noise of its own needs none. grad_last: number of the last steps through
+        which a gradient flows. Each is recomputed in the backward pass, so that memory for one is
+        enough.
         """
         scheduler = self.scheduler(model.backbone)
         predict = self.predictor(model, condition)
-        latents = noise * scheduler.init_noise_sigma
-        for number, timestep in enumerate(scheduler.timesteps):
+        latents = noise if start else noise * scheduler.init_noise_sigma
+        following = [*scheduler.timesteps[1:], None]
+        for number, timestep in enumerate(scheduler.timesteps[start:], start):
             timesteps = timestep.expand(len(latents)).to(latents.device)
             if len(scheduler.timesteps) - number > grad_last:
                 with torch.no_grad():
@@ -131,6 +139,8 @@ class Sampler:
             else:
                 prediction = checkpoint(predict, latents, timesteps, use_reentrant=False)
                 latents = self.step(scheduler, prediction, timestep, latents, generators)
+            if after is not None:
+                latents = after(latents, following[number])
         return latents
 
     def predictor(

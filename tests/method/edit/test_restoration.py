@@ -14,6 +14,7 @@ from portraitlab.faces.alignment import TEMPLATE
 from portraitlab.method.edit.bicubic import Bicubic
 from portraitlab.method.edit.diir import DIIR
 from portraitlab.method.edit.inpaint import Inpaint
+from portraitlab.method.edit.progressive import Progressive
 from portraitlab.method.edit.restoration import FaceRestoration
 from portraitlab.method.edit.squares import square_around
 
@@ -21,13 +22,13 @@ from portraitlab.method.edit.squares import square_around
 class Painted(FaceRestoration):
     """Paint every crop in one grey."""
 
-    def restore(self, model, crops, condition, masks) -> Tensor:
+    def restore(self, model, crops, condition, masks, beside=None) -> Tensor:
         return torch.full_like(crops, 0.5)
 
 
-@pytest.fixture(params=["diir", "inpaint"])
+@pytest.fixture(params=["diir", "inpaint", "progressive"])
 def edit(request, of_faces) -> FaceRestoration:
-    made = {"diir": DIIR, "inpaint": Inpaint}[request.param]
+    made = {"diir": DIIR, "inpaint": Inpaint, "progressive": Progressive}[request.param]
     return made(**of_faces, steps=2, guidance=2.0)
 
 
