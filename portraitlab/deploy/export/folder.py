@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from hydra.utils import get_class
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -31,15 +32,35 @@ from portraitlab.diffusion.backbone import Backbone
 from portraitlab.diffusion.precisions import precision_named
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.base import Net
+from portraitlab.support.checks import first_error
 from portraitlab.support.files import DamagedFile, damaged, read_json, write_json, write_text
 
 FORMAT = 1
 _ABOUT, _INDEX, _CONFIG, _WEIGHTS = (
     "portraitlab.json", "model_index.json", "config.json", "model.safetensors",
 )  # fmt: skip
-_KEYS = ("format", "settings", "needed", "unet", "base_model", "parts")  # of portraitlab.json
+_AGAIN = "export the run again, or fetch the folder again."
 _TRAINED = ("fusion", "net")
 _UNET = ("in_channels", "sample_size", "block_out_channels", "cross_attention_dim")
+
+
+class _Settings(BaseModel, extra="allow", strict=True):
+    """The settings of portraitlab.json; those of components are checked before they are built."""
+
+    seed: int
+    refs: int
+    minimum_side: int
+
+
+class _About(BaseModel, extra="allow", strict=True):
+    """The contents of portraitlab.json, with the run's key and commit, and the parts' weights."""
+
+    format: int
+    settings: _Settings
+    needed: list[str]
+    unet: dict[str, int | list[int] | None]
+    base_model: str | None
+    parts: list[str]
 
 
 @dataclass(frozen=True)
@@ -123,7 +144,7 @@ def read_controlnet(folder: str) -> Any:
 def read_export(folder: Path) -> Exported:
     """Read an exported folder without its weights. Raises ValueError where it is not one."""
     try:
-        about = read_json(folder / _ABOUT, _KEYS)
+        about = read_json(folder / _ABOUT)
     except NotADirectoryError:
         about = None
     if about is None:
@@ -131,6 +152,10 @@ def read_export(folder: Path) -> Exported:
             f"{folder} has no {_ABOUT}, so it is not an exported run; make one with "
             "`portraitlab export RUN OUT`"
         )
+    try:
+        _About.model_validate(about)
+    except ValidationError as error:
+        raise damaged(folder / _ABOUT, first_error(error), _AGAIN) from error
     if about["format"] != FORMAT:
         raise ValueError(
             f"{folder} was exported in format {about['format']}, and this version reads {FORMAT}; "

@@ -31,10 +31,19 @@ def test_a_damaged_export_is_refused(export: Export, tmp_path: Path) -> None:
     folder = damaged("half.json")
     (folder / "portraitlab.json").write_text('{"format": ')
     refused(folder, r"portraitlab\.json is damaged")
-    folder = damaged("later")
+    folder = later = damaged("later")
     about = json.loads((folder / "portraitlab.json").read_text())
     (folder / "portraitlab.json").write_text(json.dumps({**about, "format": 2}))
     refused(folder, "was exported in format 2, and this version reads 1")
+    for place, value in (
+        *(("settings.seed", [1]), ("settings", []), ("unet", 3), ("unet", {"in_channels": "4"})),
+        *(("parts", None), ("needed", "all"), ("format", "1"), ("base_model", {})),
+    ):
+        *above, name = place.split(".")
+        content = json.loads((whole / "portraitlab.json").read_text())
+        (content[above[0]] if above else content)[name] = value
+        (later / "portraitlab.json").write_text(json.dumps(content))
+        refused(later, rf"portraitlab\.json is damaged \({place}.*fetch the folder again")
     folder = damaged("cut")
     file = folder / "net" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-9])
