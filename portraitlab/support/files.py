@@ -23,9 +23,10 @@ class DamagedFile(ValueError):
     """A file of a run whose content is not as written."""
 
 
-def damaged(
-    path: Path, reason: object, remedy: str = "delete the file and run the same command again"
-) -> DamagedFile:
+_AGAIN = "delete the file and run the same command again"
+
+
+def damaged(path: Path, reason: object, remedy: str = _AGAIN) -> DamagedFile:
     """Return the error to raise for a file that cannot be read as written."""
     return DamagedFile(f"{path} is damaged ({reason}); {remedy}")
 
@@ -100,7 +101,7 @@ _TAGS = frozenset(
 )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, remedy: str = _AGAIN) -> dict[str, Any]:
     """Read a file of settings: a mapping of mappings, lists and scalars.
 
     Raises FileNotFoundError without it, and DamagedFile for other content: other types (tags),
@@ -114,9 +115,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         _check_nodes(root)
         content: dict[str, Any] = loader.construct_document(root)
     except RecursionError as error:
-        raise damaged(path, "it is nested too deeply") from error
+        raise damaged(path, "it is nested too deeply", remedy) from error
     except (ValueError, yaml.YAMLError) as error:
-        raise damaged(path, str(error).splitlines()[0]) from error
+        raise damaged(path, str(error).splitlines()[0], remedy) from error
     return content
 
 

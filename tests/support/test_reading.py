@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from portraitlab.support.files import DamagedFile, below, read_json, read_yaml, write_json
 
-FUZZ = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 PLAIN = st.recursive(
