@@ -147,8 +147,9 @@ _TAGS = frozenset(
 def read_yaml(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
     """Read a file of settings: a mapping of mappings, lists and scalars.
 
-    Raises FileNotFoundError without it, and DamagedFile, which ends in the remedy, for other content: other types (tags),
-    aliases, with which a small file describes a huge one, and too much or too deep content.
+    Raises FileNotFoundError without it, and DamagedFile, which ends in the remedy, for other
+    content: other types (tags), aliases, with which a small file describes a huge one, and too much
+    or too deep content.
     """
     try:
         loader = _Settings(read_text(path))
