@@ -496,10 +496,11 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         """Encode the pictures [1] that are laid side by side, on the CPU."""
         backbone = self.model.backbone
         size = backbone.image_size
-        pixels = [to_tensor(np.stack([each.resized(size)])) for each in (style, profile)]
-        latents = backbone.encode(pixels[1].to(self.device)).float().cpu()
+        shown, own = (to_tensor(np.stack([each.resized(size)])) for each in (style, profile))
+        latents = backbone.encode(own.to(self.device)).float().cpu()
         return Pictures(
-            *pixels,
+            style=shown,
+            profile=own,
             latents=latents,
             person=torch.zeros_like(latents[:, :1]),  # that only losses read
             prompted=torch.ones(1, dtype=torch.bool),
