@@ -134,7 +134,7 @@ def _features(
 
 @torch.no_grad()
 def _pictures(profiles: list[UsablePortrait], backbone: Backbone) -> Pictures:
-    """Encode the profiles of P people; as their style, which is not read, they have themselves."""
+    """Encode profiles [P] as pictures on the CPU, whose style is the profiles themselves."""
     pixels = to_tensor(np.stack([each.resized(backbone.image_size) for each in profiles]))
     with backbone.computing():
         latents = backbone.encode(pixels.to(backbone.latent_scale.device)).float().cpu()

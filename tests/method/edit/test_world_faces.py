@@ -147,7 +147,7 @@ def test_without_fusion_the_inverted_face_returns(edit, model, encoder, broken, 
     )  # fmt: skip
     with torch.no_grad():
         geometry = encoder.analyse(crops)
-        condition = plain._condition(model, faces, geometry)
+        condition = model.condition(plain._batch(model, faces, geometry, crops))
         back = plain.restore(model, crops, condition, torch.zeros(2, 1, 64, 64))
         round_trip = model.backbone.decode(model.backbone.encode(crops))
     assert (back - round_trip).square().mean().sqrt() < 0.05
