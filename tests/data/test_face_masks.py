@@ -90,5 +90,5 @@ def test_masks_drawn_from_true_points_agree_with_the_renderer_s(
 
 
 def test_a_field_that_no_source_has_is_refused(photos) -> None:
-    with pytest.raises(ValueError, match="want depth of a batch, and photos have face_mask"):
+    with pytest.raises(ValueError, match="wants depth of a batch, and photos have face_mask"):
         replace(photos, wants=frozenset(["depth"]))
