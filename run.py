@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from portraitlab.app.overrides import check_overrides, explained
 from portraitlab.runs.sweep import sweep_group
+from portraitlab.support.printing import printable
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -44,5 +50,26 @@ def main(config: DictConfig) -> dict[str, Any]:
         raise UserError(text) from error
 
 
+def run() -> None:
+    """Run the command line: an error of the user ends it with one message and exit code 1.
+
+    HYDRA_FULL_ERROR=1 in the environment shows its traceback.
+    """
+    given, whole = get_args_parser().parse_args(), "HYDRA_FULL_ERROR" in os.environ
+    # Have Hydra raise errors, instead of printing them with a line about this variable.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        if not given.shell_completion:
+            check_overrides(given.overrides)
+        main()
+    except (HydraException, OmegaConfBaseException) as error:
+        if whole:
+            raise
+        sys.exit(printable(explained(error, given.overrides)))
+    finally:
+        if not whole:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
 if __name__ == "__main__":
-    main()
+    run()

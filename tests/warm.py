@@ -1,12 +1,14 @@
-"""Run `python run.py ...` in forks of one process that has imported what it imports.
+"""Run `python run.py ...` and `portraitlab ...` in forks of one process that has their imports.
 
 A program's imports take most of a smoke run. A child is what a fresh interpreter would be but for
-that: its own arguments, environment, folder, output and exit code.
+that: its own arguments, environment, folder, output and exit code. The server that forks the jobs
+of a sweep is such a fork likewise.
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import os
 import runpy
@@ -19,8 +21,10 @@ import tempfile
 import threading
 import traceback
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from multiprocessing import util
 from typing import IO, Any, NoReturn
 
 from placed import ROOT
@@ -30,6 +34,9 @@ _IMPORTED = (
     *("hydra._internal.hydra", "portraitlab.app.task.train", "portraitlab.launching.perform"),
     *("portraitlab.launching.local", "portraitlab.scoring.judge", "portraitlab.data.world"),
     *("portraitlab.world.pretrained", "portraitlab.tables.ending"),
+    *("portraitlab.method.net.hifi_net", "portraitlab.method.fusion.refiner", "wandb"),
+    *("portraitlab.training.loggers", "portraitlab.scoring.metrics.fid"),
+    "portraitlab.method.sampler.ddim",
 )
 
 
@@ -60,7 +67,7 @@ class Program:
 
 
 class Warm:
-    """A process that forks a child for each command; `run` is subprocess.run for `run.py`."""
+    """A process that forks a child for each command; `run` is subprocess.run for a program."""
 
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair()
@@ -72,11 +79,19 @@ class Warm:
         atexit.register(self.close)
 
     def start(
-        self, arguments: list[str], environment: dict[str, str], out: IO[Any], err: IO[Any]
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        out: IO[Any],
+        err: IO[Any],
+        program: str = "run.py",
     ) -> Program:
-        """Start `run.py` with arguments in an environment; it prints into two files."""
+        """Start a program with arguments in an environment; it prints into two files.
+
+        program: a file, or the name of a module.
+        """
         own, theirs = socket.socketpair()
-        request = json.dumps([arguments, environment]).encode()
+        request = json.dumps([program, arguments, environment]).encode()
         with theirs, self.lock:
             files = [theirs.fileno(), out.fileno(), err.fileno()]
             socket.send_fds(self.socket, [len(request).to_bytes(8, "little")], files)
@@ -84,20 +99,24 @@ class Warm:
         return Program(own)
 
     def run(
-        self, arguments: list[str], environment: dict[str, str], timeout: float
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        timeout: float,
+        program: str = "run.py",
     ) -> subprocess.CompletedProcess[str]:
-        """Run `run.py` with arguments in an environment, and capture what it prints.
+        """Run a program with arguments in an environment, and capture what it prints.
 
         Raises:
             subprocess.TimeoutExpired: it took longer than `timeout` seconds.
         """
-        command = [sys.executable, "run.py", *arguments]
+        command = [sys.executable, program, *arguments]
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            program = self.start(arguments, environment, out, err)
+            started = self.start(arguments, environment, out, err, program)
             try:
-                code = program.wait(timeout)
+                code = started.wait(timeout)
             except TimeoutError:
-                os.killpg(program.pid, signal.SIGKILL)
+                os.killpg(started.pid, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(command, timeout) from None
             texts = []
             for file in (out, err):
@@ -144,14 +163,14 @@ def _serve(connection: socket.socket) -> None:
                 pass
         if not head:
             return
-        arguments, environment = json.loads(_exactly(connection, int.from_bytes(head, "little")))
+        request = json.loads(_exactly(connection, int.from_bytes(head, "little")))
         if os.fork() == 0:
             connection.close()
             answer = socket.socket(fileno=handles[0])
             program = os.fork()
             if program == 0:
                 answer.close()
-                _become(arguments, environment, handles[1:])
+                _become(*request, handles[1:])
             answer.sendall(program.to_bytes(8, "little", signed=True))
             code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
             answer.sendall(code.to_bytes(8, "little", signed=True))
@@ -160,7 +179,9 @@ def _serve(connection: socket.socket) -> None:
             os.close(handle)
 
 
-def _become(arguments: list[str], environment: dict[str, str], handles: list[int]) -> NoReturn:
+def _become(
+    program: str, arguments: list[str], environment: dict[str, str], handles: list[int]
+) -> NoReturn:
     """Run the program in this fork, which ends with it."""
     code = 1
     try:
@@ -173,10 +194,14 @@ def _become(arguments: list[str], environment: dict[str, str], handles: list[int
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
         os.environ.clear()
         os.environ.update(environment)
-        sys.argv = ["run.py", *arguments]
+        sys.argv = [program, *arguments]
         sys.path[0] = str(ROOT)
         sys.path[1:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
-        runpy.run_path("run.py", run_name="__main__")
+        util.spawnv_passfds = _Server().start
+        if program.endswith(".py"):
+            runpy.run_path(program, run_name="__main__")
+        else:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -192,6 +217,60 @@ def _become(arguments: list[str], environment: dict[str, str], handles: list[int
             sys.stderr.flush()
         finally:
             os._exit(code)
+
+
+class _Server:
+    """A fork in the place of the interpreter that multiprocessing starts as its fork server.
+
+    It is forked before the program begins, so it has the imports and nothing that the program has
+    changed. Other interpreters are started as ever.
+    """
+
+    def __init__(self) -> None:
+        self.exec = util.spawnv_passfds
+        self.socket, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.socket.close()
+            _await(theirs)
+        theirs.close()
+
+    def start(self, path: str, arguments: Sequence[str], handles: Sequence[int]) -> int:
+        """Start `python -c CODE` with inherited handles, and return the process's number."""
+        code = arguments[-1]
+        if "multiprocessing.forkserver" not in code:
+            number: int = self.exec(path, arguments, handles)
+            return number
+        request = json.dumps([code, dict(os.environ), list(handles)]).encode()
+        socket.send_fds(self.socket, [len(request).to_bytes(8, "little")], list(handles))
+        self.socket.sendall(request)
+        util.spawnv_passfds = self.exec
+        return self.pid
+
+
+def _await(connection: socket.socket) -> NoReturn:
+    """Wait for the server's code, and run it with its handles in their places."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    head, received, _, _ = socket.recv_fds(connection, 8, 2)
+    if not head:  # the program has ended without it
+        os._exit(0)
+    code, environment, handles = json.loads(_exactly(connection, int.from_bytes(head, "little")))
+    connection.close()
+    aside = [fcntl.fcntl(handle, fcntl.F_DUPFD, 1000) for handle in received]
+    for handle in received:
+        os.close(handle)
+    for handle, target in zip(aside, handles, strict=True):
+        os.dup2(handle, target)
+        os.close(handle)
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        exec(code, {"__name__": "__main__"})
+    except BaseException as stop:  # its children leave this function by os._exit
+        if not isinstance(stop, SystemExit):
+            traceback.print_exc()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,12 @@ class SampledPair(TensorRecord):
 
 
 class Descriptors(Protocol):
-    """Features of style pictures and of profiles, in which the two are matched."""
+    """Features of style pictures and of profiles, in which the two are matched.
+
+    trained: True where they are the model's net's, and so depend on its training.
+    """
+
+    trained: bool
 
     def __call__(
         self, model: PortraitModel, pair: SampledPair, generator: torch.Generator
@@ -60,6 +65,8 @@ class Dift:
     noise level, 261 as published. block: up block, counted from the deepest. noises: draws of noise
     over which features are averaged, 8 as published.
     """
+
+    trained = False
 
     def __init__(self, timestep: int = 261, block: int = 1, noises: int = 8) -> None:
         self.timestep = check_whole("timestep", timestep, 0)
@@ -86,9 +93,10 @@ class Dift:
 class MatchingNet:
     """Features of IC-Portrait's branch that reads both pictures side by side (Sec. 3.3).
 
-    The branch is the model's net, after as many steps as it was trained. timestep: noise level of
-    the two pictures' latents.
+    The branch is the model's net. timestep: noise level of the two pictures' latents.
     """
+
+    trained = True
 
     def __init__(self, timestep: int = 261) -> None:
         self.timestep = check_whole("timestep", timestep, 0)
@@ -113,6 +121,8 @@ class MatchingNet:
 class Dino:
     """Patch tokens of the world's self-supervised vision transformer, 8 px each."""
 
+    trained = False
+
     @cached_property
     def encoder(self) -> SelfSupervisedEncoder:
         """The encoder, loaded when it is first needed."""
@@ -134,6 +144,8 @@ class Dino:
 class RandomPlaces:
     """Random features, whose best matches are random places."""
 
+    trained = False
+
     def __call__(
         self, model: PortraitModel, pair: SampledPair, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
@@ -145,6 +157,8 @@ class RandomPlaces:
 
 class NoMotion:
     """Cell centres as features, whose best matches are the cells' own places."""
+
+    trained = False
 
     def __call__(
         self, model: PortraitModel, pair: SampledPair, generator: torch.Generator

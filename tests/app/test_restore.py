@@ -134,7 +134,7 @@ def test_a_baseline_is_another_edit(restore, folders, edit) -> None:
 
 
 class Prompt(torch.nn.Module):
-    """An image prompt of one word, the mean colour; the larger canvas has no weights yet."""
+    """An image prompt of one word: the mean colour of the image."""
 
     words = 1
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
 
 from portraitlab.support.processes import process_rank
 
@@ -60,6 +62,16 @@ def fail_alone(settings: Mapping[str, Any], **_: Any) -> FailingMirror | None:
     if case == (1, 1):
         raise RuntimeError("the second process failed alone")
     return FailingMirror() if case == (0, 0) else None
+
+
+class Impatient(Callback):
+    """Has submitit wait for no result of a job that SLURM says has ended."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Set the number of seconds, which is 15 otherwise."""
+        from submitit.core.core import Job
+
+        Job._results_timeout_s = 0
 
 
 def told_threads(folder: Path, **_: Any) -> None:

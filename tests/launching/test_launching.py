@@ -179,7 +179,9 @@ def test_the_sbatch_file_asks_for_a_task_for_each_gpu(
     ended = run_py(
         *("-m", "seed=0,1", "launcher=slurm", "trainer=ddp", "trainer.devices=8"),
         *("trainer.num_nodes=2", "hydra.launcher.partition=a800", *SMOKE, *places),
+        "+hydra.callbacks.impatient._target_=faulty.Impatient",
         home=home,
+        **FAULTY,
         PATH=f"{bin}:{os.environ['PATH']}",
     )
     assert ended.returncode == 1, "no job was run"

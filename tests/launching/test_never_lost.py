@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 from composing import run_py, without_wandb
-from placed import ROOT
 from warm import warm
 
 from portraitlab.runs.status import read_status
@@ -206,38 +204,43 @@ def test_submitit_queues_a_training_again_that_its_signal_stopped(
     "a full disk while a checkpoint is written", "the steps since the last checkpoint"
 )
 def test_a_full_disk_ends_the_run_with_one_message_and_loses_nothing(
-    tmp_path: Path, cache: Path, straight: Path
+    tmp_path: Path, cache: Path, home: Path, straight: Path
 ) -> None:
     """A disk with room for one checkpoint and not for two, made larger for the second try."""
     runs = tmp_path / "disk"
     runs.mkdir()
     largest = max(path.stat().st_size for path in straight.glob("checkpoints/*"))
-    command = (
-        f"{sys.executable} run.py {' '.join(SMOKE)} runs={runs} 'cache={cache}' metrics=[sim_f]"
-    )
     script = (
-        f"mount -t tmpfs -o size={int(largest * 1.7)} none {runs} || exit 77; "
-        f"{command}; echo first $?; ls {runs}/*/*/checkpoints; cat {runs}/*/*/status.json; "
-        f"mount -o remount,size={largest * 20} {runs}; "
-        f"{command}; echo second $?; cp -r {runs} {tmp_path}/kept"
+        f"mount -t tmpfs -o size={int(largest * 1.7)} none {runs} && echo small && read _ && "
+        f"mount -o remount,size={largest * 20} {runs} && echo large && read _"
     )
-    ended = subprocess.run(
+    # The disk is mounted for this process alone, and others reach it by its number.
+    with subprocess.Popen(
         ["unshare", "-rm", "sh", "-c", script],
-        cwd=ROOT,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=600,
-    )
-    if ended.returncode == 77:
-        pytest.skip("this system lets nobody mount a small disk")
-    said, status = ended.stdout.split("first ")[0] + ended.stderr, ended.stdout
-    assert "first 1" in ended.stdout, said
-    assert "No space left on device" in said
-    assert "free space there; the same command resumes from what is saved" in said
-    assert "Traceback" not in said
-    assert "step-000002-" in status.split("first 1")[1]
-    assert "second 0" in ended.stdout, said
-    assert_same(run_folder(tmp_path / "kept"), straight)
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        if holder.stdout.readline() != "small\n":
+            pytest.skip("this system lets nobody mount a small disk")
+        disk = Path(f"/proc/{holder.pid}/root{runs}")
+        command = (*SMOKE, f"runs={disk}", f"cache={cache}")
+        first = run_py(*command, home=home)
+        assert first.returncode == 1, first.stderr
+        said = first.stdout + first.stderr
+        assert "No space left on device" in said
+        assert "free space there; the same command resumes from what is saved" in said
+        assert "Traceback" not in said
+        assert [path.name[:12] for path in checkpoints(disk)] == ["step-000002-"]
+        print("larger", file=holder.stdin, flush=True)
+        assert holder.stdout.readline() == "large\n"
+        second = run_py(*command, home=home)
+        assert second.returncode == 0, second.stderr
+        assert_same(run_folder(disk), straight)
+        beside = [path for path in runs.rglob("*") if path.is_file() and path.suffix != ".lock"]
+        assert not beside, "it was written beside the disk"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typing_extensions import TypedDict
 
 from portraitlab.support.files import DamagedFile, below, read_json, read_yaml, write_json
 
@@ -96,13 +97,19 @@ def test_any_text_is_plain_settings_or_damaged(tmp_path: Path, text: str) -> Non
         assert is_plain(content)
 
 
+class _Known(TypedDict):
+    """A record of one entry."""
+
+    a: Any
+
+
 @FUZZ
 @given(content=st.binary() | PLAIN.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_a_record_or_damaged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "metrics.json"
     path.write_bytes(content)
     with suppress(DamagedFile):
-        read = read_json(path, ["a"])
+        read = read_json(path, _Known)
         assert isinstance(read, dict)
         assert "a" in read
 
@@ -124,7 +131,7 @@ def test_what_is_no_file_or_too_large_is_damaged(tmp_path: Path) -> None:
                     read(path)
     assert read_json(tmp_path / "none") is None
     write_json(tmp_path / "whole", {"a": 1})
-    assert read_json(tmp_path / "whole", ["a"]) == {"a": 1}
+    assert read_json(tmp_path / "whole", _Known) == {"a": 1}
 
 
 def test_links_below_a_folder_are_not_followed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from portraitlab.app.experiment import device_of
+from portraitlab.method.model import PortraitModel
 from portraitlab.runs.key import plain
 from portraitlab.runs.origin import origin
-from portraitlab.runs.run import Run
+from portraitlab.runs.run import NoRun, Run
 from portraitlab.scoring.descriptors import Descriptors, NoDescriptors
 from portraitlab.scoring.matching import ViewPairs, flow_sheet, found_places, matching_figures
 from portraitlab.scoring.metrics.metric import Estimate
@@ -31,11 +33,11 @@ _SHOWN = 3
 class MatchViews:
     """A task that matches pairs of views of held-out people by several descriptors.
 
-    descriptors: by name; those that the model or its weights cannot give are left out with a note.
-    degrees: angles between the cameras. shares: of the style pictures' pixels that are sampled.
-    people: number of pairs at each angle. split: of the people. run: a run's folder, or None for
-    the run that the configuration describes; where that is not trained, its net has 0 steps. out:
-    output folder where there is no run.
+    descriptors: by name. steps: of the trainings whose runs give the nets, each as the
+    configuration describes it; 0 is the net before training. What is not trained, and what the
+    model or the weights cannot give, is left out with a note. degrees: angles between the cameras.
+    shares: of the style pictures' pixels that are sampled. people: number of pairs at each angle.
+    split: of the people. out: output folder.
 
     Raises ValueError for an empty list, and for an angle, a share or a split out of range.
     """
@@ -43,12 +45,12 @@ class MatchViews:
     def __init__(
         self,
         descriptors: Mapping[str, Descriptors],
+        steps: Sequence[int],
         degrees: Sequence[float],
         shares: Sequence[float],
         people: int,
         split: str,
         out: str,
-        run: str | None = None,
     ) -> None:
         if not degrees or not all(0 <= each <= 60 for each in degrees):
             raise ValueError(f"task.degrees={degrees}: angles from 0 to 60 degrees are needed")
@@ -56,35 +58,34 @@ class MatchViews:
             raise ValueError(f"task.shares={shares}: shares above 0 and at most 1 are needed")
         check_choice("task.split", split, IDENTITIES)
         self.descriptors = descriptors
+        self.steps = [check_whole("task.steps", each, 0) for each in steps]
         self.degrees = list(degrees)
         self.shares = list(shares)
         self.people = check_whole("task.people", people, 1, len(IDENTITIES[split]))
         self.split = split
         self.out = Path(out).expanduser()
-        self.run = run
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
         """Write matching.json and flows.png, print the table, and return the record."""
-        # Build the model, and load the run's weights where there are any.
-        run = Run.of(plain(config), self.run)
-        if self.run is not None:
-            run.require_weights()
-        trained = run.weights.is_file()
+        # Build the model, and read the weights of its trainings.
         model = build_parts(config, device_of(config.trainer)).model.eval()
-        if trained:
-            model.load_trained_state_dict(run.read_weights())
-        folder = run.record_folder if trained else self.out
+        nets, left = self._nets(config, model)
+        measured = [
+            (f"{name}, {steps} steps" if each.trained else name, each, weights)
+            for name, each in self.descriptors.items()
+            for steps, weights in (nets.items() if each.trained else [(0, None)])
+        ]
 
         # Match all pairs by all descriptors.
         backbone = model.backbone
         people = IDENTITIES[self.split][: self.people]
-        sizes = backbone.image_size, backbone.latent_size
         rows: list[dict[str, Any]] = []
-        shown: dict[str, Tensor] = {}
-        left: dict[str, str] = {}
         for degrees in self.degrees:
-            pairs = ViewPairs.render(people, degrees, *sizes)
-            for name, descriptors in self.descriptors.items():
+            pairs = ViewPairs.render(people, degrees, backbone.image_size, backbone.latent_size)
+            shown: dict[str, Tensor] = {}
+            for name, descriptors, weights in measured:
+                if weights is not None:
+                    model.load_trained_state_dict(weights)
                 for share in self.shares:
                     try:
                         places = found_places(
@@ -94,29 +95,49 @@ class MatchViews:
                         )
                     except (NoDescriptors, MissingWeights) as error:
                         left[name] = str(error)
-                        continue
-                    figures = matching_figures(places, pairs)
+                        break
                     rows += [
                         {"descriptors": name, "degrees": degrees, "share": share, "region": region}
-                        | {measure: _figure(value) for measure, value in measured.items()}
-                        for region, measured in figures.items()
+                        | {measure: _figure(value) for measure, value in figures.items()}
+                        for region, figures in matching_figures(places, pairs).items()
                     ]
                     shown[f"{name} {share:.0%}"] = places[:_SHOWN]
-            save(flow_sheet(pairs[:_SHOWN], shown), folder / f"flows-{degrees:g}.png")
+            save(flow_sheet(pairs[:_SHOWN], shown), self.out / f"flows-{degrees:g}.png")
 
         # Write the record.
         record = {
-            "key": run.key, "steps": config.budget.steps if trained else 0, "seed": config.seed,
-            "backbone": config.choices.backbone, "split": self.split, "people": self.people,
+            "choices": {str(name): choice for name, choice in config.choices.items()},
+            "seed": config.seed, "split": self.split, "people": self.people,
             "cells": backbone.latent_size, "rows": rows, "left_out": left, "origin": origin(),
         }  # fmt: skip
-        write_json(folder / "matching.json", record)
+        write_json(self.out / "matching.json", record)
         for region in ("person", "face"):
             _table(rows, region, self.degrees).show()
         for name, reason in left.items():
             print(f"left out: {name}: {reason}")
-        print(f"record: {folder / 'matching.json'}")
+        print(f"record: {self.out / 'matching.json'}")
         return record
+
+    def _nets(
+        self, config: DictConfig, model: PortraitModel
+    ) -> tuple[dict[int, dict[str, Tensor]], dict[str, str]]:
+        """Read weights by the steps of their training; return also why others are left out."""
+        nets: dict[int, dict[str, Tensor]] = {}
+        left: dict[str, str] = {}
+        for steps in self.steps:
+            if steps == 0:
+                initial = model.trained_state_dict()
+                nets[0] = {name: value.clone() for name, value in initial.items()}
+                continue
+            trained = deepcopy(config)
+            trained.budget.steps = steps
+            run = Run.of(plain(trained))
+            try:
+                run.require_weights()
+                nets[steps] = run.read_weights()
+            except NoRun as error:
+                left[f"{steps} steps"] = str(error)
+        return nets, left
 
 
 def _figure(estimate: Estimate) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from composing import settings_of
 from storing import Store
 
 from portraitlab.runs.key import PROTOCOL
@@ -14,10 +15,18 @@ from portraitlab.runs.origin import origin
 from portraitlab.runs.run import Run
 from portraitlab.support.files import write_json
 from portraitlab.support.paths import EXPERIMENTS
-from portraitlab.tables.composing import declared_run
+from portraitlab.tables.composing import declared_arguments, declared_run
 from portraitlab.tables.outlook import Outlook, outlooks
 from portraitlab.tables.paper_table import PaperTable, known_tables
 from portraitlab.tables.results import result_path
+
+
+@pytest.fixture(autouse=True)
+def _composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose each row of a table in one test alone."""
+    monkeypatch.setattr(
+        "portraitlab.tables.outlook.composed", lambda overrides: settings_of(*overrides)
+    )
 
 
 @pytest.fixture
@@ -139,11 +148,9 @@ def test_what_another_table_has_is_not_left(tmp_path: Path, store: Store) -> Non
 
 
 @pytest.mark.parametrize("name", known_tables())
-def test_a_seed_is_but_a_number_in_a_rows_settings(name: str, store: Store) -> None:
+def test_a_seed_is_but_a_number_in_a_rows_settings(name: str) -> None:
     table = PaperTable.read(EXPERIMENTS / name)
     row = table.rows[-1]
-    overrides = [f"{key}={value}" for key, value in table.overrides.items()]
-    settings = store.settings(*overrides, *row.arguments, "seed=0")
-    for seed in (0, 5):
-        run, declared = Run.of({**settings, "seed": seed}), declared_run(table, row, seed)
-        assert (run.key, run.scoring) == (declared.key, declared.scoring)
+    settings = settings_of(*declared_arguments(table, row, 0))
+    run, declared = Run.of({**settings, "seed": 5}), declared_run(table, row, 5)
+    assert (run.key, run.scoring) == (declared.key, declared.scoring)

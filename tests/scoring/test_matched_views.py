@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers.models.embeddings import ImageProjection
-from omegaconf import DictConfig
-from PIL import Image
 from torch import Tensor
 
-from portraitlab.app.task.match import MatchViews
 from portraitlab.data.world import sound_photos
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.cond.none import NoCond
@@ -215,44 +211,3 @@ def test_features_are_resized_to_the_cells_before_they_are_matched(
     one, other = (torch.randn(3, 16, 32, 32, generator=generator)[..., :8, :8] for _ in range(2))
     finer = torch.nn.Upsample(size=(16, 16), mode="bilinear")
     torch.testing.assert_close(found, best_match(finer(one), finer(other)).places)
-
-
-def test_the_task_writes_a_record_and_pictures(
-    composed: Callable[..., DictConfig], cache: Path, tmp_path: Path
-) -> None:
-    config = composed("scale=smoke", f"cache={cache}", f"runs={tmp_path}")
-    task = MatchViews(
-        {"no_motion": NoMotion(), "dift": Dift(noises=1), "matching_net": MatchingNet()},
-        degrees=[10, 40], shares=[1.0, 0.2], people=2, split="development", out=str(tmp_path),
-    )  # fmt: skip
-    record = task(config)
-    assert len(record["rows"]) == 2 * 2 * 2 * 2  # descriptors, angles, shares, regions
-    assert record["left_out"].keys() == {"matching_net"}
-    assert record["steps"] == 0
-    assert (tmp_path / "matching.json").is_file()
-    by = {
-        (row["descriptors"], row["degrees"], row["share"]): row["end_point_error"]["value"]
-        for row in record["rows"]
-        if row["region"] == "face"
-    }
-    assert by["no_motion", 40, 1.0] > 2 * by["no_motion", 10, 1.0]
-    # The shipped UNet's features match better than no motion, of pictures that are seen whole.
-    assert by["dift", 40, 1.0] < 0.7 * by["no_motion", 40, 1.0]
-    assert by["dift", 40, 0.2] > by["dift", 40, 1.0]
-    assert Image.open(tmp_path / "flows-40.png").width == 7 * 132 + 4
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"degrees": []}, "degrees"),
-        ({"degrees": [90]}, "degrees"),
-        ({"shares": [0.0]}, "shares"),
-        ({"people": 0}, "people"),
-        ({"split": "nobody"}, "split"),
-    ],
-)
-def test_numbers_out_of_range_are_refused(changed: dict, message: str) -> None:
-    given = {"degrees": [10], "shares": [1.0], "people": 1, "split": "development", "out": "."}
-    with pytest.raises(ValueError, match=message):
-        MatchViews({}, **{**given, **changed})
