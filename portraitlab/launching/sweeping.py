@@ -111,7 +111,7 @@ class SweepPlan:
                 job.run.forget(settings["choices"]["task"])
             settings["fresh"] = False
         training = settings["choices"]["task"] == "train"
-        # A damaged record makes its own job fail, not the sweep.
+        # The job of a damaged record makes it again.
         if training and isinstance(job.outcome(), str) and not is_locked(job.run.folder):
             process = {"host": socket.gethostname(), "process": os.getpid()}
             write_status(job.run.folder, "queued", **process)

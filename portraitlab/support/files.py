@@ -144,11 +144,12 @@ _TAGS = frozenset(
 )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, remedy: str = _REMEDY) -> dict[str, Any]:
     """Read a file of settings: a mapping of mappings, lists and scalars.
 
-    Raises FileNotFoundError without it, and DamagedFile for other content: other types (tags),
-    aliases, with which a small file describes a huge one, and too much or too deep content.
+    Raises FileNotFoundError without it, and DamagedFile, which ends in the remedy, for other
+    content: other types (tags), aliases, with which a small file describes a huge one, and too much
+    or too deep content.
     """
     try:
         loader = _Settings(read_text(path))
@@ -158,9 +159,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         _check_nodes(root)
         content: dict[str, Any] = loader.construct_document(root)
     except RecursionError as error:
-        raise damaged(path, "it is nested too deeply") from error
+        raise damaged(path, "it is nested too deeply", remedy) from error
     except (ValueError, yaml.YAMLError) as error:
-        raise damaged(path, str(error).splitlines()[0]) from error
+        raise damaged(path, str(error).splitlines()[0], remedy) from error
     return content
 
 

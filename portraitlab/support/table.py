@@ -136,5 +136,5 @@ def _no_formula(cell: str) -> str:
 
 def _escaped(cell: str) -> str:
     """Write a cell as text: without columns, links and HTML of its own."""
-    cell = re.sub(r"[|\\]|\](?=[(\[])", r"\\\g<0>", printable(cell)).replace("<", "&lt;")
-    return cell.replace("\n", " ")
+    cell = re.sub(r"[|\\]|\](?=[(\[])", r"\\\g<0>", printable(cell))
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", cell).replace("\n", " ")

@@ -25,6 +25,7 @@ from pydantic.dataclasses import dataclass
 
 from portraitlab.runs.key import PROTOCOL
 from portraitlab.support.checks import first_error
+from portraitlab.support.files import read_yaml
 from portraitlab.support.paths import CONF, EXPERIMENTS
 
 _Text = Annotated[str, BeforeValidator(str)]
@@ -116,15 +117,13 @@ class PaperTable:
         """
         path = folder / "table.yaml"
         try:
-            declared = yaml.safe_load(path.read_text(encoding="utf-8"))
+            declared = read_yaml(path, "correct it")
             made = {"folder": folder, "command": f"python run.py table={_name(folder)}"}
             return TypeAdapter(cls).validate_python({**made, **declared})
         except FileNotFoundError as error:
             raise ValueError(f"{folder} holds no table: table.yaml is not there") from error
         except ValidationError as error:
             raise ValueError(f"{path}: {first_error(error)}") from error
-        except (yaml.YAMLError, TypeError) as error:
-            raise ValueError(f"{path}: {error}") from error
 
     @property
     def in_a_paper(self) -> bool:

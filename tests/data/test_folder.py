@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from portraitlab.data.features import FeatureStore
 from portraitlab.data.folder import FolderData
 from portraitlab.data.photo import Photo, UnusablePhoto
 from portraitlab.data.portrait import FRAME_CENTRE, FRAME_SPREAD, cut_portrait
@@ -179,6 +180,23 @@ def test_photos_of_extreme_shapes_cost_no_other_photo(folder_data, frozen, root,
     assert len(folder_data().train_photos(frozen).store) == 33
     for width, height in shapes:
         assert f"left out: photo person 0/{width}x{height}.png: " in caplog.text
+
+
+def test_references_that_do_not_fit_are_refused_before_anything_is_encoded(
+    folder_data, frozen, monkeypatch
+) -> None:
+    monkeypatch.setattr(FeatureStore, "cached", lambda *_: pytest.fail("photos were encoded"))
+    data = folder_data()
+    assert data.counts(frozen) == ([4, 4, 4, 4], [8, 9])
+    for refs, score_refs, message in (
+        (4, 4, r"refs=4 is .* with 5 photos, and the 4 to train on have 4 to 4; .*Choose refs=3,"),
+        (3, 8, r"score_refs=8 is .* with 10 .* the 2 held out have 8 to 9\. Choose score_refs=7,"),
+        (9, 9, r"refs=9 is .*Choose refs=3, or add photos\."),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.check_refs(frozen, refs, score_refs)
+    data.check_refs(frozen, 3, 7)
+    data.check_refs(frozen, 4, 7, beside=0)
 
 
 def test_a_set_in_parts_names_the_part_to_give(folder_data, frozen, root) -> None:

@@ -130,6 +130,6 @@ def test_a_merged_unet_is_exported_for_other_programs(
     assert len(pairs) > 50
     assert np.abs(np.asarray(image).astype(int) - np.asarray(weaker)).max() > 5
     # What it is merged for does not change.
-    cond = {"cond._target_": "portraitlab.method.cond.keypoints.KeypointCond"}
+    cond = {"cond": settings_of("cond=keypoints")["cond"]}
     with pytest.raises(ValueError, match=r"another control image, .*LandmarkCond, is merged"):
         PortraitPipeline.from_pretrained(out, settings=cond)

@@ -6,6 +6,8 @@ import json
 
 import pytest
 from exporting import settings_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from portraitlab.deploy.export.settings import (
     check_known,
@@ -104,10 +106,42 @@ def test_what_conf_does_not_build_is_never_built(target: object) -> None:
 
 def test_an_export_that_names_a_place_is_refused() -> None:
     settings = drawing_settings(settings_of())
-    settings["backbone"]["folder"] = "/elsewhere"
-    with pytest.raises(ValueError, match=r"backbone\.folder is '/elsewhere': an export contains"):
-        with_changes(settings, [], {})
+    for place in ("/elsewhere", ["/elsewhere"], {"0": "/elsewhere"}, 1):
+        settings["backbone"]["folder"] = place
+        with pytest.raises(ValueError, match=r"backbone\.folder is .*: an export contains"):
+            with_changes(settings, [], {})
     assert with_changes(drawing_settings(settings_of()), [], {"refs": 3})["refs"] == 3
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text("ab", max_size=2), inner),
+    max_leaves=5,
+)
+OURS = "portraitlab.method.fusion.refiner.FaceRefiner"
+HOSTILE = st.one_of(
+    st.fixed_dictionaries({"_target_": st.sampled_from(["os.system", "eval", OURS.upper()])}),
+    st.fixed_dictionaries({"_target_": st.just(OURS), "_args_": st.lists(PLAIN)}),
+    st.fixed_dictionaries({"_target_": st.just(OURS), "from_file": PLAIN}),
+    st.fixed_dictionaries({"_partial_": st.booleans()}),
+    st.sampled_from([(1,), {1}, b"x", object(), "${oc.env:HOME}"]),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), hostile=HOSTILE, around=PLAIN)
+def test_nothing_hostile_is_built_wherever_it_is(
+    data: st.DataObject, hostile: object, around: object
+) -> None:
+    chosen = drawing_settings(settings_of())
+    check_known(chosen)
+    value = data.draw(st.sampled_from([hostile, [around, hostile], {"a": [{"b": hostile}]}]))
+    group, name = data.draw(
+        st.sampled_from([("fusion", "layers"), ("sampler", "steps"), ("cond", "face_model")])
+    )
+    chosen[group][name] = value
+    with pytest.raises(ValueError, match=f"{group}.{name}"):
+        check_known(chosen)
 
 
 def test_an_interpolation_is_refused() -> None:
