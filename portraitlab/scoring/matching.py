@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from portraitlab.faces.encoder.face_encoder import photo_tensor
 from portraitlab.method.cond.style import on_black, sampled_pixels
 from portraitlab.method.matching import best_match, cell_centres, warp
 from portraitlab.method.model import PortraitModel
-from portraitlab.scoring.descriptors import Descriptors, SampledPair
 from portraitlab.scoring.metrics.metric import Estimate
 from portraitlab.scoring.pictures import grid
 from portraitlab.types import TensorRecord
@@ -80,6 +79,42 @@ def true_places(style: Photo, profile: Photo, cells: int) -> tuple[Tensor, Tenso
     moved = mean(offsets.movedim(-1, 0) * seen) / share.clamp(min=1e-6)
     places = cell_centres(cells, cells) + moved.movedim(1, -1)
     return places, share[0] >= 0.5, mean(face[None])[0] >= 0.5
+
+
+class NoDescriptors(ValueError):
+    """Descriptors that a model cannot give."""
+
+
+@dataclass(frozen=True)
+class SampledPair(TensorRecord):
+    """Pairs of a style picture and a profile, [B, 3, H, W] each.
+
+    sampled: the style picture's sampled pixels on black. style: the whole picture, of which only
+    noisy latents may be read.
+    """
+
+    style: Tensor
+    sampled: Tensor
+    profile: Tensor
+
+
+class Descriptors(Protocol):
+    """Features of style pictures and of profiles, in which the two are matched.
+
+    trained: True where they are the model's net's, and so depend on its training.
+    """
+
+    trained: bool
+
+    def __call__(
+        self, model: PortraitModel, pair: SampledPair, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Compute features [B, C, h, w] of style pictures and of profiles.
+
+        Raises NoDescriptors or MissingWeights (both ValueErrors) where the model or the weights
+        that are needed are missing.
+        """
+        ...
 
 
 @torch.no_grad()

@@ -15,8 +15,14 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.runs.key import plain
 from portraitlab.runs.origin import origin
 from portraitlab.runs.run import NoRun, Run
-from portraitlab.scoring.descriptors import Descriptors, NoDescriptors
-from portraitlab.scoring.matching import ViewPairs, flow_sheet, found_places, matching_figures
+from portraitlab.scoring.matching import (
+    Descriptors,
+    NoDescriptors,
+    ViewPairs,
+    flow_sheet,
+    found_places,
+    matching_figures,
+)
 from portraitlab.scoring.metrics.metric import Estimate
 from portraitlab.scoring.pictures import save
 from portraitlab.support.checks import check_choice, check_whole

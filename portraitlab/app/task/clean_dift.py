@@ -11,10 +11,11 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 from torch.nn import functional
 
+from portraitlab.app.task.descriptors import output_of
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.encoder.face_encoder import photo_tensor
 from portraitlab.method.model import PortraitModel
-from portraitlab.scoring.descriptors import SampledPair, output_of
+from portraitlab.scoring.matching import SampledPair
 from portraitlab.support.checks import check_whole
 from portraitlab.types import Injection
 from portraitlab.world.render import render_photo

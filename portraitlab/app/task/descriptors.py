@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,46 +14,11 @@ from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.matching import cell_centres
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.in_context import InContext, features_of
+from portraitlab.scoring.matching import NoDescriptors, SampledPair
 from portraitlab.support.checks import check_whole
-from portraitlab.types import Condition, Injection, TensorRecord, TextFeatures
+from portraitlab.types import Condition, Injection, TextFeatures
 from portraitlab.world.models.dino import SelfSupervisedEncoder
 from portraitlab.world.pretrained import load_dino
-
-
-class NoDescriptors(ValueError):
-    """Descriptors that a model cannot give."""
-
-
-@dataclass(frozen=True)
-class SampledPair(TensorRecord):
-    """Pairs of a style picture and a profile, [B, 3, H, W] each.
-
-    sampled: the style picture's sampled pixels on black. style: the whole picture, of which only
-    noisy latents may be read.
-    """
-
-    style: Tensor
-    sampled: Tensor
-    profile: Tensor
-
-
-class Descriptors(Protocol):
-    """Features of style pictures and of profiles, in which the two are matched.
-
-    trained: True where they are the model's net's, and so depend on its training.
-    """
-
-    trained: bool
-
-    def __call__(
-        self, model: PortraitModel, pair: SampledPair, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Compute features [B, C, h, w] of style pictures and of profiles.
-
-        Raises NoDescriptors or MissingWeights (both ValueErrors) where the model or the weights
-        that are needed are missing.
-        """
-        ...
 
 
 class Dift:
