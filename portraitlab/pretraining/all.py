@@ -29,7 +29,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("starts --which branch", 220),
     ("starts --which attention", 220),
     ("student", 40),
-    ("canvas", 480),
+    ("canvas", 92),
 )
 """Modules and their minutes, in the order of their dependencies."""
 

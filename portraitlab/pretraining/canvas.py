@@ -1,6 +1,6 @@
 """Train the larger canvas's text-to-image model, which begins as the portraits'.
 
-python -m portraitlab.pretraining.canvas --minutes 480
+python -m portraitlab.pretraining.canvas --minutes 92
 
 It is trained on portraits, half bodies, full bodies and groups of two to four at 128 px, 32 x 32
 latents. In a share of the steps the UNet is conditioned on CLIP's embedding of the image in place
@@ -145,7 +145,7 @@ class Lesson:
 
 def main() -> None:
     """Run the command."""
-    budget = budget_arguments(__doc__.splitlines()[0], minutes=480)
+    budget = budget_arguments(__doc__.splitlines()[0], minutes=92)
     torch.manual_seed(budget.seed)
     portrait = TextToImage(entry("text_to_image")["config"])
     load_weights("text_to_image", portrait)
