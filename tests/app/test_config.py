@@ -37,7 +37,7 @@ NEEDS = {
 NO_FOLDER = {
     *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
     *("scale", "budget", "student", "launcher", "debug", "table", "further_judges"),
-    *("paper", "canvas", "detector"),
+    *("paper", "canvas", "detector", "image_prompt", "matching"),
 }
 
 
@@ -60,6 +60,7 @@ def test_every_choice_composes_and_resolves(
 UNTRAINED = re.compile(
     rf"({'|'.join(group.name for group in GROUPS if not group.trains)})\b|"
     r"(choices|clip|face3d|finder|detector|pictures|faces|matting|student|metrics|judge|logger)\b|"
+    r"(image_prompt|matching)\b|"
     r"(runs|cache|group|fresh|jobs|score_refs|most_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds|real_photos|score_framing)$|"
@@ -126,10 +127,11 @@ def test_only_what_many_groups_need_lies_outside_their_group() -> None:
                     group,
                     "world",
                     "loggers",
-                    "metrics",
+                    "scoring",
                     "hub",
                     "diffusion",
                     "face_masks",
+                    "in_context",  # reads its own matching nets
                 }, (
                     group,
                     choice,
