@@ -127,7 +127,7 @@ def test_only_what_many_groups_need_lies_outside_their_group() -> None:
                     group,
                     "world",
                     "loggers",
-                    "metrics",
+                    "scoring",
                     "hub",
                     "diffusion",
                     "face_masks",
