@@ -32,6 +32,7 @@ NEEDS = {
     ("data", "prepared"): ["data.root=out"],
     ("face3d", "bfm"): ["face3d.root=files"],
     ("face3d", "flame"): ["face3d.root=files"],
+    ("matching", "exported"): ["matching.net.root=out"],
 }
 # Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
 NO_FOLDER = {
@@ -64,7 +65,7 @@ UNTRAINED = re.compile(
     r"(runs|cache|group|fresh|jobs|score_refs|most_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds|real_photos|score_framing)$|"
-    r"net\.(alpha|beta)$|"
+    r"net\.(alpha|beta)$|cond\.drawn$|"
     r"trainer\.(?!(max_steps|gradient_clip_val|precision)$)|"
     r"(.+\.)?providers$"
 )
