@@ -83,7 +83,8 @@ class World:
         crowd: pictures of two people, each in a region. transform: applied to the batch.
         Parameters that start at zero hold back all behind them for a step, and are moved before.
         """
-        config = OmegaConf.create({"seed": 0, **self.parts, **parts})
+        none = {"_target_": "portraitlab.method.transform.none.NoTransform"}
+        config = OmegaConf.create({"seed": 0, "transform": none, **self.parts, **parts})
         backbone = deepcopy(self.small if small else self.backbone)
         model = build_model(config, backbone, self.encoder)
         for parameter in model.trained_parameters():
