@@ -219,10 +219,15 @@ class PortraitModel(nn.Module):
     def trained_state_dict(self) -> dict[str, Tensor]:
         """Return the state of fusion and net, without their frozen parameters.
 
-        The backbone and frozen parameters are not saved with a run: they are rebuilt identically.
+        The backbone, frozen parameters and the buffers of wholly frozen parts are not saved with a
+        run: they are rebuilt identically.
         """
         named = self.named_parameters(remove_duplicate=False)  # a net may share the backbone's
         frozen = {name for name, each in named if not each.requires_grad}
+        for place, part in self.named_modules():
+            known = list(part.parameters())
+            if known and not any(each.requires_grad for each in known):
+                frozen |= {f"{place}.{name}" for name, _ in part.named_buffers()}
         return {
             name: value
             for name, value in self.state_dict().items()

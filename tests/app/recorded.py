@@ -17,9 +17,9 @@ LINES = [{"step": step, "train/loss": 1 / step, "learning_rate": 0.1} for step i
 def write_record(folder: Path, value: float = 0.5, scoring: str = "first") -> dict[str, Any]:
     """A record with its pictures, as the scoring leaves them."""
     metrics = {
-        "sim_f": {"value": value, "error": 0.25},
-        "fid": {"value": 1.0, "error": None},
-        "exp": {"value": None, "error": None},
+        "sim_f": {"value": value, "error": 0.25, "higher_is_better": True},
+        "fid": {"value": 1.0, "error": None, "higher_is_better": False},
+        "exp": {"value": None, "error": None, "higher_is_better": False},
     }
     record = {"scoring": scoring, "metrics": metrics, "bounds": {}, "images": 6, "faceless": 2}
     for number, (person, name) in enumerate(product(("anna", "bert"), PICTURES)):

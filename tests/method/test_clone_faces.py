@@ -352,9 +352,9 @@ def train(build, tiny_batch, tmp_path: Path) -> Callable[..., Any]:
                 return super().forward(denoising)
 
         terms = {"noise": Watch(), "clone_faces": CloneFaceLoss(least=4)}
-        module = PortraitModule(
-            build(), Objective(terms), learning_rate=1e-2, steps=STEPS, transform=transform
-        )
+        model = build()
+        model.transform = NoTransform() if transform is None else transform
+        module = PortraitModule(model, Objective(terms), learning_rate=1e-2, steps=STEPS)
         trainer = lightning.Trainer(
             accelerator="cpu", max_steps=steps, use_distributed_sampler=False, logger=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

@@ -36,6 +36,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
     config.face3d = OmegaConf.load(CONF / "face3d/none.yaml")
     config.detector = OmegaConf.load(CONF / "detector/world.yaml")
     config.image_prompt = {"_target_": "torch.nn.Identity"}  # shipped networks are of other tests
+    config.matching = {"net": None}
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     # These fit the world's backbone alone.
     config.scale.hifi_net.start = config.scale.controlnet = None

@@ -55,7 +55,7 @@ def test_without_saved_work_the_shipped_weights_are_gone_on_from(budget: Budget)
 
 
 def test_a_model_that_is_not_shipped_cannot_be_gone_on_from(budget: Budget) -> None:
-    with pytest.raises(MissingWeights, match="has no model 'jury'; it has autoencoder, clip"):
+    with pytest.raises(MissingWeights, match="has no model 'jury'; it has autoencoder, canvas"):
         train("jury", nn.Linear(4, 1), loss, replace(budget, from_shipped=True), 1e-2)
     assert not list(budget.work.glob("*.pt"))
 

@@ -68,7 +68,9 @@ def result(row: str, seed: int, by_identity: Mapping[str, float]) -> Result:
         "identities": len(by_identity),
         "faceless": 0,
         "metrics": {"score": metric(by_identity), "error": metric(error, up=False)},
-        "bounds": {"another identity": {"score": {"value": 0.0, "error": 0.01}}},
+        "bounds": {
+            "another identity": {"score": {"value": 0.0, "error": 0.01, "higher_is_better": True}}
+        },
         "training_seconds": 90.0,
         "scoring_seconds": 30.0,
         "settings": {"fusion": row},

@@ -36,7 +36,7 @@ def test_results_are_read_back_by_row_seed_and_content(tmp_path: Path) -> None:
     shared = result_from(found["best0", "s"], again.rows[0])
     assert (shared.row, shared.seed, shared.content["row"]) == ("worst", 0, "worst")
     (tmp_path / "results" / "best-2.json").write_text("{}")
-    with pytest.raises(DamagedFile, match=r"best-2\.json is damaged \(it lacks row, seed, key"):
+    with pytest.raises(DamagedFile, match=r"best-2\.json is damaged \(scoring: Field required"):
         read_results(table)
 
 
