@@ -29,12 +29,13 @@ from typing import IO, Any, NoReturn
 
 from placed import ROOT
 
+# Without wandb, whose temporary folder of pictures ends with the first program that imports it.
 _IMPORTED = (
     *("lightning", "torchvision", "diffusers", "transformers", "pyarrow", "rich"),
     *("hydra._internal.hydra", "portraitlab.app.task.train", "portraitlab.launching.perform"),
     *("portraitlab.launching.local", "portraitlab.scoring.judge", "portraitlab.data.world"),
     *("portraitlab.world.pretrained", "portraitlab.tables.ending"),
-    *("portraitlab.method.net.hifi_net", "portraitlab.method.fusion.refiner", "wandb"),
+    *("portraitlab.method.net.hifi_net", "portraitlab.method.fusion.refiner"),
     *("portraitlab.training.loggers", "portraitlab.scoring.metrics.fid"),
     "portraitlab.method.sampler.ddim",
 )
