@@ -26,7 +26,7 @@ from portraitlab.world.models.text_to_image import PROMPT_LENGTH, CanvasTextToIm
 from portraitlab.world.pretrained import load_autoencoder
 from portraitlab.world.tokenizer import CANVAS_VOCABULARY, WordTokenizer
 
-ROUNDS, BATCH, WORDS = 2, 4, 4
+ROUNDS, BATCH, WORDS = 5, 8, 4
 
 
 def canvas() -> Backbone:

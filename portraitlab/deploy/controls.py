@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from diffusers import ControlNetModel
 from torch import Tensor, nn
+from torch.nn import functional
 
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.net.base import Net
@@ -36,12 +37,14 @@ class WithControls(Net):
     """A net with ControlNets that were trained with the same base (Zhang et al., 2023).
 
     As in diffusers' pipelines, the ControlNets read the prompt, and also act in the unconditional
-    prediction of guidance, where the net itself injects nothing.
+    prediction of guidance, where the net itself injects nothing. Beside a profile, their control
+    image is black.
     """
 
     def __init__(self, net: Net, controls: Sequence[Control]) -> None:
         super().__init__(net.control, net.identity, net.latents, net.pixels)
         self.net = net
+        self.side_by_side = net.side_by_side
         self.controls = tuple(controls)
         self.controlnets = nn.ModuleList(control.controlnet for control in controls)
 
@@ -69,13 +72,16 @@ class WithControls(Net):
         """Add the residuals of all controls to the net's injection."""
         injection = self.net(noisy, timesteps, condition)
         down, mid = injection.down, injection.mid
+        pictures = noisy.shape[-1] // noisy.shape[-2]
         for control in self.controls:
+            image = control.image.to(noisy.device).expand(len(noisy), -1, -1, -1)
+            image = functional.pad(image, (0, (pictures - 1) * image.shape[-1]))
             added_down, added_mid = control.controlnet(
                 noisy,
                 timesteps,
                 encoder_hidden_states=condition.text.words,
                 added_cond_kwargs=condition.text.added,
-                controlnet_cond=control.image.to(noisy.device).expand(len(noisy), -1, -1, -1),
+                controlnet_cond=image,
                 conditioning_scale=control.scale,
                 return_dict=False,
             )

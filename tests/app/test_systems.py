@@ -23,9 +23,11 @@ pytestmark = pytest.mark.slow
 def test_a_system_trains_all_that_it_saves_and_is_loaded_again(
     composed: Callable[..., DictConfig], cache: Path, tmp_path: Path, system: str
 ) -> None:
+    # An embedding of pixels moves a step later: it waits for its own zero convolution too.
+    steps = 3 if system == "ic_portrait" else 2
     config = composed(
-        # The embedding of pixels waits two steps, for its own zero convolution and the outputs'.
-        *(f"system={system}", "scale=smoke", "budget.steps=4", "metrics=none", "logger=none"),
+        *(f"system={system}", "scale=smoke", f"budget.steps={steps}", "metrics=none"),
+        "logger=none",
         *(f"runs={tmp_path}", f"cache={cache}"),
     )
     assert Train()(config)["system"] == system

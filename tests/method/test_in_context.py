@@ -11,6 +11,7 @@ from diffusers import ControlNetModel
 from steering import TIMESTEPS
 from torch import Tensor, nn
 
+from portraitlab.deploy.controls import Control, WithControls
 from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.cond.none import NoCond
 from portraitlab.method.cond.style import StyleCond
@@ -46,6 +47,13 @@ def matching_net(backbone: Any, seed: int = 5) -> ControlNetModel:
     torch.manual_seed(seed)
     net = ControlNetModel.from_unet(backbone.unet, conditioning_embedding_out_channels=(16, 32))
     nn.init.normal_(net.controlnet_cond_embedding.conv_out.weight, std=0.2)
+    return net
+
+
+def opened_controlnet(backbone: Any) -> ControlNetModel:
+    net = matching_net(backbone)
+    for block in [*net.controlnet_down_blocks, net.controlnet_mid_block]:
+        nn.init.normal_(block.weight, std=0.2)
     return net
 
 
@@ -257,6 +265,37 @@ def test_guidance_drops_the_profile_as_a_prompt_alone(tiny_backbone, batch) -> N
     assert not empty.text.words.any()
     assert empty.text.words.shape == condition.text.words.shape
     assert empty.drawing is condition.drawing
+
+
+def test_a_further_controlnet_acts_on_the_portrait_beside_a_black_profile(
+    tiny_backbone, batch
+) -> None:
+    backbone = tiny_backbone()
+    model, image = model_of(backbone), torch.rand(1, 3, 32, 32)
+    control = Control(opened_controlnet(backbone), image)
+    net = WithControls(model.net, [control])
+    both = PortraitModel(backbone, model.fusion, model.cond, net, model.transform)
+    pair = both.transform.lay_out(both.with_drawing(batch))
+    condition = both.condition(pair)
+    wide = torch.cat([image, torch.zeros_like(image)], dim=-1).expand(2, -1, -1, -1)
+    with torch.no_grad():
+        found = both.net(pair.latents, TIMESTEPS, condition)
+        own = model.net(pair.latents, TIMESTEPS, condition)
+        down, mid = control.controlnet(
+            pair.latents, TIMESTEPS, condition.text.words, wide, return_dict=False
+        )
+    assert mid.abs().max() > 0
+    torch.testing.assert_close(found.mid, own.mid + mid)
+    for one, two, added in zip(found.down, own.down, down, strict=True):
+        torch.testing.assert_close(one, two + added)
+
+
+@pytest.mark.parametrize("edit", [(), ("edit=progressive",), ("edit=inpaint",), ("edit=diir",)])
+def test_guidance_keeps_the_pair_as_the_paper_trains_it(composed, edit: tuple[str, ...]) -> None:
+    config = composed("system=ic_portrait", *edit)
+    assert config.sampler.guidance_drops == "prompt"
+    assert not edit or config.edit.guidance_drops == "prompt"
+    assert composed(*edit).sampler.guidance_drops == "everything"
 
 
 # Bad input.

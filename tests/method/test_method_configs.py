@@ -37,6 +37,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
     config.detector = OmegaConf.load(CONF / "detector/world.yaml")
     config.image_prompt = {"_target_": "torch.nn.Identity"}  # shipped networks are of other tests
     config.matching = {"net": None}
+    config.sampler = {"guidance_drops": "everything"}
     config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
     # These fit the world's backbone alone.
     config.scale.hifi_net.start = config.scale.controlnet = None

@@ -34,12 +34,12 @@ def test_a_loader_reads_what_its_edition_is_of(
     for name in names:
         if name is None and "name" in inspect.signature(load).parameters and not LOADED[loader]:
             continue  # it has no default
+        expected = set(LOADED[loader] if name is None else (name,))
+        if not expected <= editions._listing().keys():
+            pytest.skip(f"{loader} reads weights that are not shipped yet")
         read.clear()
-        try:
-            load() if name is None else load(name)
-        except pretrained.MissingWeights as missing:
-            pytest.skip(str(missing))
-        assert read == set(LOADED[loader] if name is None else (name,))
+        load() if name is None else load(name)
+        assert read == expected
 
 
 def test_every_loader_in_the_configuration_has_an_edition() -> None:

@@ -30,10 +30,10 @@ class InContext(ControlBranch):
 
     matching: a net of the same kind after about 200 steps, which is frozen. Its features at the
     present noise level match the two pictures (eqs. 5 and 6), and the profile's residuals are
-    warped to the portrait and added to it by falling weights (eq. 7, whose alpha is
-    slope and whose beta is base). None adds
-    nothing (the paper's "w/o annealing"). layer: the output of the matching net's encoder that is
-    compared, counted from the first convolution; the paper compares "an intermediate layer".
+    warped to the portrait and added to it by falling weights (eq. 7). None adds nothing (the
+    paper's "w/o annealing"). layer: the output of the matching net's encoder that is compared,
+    counted from the first convolution; the paper compares "an intermediate layer". slope and base:
+    alpha and beta of eq. 7.
     trusted: least mean cosine of a sample's matches; below it, nothing is added to the sample.
 
     image_prompt: encodes the profile. start: see ControlBranch.
