@@ -17,7 +17,7 @@ from portraitlab.world.pool import rendering_pool
 from portraitlab.world.render import render_photo
 from portraitlab.world.views import render_views
 
-CLOSE_UPS = ("half", "full", "group")
+CLOSE_UPS = ("half", "full", "bodies", "group")
 """Framings in which a face is too small to be encoded: its view is a portrait of the person."""
 PEOPLE_OF_GROUPS = (2, 3, 4)
 """Numbers of people in groups, in turn."""
@@ -37,6 +37,11 @@ def groups_of(seeds: Sequence[int]) -> list[tuple[int, ...]]:
     return [group for group in groups if len(group) > 1]
 
 
+def framing_of(framing: str, number: int) -> str:
+    """Return the framing of a person's photo: "bodies" are half and full ones in turn."""
+    return ("half", "full")[number % 2] if framing == "bodies" else framing
+
+
 def rendered_photos(
     photos: Sequence[tuple[int, int]], size: int, view_size: int, framing: str, workers: int
 ) -> Iterator[dict[str, Any]]:
@@ -50,7 +55,8 @@ def rendered_photos(
     closer = framing in CLOSE_UPS
     with _applying(workers) as apply:
         identities, numbers = zip(*photos, strict=True)
-        images = apply(render_photo, identities, numbers, repeat(size), repeat(framing))
+        framings = [framing_of(framing, number) for number in numbers]
+        images = apply(render_photo, identities, numbers, repeat(size), framings)
         views: Iterator[Photo | None] = repeat(None)
         if closer or view_size != size:
             shown = repeat("portrait" if closer else framing)
@@ -125,7 +131,7 @@ def rendered_groups(
 def rendered_again(identity: str, name: str, scene: str, framing: str, size: int) -> Photo:
     """Render a photo again, by its identity, name and scene in the store."""
     if not scene:
-        return render_photo(int(identity), int(name), size, framing)
+        return render_photo(int(identity), int(name), size, framing_of(framing, int(name)))
     people, number = scene.split("/")
     return render_canvas([int(seed) for seed in people.split("-")], int(number), "group", size)
 

@@ -171,7 +171,7 @@ def warn_of_miniature(config: DictConfig) -> None:
     }
     if config.choices.edit != "none":
         models["detector"] = config.detector
-    ours = [name for name, model in models.items() if ".world." in model._target_]
+    ours = [name for name, model in models.items() if model and ".world." in model._target_]
     if ours:
         _LOG.warning(
             "encoder=%s sees real faces, and %s the miniature's, which never saw one: what they "

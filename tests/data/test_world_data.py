@@ -36,13 +36,19 @@ def test_photos_are_the_renderers(photos) -> None:
         np.testing.assert_array_equal(columns[name][[row]][0].numpy(), getattr(person, name))
 
 
-@pytest.mark.parametrize("framing", ["portrait", "half"])
-def test_the_light_is_rendered_again(world_data, frozen, framing) -> None:
+@pytest.mark.parametrize(
+    ("framing", "framings"),
+    [("portrait", ["portrait"] * 2), ("half", ["half"] * 2), ("bodies", ["half", "full"])],
+)
+def test_the_light_is_rendered_again(world_data, frozen, framing, framings) -> None:
     store = world_data(framing=framing).train_photos(frozen).store
     seed = IDENTITIES["train"][1]
-    true = [render_photo(seed, photo, 64, framing).light.direction for photo in (2, 3)]
-    np.testing.assert_array_equal(store.true_light([6 + 2, 6 + 3]).numpy(), np.stack(true))
-    assert not np.array_equal(*true)
+    true = [render_photo(seed, photo, 32, framings[photo - 2]) for photo in (2, 3)]
+    lights = [photo.light.direction for photo in true]
+    np.testing.assert_array_equal(store.true_light([6 + 2, 6 + 3]).numpy(), np.stack(lights))
+    assert not np.array_equal(*lights)
+    boxes = store.table.columns()["face_box"][[6 + 2, 6 + 3]]
+    np.testing.assert_array_equal(boxes, [photo.people[0].face_box for photo in true])
 
 
 def test_processes_render_what_one_does(world_data, photos, frozen, tmp_path) -> None:

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -30,8 +31,8 @@ def model(tiny_backbone) -> PortraitModel:
 @pytest.fixture
 def identity_loss(tiny_recogniser, tiny_regressor):
     def build(**settings) -> IdentityLoss:
-        settings = {"threshold": 0.0, **settings}
-        return IdentityLoss(tiny_recogniser(), tiny_regressor(), **settings)
+        settings = {"threshold": 0.0, "regressor": tiny_regressor(), **settings}
+        return IdentityLoss(tiny_recogniser(), **settings)
 
     return build
 
@@ -348,22 +349,32 @@ def test_a_lightning_loss_that_cannot_be_is_refused(
         term(denoising(model, tiny_batch()))
 
 
-def test_the_targets_landmarks_align_the_estimate_of_every_sample(
+def test_without_a_regressor_the_targets_keypoints_align_every_sample(
     model, tiny_batch, identity_loss
 ) -> None:
     from portraitlab.faces.alignment import face_crops
 
     batch = tiny_batch()
     given = denoising(model, batch)
-    term = identity_loss(threshold=2.0, align_by="target")  # no face is found
-    assert identity_loss(threshold=2.0)(given) == 0
+    term = identity_loss(regressor=None)
+    assert identity_loss(threshold=2.0)(given) == 0  # no face is found
     clean = model.backbone.clean_estimate(given.noisy, given.prediction, given.timesteps)
     images = model.backbone.decode(clean)
     crops = face_crops(images, batch.target_geometry.keypoints, term.recogniser)
     distance = 1 - (term.recogniser(crops) * batch.identity).sum(-1)
     torch.testing.assert_close(term(given), distance.mean())
-    with pytest.raises(ValueError, match="align_by is 'nothing'; choose one of"):
-        identity_loss(align_by="nothing")
+
+
+def test_the_lightning_loss_without_a_student_draws_with_the_backbone(
+    model, tiny_batch, tiny_recogniser, tiny_regressor
+) -> None:
+    batch = tiny_batch()
+    given = denoising(opened(model), batch)
+    losses = [
+        LightningLoss(tiny_recogniser(), None, student, steps=3)(replace(given, generator=seeded()))
+        for student in (None, deepcopy(model.backbone.unet))
+    ]
+    assert losses[0] == losses[1]
 
 
 def test_the_masked_loss_is_the_same_in_one_process_as_in_two(model, tiny_batch) -> None:

@@ -45,7 +45,7 @@ class AlignedLightningLoss(LightningBranch):
     def __init__(
         self,
         recogniser: Recogniser,
-        regressor: nn.Module,
+        regressor: nn.Module | None,
         student: UNet2DConditionModel | None,
         weight: float = 1.0,
         semantic_weight: float = 0.6,
@@ -79,7 +79,8 @@ class AlignedLightningLoss(LightningBranch):
             return dict.fromkeys(self.part_weights, denoising.prediction.new_zeros(()))
         # Draw with and without identity. A net with a UNet of its own may inject nothing in one of
         # the two, where the student itself runs.
-        unets = {self.student, start.model.net.running_unet(start.model.backbone)}
+        backbone = start.model.backbone
+        unets = {self.student or backbone.unet, start.model.net.running_unet(backbone)}
         with collected_queries(unets, self.grad_last) as with_identity:
             latents = self.draw(start)
         condition = replace(start.condition, tokens=None, references=None)

@@ -18,7 +18,8 @@ class FaceTerm(Term):
 
     recogniser: E_id, embeds crops of its own alignment, differentiable in them. regressor: E_det,
     images [B, 3, H, W] to FaceGeometry; a score above threshold is a face, whose keypoints align
-    the crop. Both are frozen.
+    the crop. None aligns every crop by the target's own keypoints, so that the loss is defined at
+    every noise level and for faces of every size (Xu et al., WithAnyone, 2025). Both are frozen.
 
     Generating and comparing images costs as much as the noise loss, so the term can be limited: to
     the training after start_fraction, to every `every`-th step, and to `samples` samples of a
@@ -30,7 +31,7 @@ class FaceTerm(Term):
     def __init__(
         self,
         recogniser: Recogniser,
-        regressor: nn.Module,
+        regressor: nn.Module | None,
         weight: float,
         threshold: float = 0.5,
         start_fraction: float = 0.0,
@@ -65,15 +66,16 @@ class FaceTerm(Term):
     def loss(self, images: Tensor, identity: Tensor, keypoints: Tensor | None = None) -> Tensor:
         """Average eq. 7 over images [B, 3, H, W] in [-1, 1] with unit embeddings [B, d2'].
 
-        keypoints [B, 5, 2]: where the faces are; None takes the regressor's, and images in which it
-        finds no face contribute 0 and have no gradient.
+        keypoints [B, 5, 2]: the targets', which align the faces without a regressor. Images in
+        which the regressor finds no face contribute 0 and have no gradient.
         """
-        if keypoints is None:
+        if self.regressor is None:
+            assert keypoints is not None
+            face = torch.ones(len(images), dtype=torch.bool, device=images.device)
+        else:
             with torch.no_grad():
                 geometry = self.regressor(images.detach())
             face, keypoints = geometry.score > self.threshold, geometry.keypoints
-        else:
-            face = torch.ones(len(images), dtype=torch.bool, device=images.device)
         if not face.any():
             return images.new_zeros(())
         crops = face_crops(images[face], keypoints[face], self.recogniser)

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from torch import Tensor, nn
 
 from portraitlab.faces.encoder.models import Recogniser
 from portraitlab.method.objective.base import Denoising
 from portraitlab.method.objective.face import FaceTerm
 
-AlignBy = Literal["found", "target"]
-
 
 class IdentityLoss(FaceTerm):
     """E_det(x) · (1 - cos(F_id, E_id(x))) for the image x that the prediction implies.
 
-    weight: alpha of eq. 8. align_by: "found" aligns the face by the keypoints that the regressor
-    finds in x, where it finds a face; "target" by the target's own, so that the loss is defined at
-    every noise level (Xu et al., WithAnyone, 2025). timestep_min, timestep_max: the timesteps of
-    the samples that it acts on. The other limits are FaceTerm's.
+    weight: alpha of eq. 8. timestep_min, timestep_max: the timesteps of the samples that it acts
+    on. The other settings are FaceTerm's.
 
-    Raises ValueError for limits that never leave a sample, and for another align_by.
+    Raises ValueError for limits that never leave a sample.
     """
 
     def __init__(
         self,
         recogniser: Recogniser,
-        regressor: nn.Module,
+        regressor: nn.Module | None,
         weight: float = 0.1,
         threshold: float = 0.5,
         start_fraction: float = 0.0,
@@ -35,7 +29,6 @@ class IdentityLoss(FaceTerm):
         samples: int | None = None,
         timestep_min: int = 0,
         timestep_max: int = 1000,
-        align_by: AlignBy = "found",
     ) -> None:
         super().__init__(recogniser, regressor, weight, threshold, start_fraction, every, samples)
         if timestep_min > timestep_max:
@@ -44,11 +37,8 @@ class IdentityLoss(FaceTerm):
                 f"timestep_max={timestep_max}; the first must be at most the second. "
                 "To leave it out choose an objective without it."
             )
-        if align_by not in get_args(AlignBy):
-            raise ValueError(f"align_by is {align_by!r}; choose one of {get_args(AlignBy)}.")
         self.timestep_min = timestep_min
         self.timestep_max = timestep_max
-        self.align_by = align_by
 
     def forward(self, denoising: Denoising) -> Tensor | None:
         """Average eq. 7 over the samples within the limits; None in a step without any.
@@ -74,6 +64,6 @@ class IdentityLoss(FaceTerm):
         images = denoising.backbone.decode(clean)
         # Compare them with the references.
         batch = denoising.batch
-        keypoints = batch.target_geometry.keypoints[chosen] if self.align_by == "target" else None
+        keypoints = batch.target_geometry.keypoints[chosen]
         share = denoising.split.processes * len(chosen) / len(of_whole)
         return share * self.loss(images, batch.identity[chosen], keypoints)

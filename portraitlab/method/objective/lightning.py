@@ -22,14 +22,16 @@ class Start:
     """The start of a step's trajectories, of this process's n samples; n may be 0.
 
     model: it has the student as its UNet. condition [n], with a gradient to the fusion. noise
-    [n, c, h, w]. identity: unit embeddings [n, d2'] of the references. share: factor of a mean over
-    the n samples in that over the whole batch's, times the number of processes.
+    [n, c, h, w]. identity: unit embeddings [n, d2'] of the references. keypoints [n, 5, 2]: of the
+    targets' faces. share: factor of a mean over the n samples in that over the whole batch's, times
+    the number of processes.
     """
 
     model: PortraitModel
     condition: Condition
     noise: Tensor
     identity: Tensor
+    keypoints: Tensor
     share: float
 
 
@@ -41,17 +43,17 @@ class LightningBranch(FaceTerm):
     flows through the last `grad_last` steps, one after the other recomputed in the backward pass.
 
     student: a UNet of the backbone's architecture that draws in `steps` steps without guidance; it
-    is frozen. It runs with the net's attention processors, so that any net steers it. The other
-    settings are FaceTerm's.
+    is frozen. It runs with the net's attention processors, so that any net steers it. None draws
+    with the backbone's own UNet. The other settings are FaceTerm's.
 
-    Raises ValueError where grad_last is not in 1..steps, and in the first step for a student that
-    does not fit the backbone.
+    Raises ValueError without steps, where grad_last is not in 1..steps, and in the first step for a
+    student that does not fit the backbone.
     """
 
     def __init__(
         self,
         recogniser: Recogniser,
-        regressor: nn.Module,
+        regressor: nn.Module | None,
         student: UNet2DConditionModel | None,
         weight: float = 0.5,
         steps: int | None = 4,
@@ -62,7 +64,7 @@ class LightningBranch(FaceTerm):
         samples: int | None = None,
     ) -> None:
         super().__init__(recogniser, regressor, weight, threshold, start_fraction, every, samples)
-        if student is None or steps is None:
+        if steps is None:
             raise ValueError(
                 "The lightning loss needs a few-step student of the backbone, and student=none; "
                 "choose another student, or an objective without lightning."
@@ -72,7 +74,7 @@ class LightningBranch(FaceTerm):
                 f"objective.terms.lightning.grad_last is {grad_last}, and the student has {steps} "
                 f"steps; give 1 to {steps}."
             )
-        self.student = student.requires_grad_(False).eval()
+        self.student = None if student is None else student.requires_grad_(False).eval()
         self.sampler = DDIM(steps=steps, guidance=1.0)
         self.grad_last = grad_last
         self._joined: tuple[PortraitModel, PortraitModel] | None = None
@@ -90,6 +92,7 @@ class LightningBranch(FaceTerm):
             denoising.condition[chosen],
             split.own(noise).to(batch.latents),
             batch.identity[chosen],
+            batch.target_geometry.keypoints[chosen],
             share=split.processes * len(chosen) / count,
         )
 
@@ -101,10 +104,13 @@ class LightningBranch(FaceTerm):
 
     def compare(self, start: Start, latents: Tensor) -> Tensor:
         """Decode latents [n, c, h, w] and average eq. 4, times the share."""
-        return start.share * self.loss(start.model.backbone.decode(latents), start.identity)
+        images = start.model.backbone.decode(latents)
+        return start.share * self.loss(images, start.identity, start.keypoints)
 
     def _steered(self, model: PortraitModel) -> PortraitModel:
         """Return the model with the student as its UNet, with all else of the model."""
+        if self.student is None:
+            return model
         if self._joined is None or self._joined[0] is not model:
             unet = model.backbone.unet
             remedy = "choose an objective without the lightning loss"

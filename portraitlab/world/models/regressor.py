@@ -58,7 +58,8 @@ class FaceRegressor(nn.Module):
         """Predict coefficients, and the logit of the face score [B]."""
         if images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
-            images = functional.interpolate(images, size, mode="bilinear", antialias=True)
+            # In single precision, which alone has anti-aliasing on a CPU.
+            images = functional.interpolate(images.float(), size, mode="bilinear", antialias=True)
         fine = functional.interpolate(images, scale_factor=1.5, mode="bilinear")
         features = functional.adaptive_avg_pool2d(self.trunk(fine).last_hidden_state, 4)
         shape, expression, pose, score = self.head(features).float().split(self.sizes, 1)
