@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, DiffusionPipeline, UNet2DConditionModel
 from hydra.utils import instantiate
@@ -19,14 +18,12 @@ from torch import Tensor, nn
 from torchvision.transforms import functional
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from portraitlab.data.features import describe_faces, geometry_of
 from portraitlab.data.photo import Photo, UnusablePhoto, as_photo
-from portraitlab.data.photo_set import face_quality
-from portraitlab.data.photos import to_tensor
 from portraitlab.data.usable import UsablePortrait, usable_portrait
 from portraitlab.deploy.controls import Control, WithControls
 from portraitlab.deploy.export.folder import read_export
 from portraitlab.deploy.export.settings import another_base, own_errors, with_changes
+from portraitlab.deploy.gathering import gather
 from portraitlab.deploy.groups import Person, Picture, check_boxes, together, warn_of_overlap
 from portraitlab.deploy.offload import Mode, accelerator, offloaded
 from portraitlab.diffusion.loras import LoraLoader
@@ -37,12 +34,12 @@ from portraitlab.faces.matting.base import Matting
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.stock import check_fit
 from portraitlab.method.sampler.base import Sampler
-from portraitlab.method.select.selection import TARGET, Selection
+from portraitlab.method.select.selection import Selection
 from portraitlab.scoring.pictures import to_image
 from portraitlab.support.checks import check_whole
 from portraitlab.support.hub import read_model
 from portraitlab.training.build import build_model, check_published
-from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry, Pictures
+from portraitlab.types import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -53,13 +50,6 @@ _PRECISION = (
 
 _AT_ONCE = 4
 """Pictures drawn in one batch, as with scale=sdxl."""
-
-_ALIKE = 0.1
-"""Cosine of two photos' embeddings below which they hardly show the same person.
-
-Photos of different people have a cosine of about 0; SFace's authors require 0.36 for the same
-person.
-"""
 
 
 class PortraitPipeline(DiffusionPipeline, LoraLoader):
@@ -297,7 +287,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         self._warn_of_many(references)
         portraits = self._portraits(references)
         target = portraits[0] if target is None else self._portrait(target, "the target")
-        sample = self._sample(portraits, target, prompt, seed)
+        sample = self._gathered(portraits, target, prompt, seed)
         return self._drawn(sample, sampler, seed, num_images, controls)
 
     @torch.no_grad()
@@ -334,7 +324,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         for number, person in enumerate(people, start=1):
             self._warn_of_many(person.references)
             portraits = self._portraits(person.references, f"person {number}, ")
-            samples.append(self._sample(portraits, portraits[0], prompt, seed))
+            samples.append(self._gathered(portraits, portraits[0], prompt, seed))
         sample = together(samples, places)
         if skeleton is not None:
             image = 2 * self._fitted(skeleton)[None].to(self.device) - 1
@@ -415,6 +405,13 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
                     images += [to_image(each) for each in sampler.sample(model, batch, part)]
         return images
 
+    def _gathered(
+        self, references: Sequence[UsablePortrait], target: UsablePortrait, prompt: str, seed: int
+    ) -> Batch:
+        """Gather a batch [1] on the CPU."""
+        own = self.model, self.encoder, self.select
+        return gather(*own, references, target, prompt, seed, self._computing(self.model))
+
     def _computing(self, model: PortraitModel) -> AbstractContextManager[None]:
         """Let the model compute on its device, or on the device of offload, inside `with`."""
         return nullcontext() if self._offload is None else offloaded(model, *self._offload)
@@ -427,94 +424,3 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
             return self.see(picture)
         except UnusablePhoto as error:
             raise UnusablePhoto(f"{name} {error}; give another photo.") from error
-
-    def _sample(
-        self, references: Sequence[UsablePortrait], target: UsablePortrait, prompt: str, seed: int
-    ) -> Batch:
-        """Gather one sample [1] as a PhotoSet does, on the CPU."""
-        # Describe the faces of all photos; the target is the last row.
-        backbone = self.model.backbone
-        shown = [*references, target]
-        size = backbone.image_size
-        views = to_tensor(np.stack([each.view for each in shown]))
-        masks = torch.from_numpy(np.stack([each.resized_mask(size) for each in shown]))
-        seen, found = views.to(self.device), FaceGeometry.cat([each.face for each in shown])
-        fitted = self.encoder.fit(seen, found)
-        faces = describe_faces(self.encoder, seen, masks.to(self.device), fitted)
-        faces = {name: value.cpu() for name, value in faces.items()}
-        geometry = geometry_of(faces)
-        last = len(references)  # the target's row
-        _warn_of_two_people(faces["global"][:last])
-
-        # Choose the reference that gives the shape.
-        scorer = self.select.quality
-        points = geometry.keypoints[:last]
-        quality = None if scorer is None else face_quality(scorer, views[:last], points)[None]
-        mask = torch.ones(1, last, dtype=torch.bool)
-        candidates = Candidates(
-            references=geometry[None, :last],
-            mask=mask,
-            target=geometry[[last]],
-            quality=quality,
-            identities=["person"],
-            photos=[[f"reference {number}" for number in range(1, last + 1)]],
-            target_photos=["target"],
-        )
-        chosen = self.select.choose(candidates, torch.Generator().manual_seed(seed))
-        shape = last if int(chosen) == TARGET else int(chosen)
-
-        # Encode the prompt, and the references where the net reads their latents.
-        latents = None
-        with self._computing(self.model):
-            text = backbone.encode_text([prompt]).to("cpu")
-            if self.model.net.latents:
-                images = to_tensor(np.stack([each.resized(size) for each in references]))
-                latents = backbone.encode(images.to(self.device)).cpu()[None]
-            pictures = None
-            if "pictures" in self.model.wants:
-                pictures = self._pictures(target, shown[shape], seed)
-        cells = (1, backbone.latent_channels, backbone.latent_size, backbone.latent_size)
-        return Batch(
-            latents=torch.zeros(cells),
-            pictures=pictures,
-            text=text,
-            references=FaceFeatures(
-                local_=faces["local"][None, :last].float(),
-                global_=faces["global"][None, :last],
-                mask=mask,
-                latents=latents,
-            ),
-            shape_geometry=geometry[[shape]],
-            target_geometry=geometry[[last]],
-            # Fields that only losses read.
-            identity=torch.zeros(1, 0),
-            person=torch.zeros(1, 1, *cells[2:]),
-            target_index=torch.zeros(1, dtype=torch.long),
-        )
-
-    def _pictures(self, style: UsablePortrait, profile: UsablePortrait, seed: int) -> Pictures:
-        """Encode the pictures [1] that are laid side by side, on the CPU."""
-        backbone = self.model.backbone
-        size = backbone.image_size
-        shown, own = (to_tensor(np.stack([each.resized(size)])) for each in (style, profile))
-        latents = backbone.encode(own.to(self.device)).float().cpu()
-        return Pictures(
-            style=shown,
-            profile=own,
-            latents=latents,
-            person=torch.zeros_like(latents[:, :1]),  # that only losses read
-            prompted=torch.ones(1, dtype=torch.bool),
-            seed=torch.tensor([seed]),
-        )
-
-
-def _warn_of_two_people(embeddings: Tensor) -> None:
-    """Log a warning if the two most different embeddings of [R, d2] are hardly of one person."""
-    cosines = embeddings.float() @ embeddings.float().T
-    lowest = float(cosines.min())
-    if lowest < _ALIKE:
-        one, other = sorted(divmod(int(cosines.argmin()), len(cosines)))
-        _log.warning(
-            "references %d and %d hardly look like one person (cosine %.2f of their embeddings, "
-            "below %s); give photos of one", one + 1, other + 1, lowest, _ALIKE,
-        )  # fmt: skip

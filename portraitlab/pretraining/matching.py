@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 from diffusers import ControlNetModel
 
+from portraitlab.diffusion.encoder_features import features_of
 from portraitlab.method.net.control_branch import pixel_stages
 from portraitlab.pretraining.ship import ship
 from portraitlab.runs.run import earlier_run
@@ -34,8 +35,9 @@ def main() -> None:
     weights = run.read_weights()
     own = {name: each for name, each in weights.items() if name.startswith(_BRANCH)}
     model.load_state_dict({name.removeprefix(_BRANCH): each for name, each in own.items()})
-    # Ship it with what the run says of its training.
+    # Ship what computes the compared layer, with what the run says of its training.
     settings = yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
+    layer = settings["net"]["layer"]
     record = {
         "command": f"python -m {__package__}.matching {run.folder.name}",
         "steps": settings["budget"]["steps"],
@@ -43,7 +45,7 @@ def main() -> None:
         "seed": settings["seed"],
         "device": settings["trainer"]["accelerator"],
     }
-    ship("matching", model, config, record, script="matching")
+    ship("matching", features_of(model, layer), config, record, script="matching", layer=layer)
 
 
 if __name__ == "__main__":

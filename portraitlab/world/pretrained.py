@@ -243,9 +243,13 @@ def load_matching_net(folder: Path | str = WEIGHTS) -> ControlNetModel:
     """Load the net that matches two pictures side by side on the larger canvas (IC-Portrait)."""
     from diffusers import ControlNetModel
 
+    from portraitlab.diffusion.encoder_features import features_of
+
     folder = Path(folder)
+    described = entry("matching", folder)
     unet = load_canvas_backbone(folder).unet
-    model = ControlNetModel.from_unet(unet, **entry("matching", folder)["config"])
+    model = ControlNetModel.from_unet(unet, **described["config"])
+    model = features_of(model, described["layer"])
     load_weights("matching", model, folder)
     return model
 

@@ -12,13 +12,14 @@ from steering import TIMESTEPS
 from torch import Tensor, nn
 
 from portraitlab.deploy.controls import Control, WithControls
+from portraitlab.diffusion.encoder_features import features_of
 from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.cond.none import NoCond
 from portraitlab.method.cond.style import StyleCond
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.hifi_net import HiFiNet
-from portraitlab.method.net.in_context import InContext, features_of
+from portraitlab.method.net.in_context import InContext
 from portraitlab.method.objective.noise import NoiseLoss
 from portraitlab.method.objective.weighted import Objective
 from portraitlab.method.sampler.ddim import DDIM
@@ -237,10 +238,28 @@ def test_a_match_that_is_not_trusted_adds_nothing(tiny_backbone, batch) -> None:
 def test_features_share_weights_and_leave_the_net_as_it_is(tiny_backbone) -> None:
     net = matching_net(tiny_backbone())
     before = list(net.state_dict())
-    features = features_of(net)
+    features = features_of(net, layer=2)
     assert list(net.state_dict()) == before
     assert features.conv_in.weight is net.conv_in.weight
     assert not [name for name in features.state_dict() if "controlnet_down" in name]
+
+
+def test_features_of_a_layer_are_those_of_the_whole_net(tiny_backbone, batch) -> None:
+    backbone = tiny_backbone()
+    net, model = matching_net(backbone), model_of(backbone)
+    pair = model.transform.apply(model.with_drawing(batch), step=0)
+    given = (pair.latents, TIMESTEPS, model.condition(pair).text.words, pair.drawing / 2 + 0.5)
+    outputs = [*net.controlnet_down_blocks, net.controlnet_mid_block]
+    seen: list[Tensor] = []
+    for output in outputs:
+        output.register_forward_hook(lambda module, given, result: seen.append(given[0]))
+    with torch.no_grad():
+        net(*given, return_dict=False)
+        for layer, expected in enumerate([*seen]):
+            features = features_of(net, layer)
+            down, mid = features(*given, return_dict=False)
+            assert torch.equal((*down, mid)[layer], expected)
+            assert len(features.down_blocks) < len(net.down_blocks) or layer >= len(outputs) - 4
 
 
 def test_a_step_trains_the_branch_alone_and_all_of_it(tiny_backbone, batch) -> None:

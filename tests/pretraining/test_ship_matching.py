@@ -36,7 +36,10 @@ def test_a_run_s_branch_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run.mkdir()
     state = {f"net.{name}": each for name, each in net.state_dict().items()}
     save_file(state, run / "model.safetensors")
-    settings = {"budget": {"steps": 200}, "seed": 3, "trainer": {"accelerator": "cpu"}}
+    settings = {
+        **{"budget": {"steps": 200}, "seed": 3, "trainer": {"accelerator": "cpu"}},
+        "net": {"layer": 3},
+    }
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     (run / "training.json").write_text(json.dumps({"training_seconds": 330.0}))
     # Ship it beside the models that it is loaded with.
@@ -51,8 +54,10 @@ def test_a_run_s_branch_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert listed["training"]["steps"] == 200
     assert listed["training"]["minutes"] == 5.5
     assert listed["training"]["command"].endswith(f"matching {run.name}")
-    assert (weights / "matching.safetensors").stat().st_size < 15e6
     loaded = load_matching_net(weights)
-    for name, each in net.controlnet.state_dict().items():
-        torch.testing.assert_close(loaded.state_dict()[name], each.half().float())
+    branch = net.controlnet.state_dict()
+    for name, each in loaded.state_dict().items():
+        torch.testing.assert_close(each, branch[name].half().float())
     InContext(backbone, True, False, Prompt(), matching=loaded)
+    with pytest.raises(ValueError, match="is 9; the matching net has the outputs 0 to"):
+        InContext(backbone, True, False, Prompt(), matching=loaded, layer=9)

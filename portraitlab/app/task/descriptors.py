@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from portraitlab.diffusion.backbone import Backbone
+from portraitlab.diffusion.encoder_features import features_of
 from portraitlab.method.matching import cell_centres
 from portraitlab.method.model import PortraitModel
-from portraitlab.method.net.in_context import InContext, features_of
+from portraitlab.method.net.in_context import InContext
 from portraitlab.scoring.matching import NoDescriptors, SampledPair
 from portraitlab.support.checks import check_whole
 from portraitlab.types import Condition, Injection, TextFeatures
@@ -78,7 +79,7 @@ class MatchingNet:
             tokens=None,
             drawing=torch.cat([pair.sampled, pair.profile], dim=-1),
         )
-        return net.descriptors(features_of(net.controlnet), noisy, timesteps, condition)
+        return net.descriptors(features_of(net.controlnet, net.layer), noisy, timesteps, condition)
 
 
 class Dino:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from diffusers import ControlNetModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from portraitlab.diffusion.backbone import Backbone
+from portraitlab.diffusion.encoder_features import features_of
 from portraitlab.diffusion.image_prompt import ImagePrompt
 from portraitlab.method.matching import aggregate, annealed_weights, best_match
 from portraitlab.method.net.control_branch import ControlBranch
@@ -72,12 +72,7 @@ class InContext(ControlBranch):
 
     def _frozen(self, matching: ControlNetModel, backbone: Backbone, layer: int) -> ControlNetModel:
         check_fit(matching, backbone, "net.matching", "net.matching=null for none")
-        layers = len(matching.controlnet_down_blocks)
-        if not 0 <= layer <= layers:
-            raise ValueError(
-                f"net.layer is {layer}; the matching net has the outputs 0 to {layers}."
-            )
-        return features_of(matching).requires_grad_(False).eval()
+        return features_of(matching, layer).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> InContext:
         """Keep the frozen parts in evaluation mode."""
@@ -149,19 +144,3 @@ class InContext(ControlBranch):
 def read_matching_net(root: str) -> ControlNetModel:
     """Read a matching net from the controlnet folder of an exported run."""
     return read_model(ControlNetModel, Path(root))
-
-
-def features_of(controlnet: ControlNetModel) -> ControlNetModel:
-    """Return a ControlNet whose outputs are its encoder's features, before the zero convolutions.
-
-    The rest is shared.
-    """
-    features = copy(controlnet)
-    features._modules = {
-        **controlnet._modules,
-        "controlnet_down_blocks": nn.ModuleList(
-            nn.Identity() for _ in controlnet.controlnet_down_blocks
-        ),
-        "controlnet_mid_block": nn.Identity(),
-    }
-    return features
