@@ -190,6 +190,10 @@ class PortraitModel(nn.Module):
         """
         return self._with(net=self.net.for_drawing(self.backbone))
 
+    def for_faces(self) -> PortraitModel:
+        """Return a model that restores a face by itself, by the condition of faces."""
+        return self._with(cond=self.cond.of_faces())
+
     def _with(self, **parts: nn.Module) -> PortraitModel:
         """Return a model with other parts; the rest is shared."""
         other = copy(self)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from portraitlab.pretraining.loop import Budget
+from portraitlab.world.low_rank import low_rank_differences
 from portraitlab.world.pretrained import WEIGHTS, load_weights
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -31,20 +32,25 @@ def ship(
     record: dict[str, Any],
     script: str,
     only: str = "",
+    base: nn.Module | None = None,
+    rank: int = 0,
     **extra: Any,
 ) -> None:
     """Write `weights/<name>.safetensors` in fp16 and its entry of `weights/foundation.json`.
 
     record: training and measured quality; script: module of portraitlab.pretraining that trained
-    it, with its arguments; only: part of the names of the weights to write; extra: numbers that
-    loading needs.
+    it, with its arguments; only: part of the names of the weights to write; base: a network from
+    which differences of this rank are written in place of weights; extra: numbers that loading
+    needs.
     """
     WEIGHTS.mkdir(exist_ok=True)
     path = WEIGHTS / f"{name}.safetensors"
+    weights = {key: value for key, value in model.state_dict().items() if only in key}
+    if base is not None:
+        weights = low_rank_differences(weights, base.state_dict(), rank)
     tensors = {
         key: (value.half() if value.is_floating_point() else value).contiguous().clone()
-        for key, value in model.state_dict().items()
-        if only in key
+        for key, value in weights.items()
     }
     save_file(tensors, path)
     listing = WEIGHTS / "foundation.json"

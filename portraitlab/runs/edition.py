@@ -11,6 +11,7 @@ from typing import Any
 LOADED: dict[str, tuple[str, ...]] = {
     "load_backbone": ("autoencoder", "text_to_image"),
     "load_canvas_backbone": ("autoencoder", "canvas"),
+    "load_canvas_controlnet": ("autoencoder", "canvas", "canvas_controlnet"),
     "load_clip": ("clip",),
     "load_controlnet": ("controlnet",),
     "load_attention_start": ("attention_start",),

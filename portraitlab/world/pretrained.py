@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from portraitlab.faces.face3d.linear import LinearFaceModel
 from portraitlab.world.landmarks import KEYPOINTS_FROM_72, landmark_model
+from portraitlab.world.low_rank import add_differences
 
 if TYPE_CHECKING:
     from diffusers import ControlNetModel, UNet2DConditionModel
@@ -241,17 +242,21 @@ def load_image_prompt(folder: Path | str = WEIGHTS) -> CanvasImagePrompt:
 
 def load_matching_net(folder: Path | str = WEIGHTS) -> ControlNetModel:
     """Load the net that matches two pictures side by side on the larger canvas (IC-Portrait)."""
-    from diffusers import ControlNetModel
+    return _canvas_branch("matching", Path(folder))
 
-    from portraitlab.diffusion.encoder_features import features_of
 
-    folder = Path(folder)
-    described = entry("matching", folder)
+def load_canvas_controlnet(folder: Path | str = WEIGHTS) -> ControlNetModel:
+    """Load the ControlNet of bodies by landmarks or skeleton (plays OpenPose's)."""
+    return _canvas_branch("canvas_controlnet", Path(folder))
+
+
+def _canvas_branch(name: str, folder: Path) -> ControlNetModel:
+    from portraitlab.world.models.controlnet import grow_branch
+
     unet = load_canvas_backbone(folder).unet
-    model = ControlNetModel.from_unet(unet, **described["config"])
-    model = features_of(model, described["layer"])
-    load_weights("matching", model, folder)
-    return model
+    model = grow_branch(unet, **entry(name, folder)["config"])
+    model.load_state_dict(add_differences(read_weights(name, folder), unet.state_dict()))
+    return model.eval().requires_grad_(False)
 
 
 def _backbone(name: str, model: TextToImage, tokenizer: Tokenizer, folder: Path) -> Backbone:

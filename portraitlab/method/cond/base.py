@@ -31,6 +31,10 @@ class Cond(nn.Module):
         """
         raise NotImplementedError
 
+    def of_faces(self) -> Cond:
+        """Return the condition of a face that is restored by itself: this one by default."""
+        return self
+
     def sample(self, pictures: Pictures) -> Tensor:
         """Make control images [B, 3, H, W] in [-1, 1] from the pixels of pictures."""
         raise NotImplementedError

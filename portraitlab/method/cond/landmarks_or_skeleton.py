@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Literal, get_args
 
 import torch
@@ -36,6 +37,12 @@ class LandmarkOrSkeletonCond(Cond):
         self.skeleton = SkeletonCond()
         self.drawn = drawn
         self.body = drawn == "skeleton"
+
+    def of_faces(self) -> Cond:
+        """Return this condition with `drawn` landmarks, since a face alone has no joints."""
+        other = copy(self).eval()
+        other.drawn, other.body = "landmarks", False
+        return other
 
     def forward(
         self, shape_geometry: FaceGeometry, target_geometry: FaceGeometry, size: int

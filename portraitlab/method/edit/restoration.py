@@ -100,6 +100,7 @@ class FaceRestoration(Edit):
         faces: KnownFaces,
     ) -> Edited:
         """Mend the faces of pictures [3, H, W] in [-1, 1]; see Edit."""
+        model = model.for_faces()
         mended = [picture.clone() for picture in pictures]
         masks = [torch.zeros_like(picture[:1]) for picture in pictures]
         left = [""] * len(faces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
+from portraitlab.diffusion.encoder_features import features_of
 from portraitlab.types import IdentityTokens
 from portraitlab.world.models.text_to_image import UNET_CONFIG
 
@@ -53,6 +55,21 @@ def grow_from(unet: UNet2DConditionModel, config: dict[str, Any] = CONFIG) -> Co
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
     return model
+
+
+def grow_branch(
+    unet: UNet2DConditionModel, stages: Sequence[int] | None, layer: int | None
+) -> ControlNetModel:
+    """Build a ControlNet as a copy of the UNet's encoder.
+
+    stages: channels of the embedding of the control image's pixels; None: the control image is
+    given as latents. layer: see features_of; None: all layers, with zero convolutions behind them.
+    """
+    embedding = {"conditioning_embedding_out_channels": tuple(stages or (1, 1))}
+    model = ControlNetModel.from_unet(unet, **embedding)
+    if stages is None:
+        model.controlnet_cond_embedding = nn.Identity()
+    return model if layer is None else features_of(model, layer)
 
 
 class TraitTokens(nn.Module):

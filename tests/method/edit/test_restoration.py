@@ -11,12 +11,14 @@ from torch import Tensor
 from portraitlab.data.photo import Photo
 from portraitlab.data.portrait import cut_portrait
 from portraitlab.faces.alignment import TEMPLATE
+from portraitlab.method.cond.keypoints import KeypointCond
 from portraitlab.method.edit.bicubic import Bicubic
 from portraitlab.method.edit.diir import DIIR
 from portraitlab.method.edit.inpaint import Inpaint
 from portraitlab.method.edit.progressive import Progressive
 from portraitlab.method.edit.restoration import FaceRestoration
 from portraitlab.method.edit.squares import square_around
+from portraitlab.method.model import PortraitModel
 
 
 class Painted(FaceRestoration):
@@ -47,6 +49,23 @@ def test_outside_the_mask_no_byte_changes(edit, model, encoder, pictures, faces)
         assert not torch.equal(to_bytes(after), to_bytes(before))
     assert after.min() >= -1
     assert after.max() <= 1
+
+
+class BodyCond(KeypointCond):
+    """Draw bodies alone, and faces by keypoints."""
+
+    def forward(self, *given) -> Tensor:
+        raise ValueError("a face has no body")
+
+    def of_faces(self) -> KeypointCond:
+        return KeypointCond()
+
+
+def test_faces_are_drawn_by_the_condition_of_faces(edit, model, encoder, pictures, faces) -> None:
+    expected = edit(model, encoder, pictures, faces).pictures
+    body = PortraitModel(model.backbone, model.fusion, BodyCond(), model.net).eval()
+    found = edit(body, encoder, pictures, faces).pictures
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 def test_given_pictures_are_not_written(edit, model, encoder, pictures, faces) -> None:
