@@ -18,6 +18,7 @@ from portraitlab.data.augment import augmented_photos
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.testset import RealPhotos, ScoringSet
+from portraitlab.method.customise.base import Customisation
 from portraitlab.method.edit.base import Edit
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.sampler.base import Sampler
@@ -60,6 +61,7 @@ class Bench:
     scoring: ScoringSet
     real: RealPhotos
     sampler: Sampler
+    customise: Customisation
     edit: Edit
     judge: Judge | None
     metrics: Mapping[str, PortraitMetric]
@@ -83,14 +85,19 @@ class Bench:
             pass
         edit = build_beside(config.edit, config, parts.frozen.encoder)
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
+        customise: Customisation = instantiate(config.customise)
         data: PhotoSource = instantiate(config.data)
         beside = 0 if config.target_as_reference else 1
         data.check_refs(parts.frozen, config.refs, config.score_refs, beside)
         photos = _as_read(data.score_photos(parts.frozen), parts)
+        if customise.changes:
+            photos = replace(photos, reference_latents=True)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
         real = data.real_photos(parts.frozen, scoring) if judged else RealPhotos(photos.store, ())
-        return cls(config, parts, data, photos, scoring, real, sampler, edit, judge, metrics)
+        return cls(
+            config, parts, data, photos, scoring, real, sampler, customise, edit, judge, metrics
+        )
 
     def train_photos(self) -> PhotoSet:
         """Return the training photos and their copies, with all that net and objective read."""
@@ -129,8 +136,9 @@ class Bench:
 
         def drawn(of: PortraitModel, scoring: ScoringSet, count: int | None = None) -> Portraits:
             return draw(
-                of, self.sampler, scoring, size, device, count, precision=precision, cache=cache
-            )
+                of, self.sampler, scoring, size, device, count, precision=precision, cache=cache,
+                customise=self.customise if of is model else None,
+            )  # fmt: skip
 
         # Draw and measure.
         portraits = self.edited(drawn(model, self.scoring))

@@ -33,6 +33,7 @@ SINCE = {
     **{"precision": "32-true", "judge.precision": "32-true", "target_as_reference": False},
     **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0, "cond.drawn": None},
     **{"transform": {"_target_": "NoTransform"}, "edit": {"_target_": "NoEdit"}},
+    "customise": {"_target_": "NoCustomisation"},
 }
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {

@@ -14,6 +14,7 @@ from torch import Tensor
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.testset import Sample, ScoringSet, picture_places
 from portraitlab.method.cond.none import NoCond
+from portraitlab.method.customise.base import Customisation
 from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.none import NoNet
@@ -62,12 +63,14 @@ def draw(
     *,
     precision: str,
     cache: Path | None = None,
+    customise: Customisation | None = None,
 ) -> Portraits:
     """Draw the first `count` pictures of a scoring set, or all, each from its own noise seed.
 
     change: plants a fault in every batch of one-person pictures, to test that the metrics detect
     it. precision: see frozen_precision. cache: folder for the latents of control images, shared
-    with other runs.
+    with other runs. customise: trains a copy of the model for each person; None draws all with the
+    same weights.
     """
     from rich.progress import track
 
@@ -77,7 +80,7 @@ def draw(
     rounds = math.ceil(count / batch_size)
 
     # Cut the last batch to `count`, and apply the change.
-    def parts() -> Iterator[tuple[Batch, list[int]]]:
+    def parts() -> Iterator[tuple[Batch, Sequence[Sample]]]:
         left = count
         for batch, samples in islice(scoring.batches(batch_size), rounds):
             batch, samples = batch[:left], samples[:left]
@@ -85,15 +88,24 @@ def draw(
             if change is not None:
                 with computing_in(precision, device):
                     batch = change(batch, samples)
-            yield batch, [sample.seed for sample in samples]
+            yield batch, samples
 
     # Sample a batch, with its control images from the cache.
-    def drawn(part: tuple[Batch, list[int]]) -> tuple[Tensor, Batch]:
-        batch, seeds = part
+    def drawn(part: tuple[Batch, Sequence[Sample]]) -> tuple[Tensor, Batch]:
+        batch, samples = part
+        seeds = [sample.seed for sample in samples]
         given = batch.to(device)
         if cache is not None:
             given = replace(given, drawing=_drawing(model, given, cache / "drawings", precision))
-        return sampler.sample(model, given, seeds).cpu(), batch
+        if customise is None or not customise.changes:
+            return sampler.sample(model, given, seeds).cpu(), batch
+        images, own, trained = [], model, None
+        for row, sample in enumerate(samples):
+            one, photos = given[[row]], (sample.references, sample.shape_reference)
+            if photos != trained:
+                own, trained = customise(model, one), photos
+            images.append(sampler.sample(own, one, [sample.seed]))
+        return torch.cat(images).cpu(), batch
 
     with sampler.ready(model.backbone):
         model = model.for_drawing()

@@ -39,6 +39,7 @@ GROUPS = (
     Group("objective", trains=True),
     Group("transform", trains=True, draws=True),
     Group("sampler", scores=True, draws=True),
+    Group("customise", scores=True),
     Group("edit", scores=True),
     Group("task"),
 )

@@ -35,7 +35,7 @@ class SamplePortraits:
         size = config.scale.score_batch_size
         drawn = draw(
             model, bench.sampler, bench.scoring, size, bench.parts.device, self.count,
-            precision=config.precision,
+            precision=config.precision, customise=bench.customise,
         )  # fmt: skip
         portraits = bench.edited(drawn)
         folder = run.folder / "portraits" / run.scoring
