@@ -17,13 +17,25 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
+import torch
 import yaml
+from diffusers import ControlNetModel
 
+from portraitlab.data.rendering import framing_of
+from portraitlab.diffusion.backbone import Backbone
+from portraitlab.method.cond.skeleton import draw_skeleton
 from portraitlab.method.net.control_branch import pixel_stages
+from portraitlab.method.net.frozen_control import FrozenControl
+from portraitlab.pretraining.samples import sample
 from portraitlab.pretraining.ship import ship
 from portraitlab.runs.run import earlier_run
+from portraitlab.types import BodyJoints, Condition
+from portraitlab.world.canvas import render_canvas
 from portraitlab.world.models.controlnet import grow_branch
-from portraitlab.world.pretrained import load_canvas_backbone
+from portraitlab.world.models.detector import FaceDetector
+from portraitlab.world.pretrained import load_canvas_backbone, load_detector
+from portraitlab.world.splits import IDENTITIES
 
 RANKS = {"matching": 16, "canvas_controlnet": 24}
 """Ranks of the differences, by the name of the shipped part."""
@@ -55,8 +67,50 @@ def main() -> None:
         "seed": settings["seed"],
         "device": settings["trainer"]["accelerator"],
     }
+    if given.name == "canvas_controlnet":
+        record |= measure(model, backbone, load_detector())
     near = {"base": backbone.unet, "rank": RANKS[given.name]}
     ship(given.name, model, config, record, script="branches", **near)
+
+
+@torch.no_grad()
+def measure(
+    branch: ControlNetModel, backbone: Backbone, detector: FaceDetector, people: int = 64
+) -> dict[str, float]:
+    """Draw half and full bodies of held-out people by skeleton and caption, and find their faces.
+
+    face_found: share of the pictures with a face. face_px: mean distance in pixels of the middle of
+    its five points from the middle of the person's.
+    """
+    # Render the people.
+    seeds = IDENTITIES["foundation_check"][:people]
+    shots = [render_canvas([seed], 0, framing_of("bodies", row)) for row, seed in enumerate(seeds)]
+    joints = BodyJoints(
+        *(
+            torch.from_numpy(np.stack([getattr(shot.people[0], name) for shot in shots]))
+            for name in ("joints", "visible")
+        )
+    )
+    # Draw them by their skeletons.
+    captions = [shot.caption for shot in shots]
+    frozen = FrozenControl("bodies", backbone, True, branch)
+    drawing = backbone.encode(draw_skeleton(joints, backbone.image_size))
+    condition = Condition(backbone.encode_text(captions), None, drawing)
+    drawn = sample(
+        backbone, captions, seed=0, steps=10,
+        steer=lambda latents, levels: frozen(latents, levels, condition),
+    )  # fmt: skip
+    # Find the faces.
+    away: list[float] = []
+    for shot, faces in zip(shots, detector.find(drawn), strict=True):
+        if len(faces):
+            there = torch.from_numpy(shot.people[0].face.keypoints).mean(dim=0)
+            distance = (faces.keypoints[0].mean(dim=0) - there).norm() * backbone.image_size
+            away.append(float(distance))
+    return {
+        "face_found": round(len(away) / people, 3),
+        "face_px": round(sum(away) / max(len(away), 1), 2),
+    }
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from portraitlab.faces.encoder.face_encoder import matted
 from portraitlab.method.cond.landmarks import LandmarkCond
 from portraitlab.method.net.hifi_net import HiFiNet
 from portraitlab.pretraining.all import STAGES
+from portraitlab.pretraining.branches import RANKS, measure
 from portraitlab.pretraining.canvases import load_canvases
 from portraitlab.pretraining.clip import DATA as CLIPS
 from portraitlab.pretraining.detector import accuracy
@@ -26,6 +27,8 @@ from portraitlab.world.pretrained import (
     MissingWeights,
     entry,
     load_backbone,
+    load_canvas_backbone,
+    load_canvas_controlnet,
     load_clip,
     load_controlnet,
     load_detector,
@@ -43,7 +46,6 @@ NOT_SHIPPED = {
     "decoder",
     "starts --which attention",
     "recognisers --which second_judge",
-    "dino",
 }
 """Stages without a file of their own yet; the decoder's is the autoencoder's."""
 LISTING = json.loads((WEIGHTS / "foundation.json").read_text())
@@ -203,6 +205,13 @@ def test_the_controlnet_draws_a_face_where_the_landmarks_are(photos) -> None:
     assert elsewhere > 2 * there
 
 
+def test_the_controlnet_of_bodies_draws_a_face_at_the_head_of_the_skeleton() -> None:
+    measured = entry("canvas_controlnet")["training"]
+    found = measure(load_canvas_controlnet(), load_canvas_backbone(), load_detector(), people=8)
+    assert found["face_found"] > measured["face_found"] - 0.25
+    assert found["face_px"] < 2 * measured["face_px"] < 8
+
+
 def test_patch_tokens_are_standardised_over_references(photos) -> None:
     images, keypoints, shots = photos
     masks = torch.stack([torch.from_numpy(shot.person_mask) for shot in shots])
@@ -228,7 +237,7 @@ def test_every_model_is_frozen_and_listed_with_its_quality() -> None:
         f"python -m portraitlab.pretraining.{stage} --minutes {minutes:g}"
         for stage, minutes in STAGES
         if stage not in NOT_SHIPPED
-    } | {listing["matching"]["training"]["command"]}  # of a run, and not by minutes
+    } | {listing[name]["training"]["command"] for name in RANKS}  # of runs, and not by minutes
     for described in listing.values():
         assert described["training"]["command"].startswith("python -m portraitlab.pretraining.")
         assert {"seed", "minutes", "steps"} <= set(described["training"])
