@@ -355,12 +355,13 @@ class View(TensorRecord):
     identity [B, e]: the judging recogniser's unit embedding of the aligned face. face [B, e']: the
     CLIP pair's unit embedding of the aligned face. picture [B, e']: that of the whole image.
     features [B, f]: the whole image's features for FID. expression [B, E]: coefficients.
-    pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool: where it is False, only picture and
-    features are meaningful. further [B, J, e'']: unit embeddings by J further recognisers, each
-    padded with zeros to the longest. faces [B] long: number of faces found in the whole image.
+    pose [B, 3]: yaw, pitch, roll in radians. has_face [B] bool: where it is False, only picture,
+    features and dino are meaningful. further [B, J, e'']: unit embeddings by J further recognisers,
+    each padded with zeros to the longest. faces [B] long: number of faces found in the whole image.
 
     shading [B, K, K] in [0, 1]: mean luminance in a grid of cells of the aligned face, see
-    portraitlab.scoring.shading; None where no metric reads it.
+    portraitlab.scoring.shading. dino [B, f']: a self-supervised encoder's unit embedding of the
+    whole image. Both are None where no metric reads them.
 
     Of an image of several people, B counts the people: each has a view of their face in it, and
     has_face is False where no face is found at the person's place.
@@ -376,6 +377,7 @@ class View(TensorRecord):
     further: Tensor
     faces: Tensor
     shading: Tensor | None = None
+    dino: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ LOADED: dict[str, tuple[str, ...]] = {
     "load_controlnet": ("controlnet",),
     "load_attention_start": ("attention_start",),
     "load_detector": ("detector",),
+    "load_dino": ("dino",),
     "load_image_prompt": ("canvas", "clip"),
     "load_light": ("light",),
     "load_matching_net": ("autoencoder", "canvas", "matching"),

@@ -42,7 +42,7 @@ SINCE_IN: dict[str, dict[str, Any]] = {
         "minimum_side": 32,
     },
     "WorldData": {"framing": "portrait", "score_framing": None},
-    "Judge": {"detector": None},
+    "Judge": {"detector": None, "dino": None},
     "Adapter": {"start": None},
     "InstantID": {"adapter_start": None},
 }

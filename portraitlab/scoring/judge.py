@@ -49,7 +49,7 @@ class Pair(Protocol):
 
 
 class Features(Protocol):
-    """An encoder of pictures for FID. title: name in records."""
+    """An encoder of pictures. title: name in records."""
 
     title: str
 
@@ -65,8 +65,9 @@ class Judge(nn.Module):
     recognisers, by which likeness is measured again. clip: the CLIP pair. regressor: predicts
     keypoints, coefficients and a face score (plays RetinaFace and DECA). detector: finds the faces
     of pictures of bodies and groups; None for portraits. fid_features: encoder of whole pictures;
-    None uses the pair's embedding. face_threshold: least score of an image with a
-    face. batch_size: images on the judge's device at once. precision: see
+    None uses the pair's embedding. dino: self-supervised encoder of whole pictures to unit
+    embeddings; None measures none. face_threshold: least score of an image with a face. batch_size:
+    images on the judge's device at once. precision: see
     portraitlab.support.precision.frozen_precision. cache: folder of views that are shared with
     other runs; None disables it.
 
@@ -85,6 +86,7 @@ class Judge(nn.Module):
         precision: str = "32-true",
         cache: str | None = None,
         detector: FaceDetector | None = None,
+        dino: Features | None = None,
     ) -> None:
         super().__init__()
         if not 0 < face_threshold < 1:
@@ -101,6 +103,7 @@ class Judge(nn.Module):
         self.precision = precision
         self.cache = cache
         self.detector = detector
+        self.dino = dino
 
     @property
     def titles(self) -> dict[str, str]:
@@ -109,6 +112,8 @@ class Judge(nn.Module):
         embedded = f"{clip} picture embeddings; whole image, {self.clip.sizing}"
         seen = embedded if self.fid_features is None else self.fid_features.title
         named = {"recogniser": self.recogniser.title, "regressor": self.regressor.title}
+        if self.dino is not None:
+            named["dino"] = self.dino.title
         return {"clip": clip, "features": seen, **named}
 
     @property
@@ -139,14 +144,21 @@ class Judge(nn.Module):
 
         again: cache the view of each batch by its content, for pictures that other runs measure
         too, such as references, targets and bounds. wanted: optional fields to measure as well.
+
+        Raises ValueError where `dino` is wanted of a judge without it.
         """
-        shaded = "shading" in wanted
+        if "dino" in wanted and self.dino is None:
+            raise ValueError(
+                "metrics=dino needs a self-supervised encoder, and dino=none has none; choose "
+                "dino=world or dino=vits16."
+            )
+        measured = [name for name in ("shading", "dino") if name in wanted]
 
         def look(part: Tensor) -> dict[str, Tensor]:
-            seen = vars(self._view(part, shaded))
+            seen = vars(self._view(part, measured))
             return {name: value for name, value in seen.items() if value is not None}
 
-        parts = self._looks("view-shading" if shaded else "view", images, look, again)
+        parts = self._looks("-".join(["view", *measured]), images, look, again)
         return View.cat([View(**part) for part in parts])
 
     @torch.inference_mode()
@@ -208,7 +220,7 @@ class Judge(nn.Module):
         see = self.clip.image_embedding if self.fid_features is None else self.fid_features
         return see(images)
 
-    def _view(self, images: Tensor, shaded: bool) -> View:
+    def _view(self, images: Tensor, measured: Collection[str]) -> View:
         images = images.clamp(-1, 1)
         picture = self.clip.image_embedding(images)
         geometry = self.regressor(images)
@@ -224,7 +236,8 @@ class Judge(nn.Module):
             has_face=has_face,
             further=self._further(images, points),
             faces=has_face.long(),
-            shading=shading(images, points) if shaded else None,
+            shading=shading(images, points) if "shading" in measured else None,
+            dino=self.dino(images) if self.dino is not None and "dino" in measured else None,
         )
 
     def _further(self, images: Tensor, points: Tensor) -> Tensor:

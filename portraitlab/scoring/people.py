@@ -62,12 +62,14 @@ def view_people(
     boxes = face_boxes(points, PORTRAIT) * pictures.shape[-1]
     rois = torch.cat([place[:, None].to(boxes), boxes], dim=1)
     close_ups = roi_align(pictures.clamp(-1, 1), rois, (size, size), aligned=True)
-    near = judge.view([close_ups], again, wanted)
-    whole = judge.view([pictures], again)[place]
+    of_pictures = set(wanted) & {"dino"}
+    near = judge.view([close_ups], again, set(wanted) - of_pictures)
+    whole = judge.view([pictures], again, of_pictures)[place]
     return replace(
         near,
         picture=whole.picture,
         features=whole.features,
+        dino=whole.dino,
         has_face=near.has_face & found,
         faces=count[place],
     )

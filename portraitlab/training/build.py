@@ -168,6 +168,7 @@ def warn_of_miniature(config: DictConfig) -> None:
         "finder": config.finder,
         "recogniser@judge.recogniser": config.judge.recogniser,
         "clip_pair": config.judge.clip,
+        "dino": config.judge.get("dino"),
     }
     if config.choices.edit != "none":
         models["detector"] = config.detector

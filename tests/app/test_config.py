@@ -38,7 +38,7 @@ NEEDS = {
 NO_FOLDER = {
     *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
     *("scale", "budget", "student", "launcher", "debug", "table", "further_judges"),
-    *("paper", "canvas", "detector", "image_prompt", "matching"),
+    *("paper", "canvas", "detector", "image_prompt", "matching", "dino"),
 }
 
 

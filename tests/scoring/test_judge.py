@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from portraitlab.types import View
 from portraitlab.world.pretrained import load_clip, load_recogniser, load_regressor
 from portraitlab.world.render import render_photo
 
-MEASURED = [field.name for field in fields(View) if field.name != "shading"]
+MEASURED = [field.name for field in fields(View) if field.default is MISSING]
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Self-supervised encoders of whole pictures, for the metric dino."""
