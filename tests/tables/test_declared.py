@@ -9,6 +9,7 @@ import yaml
 from making import declare
 
 from portraitlab.support.paths import CONF, EXPERIMENTS
+from portraitlab.tables.composing import composed, declared_arguments
 from portraitlab.tables.paper_table import PaperTable, find_table, known_tables
 
 
@@ -25,6 +26,13 @@ def test_every_table_is_declared_where_run_py_knows_it(name: str) -> None:
 @pytest.mark.parametrize("name", known_tables())
 def test_a_table_is_of_people_that_nothing_was_chosen_on(name: str) -> None:
     assert find_table(name).overrides["data.split"] in ("test", "test_look_alikes")
+
+
+@pytest.mark.parametrize("name", known_tables())
+def test_a_table_measures_its_columns(name: str) -> None:
+    table = find_table(name)
+    settings = composed(declared_arguments(table, table.rows[0], table.seeds[0]))
+    assert table.columns.keys() <= settings["metrics"].keys()
 
 
 def test_run_py_knows_every_table_that_is_declared() -> None:
