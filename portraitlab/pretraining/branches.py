@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def main() -> None:
     settings = yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
     # Take the branch out of the run's weights, up to the layer that is compared.
     backbone = load_canvas_backbone()
-    config = {"stages": None, "layer": None}
+    config: dict[str, Any] = {"stages": None, "layer": None}
     if given.name == "matching":
         config = {"stages": list(pixel_stages(backbone)), "layer": settings["net"]["layer"]}
     model = grow_branch(backbone.unet, **config)
