@@ -38,7 +38,7 @@ def opened(paths: list[Path]) -> list[Image.Image]:
 def test_faces_are_moved_into_their_boxes_and_references_keep_apart(pipe, photos_of) -> None:
     boxes = [LEFT, RIGHT]
     alone = [
-        pipe._sample(pipe._portraits(opened(photos_of(person)[:count])), shown, "a", 0)
+        pipe._gathered(pipe._portraits(opened(photos_of(person)[:count])), shown, "a", 0)
         for person, count in ((0, 2), (1, 1))
         for shown in [pipe.see(opened(photos_of(person))[0])]
     ]
