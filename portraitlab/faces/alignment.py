@@ -148,6 +148,8 @@ def face_crops(images: Tensor, keypoints: Tensor, model: SeesCrops) -> Tensor:
 
     Portraits larger than twice the crop are downscaled to that size first, with antialiasing.
     """
+    # Half precision has no anti-aliased resizing on a CPU.
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
     most = 2 * model.crop_size
     if images.shape[-1] > most:
         images = functional.interpolate(

@@ -33,6 +33,7 @@ from portraitlab.pretraining.ship import ship
 from portraitlab.runs.run import earlier_run
 from portraitlab.types import BodyJoints, Condition
 from portraitlab.world.canvas import render_canvas
+from portraitlab.world.low_rank import add_differences, low_rank_differences
 from portraitlab.world.models.controlnet import grow_branch
 from portraitlab.world.models.detector import FaceDetector
 from portraitlab.world.pretrained import load_canvas_backbone, load_detector
@@ -68,9 +69,15 @@ def main() -> None:
         "seed": settings["seed"],
         "device": settings["trainer"]["accelerator"],
     }
+    rank = RANKS[given.name]
+    base = backbone.unet.state_dict()
+    # Measure what is shipped, which has the differences of this rank alone.
+    model.load_state_dict(
+        add_differences(low_rank_differences(model.state_dict(), base, rank), base)
+    )
     if given.name == "canvas_controlnet":
         record |= measure(model, backbone, load_detector())
-    near = {"base": backbone.unet, "rank": RANKS[given.name]}
+    near = {"base": backbone.unet, "rank": rank}
     ship(given.name, model, config, record, script="branches", **near)
 
 

@@ -99,6 +99,23 @@ def test_a_choice_trains_one_step_and_draws(
     assert torch.isfinite(images).all()
 
 
+@pytest.mark.parametrize("system", ["ip_adapter", "instantid", "photomaker", "pulid"])
+def test_small_faces_teach_a_likeness_in_half_precision(
+    composed: Compose, cache: Path, batch_of: Callable[[Bench], Batch], system: str
+) -> None:
+    config = composed(
+        *("scale=smoke", "canvas=bodies", f"system={system}", "metrics=none", f"cache={cache}"),
+        *("scale.identity_loss.timestep_min=0", "scale.identity_loss.timestep_max=1000"),
+    )
+    bench = Bench.of(config)
+    model, objective = bench.parts.model, instantiate(config.objective)
+    batch = model.with_drawing(batch_of(bench))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = objective(model, batch, torch.Generator().manual_seed(0), progress=0.9)
+    losses["lightning_identity" if system == "pulid" else "identity"].backward()
+    assert any(weight.grad is not None and weight.grad.any() for weight in model.net.parameters())
+
+
 def test_every_number_of_references_is_drawn_with(composed: Compose, cache: Path) -> None:
     config = composed("scale=smoke", "metrics=none", f"cache={cache}")
     bench = Bench.of(config)

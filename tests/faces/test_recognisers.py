@@ -247,6 +247,9 @@ def test_the_world_s_crops_are_what_they_were() -> None:
     images, recogniser = crops_of(64), load_recogniser("recogniser")
     keypoints = load_regressor()(images).keypoints
     assert torch.equal(face_crops(images, keypoints, recogniser), align(images, keypoints, 48))
+    large = torch.nn.functional.interpolate(images, scale_factor=4, mode="bilinear")
+    in_half = face_crops(large.bfloat16(), keypoints, recogniser)
+    assert torch.equal(in_half, face_crops(large.bfloat16().float(), keypoints, recogniser))
 
 
 def test_arcface_s_frame_is_insightface_s_template() -> None:
