@@ -101,7 +101,10 @@ def draw(
             return sampler.sample(model, given, seeds).cpu(), batch
         images, own, trained = [], model, None
         for row, sample in enumerate(samples):
-            one, photos = given[[row]], (sample.references, sample.shape_reference)
+            one = given[[row]]
+            # Side by side the profile is learnt, otherwise all references.
+            pair = model.transform.side_by_side
+            photos = (sample.shape_reference,) if pair else sample.references
             if photos != trained:
                 own, trained = customise(model, one), photos
             images.append(sampler.sample(own, one, [sample.seed]))

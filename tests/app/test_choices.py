@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,11 @@ from placed import ROOT, SLOTS, choices
 
 from portraitlab.app.experiment import Bench
 from portraitlab.data.batches import TrainingBatches
+from portraitlab.method.customise.dreambooth import DreamBooth
+from portraitlab.method.model import PortraitModel
+from portraitlab.runs.key import plain
+from portraitlab.runs.run import Run
+from portraitlab.scoring.draw import draw
 from portraitlab.training.module import PortraitModule
 from portraitlab.types import Batch
 from portraitlab.world.pretrained import load_controlnet
@@ -97,6 +104,35 @@ def test_a_choice_trains_one_step_and_draws(
     images = bench.sampler.sample(model, score, [sample.seed for sample in samples])
     assert images.shape == (2, 3, 64, 64)
     assert torch.isfinite(images).all()
+
+
+def test_each_person_is_customised_once_and_the_bare_backbone_never(
+    composed: Compose, cache: Path, tmp_path: Path
+) -> None:
+    counted: list[str] = []
+
+    class Counted(DreamBooth):
+        def __call__(self, model: PortraitModel, batch: Batch) -> PortraitModel:
+            counted.append(type(model.net).__name__)
+            return super().__call__(model, batch)
+
+    config = composed(
+        *("scale=smoke", "system=ip_adapter", "cond=none", "customise=dreambooth"),
+        *("data.targets=2", "metrics=intrusion", f"cache={cache}", f"runs={tmp_path}"),
+    )
+    customise = Counted(steps=1, learning_rate=1e-3)
+    bench = replace(Bench.of(config), customise=customise)
+    drawn = partial(draw, bench.parts.model, bench.sampler, bench.scoring, 64, bench.parts.device)
+    bare = drawn(precision="32-true")
+    own = drawn(precision="32-true", customise=customise)
+    assert counted == ["Adapter"] * len({sample.identity for sample in bare.samples})
+    assert len(bare.samples) == 2 * len(counted)
+    assert not torch.allclose(own.images, bare.images, atol=1e-3)
+    counted.clear()
+    run = Run.of(plain(config))
+    run.folder.mkdir(parents=True)
+    bench.score(run)  # intrusion compares with what the backbone draws alone
+    assert {*counted} == {"Adapter"}
 
 
 @pytest.mark.parametrize("system", ["ip_adapter", "instantid", "photomaker", "pulid"])

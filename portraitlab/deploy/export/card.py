@@ -164,6 +164,12 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: boo
         if rendered
         else "photos of people of the trainer's own; how many is not recorded"
     )
+    # What changes portraits in scoring and is no part of an export.
+    beside = [
+        (name, choices[name])
+        for name in ("customise", "edit")
+        if choices.get(name, "none") != "none"
+    ]
     rows = {
         "data": photos,
         "references of a sample": f"1 to {config['refs']}",
@@ -172,6 +178,7 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: boo
         "seed": config["seed"],
         **{name: choices[name] for name in TRAINING if name not in ("backbone", "data")},
         "drawn for the figures by": f"{choices['sampler']}, {config['sampler']['steps']} steps",
+        **{f"for the figures also, and not in this folder, {name}": more for name, more in beside},
         "weights saved in": facts["dtype"],
         "run": facts["key"],
         "commit of PortraitLab": facts["commit"] or "not recorded",

@@ -179,6 +179,19 @@ def test_the_card_of_ffrnet_names_its_way_in(overrides: tuple[str, ...], image: 
     assert "net/` holds" not in parts
 
 
+def test_the_card_names_what_was_done_for_the_figures_alone() -> None:
+    facts = {"key": "0" * 8, "commit": None, "dtype": "float32"}
+    cards = [
+        model_card(settings_of(*overrides), {"metrics": {}}, facts, stock=False)
+        for overrides in ((), ("customise=dreambooth", "edit=diir"))
+    ]
+    lines = [
+        f"| for the figures also, and not in this folder, {choice} |"
+        for choice in ("customise | dreambooth", "edit | diir")
+    ]
+    assert [[line in card for line in lines] for card in cards] == [[False] * 2, [True] * 2]
+
+
 def test_the_card_of_multi_mode_fusion_says_what_a_stock_controlnet_leaves_out() -> None:
     config = settings_of("net=mmf")
     facts = {"key": "0" * 8, "commit": None, "dtype": "float32"}
