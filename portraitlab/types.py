@@ -361,7 +361,8 @@ class View(TensorRecord):
 
     shading [B, K, K] in [0, 1]: mean luminance in a grid of cells of the aligned face, see
     portraitlab.scoring.shading. dino [B, f']: a self-supervised encoder's unit embedding of the
-    whole image. Both are None where no metric reads them.
+    whole image. face_features [B, f]: features for FID of the close-up of the face, which is the
+    whole image of a portrait. All three are None where no metric reads them.
 
     Of an image of several people, B counts the people: each has a view of their face in it, and
     has_face is False where no face is found at the person's place.
@@ -378,6 +379,7 @@ class View(TensorRecord):
     faces: Tensor
     shading: Tensor | None = None
     dino: Tensor | None = None
+    face_features: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -385,11 +387,13 @@ class Population:
     """M real photos as a set, which all samples are measured against alike.
 
     features [M, f]: of the whole photos, by which FID compares. deviation [E]: of each expression
-    coefficient over the photos.
+    coefficient over the photos. face_features [F, f]: of the close-ups of all faces that are found
+    in the photos; None where no metric reads them.
     """
 
     features: Tensor
     deviation: Tensor
+    face_features: Tensor | None = None
 
 
 @dataclass(frozen=True)

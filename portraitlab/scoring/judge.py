@@ -7,7 +7,7 @@ trains. Of real photos, Exp and Pose are by the 3DMM fitter that draws the landm
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -159,7 +159,8 @@ class Judge(nn.Module):
             return {name: value for name, value in seen.items() if value is not None}
 
         parts = self._looks("-".join(["view", *measured]), images, look, again)
-        return View.cat([View(**part) for part in parts])
+        seen = View.cat([View(**part) for part in parts])
+        return replace(seen, face_features=seen.features) if "face_features" in wanted else seen
 
     @torch.inference_mode()
     def population(self, images: Iterable[Tensor]) -> Population:

@@ -16,7 +16,7 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.scoring.draw import Portraits
 from portraitlab.scoring.judge import Judge
 from portraitlab.scoring.metrics.metric import PortraitMetric
-from portraitlab.scoring.people import view_people
+from portraitlab.scoring.people import view_faces, view_people
 from portraitlab.support.side_by_side import side_by_side
 from portraitlab.types import DrawingCost, Judged, View
 
@@ -60,6 +60,13 @@ def measure(
         size = photos.store.view_size
         return view_people(judge, images, place, points, size, again, wanted)
 
+    population = judge.population(_in_parts(real.store.images, real.rows, judge))
+    if "face_features" in wanted:
+        faces = population.features
+        if photos.store.close_ups:
+            pictures = real.store.images(real.rows)
+            faces = view_faces(judge, pictures, photos.store.view_size).features
+        population = replace(population, face_features=faces)
     generated = viewed(portraits.images)
     truth = Judged(
         generated=generated,
@@ -70,7 +77,7 @@ def measure(
         identity=torch.tensor([names.index(sample.identity) for sample in samples]),
         alone=torch.full_like(generated.picture, torch.nan),
         image=place,
-        population=judge.population(_in_parts(real.store.images, real.rows, judge)),
+        population=population,
         light=_true_light(photos, samples) if "light" in wanted else None,
     )
     if alone is not None:

@@ -59,11 +59,8 @@ def view_people(
             points[people[person]], found[people[person]] = faces.keypoints[face], True
 
     # Look at each as at a portrait, and at each picture as a whole.
-    boxes = face_boxes(points, PORTRAIT) * pictures.shape[-1]
-    rois = torch.cat([place[:, None].to(boxes), boxes], dim=1)
-    close_ups = roi_align(pictures.clamp(-1, 1), rois, (size, size), aligned=True)
     of_pictures = set(wanted) & {"dino"}
-    near = judge.view([close_ups], again, set(wanted) - of_pictures)
+    near = judge.view([_close_ups(pictures, place, points, size)], again, set(wanted) - of_pictures)
     whole = judge.view([pictures], again, of_pictures)[place]
     return replace(
         near,
@@ -73,6 +70,24 @@ def view_people(
         has_face=near.has_face & found,
         faces=count[place],
     )
+
+
+def view_faces(judge: Judge, pictures: Tensor, size: int) -> View:
+    """Measure the close-ups of all faces that are found in real pictures [D, 3, H, W]: a view [F].
+
+    size: see view_people. The judge must have a detector.
+    """
+    assert judge.detector is not None
+    points = [find_faces(judge.detector, picture).keypoints for picture in pictures]
+    place = torch.arange(len(points)).repeat_interleave(torch.tensor([*map(len, points)]))
+    return judge.view([_close_ups(pictures, place, torch.cat(points), size)], again=True)
+
+
+def _close_ups(pictures: Tensor, place: Tensor, points: Tensor, size: int) -> Tensor:
+    """Cut out faces [S, 3, size, size] with keypoints [S, 5, 2] from the pictures at place [S]."""
+    boxes = face_boxes(points, PORTRAIT) * pictures.shape[-1]
+    rois = torch.cat([place[:, None].to(boxes), boxes], dim=1)
+    return roi_align(pictures.clamp(-1, 1), rois, (size, size), aligned=True)
 
 
 def assigned(people: Tensor, faces: Tensor) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from portraitlab.scoring.metrics.clip_f import ClipF
 from portraitlab.scoring.metrics.clip_t import ClipT
 from portraitlab.scoring.metrics.copy_paste import CopyPaste
 from portraitlab.scoring.metrics.exp import Expression
-from portraitlab.scoring.metrics.fid import Fid, by_singular_values, frechet_distance
+from portraitlab.scoring.metrics.fid import FaceFid, Fid, by_singular_values, frechet_distance
 from portraitlab.scoring.metrics.intrusion import Intrusion
 from portraitlab.scoring.metrics.light import LightAngle
 from portraitlab.scoring.metrics.memory import Memory
@@ -196,6 +196,23 @@ def test_fid_compares_with_the_population_alone() -> None:
     assert estimate.value == pytest.approx(expected, rel=1e-4)
     assert estimate.error > 0
     assert (estimate.samples, estimate.identities) == (20, 5)
+
+
+def test_face_fid_compares_each_person_with_the_faces_of_the_population() -> None:
+    judged = replace(make_judged(), image=torch.tensor([0, 0, 1, 1, 2, 2]))
+    drawn, real = make_view(6, seed=8).features, make_view(11, seed=9).features
+    judged = replace(
+        judged,
+        generated=replace(judged.generated, face_features=drawn),
+        population=replace(judged.population, face_features=real),
+    )
+    metric = FaceFid()
+    metric.update(judged[:2])
+    metric.update(judged[2:])
+    estimate = metric.compute()
+    expected = frechet_distance(drawn.double().numpy(), real.double().numpy())
+    assert estimate.value == pytest.approx(expected, rel=1e-4)
+    assert estimate.samples == 6
 
 
 def test_the_fid_error_is_the_jackknife_over_identities() -> None:

@@ -23,7 +23,7 @@ from portraitlab.scoring.metrics.count import Count
 from portraitlab.scoring.metrics.fid import Fid
 from portraitlab.scoring.metrics.sim_f import SimF
 from portraitlab.scoring.metrics.weakest_f import WeakestF
-from portraitlab.scoring.people import assigned, view_people
+from portraitlab.scoring.people import assigned, view_faces, view_people
 from portraitlab.types import FaceGeometry
 from portraitlab.world.canvas import render_canvas
 from portraitlab.world.pretrained import (
@@ -73,6 +73,21 @@ def test_each_person_is_recognised_at_their_own_place(judge, pictures) -> None:
     # A picture as a whole is the same for all of its people.
     assert torch.equal(seen.picture[0], seen.picture[1])
     assert not torch.equal(seen.picture[1], seen.picture[2])
+
+
+def test_face_features_are_of_the_close_up_and_real_faces_are_seen_alike(judge, pictures) -> None:
+    images, place, points = pictures
+    seen = view_people(judge, images, place, points, 64, wanted=["face_features"])
+    assert not torch.allclose(seen.face_features, seen.features)
+    found = view_faces(judge, images, 64).features
+    assert len(found) == 5
+    # All faces are found: the same close-ups, in the detector's order.
+    apart = torch.cdist(found, seen.face_features)
+    assert sorted(apart.argmin(dim=1).tolist()) == [0, 1, 2, 3, 4]
+    assert apart.min(dim=1).values.max() < 1e-4
+    assert view_people(judge, images, place, points, 64).face_features is None
+    portrait = judge.view([images], wanted=["face_features"])
+    assert torch.equal(portrait.face_features, portrait.features)
 
 
 def test_a_person_elsewhere_has_no_face(judge, pictures) -> None:
