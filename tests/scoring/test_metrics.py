@@ -16,7 +16,8 @@ from portraitlab.scoring.metrics.clip_f import ClipF
 from portraitlab.scoring.metrics.clip_t import ClipT
 from portraitlab.scoring.metrics.copy_paste import CopyPaste
 from portraitlab.scoring.metrics.exp import Expression
-from portraitlab.scoring.metrics.fid import FaceFid, Fid, by_singular_values, frechet_distance
+from portraitlab.scoring.metrics.face_fid import FaceFid
+from portraitlab.scoring.metrics.fid import Fid, by_singular_values, frechet_distance
 from portraitlab.scoring.metrics.intrusion import Intrusion
 from portraitlab.scoring.metrics.light import LightAngle
 from portraitlab.scoring.metrics.memory import Memory

@@ -58,25 +58,6 @@ class Fid(PortraitMetric):
         return Estimate(frechet_distance(generated, real), error, len(generated), len(identities))
 
 
-class FaceFid(Fid):
-    """The distance of close-ups of faces, which FPGA's Table 4 prints ("only on the face region").
-
-    Each person of a picture counts, by the face found at their place or else by what is there. The
-    real faces are all that are found in the photos of Judged.population.
-    """
-
-    reads = ("face_features",)
-    method = "clean-fid's Frechet distance of {features}, close-ups of faces"
-
-    def update(self, judged: Judged) -> None:
-        """Add a batch; all batches have the same population."""
-        assert judged.generated.face_features is not None
-        assert judged.population.face_features is not None
-        self.generated.append(judged.generated.face_features)
-        self.generated_identity.append(judged.identity)
-        self.real = [judged.population.face_features]
-
-
 def frechet_distance(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
     """Compute the distance of two sets of features [n, e]; NaN where a set has fewer than two.
 
