@@ -17,8 +17,10 @@ from portraitlab.world.pool import rendering_pool
 from portraitlab.world.render import render_photo
 from portraitlab.world.views import render_views
 
-CLOSE_UPS = ("half", "full", "bodies", "group")
-"""Framings in which a face is too small to be encoded: its view is a portrait of the person."""
+_IN_TURN = {"bodies": ("half", "full"), "people": ("portrait", "half", "full")}
+"""Framings that a person's photos have in turn."""
+CLOSE_UPS = ("half", "full", *_IN_TURN, "group")
+"""Framings in which a face can be too small to be encoded: its view is a portrait of the person."""
 PEOPLE_OF_GROUPS = (2, 3, 4)
 """Numbers of people in groups, in turn."""
 
@@ -38,8 +40,9 @@ def groups_of(seeds: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def framing_of(framing: str, number: int) -> str:
-    """Return the framing of a person's photo: "bodies" are half and full ones in turn."""
-    return ("half", "full")[number % 2] if framing == "bodies" else framing
+    """Return the framing of a person's photo by its number."""
+    turns = _IN_TURN.get(framing, (framing,))
+    return turns[number % len(turns)]
 
 
 def rendered_photos(

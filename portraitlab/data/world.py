@@ -34,10 +34,11 @@ class WorldData(PhotoSource):
     number of further people of the split, with one photo each, that FID compares with; fewer if the
     split has fewer.
 
-    framing: "portrait"; "varied", heads of other sizes and places; or on the larger canvas "half",
-    "full" or "bodies", half and full ones in turn, whose faces the encoder sees in a close-up of
-    the same person. score_framing: that of the scored targets, one of these or "group", groups of
-    two to four of the scored people; None is that of the training.
+    framing: "portrait"; "varied", heads of other sizes and places; or on the larger canvas "half"
+    or "full" bodies, both in turn ("bodies"), or in turn with portraits ("people"). There the
+    encoder sees faces in a close-up of the same person. score_framing: that of the
+    scored targets, one of these or "group", groups of two to four of the scored people; None is
+    that of the training.
 
     Raises ValueError if the split is unknown or has too few identities, or if there are too few
     photos for a target, a reference and (when scoring) a judge.
@@ -71,7 +72,7 @@ class WorldData(PhotoSource):
             if value < least:
                 raise ValueError(f"data.{name}={value} must be at least {least}.")
         scored = framing if score_framing is None else score_framing
-        _check_framing("framing", framing, (*FRAMINGS, "bodies"))
+        _check_framing("framing", framing, (*FRAMINGS, "bodies", "people"))
         _check_framing("score_framing", scored, CLOSE_UPS if framing in CLOSE_UPS else (framing,))
         self.cache = Path(cache)
         self.workers = workers
