@@ -7,8 +7,8 @@ python -m portraitlab.pretraining.branches matching RUN
 
 The ControlNet of bodies, which reads the prompt:
 
-python run.py canvas=bodies fusion=none cond=landmarks_or_skeleton objective=noise refs=1 \
-    select=target scale.hifi_net.start=null budget.steps=2000 metrics=none
+python run.py canvas=bodies data.framing=bodies fusion=none cond=landmarks_or_skeleton \
+    objective=noise refs=1 select=target scale.hifi_net.start=null budget.steps=2000 metrics=none
 python -m portraitlab.pretraining.branches canvas_controlnet RUN
 """
 

@@ -38,7 +38,12 @@ def test_photos_are_the_renderers(photos) -> None:
 
 @pytest.mark.parametrize(
     ("framing", "framings"),
-    [("portrait", ["portrait"] * 2), ("half", ["half"] * 2), ("bodies", ["half", "full"])],
+    [
+        ("portrait", ["portrait"] * 2),
+        ("half", ["half"] * 2),
+        ("bodies", ["half", "full"]),
+        ("people", ["full", "portrait"]),
+    ],
 )
 def test_the_light_is_rendered_again(world_data, frozen, framing, framings) -> None:
     store = world_data(framing=framing).train_photos(frozen).store
