@@ -93,6 +93,11 @@ def _outcomes(
     returns: list[JobReturn] = []
     with user_errors():
         places = plan.add(job_overrides)
-        yield plan.missing(places), returns
+        try:
+            yield plan.missing(places), returns
+        except Exception:  # no job is run, such as with more of them than there are cores
+            for place in places:
+                plan.withdraw(place)
+            raise
     outcomes = [plan.jobs[place].outcome() for place in places]
     returns += [JobReturn(_return_value=each, status=JobStatus.COMPLETED) for each in outcomes]

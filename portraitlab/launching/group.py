@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from portraitlab.launching.console import console_logging
 from portraitlab.runs.run import Run
-from portraitlab.runs.status import Preempted, write_status
+from portraitlab.runs.status import Preempted, write_failure
 from portraitlab.support.errors import message
 
 
@@ -59,7 +59,7 @@ def perform_in_group(settings: dict[str, Any], run: Run, devices: int) -> dict[s
             text, trace = text["message"], text["extraInfo"]["py_callstack"]
         reason = f"process {rank} of {devices}: {text.removeprefix('ValueError: ')}"
         # The process that writes the status was stopped or killed, so write it here.
-        write_status(run.folder, "failed", error=reason, traceback=trace)
+        write_failure(run.folder, reason, traceback=trace)
         raise GroupFailed(reason) from error
     except SignalException as error:
         raise Preempted(int(error.sigval), error.sigval.name) from error

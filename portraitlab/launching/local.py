@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,9 +25,9 @@ from portraitlab.launching.console import console_logging
 from portraitlab.launching.sweeping import SweepPlan
 from portraitlab.launching.watching import SweepView
 from portraitlab.runs.run import Run
-from portraitlab.runs.status import Preempted, read_status, write_status
+from portraitlab.runs.status import Preempted, write_failure
+from portraitlab.runs.survey import look
 from portraitlab.runs.sweep import SweepJob
-from portraitlab.support.lock import is_locked
 from portraitlab.support.share import Share, shares
 
 # Imports of a job. None starts a thread or touches a GPU, which a fork would not survive.
@@ -96,7 +96,8 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int | None) -> None:
     # Withdraw the jobs that have not started.
     if received.signum is not None:
         for place in waiting:
-            _withdraw(plan, place)
+            plan.withdraw(place)
+        plan.sweep.write_table()
         done = sum(not isinstance(job.outcome(), str) for job in plan.jobs)
         print(
             f"stopped: {done} of {len(plan.jobs)} jobs are done; the same command goes on",
@@ -169,36 +170,23 @@ def _end(plan: SweepPlan, job: _Running, signum: int | None) -> None:
     except EOFError:
         error = None
     job.errors.close()
-    if signum is not None and code == -signal.SIGTERM:  # stopped before it handled signals
-        _withdraw(plan, job.place)
-    elif error is None and code:
+    stopped = signum is not None and code == -signal.SIGTERM  # before it handled signals
+    if error is None and code and not stopped:
         error = _failure(plan.jobs[job.place].run, code)
-    plan.jobs[job.place] = replace(plan.jobs[job.place], error=error)
-    plan.sweep.write()
-    plan.sweep.write_table()
+    plan.end(job.place, error)
 
 
 def _failure(run: Run, code: int) -> str | None:
     """Describe the end of a job without a message, also in its status; None if it was stopped."""
-    status = read_status(run.folder)
-    if status is not None and status["state"] == "preempted":
+    state = look(run.folder).state
+    if state == "preempted":
         return None
     error = f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
     if code == -signal.SIGKILL:
         error += "; the system does that where memory runs out: lower jobs or batch_size"
-    # Another command may have resumed the run already.
-    if status is not None and status["state"] == "running" and not is_locked(run.folder):
-        place = {name: status[name] for name in ("doing", "step", "steps") if name in status}
-        write_status(run.folder, "failed", error=error, **place)
+    if state == "lost":  # else another command may have resumed the run already
+        write_failure(run.folder, error)
     return error
-
-
-def _withdraw(plan: SweepPlan, place: int) -> None:
-    run = plan.jobs[place].run
-    status = read_status(run.folder)
-    waits = status is not None and status["state"] in ("queued", "running")
-    if waits and not is_locked(run.folder):
-        write_status(run.folder, "preempted", error="the sweep was stopped before it began")
 
 
 def _work(settings: dict[str, Any], share: Share, log: Path | None, errors: Connection) -> None:

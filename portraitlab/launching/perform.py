@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from hydra.utils import instantiate
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.runs.status import Preempted
+from portraitlab.runs.status import Preempted, withdraw
 from portraitlab.support.devices import check_batch, check_group, device_count, is_rank
 from portraitlab.support.lock import locked
 from portraitlab.support.processes import process_rank
@@ -22,7 +23,8 @@ from portraitlab.training.trainer import check_trainer
 def perform(config: DictConfig) -> dict[str, Any]:
     """Run a configuration's task and return its result; {} in a group's further processes.
 
-    The run is locked meanwhile; task=cost has no run. Raises the errors of the task.
+    The run is locked meanwhile; task=cost has no run. Raises the errors of the task. A task that
+    fails before its first step leaves no new run, and the state of an existing one as it was.
     """
     if config.choices.task == "cost":  # has no run, and reads no files that a setting must name
         counted: dict[str, Any] = instantiate(config.task)(config)
@@ -45,7 +47,7 @@ def perform(config: DictConfig) -> dict[str, Any]:
 
     # Run the task, alone on the run.
     try:
-        with locked(run.folder) if process_rank() == 0 else nullcontext():
+        with _alone(run) if process_rank() == 0 else nullcontext():
             if settings["fresh"]:
                 run.forget(settings["choices"]["task"])
                 config.fresh = settings["fresh"] = False
@@ -65,3 +67,14 @@ def perform(config: DictConfig) -> dict[str, Any]:
         if (run.folder / "status.json").is_file() and not rank:
             print(f"run: {run.folder}", flush=True)  # the traceback is in its status.json
         raise
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Lock the run; where the task fails before its first step, put back the run's state."""
+    with locked(run.folder):
+        try:
+            yield
+        except Exception:
+            withdraw(run.folder)
+            raise

@@ -7,14 +7,13 @@ passes the signal on (portraitlab/launching/perform.py), and submitit has SLURM 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus
 
 from portraitlab.launching.sweeping import SweepPlan
-from portraitlab.runs.status import read_status
+from portraitlab.runs.survey import look
 from portraitlab.support.devices import device_count
 
 # Settings of all submitit executors; the others belong to one of them.
@@ -91,12 +90,9 @@ def submit(
             failed = ended.status is not JobStatus.COMPLETED
             error = str(ended._return_value) if failed else None
         except submitit.core.utils.UncompletedJobError:  # killed, stopped, or never run
-            status = read_status(plan.jobs[place].run.folder)
             error = f"{each.state} (by {cluster}); the job's output is in {each.paths.folder}"
-            if status is not None and status["state"] == "preempted":
+            if look(plan.jobs[place].run.folder).state == "preempted":
                 error = None  # its status has the reason
         except submitit.core.utils.FailedJobError as crashed:
             error = str(crashed).strip().splitlines()[-1]
-        plan.jobs[place] = replace(plan.jobs[place], error=error)
-        plan.sweep.write()
-        plan.sweep.write_table()
+        plan.end(place, error)

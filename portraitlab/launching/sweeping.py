@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-import socket
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from omegaconf import DictConfig, open_dict
 
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.runs.status import write_status
+from portraitlab.runs.status import queue, withdraw
+from portraitlab.runs.survey import look
 from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group
 from portraitlab.support.devices import device_count
 from portraitlab.support.errors import ends_the_program
@@ -90,6 +91,23 @@ class SweepPlan:
         """Select the places whose jobs have no record yet."""
         return [place for place in places if isinstance(self.jobs[place].outcome(), str)]
 
+    def end(self, place: int, error: str | None) -> None:
+        """Store how a job ended, and write the sweep and its table.
+
+        error: None for a job that has its record or was stopped.
+        """
+        self.withdraw(place)
+        self.jobs[place] = replace(self.jobs[place], error=error)
+        self.sweep.write()
+        self.sweep.write_table()
+
+    def withdraw(self, place: int) -> None:
+        """Put back the state of a run whose job ended or was left out before its first step."""
+        folder = self.jobs[place].run.folder
+        if not is_locked(folder) and look(folder).state != "preempted":
+            with locked(folder):
+                withdraw(folder)
+
     @property
     def sweep(self) -> Sweep:
         """The sweep with the jobs planned so far."""
@@ -113,8 +131,7 @@ class SweepPlan:
         training = settings["choices"]["task"] == "train"
         # The job of a damaged record makes it again.
         if training and isinstance(job.outcome(), str) and not is_locked(job.run.folder):
-            process = {"host": socket.gethostname(), "process": os.getpid()}
-            write_status(job.run.folder, "queued", **process)
+            queue(job.run.folder)
 
 
 def refuse_replays(trainer: Mapping[str, Any], launcher: str) -> None:

@@ -70,7 +70,7 @@ class SweepView:
     def ended(self, place: int) -> None:
         """Show that a job ended."""
         outcome = self.plan.jobs[place].outcome()
-        doing = f"failed: {outcome}" if isinstance(outcome, str) else "done"
+        doing = outcome if isinstance(outcome, str) else "done"
         task = self._tasks[place]
         total = self.bars.tasks[task].total or 1
         self.bars.update(task, doing=doing, total=total, completed=total)

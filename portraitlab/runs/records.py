@@ -19,9 +19,9 @@ def record_table(record: Record) -> Table:
 
 
 def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table:
-    """Tabulate the jobs of a sweep: the swept settings, then the figures or the error.
+    """Tabulate the jobs of a sweep: the swept settings, then the figures or the state.
 
-    rows: each job's overrides, and its record or the message that it ended with.
+    rows: each job's overrides, and its record or `STATE: reason`.
     """
     swept = swept_names([overrides for overrides, _ in rows])
     records = [result for _, result in rows if not isinstance(result, str)]
@@ -31,8 +31,8 @@ def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table
     for overrides, result in rows:
         labels = [overrides.get(name, "") for name in swept]
         if isinstance(result, str):
-            lines.append([*labels, *["failed"] * len(columns)])
-            notes.append(f"{' '.join(labels)} failed: {result}")
+            lines.append([*labels, *[result.partition(":")[0]] * len(columns)])
+            notes.append(f"{' '.join(labels)} {result}")
         else:
             lines.append([*labels, *_figures(result["metrics"], names)])
             notes.append(f"{' '.join(labels)}: {faceless_note(result)}")

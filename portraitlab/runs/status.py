@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import threading
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +17,14 @@ from typing import Annotated, Any, Literal, Required, Self
 from pydantic import AfterValidator, Field
 from typing_extensions import TypedDict
 
-from portraitlab.support.files import read_json, write_json
+from portraitlab.support.files import DamagedFile, read_json, write_json
 
 _log = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "done", "failed", "preempted"]
+
+# Files of a run that are worth keeping, also without a status.
+_RESULTS = ("model.safetensors", "metrics.json", "checkpoints/*.ckpt", "scores/*/metrics.json")
 
 
 def _aware(text: str) -> str:
@@ -38,6 +43,7 @@ class _StatusFile(TypedDict, total=False):
     process: Annotated[int, Field(gt=0, lt=2**31)]
     error: str | None
     traceback: str
+    earlier: dict[str, Any] | None
 
 
 class Preempted(SystemExit):
@@ -60,7 +66,8 @@ class Status:
     """A context manager that keeps a run's status.json: running with a heartbeat, then the end.
 
     Exceptions are recorded (Preempted as preempted, all others as failed with their traceback) and
-    re-raised. A killed process leaves `running` and a heartbeat that is no longer updated.
+    re-raised. A killed process leaves `running` and a heartbeat that is no longer updated. Until
+    the first step or scoring begins, the file also has the earlier state, for `withdraw`.
 
     every: seconds between heartbeats.
     """
@@ -70,6 +77,7 @@ class Status:
         self.every = every
         self.step: int | None = None
         self._doing: dict[str, Any] = {}
+        self._earlier = _earlier(folder)
         self._ended = threading.Event()
         # The heartbeat's thread and the run write the same file. The lock keeps either from writing
         # state that it read before the other wrote.
@@ -81,6 +89,12 @@ class Status:
         with self._writing:
             self.step = None
             self._doing = {"doing": what} if steps is None else {"doing": what, "steps": steps}
+            self._running()
+
+    def begin(self, step: int) -> None:
+        """Record the first step of this command, with which the earlier state is past."""
+        with self._writing:
+            self.step = step
             self._running()
 
     def __enter__(self) -> Self:
@@ -114,7 +128,10 @@ class Status:
             _log.warning("%s could not be written: %s", self.path, unwritten)
 
     def _place(self) -> dict[str, Any]:
-        return self._doing if self.step is None else {**self._doing, "step": self.step}
+        if self.step is not None:
+            return {**self._doing, "step": self.step}
+        begun = self._doing.get("doing") == "scoring"
+        return self._doing if begun else {**self._doing, "earlier": self._earlier}
 
     def _running(self) -> None:
         process = {"host": socket.gethostname(), "process": os.getpid()}
@@ -136,6 +153,48 @@ def write_status(folder: Path, state: State, **details: Any) -> None:
     """Write a run's status.json with the current time, the heartbeat of a running run."""
     written = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(folder / "status.json", {"state": state, **details, "written": written})
+
+
+def queue(folder: Path) -> None:
+    """Mark a run as planned by this process; the earlier state is kept for `withdraw`."""
+    process = {"host": socket.gethostname(), "process": os.getpid()}
+    write_status(folder, "queued", **process, earlier=_earlier(folder))
+
+
+def write_failure(folder: Path, error: str, **details: Any) -> None:
+    """Record the failure of a run whose own process died, where it had a status."""
+    status = read_status(folder)
+    if status is not None:
+        kept = ("doing", "step", "steps", "earlier")
+        place = {name: status[name] for name in kept if name in status}
+        write_status(folder, "failed", error=error, **place, **details)
+
+
+def withdraw(folder: Path) -> None:
+    """Put back the state from before a command that began no step; delete a run that had none.
+
+    Does nothing where a step or a scoring was begun. The caller has locked the run.
+    """
+    with suppress(DamagedFile, OSError):  # such as a full disk, whose error is being raised
+        status = read_status(folder)
+        if status is None or "earlier" not in status:
+            return
+        if status["earlier"] is not None:
+            write_json(folder / "status.json", status["earlier"])
+        elif any(path for pattern in _RESULTS for path in folder.glob(pattern)):
+            (folder / "status.json").unlink()
+        else:
+            shutil.rmtree(folder)
+
+
+def _earlier(folder: Path) -> dict[str, Any] | None:
+    """Return the state of the last command that began a step; None without one."""
+    try:
+        status = read_status(folder) or {"earlier": None}
+    except DamagedFile:
+        return None
+    earlier: dict[str, Any] | None = status.get("earlier", status)
+    return earlier
 
 
 def read_status(folder: Path) -> dict[str, Any] | None:

@@ -26,6 +26,8 @@ KEY_SETTINGS = {
 }
 STATES = (*get_args(State), "lost", "damaged")
 """A lost run was killed: its status is running, and no process has its lock."""
+NOT_BEGUN = "not begun"
+"""State of a run without a folder."""
 
 _NAME = re.compile(
     "-".join(rf"(?P<{name}>\w+)" for name in NAMING)
@@ -41,9 +43,9 @@ class _Measured(TypedDict):
 class FoundRun:
     """A run as read from its files.
 
-    state: one of STATES. written: time of its status. status, config and record: contents of
-    status.json, config.yaml and metrics.json, empty without the file. scorings: names of its
-    further records. message: the error that it failed with, or another remark.
+    state: one of STATES, or NOT_BEGUN. written: time of its status. status, config and record:
+    contents of status.json, config.yaml and metrics.json, empty without the file. scorings: names
+    of its further records. message: the error that it failed with, or another remark.
     """
 
     folder: Path
@@ -111,7 +113,10 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def look(folder: Path) -> FoundRun:
-    """Read the run in a folder. With a damaged or unreadable file its state is `damaged`."""
+    """Read the run in a folder; the state that all commands, tables and pages show is from here.
+
+    With a damaged or unreadable file it is `damaged`.
+    """
     try:
         return _read(folder)
     except (ValueError, OSError) as error:
@@ -161,7 +166,8 @@ def _read(folder: Path) -> FoundRun:
     # Correct the state where the process that wrote it is gone.
     state, message = status.get("state"), status.get("error")
     if state is None:
-        state = "done" if record else "running" if is_locked(folder) else "lost"
+        begun = "lost" if config else NOT_BEGUN
+        state = "done" if record else "running" if is_locked(folder) else begun
     elif (
         state == "running" and status.get("host") == socket.gethostname() and not is_locked(folder)
     ):

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from typing_extensions import TypedDict
 
 from portraitlab.runs.records import sweep_table, swept_names
 from portraitlab.runs.run import Record, Run
-from portraitlab.runs.status import read_status
+from portraitlab.runs.survey import NOT_BEGUN, FoundRun, look
 from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
 from portraitlab.support.table import Table
 
@@ -52,21 +52,30 @@ class SweepJob:
     error: str | None = None
     published: Path | None = None
 
+    def found(self) -> FoundRun:
+        """Read the job's run; one that its job failed to begin is failed, with the job's error."""
+        found = look(self.run.folder)
+        if found.state == NOT_BEGUN and self.error is not None:
+            return replace(found, state="failed", message=self.error)
+        return found
+
     def outcome(self) -> Mapping[str, Any] | str:
-        """Return the job's record, or a text with the reason for its absence."""
+        """Return the job's record, or the state of its run with the reason, as in `failed: why`.
+
+        A run that is done, but not with this job's scoring, has `no record`.
+        """
         try:
             record = self.run.record()
             if record is None and self.published is not None:
                 record = read_json(self.published, Record)
-            status = read_status(self.run.folder) or {"state": "not begun"}
         except DamagedFile as error:
-            return str(error)
+            return f"damaged: {error}"
         if record is not None:
             return record
-        if self.error is not None:
-            return self.error
-        reason = status.get("error")
-        return status["state"] if reason is None else f"{status['state']}: {reason}"
+        found = self.found()
+        state = "no record" if found.state == "done" else found.state
+        reasons = dict.fromkeys(each for each in (found.message, self.error) if each)
+        return ": ".join([state, *(["; ".join(reasons)] if reasons else [])])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of a file or folder, which need not exist; wait while another process has it.
 
     busy: message of a ValueError to raise instead of waiting. The hidden lock file stays beside
-    `path`: if it were removed, two processes could lock two files of the same name.
+    `path`, and is removed with it. A process that waits for the removed file makes a new one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock(path)
@@ -31,6 +31,8 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
     try:
         yield
     finally:
+        if not path.exists():
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

@@ -36,6 +36,13 @@ class TrainingBar(Callback):
         self.bar.update(self.task, total=trainer.max_steps, completed=trainer.global_step)
         self.bar.start()
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        """Record the first step in the status."""
+        if self.status is not None and self.status.step is None:
+            self.status.begin(trainer.global_step)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any
     ) -> None:

@@ -58,6 +58,8 @@ def main(
     return call
 
 
+IN_A_STEP = (["optimiser.learning_rate=1e38"], ["system=fpga", "net=adapter"])
+"""Trainings that fail in a step."""
 NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
 
 
@@ -142,7 +144,9 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
-def test_a_message_and_exit_code_1(main, arguments: list[str], parts: list[str]) -> None:
+def test_a_message_and_exit_code_1(
+    main, arguments: list[str], parts: list[str], tmp_path: Path
+) -> None:
     code, said = main(*arguments)
     assert code == 1, said
     # Hydra first repeats the overrides, which say nothing of what is wrong with them.
@@ -152,6 +156,9 @@ def test_a_message_and_exit_code_1(main, arguments: list[str], parts: list[str])
     assert "Traceback" not in said
     assert "Missing" not in said  # which is the word of a library
     assert len(said) < 4000
+    # Only a training that fails in a step leaves a run; others leave neither a run nor a lock.
+    left = [path for path in tmp_path.glob("runs/*/*") if path.parent.name != "sweeps"]
+    assert bool(left) == (arguments in IN_A_STEP), left
 
 
 def test_a_batch_that_devices_cannot_share_is_refused_before_models_are_loaded(

@@ -13,7 +13,6 @@ import pytest
 from composing import run_py
 from placed import ROOT
 
-from portraitlab.runs.status import read_status
 from portraitlab.runs.sweep import Sweep
 from portraitlab.training.losses import read_losses
 
@@ -58,7 +57,8 @@ def test_groups_of_processes_in_a_sweep_end_alone_and_neither_replay_it_nor_inhe
         **FAULTY,
     )
     assert ended.returncode == 1, ended.stderr
-    assert len(list((tmp_path / "hifi_portrait").glob("*/"))) == 4
+    # The second leaves no run: it failed before its first step.
+    assert len(list((tmp_path / "hifi_portrait").glob("*/"))) == 3
     *failing, one, two = sweep_in(tmp_path).jobs
     for who, outcome in zip(("first", "second"), [job.outcome() for job in failing], strict=True):
         assert isinstance(outcome, str)
@@ -84,7 +84,7 @@ def test_a_job_that_is_out_of_time_is_preempted(
     assert ended.returncode == 1, ended.stderr
     assert "Traceback" not in ended.stderr
     (job,) = sweep_in(tmp_path).jobs
-    assert job.outcome() == "preempted: stopped by trainer.max_time"
+    assert job.outcome() == "preempted: stopped by trainer.max_time; the same command resumes it"
     assert len(list(job.run.checkpoints.glob("step-000001-*.ckpt"))) == 1
 
 
@@ -101,10 +101,8 @@ def test_a_job_that_leaves_its_process_changed_or_dies_harms_no_other(
     assert ended.returncode == 1
     assert rows(tmp_path)[2][1] == "failed"
     _, dead, last = sweep_in(tmp_path).jobs
-    assert dead.outcome() == "killed by SIGSEGV"
-    status = read_status(dead.run.folder)
-    assert status is not None
-    assert (status["state"], status["error"]) == ("failed", "killed by SIGSEGV")
+    assert dead.outcome() == "failed: killed by SIGSEGV"
+    assert not dead.run.folder.exists()  # it died before its first step
     assert "1 failed: killed by SIGSEGV" in ended.stdout
     after = last.outcome()
     assert not isinstance(after, str), (after, ended.stderr)
@@ -112,6 +110,16 @@ def test_a_job_that_leaves_its_process_changed_or_dies_harms_no_other(
     assert alone.returncode == 0, alone.stderr
     (record,) = (tmp_path / "alone").glob("*/*/metrics.json")
     assert json.loads(record.read_text())["metrics"] == after["metrics"]
+
+
+def test_a_script_of_a_slurm_allocation_trains_alone(
+    tmp_path: Path, home: Path, places: tuple[str, str]
+) -> None:
+    allocation = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    allocation |= {"SLURM_NODEID": "0", "SLURM_JOB_ID": "12", "SLURM_JOB_NAME": "job.sh"}
+    ended = run_py("fresh=true", *SHORT, *places, home=home, **allocation)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert list(tmp_path.glob("*/*/model.safetensors"))
 
 
 def test_jobs_side_by_side_share_the_cores_and_end_in_one_table(

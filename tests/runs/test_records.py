@@ -47,7 +47,7 @@ def test_a_sweep_shows_what_varies_and_what_failed() -> None:
     table = sweep_table(
         [
             ({"scale": "smoke", "fusion": "refiner"}, record(0.4)),
-            ({"scale": "smoke", "fusion": "concat"}, "the loss is not finite"),
+            ({"scale": "smoke", "fusion": "concat"}, "failed: the loss is not finite"),
         ]
     )
     assert list(table.columns) == ["fusion", "sim_f ↑", "exp ↓"]

@@ -1,4 +1,4 @@
-"""Delete checkpoints of done and failed runs, and half-written files, after a question."""
+"""Delete checkpoints of trained runs, and half-written files, after a question."""
 
 from __future__ import annotations
 
@@ -63,19 +63,19 @@ def run(given: argparse.Namespace) -> None:
 def unneeded(found: FoundRun) -> list[Path]:
     """List the files that a run without a process no longer needs.
 
-    These are half-written files and, where the run is done with its weights or failed, its
-    checkpoints; never weights, records, losses or messages, nor what a symbolic link leads to.
+    These are half-written files and, where the run has its weights, its checkpoints, from which
+    every other run resumes; never weights, records, losses or messages, nor what a symbolic link
+    leads to.
     """
     folder = found.folder
-    weights = (folder / "model.safetensors").is_file()
-    superseded = found.state == "failed" or (found.state == "done" and weights)
+    trained = (folder / "model.safetensors").is_file()
     hidden = [
         path
         for pattern in (".*", "checkpoints/.*", "scores/*/.*")
         for path in below(folder, pattern)
         if _HALF.fullmatch(path.name) and path.is_file()
     ]
-    return sorted([*hidden, *(below(folder, "checkpoints/*.ckpt") if superseded else ())])
+    return sorted([*hidden, *(below(folder, "checkpoints/*.ckpt") if trained else ())])
 
 
 def _free(folder: Path, listed: Sequence[Path]) -> tuple[int, int]:

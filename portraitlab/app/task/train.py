@@ -42,8 +42,6 @@ class Train:
                 signals = stack.enter_context(StopSignals(patient=is_rank()))
                 status = None
                 if first:
-                    if not run.weights.is_file():  # else it describes their training
-                        run.describe(settings)
                     status = stack.enter_context(Status(run.folder))
                     stack.enter_context(written_log(run.folder / "log.txt"))
                 record = train_and_score(config, settings, run, signals, status)
@@ -90,7 +88,9 @@ def train_and_score(
             target_as_reference=config.target_as_reference,
         )
 
-    # Train, or load the weights, then score.
+    # Train, or load the weights, then score. A trained run is described as it was trained.
+    if status is not None and not trained:
+        run.describe(settings)
     with opened(config, settings, run) as mirror:
         if trained:
             bench.load(run)

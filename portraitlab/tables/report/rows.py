@@ -10,10 +10,9 @@ from typing import Any
 
 from portraitlab.runs.records import Record, swept_names
 from portraitlab.runs.run import Run
-from portraitlab.runs.status import read_status
 from portraitlab.runs.survey import read_config
 from portraitlab.runs.sweep import Sweep, SweepJob
-from portraitlab.support.files import DamagedFile, damaged
+from portraitlab.support.files import damaged
 from portraitlab.support.groups import NAMING
 from portraitlab.tables.report.differences import NO_DIFFERENCE, flattened
 from portraitlab.training.logged import read_losses
@@ -26,8 +25,8 @@ _IDENTIFYING = (*NAMING, "refs", "seed")
 class Row:
     """One job: its settings, and what the files of its run contain.
 
-    number: its place, from 1. record: None if there is none; message then says why. state: done, no
-    record, failed, running, queued, preempted, not begun, or unknown if status.json is damaged.
+    number: its place, from 1. record: None if there is none; message then says why. state: of the
+    run, as `portraitlab runs` shows it, or no record where the run is done and this scoring is not.
     configuration: values by dotted path. losses: the lines of metrics.jsonl. remarks: errors of
     files that could not be read.
     """
@@ -123,35 +122,24 @@ def _row(number: int, job: SweepJob) -> Row:
     outcome = job.outcome()
     record = None if isinstance(outcome, str) else outcome
     own = {n: v for n, v in job.overrides.items() if n.split(".")[0] not in NO_DIFFERENCE}
-    status = _status(job.run)
+    found = job.found()
     remarks: list[str] = []
+    configuration = _configuration(job.run.folder / "config.yaml", remarks)
+    losses = _losses(job.run.losses, remarks)
+    if record is not None and found.state == "damaged" and found.message not in remarks:
+        remarks.append(str(found.message))
     return Row(
         number=number,
         settings=own or {"run": job.run.folder.name},
         run=job.run,
         record=record,
-        message=outcome if isinstance(outcome, str) else "",
-        state="done" if record is not None else _state_without_record(job, status),
-        status=status,
-        configuration=_configuration(job.run.folder / "config.yaml", remarks),
-        losses=_losses(job.run.losses, remarks),
+        message=outcome.partition(": ")[2] if isinstance(outcome, str) else "",
+        state="no record" if record is None and found.state == "done" else found.state,
+        status=found.status,
+        configuration=configuration,
+        losses=losses,
         remarks=remarks,
     )
-
-
-def _status(run: Run) -> Mapping[str, Any]:
-    try:
-        return read_status(run.folder) or {"state": "not begun"}
-    except DamagedFile:  # the job's outcome then has its message
-        return {"state": "unknown"}
-
-
-def _state_without_record(job: SweepJob, status: Mapping[str, Any]) -> str:
-    if job.error is not None:
-        return "failed"
-    state: str = status["state"]
-    # Tasks that only draw end without a record.
-    return "no record" if state == "done" else state
 
 
 def _configuration(path: Path, remarks: list[str]) -> dict[str, str]:

@@ -32,6 +32,7 @@ def many(store: Store) -> dict[str, Run]:
     runs = {
         "done": store.done(),
         "failed": store.failed("seed=1"),
+        "failed in scoring": store.failed("seed=8"),
         "preempted": store.begun("seed=2"),
         "queued": store.begun("seed=3"),
         "lost": store.begun("seed=4"),
@@ -46,6 +47,7 @@ def many(store: Store) -> dict[str, Run]:
     status.doing("training", 1000)
     write_status(runs["elsewhere"].folder, "running", host="elsewhere", process=1)
     runs["without weights"].weights.unlink()
+    runs["failed in scoring"].weights.write_bytes(bytes(10))
     (runs["damaged"].folder / "status.json").write_text("{")
     return runs
 
@@ -69,7 +71,7 @@ def test_agreeing_frees_what_is_needed_no_more(
 ) -> None:
     due = {
         *many["done"].checkpoints.iterdir(),
-        *many["failed"].checkpoints.iterdir(),
+        *many["failed in scoring"].checkpoints.iterdir(),
         *leave_halves(many["lost"]),
     }
     leave_halves(many["elsewhere"])
@@ -79,6 +81,7 @@ def test_agreeing_frees_what_is_needed_no_more(
     assert code == 0
     assert f"free {len(due)} files, 0.0 MB? [y/N]" in output
     assert f"freed {len(due)} files" in output
+    assert {Path(line) for line in output.splitlines() if line.startswith("/")} == due
     assert before - files(store.folder) == due
     assert files(store.folder) <= before
     assert portraitlab("clean", store.folder)[1] == f"nothing to free in {store.folder}\n"
@@ -98,7 +101,7 @@ def test_anything_but_yes_frees_nothing(
 
 
 def test_scripts_need_no_answer(store: Store, portraitlab: Call) -> None:
-    run = store.failed()
+    run = store.done()
     code, output, _ = portraitlab("clean", store.folder, "--yes")
     assert code == 0
     assert list(run.checkpoints.iterdir()) == []
@@ -138,12 +141,12 @@ def test_a_run_that_a_process_works_on_is_left_alone(store: Store, portraitlab: 
 def test_a_run_that_is_taken_up_while_the_question_stands_is_left_alone(
     store: Store, portraitlab: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken, stopped, other = store.failed(), store.failed("seed=1"), store.failed("seed=2")
+    taken, begun_anew, other = store.done(), store.done("seed=1"), store.done("seed=2")
     holders = []
 
     def asked(question: str) -> str:
         holders.append(hold(taken))
-        write_status(stopped.folder, "preempted", error="stopped by Ctrl-C")
+        begun_anew.weights.unlink()
         return "y"
 
     monkeypatch.setattr("builtins.input", asked)
@@ -156,7 +159,7 @@ def test_a_run_that_is_taken_up_while_the_question_stands_is_left_alone(
     assert f"left alone: {taken.folder}" in output
     assert "freed 2 files" in output
     assert len(list(taken.checkpoints.iterdir())) == 2
-    assert len(list(stopped.checkpoints.iterdir())) == 2
+    assert len(list(begun_anew.checkpoints.iterdir())) == 2
     assert list(other.checkpoints.iterdir()) == []
 
 

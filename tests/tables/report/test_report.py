@@ -125,7 +125,7 @@ def test_damaged_files_of_a_row_are_reported_and_the_others_shown(sweep: Path) -
     assert report.rows[0].record is not None
     assert report.rows[1].record is None
     assert "metrics.json is damaged" in report.rows[1].message
-    assert [row.state for row in report.rows] == ["done", "no record", "failed", "unknown"]
+    assert [row.state for row in report.rows] == ["damaged", "damaged", "failed", "damaged"]
     assert "metrics.jsonl is damaged" in page(report)
 
 
