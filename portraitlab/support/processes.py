@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import (
     ClusterEnvironment,
@@ -14,12 +16,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 def environment() -> ClusterEnvironment | None:
     """Return the environment that started this process as one of a group; None where it is alone.
 
-    torchrun is checked before SLURM, since it may run in a SLURM job. Lightning does not requeue:
-    a job would be queued twice if two programs did.
+    torchrun is checked before SLURM, since it may run in a SLURM job. SLURM starts a group as the
+    tasks of a step (srun); the script of an allocation (sbatch, salloc) is alone, though its
+    variables name the allocation's tasks. Lightning does not requeue: a job would be queued twice
+    if two programs did.
     """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
-    return SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return SLURMEnvironment(auto_requeue=False) if tasks > 1 else None
 
 
 def local_rank() -> int:

@@ -8,6 +8,7 @@ from math import prod
 
 from hydra.utils import instantiate
 from lightning import Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -98,7 +99,8 @@ def fit(
             callbacks=callbacks,
             enable_checkpointing=False,  # Lightning's own does not recognise damaged files
             default_root_dir=str(run.folder),
-            plugins=None if group is None else [group],
+            # Lightning would take an allocation of SLURM for a group.
+            plugins=[LightningEnvironment() if group is None else group],
         )
 
         def encode(shape: FaceGeometry, target: FaceGeometry) -> Tensor | None:

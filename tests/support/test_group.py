@@ -15,6 +15,7 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "some", "RANK": "6", "LOCAL_RANK": "2", "WORL
 SLURM = {
     **{"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_JOB_NAME": "portraitlab"},
     **{"SLURM_PROCID": "6", "SLURM_LOCALID": "2", "SLURM_NODEID": "1", "SLURM_JOB_ID": "12"},
+    "SLURM_STEP_NUM_TASKS": "8",
 }
 
 
@@ -40,6 +41,20 @@ def test_torchrun_s_word_counts_inside_a_job_of_slurm(started: dict[str, str]) -
     assert group is not None
     assert ("TorchElastic" in type(group).__name__) == ("TORCHELASTIC_RUN_ID" in started)
     assert (group.world_size(), group.global_rank()) == (8, 6)
+
+
+@pytest.mark.parametrize("step", [None, "1"], ids=["sbatch", "srun of one"])
+def test_a_lone_process_in_an_allocation_is_alone(
+    step: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {**SLURM, "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": step}
+    for name, value in alone.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert environment() is None
+    assert not is_rank()
+    check_group({**GPUS, "num_nodes": 1})
 
 
 def test_a_process_that_nothing_started_is_the_first_of_its_machine() -> None:
