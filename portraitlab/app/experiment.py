@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from safetensors.torch import save_file
 
 from portraitlab.data.augment import augmented_photos
 from portraitlab.data.photo_set import PhotoSet
@@ -36,6 +35,7 @@ from portraitlab.scoring.pictures import save, save_each, sheet
 from portraitlab.support.hashes import file_digest
 from portraitlab.support.precision import frozen_precision
 from portraitlab.support.processes import local_rank
+from portraitlab.support.tensor_files import write_tensors
 from portraitlab.training.build import (
     Parts,
     build_beside,
@@ -112,7 +112,7 @@ class Bench:
     def save(self, run: Run, **facts: Any) -> None:
         """Write the trained weights, all or nothing, and facts about the training."""
         half = run.weights.with_name(f".{run.weights.name}")
-        save_file(self.parts.model.trained_state_dict(), half)
+        write_tensors(self.parts.model.trained_state_dict(), half)
         with half.open("rb") as file:
             os.fsync(file.fileno())
         run.note(sha256=file_digest(half), **facts)

@@ -7,10 +7,10 @@ import json
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from portraitlab.pretraining.loop import Budget
+from portraitlab.support.tensor_files import write_tensors
 from portraitlab.world.low_rank import low_rank_differences
 from portraitlab.world.pretrained import WEIGHTS, load_weights
 
@@ -52,7 +52,7 @@ def ship(
         key: (value.half() if value.is_floating_point() else value).contiguous().clone()
         for key, value in weights.items()
     }
-    save_file(tensors, path)
+    write_tensors(tensors, path)
     listing = WEIGHTS / "foundation.json"
     entries = json.loads(listing.read_text()) if listing.exists() else {}
     entries[name] = {

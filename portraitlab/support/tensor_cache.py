@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from portraitlab.support.files import DamagedFile
 from portraitlab.support.hashes import content_key, tensors_digest
 from portraitlab.support.lock import locked
+from portraitlab.support.tensor_files import write_tensors
 
 _Content = TypeVar("_Content")
 
@@ -65,7 +65,7 @@ def cached_tensors(
 
     def make(path: Path) -> None:
         tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
-        save_file(tensors, path, {"sum": _sum(tensors)})
+        write_tensors(tensors, path, {"sum": _sum(tensors)})
 
     return cached(folder / f"{named(recipe)}.safetensors", _read_tensors, make)
 

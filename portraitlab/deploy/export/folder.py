@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from hydra.utils import get_class
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
@@ -34,6 +34,7 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.base import Net
 from portraitlab.support.files import DamagedFile, damaged, read_json, write_json, write_text
 from portraitlab.support.hashes import file_digest
+from portraitlab.support.tensor_files import follow_umask, write_tensors
 
 FORMAT = 2
 _ABOUT, _INDEX, _CONFIG, _WEIGHTS = (
@@ -232,6 +233,9 @@ def write_export(
             nn.Module.to(merged, precision).save_pretrained(half / "unet")
             index["unet"] = ["diffusers", "UNet2DConditionModel"]
 
+        for written in half.rglob("*.safetensors"):
+            follow_umask(written)
+
         # Write settings and weights of the trained parts.
         for part in _TRAINED:
             chosen = settings.pop(part)
@@ -245,7 +249,7 @@ def write_export(
                 if name.startswith(f"{part}.")
             }
             if weights:
-                save_file(weights, half / part / _WEIGHTS, metadata={"format": "pt"})
+                write_tensors(weights, half / part / _WEIGHTS, {"format": "pt"})
 
         # Write the index, portraitlab.json and the card.
         write_json(half / _INDEX, index)

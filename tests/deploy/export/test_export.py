@@ -111,6 +111,7 @@ def test_what_was_trained_comes_back_to_the_bit(run: Run, out: Path) -> None:
 
 
 def test_the_folder_says_what_it_is(run: Run, out: Path, photos: Path) -> None:
+    assert len({path.stat().st_mode for path in out.rglob("*.*")}) == 1, "all as the umask says"
     texts = [path.read_text() for path in out.rglob("*") if path.suffix in (".json", ".md")]
     assert len(texts) == 6
     for place in (photos, run.folder.parents[2]):
