@@ -25,6 +25,7 @@ STAGES: tuple[tuple[str, float], ...] = (
     ("detector", 3),
     ("dino", 60),
     ("quality", 8),
+    ("restorer", 12),
     ("text_to_image", 332),
     ("starts --which branch", 220),
     ("starts --which attention", 220),

@@ -32,8 +32,8 @@ RENDERER_VERSION = 3
 class TrainingPhotos:
     """Renders of one split, with the photos of an identity next to each other.
 
-    images [P, 64, 64, 3] and person_masks [P, 64, 64]: uint8. truth [P, 32]: shape, expression and
-    pose. keypoints [P, 5, 2]. identities [P]: 0, 1, 2 … in the split.
+    images [P, S, S, 3] and person_masks [P, S, S]: uint8, S is 64 by default. truth [P, 32]: shape,
+    expression and pose. keypoints [P, 5, 2]. identities [P]: 0, 1, 2 … in the split.
     """
 
     images: NDArray[np.uint8]
@@ -60,12 +60,12 @@ class TrainingPhotos:
         )
 
     def pixels(self, index: Tensor) -> Tensor:
-        """Return images [B, 3, 64, 64] in [-1, 1]."""
+        """Return images [B, 3, S, S] in [-1, 1]."""
         chosen = torch.from_numpy(self.images[index.numpy()])
         return chosen.permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def masks(self, index: Tensor) -> Tensor:
-        """Return person masks [B, 1, 64, 64], 1 on the person."""
+        """Return person masks [B, 1, S, S], 1 on the person."""
         return torch.from_numpy(self.person_masks[index.numpy()]).float()[:, None]
 
     def coefficients(self, index: Tensor) -> FaceCoefficients:
@@ -75,9 +75,9 @@ class TrainingPhotos:
         return FaceCoefficients(shape, expression, pose)
 
 
-def _render_identity(task: tuple[int, int, str]) -> tuple[list[Any], ...]:
-    seed, photos, framing = task
-    shots = [render_photo(seed, photo, framing=framing) for photo in range(photos)]
+def _render_identity(task: tuple[int, int, str, int]) -> tuple[list[Any], ...]:
+    seed, photos, framing, size = task
+    shots = [render_photo(seed, photo, size, framing) for photo in range(photos)]
     truth = [np.concatenate([shot.shape, shot.expression, shot.pose]) for shot in shots]
     return (
         [shot.image for shot in shots],
@@ -96,15 +96,17 @@ def load_photos(
     cache: Path,
     workers: int,
     framing: str = "portrait",
+    size: int = 64,
 ) -> TrainingPhotos:
     """Render `identities` of a split with `photos` each, or read what an earlier call rendered.
 
-    framing: see portraitlab.world.settings.make_settings.
+    framing: see portraitlab.world.settings.make_settings. size: S, of the photos in pixels.
     """
     name = f"{split}-{identities}x{photos}" + ("" if framing == "portrait" else f"-{framing}")
+    name += "" if size == 64 else f"-{size}px"
     folder = cache / f"foundation-{RENDERER_VERSION}" / name
     if not folder.exists():
-        tasks = [(seed, photos, framing) for seed in IDENTITIES[split][:identities]]
+        tasks = [(seed, photos, framing, size) for seed in IDENTITIES[split][:identities]]
         _render(tasks, folder, workers)
     arrays = {
         name: np.load(folder / f"{name}.npy")
@@ -162,7 +164,7 @@ def load_traits(split: str, identities: int, photos: int) -> Tensor:
     return torch.from_numpy(np.stack(rows))
 
 
-def _render(tasks: list[tuple[int, int, str]], folder: Path, workers: int) -> None:
+def _render(tasks: list[tuple[int, int, str, int]], folder: Path, workers: int) -> None:
     columns: tuple[list, ...] = ([], [], [], [], [], [])
     with rendering_pool(workers) as pool:
         done = pool.map(_render_identity, tasks, chunksize=8)

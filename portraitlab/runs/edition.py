@@ -23,6 +23,7 @@ LOADED: dict[str, tuple[str, ...]] = {
     "load_quality": ("quality",),
     "load_recogniser": (),
     "load_regressor": ("regressor",),
+    "load_restorer": ("restorer",),
     "load_student": ("autoencoder", "student", "text_to_image"),
 }
 """Models that each loader of portraitlab.world.pretrained reads, unless it is given a `name`."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from portraitlab.world.models.quality import FaceQualityNet
     from portraitlab.world.models.recognisers import Recogniser
     from portraitlab.world.models.regressor import FaceRegressor
+    from portraitlab.world.models.restorer import FaceRestorer
     from portraitlab.world.models.text_to_image import CanvasImagePrompt, TextToImage
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
@@ -159,6 +160,15 @@ def load_quality(folder: Path = WEIGHTS) -> FaceQualityNet:
 
     model = FaceQualityNet(entry("quality", folder)["config"])
     load_weights("quality", model, folder)
+    return model
+
+
+def load_restorer(folder: Path = WEIGHTS) -> FaceRestorer:
+    """Load the net of blind face restoration (plays CodeFormer)."""
+    from portraitlab.world.models.restorer import FaceRestorer
+
+    model = FaceRestorer(**entry("restorer", folder)["config"])
+    load_weights("restorer", model, folder)
     return model
 
 

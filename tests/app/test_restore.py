@@ -126,8 +126,8 @@ def test_another_persons_photos_swap_the_face(restore, folders) -> None:
     assert not any("near.png" in line for line in result["left"])
 
 
-@pytest.mark.parametrize("edit", ["inpaint", "bicubic"])
-def test_a_baseline_is_another_edit(restore, folders, edit) -> None:
+@pytest.mark.parametrize("edit", ["inpaint", "bicubic", "restorer", "diir_restorer"])
+def test_a_baseline_or_peer_is_another_edit(restore, folders, edit) -> None:
     result, written = restore(f"edit={edit}")
     assert result["mended"] == 3
     assert (written["both.png"] != read(folders, "both.png")).any()

@@ -31,6 +31,7 @@ def test_photos_that_another_training_rendered_meanwhile_are_kept(cache: Path) -
     load_photos("judge", PEOPLE, 2, cache, workers=1)
     (folder,) = cache.glob("*/judge-3x2")
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    _render([(seed, 2, "portrait") for seed in IDENTITIES["judge"][:PEOPLE]], folder, workers=1)
+    tasks = [(seed, 2, "portrait", 64) for seed in IDENTITIES["judge"][:PEOPLE]]
+    _render(tasks, folder, workers=1)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     assert not list(folder.parent.glob("*.part-*"))

@@ -17,6 +17,8 @@ from portraitlab.pretraining.branches import RANKS, measure
 from portraitlab.pretraining.canvases import load_canvases
 from portraitlab.pretraining.clip import DATA as CLIPS
 from portraitlab.pretraining.detector import accuracy
+from portraitlab.pretraining.photos import load_photos
+from portraitlab.pretraining.restorer import SIZE, restorations
 from portraitlab.pretraining.samples import sample
 from portraitlab.scoring.shading import shading
 from portraitlab.types import Condition
@@ -38,6 +40,7 @@ from portraitlab.world.pretrained import (
     load_quality,
     load_recogniser,
     load_regressor,
+    load_restorer,
 )
 from portraitlab.world.render import render_photo
 from portraitlab.world.settings import make_settings
@@ -214,6 +217,15 @@ def test_the_controlnet_of_bodies_draws_a_face_at_the_head_of_the_skeleton() -> 
     found = measure(load_canvas_controlnet(), load_canvas_backbone(), load_detector(), people=8)
     assert found["face_found"] > measured["face_found"] - 0.25
     assert found["face_px"] < 2 * measured["face_px"] < 8
+
+
+def test_a_restored_face_is_nearer_to_the_clean_one(tmp_path: Path) -> None:
+    photos = load_photos("foundation_check", 12, 2, tmp_path, workers=1, size=SIZE)
+    found, recorded = restorations(load_restorer(), photos, torch.arange(24)), entry("restorer")
+    for name in ("psnr_db", "cosine"):
+        gain = found[f"{name}_restored"] - found[f"{name}_broken"]
+        training = recorded["training"]
+        assert gain > 0.5 * (training[f"{name}_restored"] - training[f"{name}_broken"]) > 0
 
 
 def test_patch_tokens_are_standardised_over_references(photos) -> None:
