@@ -47,6 +47,14 @@ class Portraits:
         return torch.tensor(picture_places(self.samples))
 
 
+def portrait_files(samples: Sequence[Sample]) -> list[str]:
+    """Name the file of each picture by its number and its people, such as 0000-310000.png."""
+    people: dict[int, list[str]] = {}
+    for place, sample in zip(picture_places(samples), samples, strict=True):
+        people.setdefault(place, []).append(sample.identity)
+    return [f"{number:04d}-{'-'.join(names)}.png" for number, names in people.items()]
+
+
 Change = Callable[[Batch, Sequence[Sample]], Batch]
 """A function that changes a batch before it is drawn."""
 

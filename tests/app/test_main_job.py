@@ -181,6 +181,31 @@ def test_a_trained_run_is_scored_otherwise_and_sampled(
     assert Image.open(pictures[0]).size == (64, 64)
 
 
+def test_pictures_made_elsewhere_are_judged_as_portraits(
+    folder: Path, cache: Path, home: Path, runs: Path, tmp_path: Path
+) -> None:
+    own = read(folder / "metrics.json")
+    places = (f"runs={runs}", f"cache={cache}", "scale=smoke")
+    count = own["images"]
+    sampled = run_py("task=sample", f"task.count={count}", *places, home=home)
+    assert sampled.returncode == 0, sampled.stderr
+    drawn = Path(sampled.stdout.split("portraits: ")[1].strip())
+    lacking = run_py("task=judge", f"pictures={tmp_path}", *places, home=home)
+    assert lacking.returncode == 1
+    assert f"lacks {count} of {count} pictures" in lacking.stderr
+    # Enlarged, as other programs return them.
+    for path in drawn.glob("0*.png"):
+        Image.open(path).resize((128, 128), Image.Resampling.NEAREST).save(tmp_path / path.name)
+    judged = run_py("task=judge", f"pictures={tmp_path}", *places, home=home)
+    assert judged.returncode == 0, judged.stderr
+    record = read(tmp_path / "judged.json")
+    for name in ("sim_f", "clip_t"):
+        for bound, figures in record["bounds"].items():
+            assert figures.get(name) == own["bounds"][bound].get(name), bound
+        value, other = record["metrics"][name]["value"], own["metrics"][name]["value"]
+        assert value == pytest.approx(other, abs=0.05), name
+
+
 def test_the_sweep_ends_with_one_table(folder: Path, cache: Path, home: Path, runs: Path) -> None:
     sweep = run_py(
         *("-m", "fusion=refiner,concat", "cond=landmarks,keypoints", "scale=smoke"),

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from portraitlab.app.experiment import Bench
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.scoring.draw import draw, show_samples
+from portraitlab.scoring.draw import draw, portrait_files, show_samples
 from portraitlab.scoring.pictures import save, sheet, to_image
 from portraitlab.support.checks import check_whole
 
@@ -39,12 +39,8 @@ class SamplePortraits:
         )  # fmt: skip
         portraits = bench.edited(drawn)
         folder = run.folder / "portraits" / run.scoring
-        people: dict[int, list[str]] = {}
-        for place, sample in zip(portraits.place.tolist(), portraits.samples, strict=True):
-            people.setdefault(place, []).append(sample.identity)
-        for number, names in people.items():
-            file = folder / f"{number:04d}-{'-'.join(names)}.png"
-            save(to_image(portraits.images[number]), file)
+        for image, name in zip(portraits.images, portrait_files(portraits.samples), strict=True):
+            save(to_image(image), folder / name)
         save(sheet(show_samples(portraits, bench.photos, model)), folder / "grid.png")
         print(f"portraits: {folder}")
         return {"folder": str(folder), "images": len(portraits.images)}
