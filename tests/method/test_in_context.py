@@ -232,7 +232,9 @@ def test_a_match_that_is_not_trusted_adds_nothing(tiny_backbone, batch) -> None:
     pair = plain.transform.apply(plain.with_drawing(batch), step=0)
     with torch.no_grad():
         one, two = (model(pair, pair.latents, TIMESTEPS) for model in (doubtful, plain))
-    assert torch.equal(one, two)
+        assert torch.equal(one, two)
+        with pytest.warns(UserWarning, match=r"below net\.trusted=1\.1.* nearer view"):
+            doubtful.eval()(pair, pair.latents, TIMESTEPS)
 
 
 def test_features_share_weights_and_leave_the_net_as_it_is(tiny_backbone) -> None:

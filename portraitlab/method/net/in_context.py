@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -34,7 +35,8 @@ class InContext(ControlBranch):
     paper's "w/o annealing"). layer: the output of the matching net's encoder that is compared,
     counted from the first convolution; the paper compares "an intermediate layer". slope and base:
     alpha and beta of eq. 7.
-    trusted: least mean cosine of a sample's matches; below it, nothing is added to the sample.
+    trusted: least mean cosine of a sample's matches; below it, nothing is added to the sample, and
+    drawing warns.
 
     image_prompt: encodes the profile. start: see ControlBranch.
 
@@ -100,7 +102,15 @@ class InContext(ControlBranch):
         places, sure = self.match(self.matching, noisy, timesteps, condition)
         residuals = [*injection.down, injection.mid]
         weights = annealed_weights(len(injection.down), self.slope, self.base)
-        *down, mid = aggregate(residuals, places, weights, trusted=sure >= self.trusted)
+        trusted = sure >= self.trusted
+        if not self.training and not trusted.all():
+            warnings.warn(
+                f"some profile's matches have a mean cosine below net.trusted={self.trusted}, so "
+                "its portrait is drawn without them at these noise levels; give a profile of a "
+                "nearer view",
+                stacklevel=2,
+            )
+        *down, mid = aggregate(residuals, places, weights, trusted=trusted)
         return replace(injection, down=tuple(down), mid=mid)
 
     @torch.no_grad()
