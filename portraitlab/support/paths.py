@@ -1,12 +1,13 @@
-"""Locate the folders beside the package that the program reads."""
+"""Locate the folders that the program reads: beside the package, or in a wheel inside it."""
 
 from pathlib import Path
 
-_PROJECT = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parents[1]
+_BESIDE = _PACKAGE if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent
 
-CONF = _PROJECT / "conf"
+CONF = _BESIDE / "conf"
 """Choices of all groups, as Hydra composes them."""
-EXPERIMENTS = _PROJECT / "experiments"
+EXPERIMENTS = _BESIDE / "experiments"
 """Declarations of the papers' tables, and their committed results."""
-DOCS = _PROJECT / "docs"
-"""Pages, some with tables that scripts write."""
+DOCS = _BESIDE / "docs"
+"""Pages, some with tables that scripts write; only in a checkout."""
