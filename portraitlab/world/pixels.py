@@ -7,12 +7,12 @@ bit.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from portraitlab.world.compiled import compiled
 from portraitlab.world.mesh import Array
 
 
-@njit(cache=True)
+@compiled()
 def blend(image: Array, alpha: Array, colour: Array) -> None:
     """Paint colour [3] over image [H, W, 3 or more] in place; alpha [H, W] in [0, 1]."""
     for row in range(alpha.shape[0]):
@@ -24,7 +24,7 @@ def blend(image: Array, alpha: Array, colour: Array) -> None:
                     image[row, column, k] += share * over
 
 
-@njit(cache=True)
+@compiled()
 def block_means(fine: Array, side: int) -> Array:
     """Average blocks of an image [H, W, C] to [H / side, W / side, C]; side: a power of two."""
     height, width, channels = fine.shape
@@ -37,7 +37,7 @@ def block_means(fine: Array, side: int) -> Array:
     return means * share
 
 
-@njit(cache=True)
+@compiled()
 def covered(labels: np.ndarray, side: int) -> np.ndarray:
     """Return True for blocks [H / side, W / side] of labels [H, W] that are mostly not 0."""
     height, width = labels.shape
@@ -48,7 +48,7 @@ def covered(labels: np.ndarray, side: int) -> np.ndarray:
     return 2 * counts > side * side
 
 
-@njit(cache=True)
+@compiled()
 def owners(labels: np.ndarray, side: int, parts: int, people: int) -> np.ndarray:
     """Return the person who fills most of each block [H / side, W / side] of labels [H, W].
 
@@ -69,7 +69,7 @@ def owners(labels: np.ndarray, side: int, parts: int, people: int) -> np.ndarray
     return most
 
 
-@njit(cache=True)
+@compiled()
 def placed(turned: Array, x: float, y: float, scale: float, size: float, nearer: float) -> Array:
     """Convert vertices [V, 3] in head units to pixel x, y (down) and depth [V, 3].
 

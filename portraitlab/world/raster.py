@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from portraitlab.world.compiled import compiled
 from portraitlab.world.mesh import Array
 
 
-@njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def draw_triangles(
     points: Array,
     normals: Array,
@@ -95,7 +95,7 @@ def draw_triangles(
                 labels[py, px] = label
 
 
-@njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def grid_normals(vertices: Array, rows: int, columns: int) -> Array:
     """Compute unit normals [rows * columns, 3] of a grid of vertices by central differences."""
     normals = np.empty_like(vertices)
