@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from portraitlab.app.overrides import check_overrides, explained
 from portraitlab.runs.sweep import sweep_group
 from portraitlab.support.paths import CONF
-from portraitlab.support.printing import printable
+from portraitlab.support.printing import printable, replace_unencodable
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -56,6 +56,7 @@ def run() -> None:
 
     HYDRA_FULL_ERROR=1 in the environment shows its traceback.
     """
+    replace_unencodable()
     given, whole = get_args_parser().parse_args(), "HYDRA_FULL_ERROR" in os.environ
     # Have Hydra raise errors, instead of printing them with a line about this variable.
     os.environ["HYDRA_FULL_ERROR"] = "1"

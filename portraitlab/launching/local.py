@@ -28,6 +28,7 @@ from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted, write_failure
 from portraitlab.runs.survey import look
 from portraitlab.runs.sweep import SweepJob
+from portraitlab.support.printing import replace_unencodable
 from portraitlab.support.share import Share, shares
 
 # Imports of a job. None starts a thread or touches a GPU, which a fork would not survive.
@@ -197,6 +198,7 @@ def _work(settings: dict[str, Any], share: Share, log: Path | None, errors: Conn
     from portraitlab.support.errors import message
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    replace_unencodable()
     if log is not None:
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)

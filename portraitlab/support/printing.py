@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from shlex import quote
 
 # Control characters of terminals, those that reverse the order of text, and line separators.
@@ -23,6 +25,16 @@ _UNQUOTED = re.compile(r"[\w.+%@~/-][\w.+%@~/:-]*", re.ASCII)
 def printable(text: object) -> str:
     r"""Write control characters as escapes (`\x1b`), except for the tab and the new line."""
     return str(text).translate(_CONTROL)
+
+
+def replace_unencodable() -> None:
+    """Have stdout and stderr print `?` for characters that their encoding lacks, without an error.
+
+    A table's arrow would otherwise end a finished run in a locale of Latin-1.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def shell_word(text: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
+from pydantic import ValidationError
 
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Preempted
@@ -140,6 +141,8 @@ def wandb_logger(
     scoring: hash of a scoring after the first, else None. Its settings are logged below
     score/<hash>, since the flat ones are the first's.
     done: True if the run's record exists. W&B then has it already, except in a W&B sweep.
+
+    Raises ValueError for a project, group, tags or notes that W&B does not take.
     """
     from portraitlab.support.processes import process_rank
 
@@ -160,20 +163,27 @@ def wandb_logger(
     further = scoring is not None and not agents
 
     def start(mode: Literal["online", "offline"] | None) -> WandbMirror:
-        run = wandb.init(
-            **own,
-            group=group,
-            job_type=task,
-            tags=list(tags),
-            name=name,
-            notes=notes,
-            resume="allow",
-            dir=folder,
-            config={f"score/{scoring}": settings["config"]} if further else dict(settings),
-            mode=mode,
-            reinit="create_new",
-            settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
-        )
+        try:
+            run = wandb.init(
+                **own,
+                group=group,
+                job_type=task,
+                tags=list(tags),
+                name=name,
+                notes=notes,
+                resume="allow",
+                dir=folder,
+                config={f"score/{scoring}": settings["config"]} if further else dict(settings),
+                mode=mode,
+                reinit="create_new",
+                settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
+            )
+        except (wandb.errors.UsageError, ValidationError) as error:
+            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise ValueError(
+                "W&B refuses this run's settings; change logger.project, logger.tags, "
+                f"logger.notes or group: {said}"
+            ) from error
         return WandbMirror(run, folder)
 
     if offline:

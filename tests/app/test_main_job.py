@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from composing import run_py
+from composing import run_py, without_wandb
 from offline import records, values
 from omegaconf import OmegaConf
 from PIL import Image
+from placed import ROOT
 
 from portraitlab.runs.key import PROTOCOL
 from portraitlab.training.losses import read_losses
@@ -179,6 +181,18 @@ def test_a_trained_run_is_scored_otherwise_and_sampled(
     pictures = sorted((folder / "portraits").glob("*/*.png"))
     assert [path.name[:4] for path in pictures] == ["0000", "0001", "grid"]
     assert Image.open(pictures[0]).size == (64, 64)
+
+
+def test_a_console_of_another_encoding_ends_no_run(
+    folder: Path, cache: Path, home: Path, runs: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "run.py", f"runs={runs}", f"cache={cache}", "scale=smoke"],
+        cwd=ROOT, capture_output=True, check=False,
+        env={**without_wandb(), "HOME": str(home), "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"sim_f ?" in done.stdout
 
 
 def test_pictures_made_elsewhere_are_judged_as_portraits(

@@ -175,6 +175,17 @@ def test_only_the_first_process_logs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [({"project": "a/b"}, "cannot contain"), ({"tags": [70 * "x"]}, "between 1 and 64")],
+)
+def test_settings_that_wandb_does_not_take_are_one_message(
+    tmp_path: Path, given: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"logger\.project, logger\.tags.*{reason}"):
+        open_mirror(tmp_path, **given)
+
+
 def test_a_stopped_training_goes_on_in_its_curve(tmp_path: Path) -> None:
     stopped = open_mirror(tmp_path)
     for line in LINES[:3]:

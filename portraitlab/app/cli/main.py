@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from portraitlab.support.printing import printable
+from portraitlab.support.printing import printable, replace_unencodable
 
 
 def commands() -> dict[str, str]:
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors of the user are printed as one message, with exit code 1. A command may return another
     exit code.
     """
+    replace_unencodable()
     # Parse the arguments; only the called command's module is imported.
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
