@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from hydra.utils import get_class, instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from placed import PACKAGE, ROOT, SLOTS, choices
 
 from portraitlab.support.sizes import by_scale
@@ -29,6 +29,17 @@ WEIGHTS = {
 """Weights of each objective's losses at full size, as the papers have them."""
 
 
+def loaded(group: str, choice: str) -> DictConfig:
+    """A choice with the choices of the same group that its defaults put below a name."""
+    config = OmegaConf.load(CONF / group / f"{choice}.yaml")
+    assert isinstance(config, DictConfig)
+    for line in config.pop("defaults", []):
+        if "@" in line:
+            part, _, name = line.partition("@")
+            config[name] = loaded(group, part)
+    return config
+
+
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_choice_builds(group, choice, tiny_backbone) -> None:
     config = OmegaConf.create({"scale": OmegaConf.load(CONF / "scale/smoke.yaml")})
@@ -38,7 +49,7 @@ def test_choice_builds(group, choice, tiny_backbone) -> None:
     config.image_prompt = {"_target_": "torch.nn.Identity"}  # shipped networks are of other tests
     config.matching = {"net": None}
     config.sampler = {"guidance_drops": "everything"}
-    config[group] = OmegaConf.load(CONF / group / f"{choice}.yaml")
+    config[group] = loaded(group, choice)
     # These fit the world's backbone alone.
     config.scale.hifi_net.start = config.scale.controlnet = None
     given = {
