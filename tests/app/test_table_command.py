@@ -134,5 +134,5 @@ def test_a_row_that_fails_says_why(call: Call) -> None:
         "table=hifi_portrait/table4", "score_refs=6", "seed=0", "scale.world.score_photos=6"
     )
     assert ended.returncode == 1
-    assert "6, seed 0: score_refs=6 is too many for these photos" in ended.stdout.replace("\n", " ")
+    assert "6, seed 0: failed: score_refs=6 is too many" in ended.stdout.replace("\n", " ")
     assert "missing" in ended.stdout
