@@ -85,8 +85,8 @@ def _minutes(seconds: float | None) -> str:
 
 
 def _made(origin: Mapping[str, Any] | None) -> str:
-    """Format commit, torch version and machine."""
+    """Format commit, with `+changes` for changed files, torch version and machine."""
     if origin is None:
         return "not written down"
-    commit = (origin["commit"] or "no commit")[:9]
-    return f"{commit}, torch {origin['versions']['torch']}, {place(origin)}"
+    commit, plus, changes = (origin["commit"] or "no commit").partition("+")
+    return f"{commit[:9]}{plus}{changes}, torch {origin['versions']['torch']}, {place(origin)}"
