@@ -73,7 +73,9 @@ class SweepJob:
         if record is not None:
             return record
         found = self.found()
-        state = "no record" if found.state == "done" else found.state
+        state = found.state
+        if state == "done":  # by another job of the run
+            state = "no record" if self.error is None else "failed"
         reasons = dict.fromkeys(each for each in (found.message, self.error) if each)
         return ": ".join([state, *(["; ".join(reasons)] if reasons else [])])
 

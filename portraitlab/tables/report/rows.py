@@ -134,7 +134,7 @@ def _row(number: int, job: SweepJob) -> Row:
         run=job.run,
         record=record,
         message=outcome.partition(": ")[2] if isinstance(outcome, str) else "",
-        state="no record" if record is None and found.state == "done" else found.state,
+        state=outcome.partition(":")[0] if isinstance(outcome, str) else found.state,
         status=found.status,
         configuration=configuration,
         losses=losses,
