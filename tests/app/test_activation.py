@@ -25,7 +25,8 @@ def test_a_map_in_one_face_alone_gives_it_all() -> None:
     maps[:, 4:8, 2:6] = 3.0
     boxes = torch.tensor([[[2 / 32, 4 / 16, 6 / 32, 8 / 16], [18 / 32, 4 / 16, 22 / 32, 8 / 16]]])
     found = face_shares(maps, boxes)
-    assert float(found["left"]) == pytest.approx(1, abs=0.3)  # read between cells at the edge
+    # A quarter of a cell within the edge, a point reads 0.75: of 8 points along each side, 2.
+    assert float(found["left"]) == pytest.approx(((6 + 2 * 0.75) / 8) ** 2, abs=1e-3)
     assert float(found["right"]) == 0
 
 

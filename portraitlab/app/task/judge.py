@@ -62,7 +62,7 @@ class JudgePictures:
         )  # fmt: skip
         record = {
             "choices": {str(name): choice for name, choice in config.choices.items()},
-            "refs": config.score_refs, "seed": config.seed, "protocol": PROTOCOL,
+            "score_refs": config.score_refs, "seed": config.seed, "protocol": PROTOCOL,
             "precision": frozen_precision(config.precision, device), **figures, "origin": origin(),
         }  # fmt: skip
         write_json(self.pictures / "judged.json", record)

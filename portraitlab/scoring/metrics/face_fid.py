@@ -7,7 +7,7 @@ from portraitlab.types import Judged
 
 
 class FaceFid(Fid):
-    """The distance of close-ups of faces, which FPGA's Table 4 prints ("only on the face region").
+    """The distance of close-ups of faces; FPGA's Table 4 "is calculated only for the face region".
 
     Each person of a picture counts, by the face found at their place or else by what is there. The
     real faces are all that are found in the photos of Judged.population.
