@@ -37,6 +37,12 @@ def pytest_configure() -> None:
         torch.set_num_threads(threads)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start files with slow tests first, so that no worker is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def tiny_backbone() -> Callable[..., Backbone]:
     return make_backbone
@@ -65,8 +71,11 @@ def composed() -> Iterator[Callable[..., DictConfig]]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache of renders and features for all tests, so that they are made once."""
-    return tmp_path_factory.mktemp("cache")
+    """One cache of renders and features for all tests and workers, so that they are made once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from making import PEOPLE, declare, people, result
+from scipy.stats import kendalltau
 
-from portraitlab.tables.comparison import Comparison, compare, spread, student
+from portraitlab.tables.comparison import Comparison, compare, kendall_tau, spread, student
 from portraitlab.tables.paper_table import PaperTable
 from portraitlab.tables.results import Result
 
@@ -148,3 +149,14 @@ def test_a_metric_of_all_people_together_has_the_interval_of_few_seeds(tmp_path:
     reach = 4.303 * np.std([0.002, 0.006, 0.016], ddof=1) / 3**0.5
     between = standings["best", "middle"].lead.between
     assert between == pytest.approx((0.008 - reach, 0.008 + reach), abs=1e-5)
+
+
+def test_tau_of_each_resample_is_scipys_also_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    drawn, paper = (
+        rng.integers(0, 4, (50, 6)).astype(float),
+        np.array([5.0, 4.0, 4.0, 2.0, 1.0, 0.0]),
+    )
+    expected = [kendalltau(each, paper).statistic for each in drawn]
+    assert kendall_tau(drawn, paper) == pytest.approx(expected)
+    assert np.isnan(kendall_tau(np.ones(6), paper))
