@@ -74,24 +74,42 @@ def first_line(floor: str, package: Path = PACKAGE) -> str:
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
 
 
-def drawing(package: Path = PACKAGE) -> str:
-    """List the floors from the top down, with what is on each and which floors it imports."""
-    used: dict[str, set[str]] = {}
+def imported(package: Path = PACKAGE) -> dict[str, set[str]]:
+    """Collect the floors that each floor imports."""
+    used: dict[str, set[str]] = {floor: set() for floor in floors(package)}
     for floor, other, _ in imports(package):
-        used.setdefault(floor, set()).add(other)
-    order = floors(package)
+        used[floor].add(other)
+    return used
+
+
+def drawing(package: Path = PACKAGE) -> str:
+    """Draw the floors in Mermaid, without the arrows that a longer way of arrows implies."""
+    used = imported(package)
+    below: dict[str, set[str]] = {}  # floors that can be reached
+    for floor in reversed(floors(package)):
+        below[floor] = used[floor].union(*(below[other] for other in used[floor]))
+    lines = ["```mermaid", "graph TD"]
+    for floor in floors(package):
+        implied = set[str]().union(*(below[other] for other in used[floor]))
+        lines += [f"    {floor} --> {other}" for other in sorted(used[floor] - implied)]
+    return "\n".join([*lines, "```"]) + "\n"
+
+
+def table(package: Path = PACKAGE) -> str:
+    """List the floors from the top down, with what is on each and which floors it imports."""
+    used, order = imported(package), floors(package)
     lines = ["| floor | what is on it | imports |", "| --- | --- | --- |"]
     for floor in order:
-        below = ", ".join(sorted(used.get(floor, ()), key=order.index))
-        lines.append(f"| `{floor}` | {first_line(floor, package)} | {below} |")
+        others = ", ".join(sorted(used[floor], key=order.index))
+        lines.append(f"| `{floor}` | {first_line(floor, package)} | {others} |")
     return "\n".join(lines) + "\n"
 
 
 def page(text: str) -> str:
-    """Write the table of floors into the page's text."""
+    """Write the drawing and the table of floors into the page's text."""
     start, end = "<!-- floors -->\n", "<!-- end of floors -->"
     head, rest = text.split(start)
-    return head + start + drawing() + end + rest.split(end)[1]
+    return head + start + drawing() + "\n" + table() + end + rest.split(end)[1]
 
 
 if __name__ == "__main__":
