@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,3 +132,13 @@ def load_state(
         )
     model.load_state_dict(state, assign=True)
     model.eval().requires_grad_(False)
+
+
+def check_unpacked(archive: zipfile.ZipFile, path: Path, most: int) -> None:
+    """Raise ValueError where the content of a zip takes more than `most` bytes, before reading."""
+    content = sum(member.file_size for member in archive.infolist())
+    if content > most:
+        raise ValueError(
+            f"the content of {path} takes {content / 1e6:,.0f} MB, and {most / 1e6:,.0f} MB is the "
+            "limit; get the file from its publisher."
+        )

@@ -98,6 +98,15 @@ def test_a_zip_never_writes_outside_its_folder(tmp_path) -> None:
     assert not (tmp_path / "escaped.onnx").exists()
 
 
+def test_a_zip_of_more_than_models_take_is_refused_before_it_is_unpacked(tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w") as archive:
+        archive.writestr("a.onnx", b"zeros")
+        archive.infolist()[0].file_size = 2**30 + 2**20
+    with pytest.raises(ValueError, match=r"bomb\.zip takes 1,075 MB, and 1,074 MB is the limit"):
+        find_pack(tmp_path / "bomb.zip", None)
+    assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
+
+
 def test_a_zip_that_is_no_pack_is_refused(tmp_path) -> None:
     archive = zipped(tmp_path / "one.zip", "a.onnx", "b.onnx")
     whole = archive.read_bytes()

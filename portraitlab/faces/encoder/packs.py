@@ -13,7 +13,7 @@ from typing import Any
 
 from portraitlab.faces.sessions import damage_explained, session_providers
 from portraitlab.support.processes import local_rank
-from portraitlab.support.weights import PublishedFile, is_pointer, unreadable
+from portraitlab.support.weights import PublishedFile, check_unpacked, is_pointer, unreadable
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ _PACK = PublishedFile(
     size="16 to 400 MB",
 )
 _REMEDY = f"Download {_PACK}. Then give encoder.root=FOLDER, or put it in {_OWN}/models."
+_MOST_BYTES = 2**30
+"""Largest content of a pack's zip; published ones take up to 400 MB."""
 _AGAIN = f"Download the pack again: {_PACK}"
 
 
@@ -93,6 +95,7 @@ def _unpack(archive: Path) -> Path:
     unfinished = archive.with_name(f"unfinished-{archive.stem}-{uuid.uuid4().hex[:8]}")
     try:
         with zipfile.ZipFile(archive) as packed:
+            check_unpacked(packed, archive, _MOST_BYTES)
             names = [PurePosixPath(name) for name in packed.namelist()]
             # macOS adds ._files that are not models.
             models = [n for n in names if n.suffix == ".onnx" and not n.name.startswith("._")]

@@ -22,8 +22,10 @@ import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from portraitlab.support.weights import unreadable
+from portraitlab.support.weights import check_unpacked, unreadable
 
+_MOST_BYTES = 2**29
+"""Largest content of an .npz; the arrays of published models take up to 250 MB."""
 _MALFORMED = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     RuntimeError, OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
@@ -43,6 +45,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:
             if path.suffix == ".npz":
                 with np.load(file, allow_pickle=False) as archive:
+                    check_unpacked(archive.zip, path, _MOST_BYTES)
                     return {name: archive[name] for name in archive.files}
             found = _read_npy(file) if path.suffix == ".npy" else _Reader(file).load()
     except _Refused as refusal:

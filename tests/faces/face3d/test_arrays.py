@@ -180,6 +180,14 @@ def test_damaged_npz_and_objects_in_one_are_told(tmp_path: Path) -> None:
     assert not witness.exists()
 
 
+def test_an_npz_of_more_than_arrays_take_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.npz", "w") as archive:
+        archive.writestr("f.npy", b"zeros")
+        archive.infolist()[0].file_size = 2**29 + 2**20
+    with pytest.raises(ValueError, match=r"model\.npz takes 538 MB, and 537 MB is the limit"):
+        read_arrays(tmp_path / "model.npz")
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize("header", [b"{'descr': '|O', (", b'"""', b"{'descr': '|O'}}"])
 def test_a_header_that_is_no_python_is_told(tmp_path: Path, header: bytes, suffix: str) -> None:
