@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing_extensions import TypedDict
 
 from portraitlab.runs.key import ONLY_SCORED, SCORING, TRAINING, content_hash, run_key
 from portraitlab.runs.origin import origin
+from portraitlab.runs.status import set_aside
 from portraitlab.runs.survey import find_run
 from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
 from portraitlab.support.groups import NAMING
@@ -183,10 +183,12 @@ class Run:
         return f"the weights {self.weights} are damaged; train them again with fresh=true"
 
     def forget(self, task: str) -> None:
-        """Delete what a task would reuse: the whole run before a training, else the record."""
+        """Remove what a task would reuse: the whole run before a training, else the record.
+
+        The run is deleted when the new training begins, and put back where it does not.
+        """
         if task == "train":
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
+            set_aside(self.folder)
         else:
             (self.record_folder / "metrics.json").unlink(missing_ok=True)
 

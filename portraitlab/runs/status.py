@@ -96,6 +96,7 @@ class Status:
         with self._writing:
             self.step = step
             self._running()
+        shutil.rmtree(_aside(self.path.parent), ignore_errors=True)
 
     def __enter__(self) -> Self:
         self._running()
@@ -170,8 +171,21 @@ def write_failure(folder: Path, error: str, **details: Any) -> None:
         write_status(folder, "failed", error=error, **place, **details)
 
 
+def set_aside(folder: Path) -> None:
+    """Move a run away, which is deleted with the first step of its successor; see `withdraw`."""
+    if folder.exists():
+        shutil.rmtree(_aside(folder), ignore_errors=True)
+        folder.rename(_aside(folder))
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.earlier")
+
+
 def withdraw(folder: Path) -> None:
     """Put back the state from before a command that began no step; delete a run that had none.
+
+    A run that was set aside is put back whole.
 
     Does nothing where a step or a scoring was begun. The caller has locked the run.
     """
@@ -185,6 +199,8 @@ def withdraw(folder: Path) -> None:
             (folder / "status.json").unlink()
         else:
             shutil.rmtree(folder)
+            if _aside(folder).exists():
+                _aside(folder).rename(folder)
 
 
 def _earlier(folder: Path) -> dict[str, Any] | None:

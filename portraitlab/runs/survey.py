@@ -105,7 +105,7 @@ def run_folders(folder: Path) -> list[Path]:
         )
     return [
         path
-        for pattern in (".", "*", "*/*")
+        for pattern in (".", "[!.]*", "[!.]*/[!.]*")
         for path in sorted(folder.glob(pattern) if pattern != "." else [folder])
         if (path / "status.json").is_file()
         or ((path / "config.yaml").is_file() and (path / "origin.json").is_file())

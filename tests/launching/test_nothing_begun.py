@@ -13,7 +13,7 @@ import torch
 from composing import run_py
 
 from portraitlab.app.cli.clean import unneeded
-from portraitlab.runs.status import Status, queue, read_status, withdraw, write_status
+from portraitlab.runs.status import Status, queue, read_status, set_aside, withdraw, write_status
 from portraitlab.runs.survey import look, run_folders
 from portraitlab.runs.sweep import Sweep
 from portraitlab.tables.report.rows import read_report
@@ -49,6 +49,9 @@ def test_a_refusal_leaves_a_stopped_run_as_it_was_in_every_view(run: Run, tmp_pa
     ended = run("trainer.accelerator=gpu")
     assert ended.returncode == 1, ended.stdout
     assert "torch sees no GPU" in ended.stderr
+    assert content(stopped) == before
+    ended = run("+trainer.strategy=nonsense", "fresh=true")
+    assert ended.returncode == 1, ended.stdout
     assert content(stopped) == before
     ended = run("+trainer.strategy=nonsense")
     assert ended.returncode == 1, ended.stdout
@@ -99,6 +102,24 @@ def test_a_state_is_put_back_only_where_no_step_was_begun(tmp_path: Path) -> Non
     status.doing("scoring")
     withdraw(folder)
     assert look(folder).state == "lost"
+
+
+def test_a_run_that_was_set_aside_is_put_back_until_its_successor_begins(tmp_path: Path) -> None:
+    folder = tmp_path / "system" / "run"
+    for begins in (False, True):
+        write_status(folder, "done", doing="scoring")
+        (folder / "model.safetensors").write_text("earlier")
+        set_aside(folder)
+        queue(folder)
+        assert run_folders(tmp_path) == [folder]
+        status = Status(folder)
+        status.doing("training", 9)
+        if begins:
+            status.begin(1)
+        withdraw(folder)
+        assert [each.name for each in folder.parent.iterdir()] == ["run"]
+        assert look(folder).state == ("lost" if begins else "done")
+        assert (folder / "model.safetensors").exists() is not begins
 
 
 def test_a_run_without_a_state_is_deleted_unless_it_has_results(tmp_path: Path) -> None:
