@@ -5,14 +5,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.app.help import help_text
 from portraitlab.runs.sweep import sweep_name
-from portraitlab.support.groups import GROUPS
+from portraitlab.support.groups import RECORDED
 from portraitlab.support.sizes import by_scale
 
 
 def chosen_names() -> DictConfig:
-    """Resolve `${chosen_names:}`: the choice of each group of GROUPS."""
+    """Resolve `${chosen_names:}`: the choice of each recorded group."""
     names = HydraConfig.get().runtime.choices
-    return OmegaConf.create({group.name: names[group.name] for group in GROUPS})
+    return OmegaConf.create({name: names[name] for name in RECORDED})
 
 
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)

@@ -21,7 +21,7 @@ from portraitlab.support import groups
 
 # Settings that change the trained weights.
 TRAINING = (
-    *(*groups.TRAINING, "recogniser"),
+    *groups.TRAINING,
     *("refs", "seed", "batch_size", "prompt_dropout", "optimiser", "order"),
     *("trainer.max_steps", "trainer.gradient_clip_val", "trainer.precision"),
     *("ema_decay", "init", "precision", "target_as_reference", "augment"),
@@ -64,7 +64,7 @@ PROTOCOL = 3
 settings give other scores. Records of the first edition have none, and those of the second were
 judged by the CLIP and the regressor that condition and train."""
 # Settings that, with the weights, determine the scores.
-SCORING = ("protocol", *groups.SCORING, "score_refs", "metrics", "judge", "precision", *_DRAWN)
+SCORING = ("protocol", *groups.SCORING, "score_refs", "judge", "precision", *_DRAWN)
 # Settings that change no weight and no score: folders, numbers of processes, hardware.
 PLACES = ("cache", "workers", "providers")
 _OWN = "portraitlab."

@@ -15,14 +15,14 @@ from typing_extensions import TypedDict
 
 from portraitlab.runs.status import State, read_status
 from portraitlab.support.files import below, read_json, read_yaml
-from portraitlab.support.groups import NAMING
+from portraitlab.support.groups import LISTED, NAMING
 from portraitlab.support.lock import is_locked
 
 # Settings that distinguish runs, with their dotted paths in a configuration.
 KEY_SETTINGS = {
     **{name: f"choices.{name}" for name in ("system", *NAMING)},
     **{"refs": "refs", "seed": "seed", "steps": "budget.steps"},
-    **{name: f"choices.{name}" for name in ("scale", "budget", "data")},
+    **{name: f"choices.{name}" for name in LISTED},
 }
 STATES = (*get_args(State), "lost", "damaged")
 """A lost run was killed: its status is running, and no process has its lock."""

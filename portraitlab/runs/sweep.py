@@ -20,10 +20,8 @@ from portraitlab.runs.records import sweep_table, swept_names
 from portraitlab.runs.run import Record, Run
 from portraitlab.runs.survey import NOT_BEGUN, FoundRun, look
 from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
+from portraitlab.support.groups import IDLE
 from portraitlab.support.table import Table
-
-# Settings that are no part of a sweep's name: they change how jobs are run, not their figures.
-_UNNAMED = ("launcher", "jobs", "fresh", "runs", "cache", "logger", "group", "hydra", "debug")
 
 
 class _JobEntry(TypedDict):
@@ -141,9 +139,7 @@ class Sweep:
 
 def sweep_name(overrides: Sequence[str]) -> str:
     """Name a sweep by its command line: its table, the swept settings, a hash of all settings."""
-    kept = sorted(
-        text for text in overrides if re.split(r"[./@]", _setting(text))[0] not in _UNNAMED
-    )
+    kept = sorted(text for text in overrides if re.split(r"[./@]", _setting(text))[0] not in IDLE)
     swept = [_setting(text).split(".")[-1] for text in kept if "," in text or "(" in text]
     tables = [text.split("=", 1)[1].replace("/", "-") for text in kept if text.startswith("table=")]
     digest = hashlib.sha256("\n".join(kept).encode()).hexdigest()[:8]

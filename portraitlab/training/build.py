@@ -19,6 +19,7 @@ from portraitlab.faces.encoder.sizes import FeatureSizes
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.base import Term
 from portraitlab.support.checks import check_whole
+from portraitlab.support.groups import GROUPS
 from portraitlab.support.hub import Repository, describes_repository, find_published, folder_setting
 from portraitlab.support.precision import frozen_precision
 
@@ -163,15 +164,9 @@ def warn_of_miniature(config: DictConfig) -> None:
     """Log a warning that names the miniature's models that would see real faces."""
     if config.choices.encoder == "world":
         return
-    models = {
-        "recogniser": config.recogniser,
-        "finder": config.finder,
-        "recogniser@judge.recogniser": config.judge.recogniser,
-        "clip_pair": config.judge.clip,
-        "dino": config.judge.get("dino"),
-    }
-    if config.choices.edit != "none":
-        models["detector"] = config.detector
+    models = {group.name: OmegaConf.select(config, group.model) for group in GROUPS if group.model}
+    if config.choices.edit == "none":
+        del models["detector"]
     ours = [name for name, model in models.items() if model and ".world." in model._target_]
     if ours:
         _LOG.warning(

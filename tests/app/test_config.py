@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hydra.utils import get_class, get_method, instantiate
 from omegaconf import DictConfig, OmegaConf
-from placed import ROOT, choices, module_of
+from placed import ROOT, SLOTS, choices, module_of
 from publishing import write_sd15
 
 from portraitlab.runs.key import plain
 from portraitlab.runs.run import Run
-from portraitlab.support.groups import GROUPS
+from portraitlab.support.groups import GROUPS, IDLE
 from portraitlab.support.hub import MissingPublished
 from portraitlab.training.build import (
     build_beside,
@@ -34,12 +34,16 @@ NEEDS = {
     ("face3d", "flame"): ["face3d.root=files"],
     ("matching", "exported"): ["matching.net.root=out"],
 }
-# Groups whose choices are no component of this package: frozen models, Lightning, numbers, presets.
-NO_FOLDER = {
-    *("backbone", "clip", "clip_pair", "finder", "recogniser", "trainer", "logger", "system"),
-    *("scale", "budget", "student", "launcher", "debug", "table", "further_judges"),
-    *("paper", "canvas", "detector", "image_prompt", "matching", "dino"),
-}
+# Groups whose choices are components of this package, not presets, numbers or models of others.
+COMPONENTS = {*SLOTS, "data", "encoder", "face3d", "fid_features", "matting", "metrics", "task"}
+
+
+def test_the_list_of_groups_is_that_of_the_defaults() -> None:
+    defaults = OmegaConf.load(ROOT / "conf" / "config.yaml").defaults
+    listed = [name for entry in defaults if entry != "_self_" for name in entry]
+    names = [group.name for group in GROUPS]
+    assert sorted(names) == sorted(name for name in listed if not name.startswith("override"))
+    assert {name.partition("@")[0] for name in names} == {group for group, _ in choices()}
 
 
 @pytest.mark.parametrize(("group", "choice"), choices())
@@ -59,10 +63,9 @@ def test_every_choice_composes_and_resolves(
 # names of the choices and some parts of others (clip, face3d, finder, matting) act through what
 # refers to them.
 UNTRAINED = re.compile(
-    rf"({'|'.join(group.name for group in GROUPS if not group.trains)})\b|"
-    r"(choices|clip|face3d|finder|detector|pictures|faces|matting|student|metrics|judge|logger)\b|"
-    r"(image_prompt|matching)\b|"
-    r"(runs|cache|group|fresh|jobs|score_refs|most_refs|gradient_checkpointing)\b|"
+    rf"({'|'.join({group.name for group in GROUPS if not group.trains} - {'trainer'})})\b|"
+    rf"({'|'.join(IDLE)}|choices|pictures|faces|judge)\b|"
+    r"(score_refs|most_refs|gradient_checkpointing)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds|real_photos|score_framing)$|"
     r"net\.(alpha|beta)$|cond\.drawn$|"
@@ -93,9 +96,7 @@ def test_each_setting_is_known_to_train_or_not_to(
     assert Run.of(settings).key == key
 
 
-@pytest.mark.parametrize(
-    ("group", "choice"), [pair for pair in choices() if pair[0] not in NO_FOLDER]
-)
+@pytest.mark.parametrize(("group", "choice"), [pair for pair in choices() if pair[0] in COMPONENTS])
 def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
     config = OmegaConf.load(ROOT / "conf" / group / f"{choice}.yaml")
     assert isinstance(config, DictConfig)

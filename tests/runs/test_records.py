@@ -105,8 +105,7 @@ def test_pixels_are_rounded_and_clipped() -> None:
 
 
 SETTINGS = {
-    **{part: {"_target_": part} for part in (*TRAINING, *SCORING)},
-    **{part: {"_target_": part} for part in ("recogniser", "optimiser", "metrics", "judge")},
+    **{part: {"_target_": part} for part in (*TRAINING, *SCORING, "optimiser", "judge")},
     "data": {"_target_": "data", "cache": "here", "workers": 2},
     "trainer": {"max_steps": 3, "gradient_clip_val": 1.0, "precision": "32-true", "devices": 1},
     "refs": 4,

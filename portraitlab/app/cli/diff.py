@@ -12,12 +12,13 @@ from typing import Any
 from portraitlab.runs.records import figure
 from portraitlab.runs.survey import find_run, look, read_config, read_record
 from portraitlab.support.files import read_json
+from portraitlab.support.groups import IDLE
 from portraitlab.support.table import Table
 from portraitlab.tables.pairing import paired_difference
 from portraitlab.tables.report.differences import leaves
 
 # Settings hidden by default: paths, logging, launching, and numbers that other settings refer to.
-_APART = ("runs", "cache", "logger", "group", "jobs", "fresh", "task", "scale", "launcher")
+_APART = IDLE | {"task", "scale"}
 _APART_BELOW = ("choices.task", "data.cache", "data.workers", "trainer.max_steps")
 
 

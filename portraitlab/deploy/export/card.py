@@ -170,13 +170,14 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: boo
         for name in ("customise", "edit")
         if choices.get(name, "none") != "none"
     ]
+    named = choices.keys() - {"backbone", "data"}
     rows = {
         "data": photos,
         "references of a sample": f"1 to {config['refs']}",
         "steps": config["budget"]["steps"],
         "batch size": config["batch_size"],
         "seed": config["seed"],
-        **{name: choices[name] for name in TRAINING if name not in ("backbone", "data")},
+        **{name: choices[name] for name in TRAINING if name in named},
         "drawn for the figures by": f"{choices['sampler']}, {config['sampler']['steps']} steps",
         **{f"for the figures also, and not in this folder, {name}": more for name, more in beside},
         "weights saved in": facts["dtype"],

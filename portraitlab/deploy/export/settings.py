@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from hydra.errors import InstantiationException
 
-from portraitlab.support.groups import DRAWING
+from portraitlab.support.groups import DRAWING, EXPORTED
 from portraitlab.support.hub import describes_repository, folder_setting
 from portraitlab.support.paths import CONF
 
@@ -25,9 +25,6 @@ _PLACES = {
 _CACHED = {"folder", "autoencoder_folder"}
 """Settings of _PLACES that default to the Hugging Face hub's cache."""
 
-
-_GROUPS = (*DRAWING, "clip", "face3d", "matting", "scale", "image_prompt", "matching")
-"""Groups of conf/ with the components of an export."""
 
 _CONTROLNET = "diffusers.ControlNetModel.from_pretrained"
 """The loader of a user's own ControlNet; it executes no code from the files."""
@@ -194,7 +191,7 @@ def _check_kind(name: str, own: Any, value: Any) -> None:
 def _built() -> dict[str, frozenset[str]]:
     """Collect the targets in conf/ that draw, and that of ControlNets, with their arguments."""
     found = {_CONTROLNET: frozenset({"pretrained_model_name_or_path"})}
-    for path in (path for group in _GROUPS for path in (CONF / group).glob("*.yaml")):
+    for path in (path for group in EXPORTED for path in (CONF / group).glob("*.yaml")):
         file = yaml.safe_load(path.read_text(encoding="utf-8"))
         for _, _, part in _walk({"": file}):
             if isinstance(part, Mapping) and "_target_" in part:

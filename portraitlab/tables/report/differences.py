@@ -7,11 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from portraitlab.runs.key import PLACES
-
-# Top settings of paths, launching and logging, which change no figure.
-NO_DIFFERENCE = frozenset(
-    {"runs", "cache", "group", "jobs", "fresh", "logger", "launcher", "hydra", "debug"}
-)
+from portraitlab.support.groups import IDLE
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -37,4 +33,4 @@ def differing(configurations: Sequence[Mapping[str, str]]) -> list[str]:
 def _idle(path: str) -> bool:
     """Return True if a setting changes no figure."""
     names = path.removeprefix("choices.").split(".")
-    return names[0] in NO_DIFFERENCE or any(name in PLACES for name in names)
+    return names[0] in IDLE or any(name in PLACES for name in names)

@@ -13,8 +13,8 @@ from portraitlab.runs.run import Run
 from portraitlab.runs.survey import read_config
 from portraitlab.runs.sweep import Sweep, SweepJob
 from portraitlab.support.files import damaged
-from portraitlab.support.groups import NAMING
-from portraitlab.tables.report.differences import NO_DIFFERENCE, flattened
+from portraitlab.support.groups import IDLE, NAMING
+from portraitlab.tables.report.differences import flattened
 from portraitlab.training.logged import read_losses
 
 # Settings that identify a single run, for which no sweep says which settings vary.
@@ -121,7 +121,7 @@ def _row_of_run(folder: Path) -> Row:
 def _row(number: int, job: SweepJob) -> Row:
     outcome = job.outcome()
     record = None if isinstance(outcome, str) else outcome
-    own = {n: v for n, v in job.overrides.items() if n.split(".")[0] not in NO_DIFFERENCE}
+    own = {n: v for n, v in job.overrides.items() if n.split(".")[0] not in IDLE}
     found = job.found()
     remarks: list[str] = []
     configuration = _configuration(job.run.folder / "config.yaml", remarks)

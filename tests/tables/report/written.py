@@ -17,7 +17,7 @@ from portraitlab.scoring.pictures import save
 from portraitlab.support.files import write_json, write_text
 from portraitlab.support.groups import SCORING, TRAINING
 
-PARTS = (*TRAINING, *SCORING, "recogniser", "metrics", "judge")
+PARTS = (*TRAINING, *SCORING, "judge")
 PEOPLE = ("ann", "bob", "cy")
 BOUND = "autoencoder round trip"
 
