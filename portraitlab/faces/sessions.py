@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from portraitlab.support.weights import unreadable
+
 _ON_GPUS = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "ROCMExecutionProvider")
 
 
@@ -50,5 +52,6 @@ def damage_explained(file: Path, remedy: str) -> Iterator[None]:
         yield
     except (DecodeError, *damaged) as error:
         raise ValueError(
-            f"{file} ({file.stat().st_size} bytes) is not a complete onnx model: {error}. {remedy}"
+            f"{file} ({file.stat().st_size} bytes) is not a complete onnx model: "
+            f"{unreadable(file, error)}. {remedy}"
         ) from error

@@ -19,6 +19,7 @@ from portraitlab.method.transform.base import Transform
 from portraitlab.method.transform.none import NoTransform
 from portraitlab.support.checks import check_finite
 from portraitlab.support.precision import without_autocast
+from portraitlab.support.weights import check_alike
 from portraitlab.types import (
     Batch,
     Condition,
@@ -243,20 +244,9 @@ class PortraitModel(nn.Module):
 
         Raises ValueError where tensors are missing, unknown, of another shape or not finite.
         """
-        own = self.trained_state_dict()
-        wrong = [f"{name} is missing" for name in own if name not in state]
-        wrong += [f"{name} is unknown" for name in state if name not in own]
-        wrong += [
-            f"{name} is {list(state[name].shape)} instead of {list(value.shape)}"
-            for name, value in own.items()
-            if name in state and state[name].shape != value.shape
-        ]
-        if wrong:
-            raise ValueError(
-                f"These weights are of another fusion or net ({len(wrong)} differences, first: "
-                f"{wrong[0]}); choose the components they were trained with, or "
-                "train them again with fresh=true."
-            )
+        what = "These weights are of another fusion or net"
+        remedy = "choose the components they were trained with, or train them again with fresh=true"
+        check_alike(self.trained_state_dict(), state, what, remedy)
         for name, value in state.items():
             check_finite(f"{name} of these weights", value)
         self.load_state_dict(state, strict=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,24 @@ def read_state_dict(path: Path, setting: str, part: str | None = None) -> dict[s
     }
 
 
+def check_alike(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], what: str, remedy: str
+) -> None:
+    """Check that tensors have the names and shapes of a model's own.
+
+    Raises ValueError, which opens with `what`, names the first difference and ends in the remedy.
+    """
+    wrong = [f"{name} is missing" for name in sorted(own.keys() - given.keys())]
+    wrong += [f"{name} is unknown" for name in sorted(given.keys() - own.keys())]
+    wrong += [
+        f"{name} is {list(given[name].shape)} instead of {list(own[name].shape)}"
+        for name in sorted(own.keys() & given.keys())
+        if given[name].shape != own[name].shape
+    ]
+    if wrong:
+        raise ValueError(f"{what} ({len(wrong)} differences, first: {wrong[0]}); {remedy}.")
+
+
 def load_state(
     model: torch.nn.Module, state: dict[str, Tensor], setting: str, path: Path, kind: str
 ) -> None:
@@ -118,18 +137,7 @@ def load_state(
     # Batch norms of old versions of torch have no num_batches_tracked.
     counts = {name: torch.tensor(0) for name in own if name.endswith("num_batches_tracked")}
     state = counts | state
-    wrong = [f"{name} is missing" for name in sorted(own.keys() - state.keys())]
-    wrong += [f"{name} is unknown" for name in sorted(state.keys() - own.keys())]
-    wrong += [
-        f"{name} is {list(state[name].shape)} instead of {list(own[name].shape)}"
-        for name in sorted(own.keys() & state.keys())
-        if state[name].shape != own[name].shape
-    ]
-    if wrong:
-        raise ValueError(
-            f"{setting}: {path} is no {kind} ({len(wrong)} differences, first: {wrong[0]}). "
-            "Give the published state dict."
-        )
+    check_alike(own, state, f"{setting}: {path} is no {kind}", "give the published state dict")
     model.load_state_dict(state, assign=True)
     model.eval().requires_grad_(False)
 

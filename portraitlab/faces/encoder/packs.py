@@ -13,7 +13,7 @@ from typing import Any
 
 from portraitlab.faces.sessions import damage_explained, session_providers
 from portraitlab.support.processes import local_rank
-from portraitlab.support.weights import PublishedFile, check_unpacked, is_pointer, unreadable
+from portraitlab.support.weights import PublishedFile, check_unpacked, unreadable
 
 _LOG = logging.getLogger(__name__)
 
@@ -137,17 +137,9 @@ def load_pack(pack: Path, tasks: tuple[str, ...], providers: Sequence[str]) -> d
     from insightface.model_zoo import model_zoo
 
     wanted = session_providers(providers, "encoder.providers", local_rank())
-    # Check that the files are whole.
-    files = sorted(pack.glob("*.onnx"))
-    pointers = [file.name for file in files if is_pointer(file)]
-    if pointers:
-        raise ValueError(
-            f"In the pack {pack}, {', '.join(pointers)} are Git LFS pointers of about 130 bytes, "
-            "not weights: the download was not completed. Fetch them with `git lfs pull`. "
-            f"{_AGAIN}"
-        )
     # Load the first model of each task.
     models: dict[str, Any] = {}
+    files = sorted(pack.glob("*.onnx"))
     for file in files:
         with damage_explained(file, _AGAIN):
             model = model_zoo.get_model(str(file), providers=wanted)

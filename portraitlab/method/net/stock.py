@@ -9,6 +9,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
+from portraitlab.support.weights import check_alike
 
 _CONTROL = "controlnet_cond_embedding"
 _FORM = ("in_channels", "block_out_channels", "layers_per_block", "cross_attention_dim")
@@ -75,14 +76,8 @@ def load_from_stock(
 
 def load_alike(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load all weights, in the model's precision. Raises ValueError for other names or shapes."""
-    own = model.state_dict()
-    wrong = sorted(own.keys() ^ state.keys())
-    wrong += [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if wrong:
-        raise ValueError(
-            f"This ControlNet does not match the net ({len(wrong)} differences, first "
-            f"{wrong[0]}); give one that `portraitlab export` wrote for this net."
-        )
+    remedy = "give one that `portraitlab export` wrote for this net"
+    check_alike(model.state_dict(), state, "This ControlNet does not match the net", remedy)
     model.load_state_dict(state)
 
 
