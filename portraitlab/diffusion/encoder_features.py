@@ -7,6 +7,8 @@ from copy import copy
 from diffusers import ControlNetModel
 from torch import nn
 
+from portraitlab.support.checks import check_whole
+
 
 def features_of(controlnet: ControlNetModel, layer: int) -> ControlNetModel:
     """Return a ControlNet whose outputs are its encoder's features, before the zero convolutions.
@@ -18,8 +20,7 @@ def features_of(controlnet: ControlNetModel, layer: int) -> ControlNetModel:
     """
     down = len(controlnet.controlnet_down_blocks)
     last = down if controlnet.mid_block is not None else down - 1
-    if not 0 <= layer <= last:
-        raise ValueError(f"net.layer is {layer}; the matching net has the outputs 0 to {last}.")
+    check_whole("net.layer", layer, 0, last, "; the matching net has these outputs")
     # Keep the blocks up to the layer; the first convolution has an output of its own.
     blocks = nn.ModuleList()
     outputs = 1

@@ -20,6 +20,7 @@ from portraitlab.faces.detector.base import FaceDetector
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.models import Recogniser
 from portraitlab.scoring.shading import shading
+from portraitlab.support.checks import check_number
 from portraitlab.support.hashes import content_key, tensors_digest, weights_fingerprint
 from portraitlab.support.precision import computing_in, frozen_precision
 from portraitlab.support.side_by_side import side_by_side
@@ -89,10 +90,7 @@ class Judge(nn.Module):
         dino: Features | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < face_threshold < 1:
-            raise ValueError(
-                f"judge.face_threshold={face_threshold}: a score between 0 and 1 is needed"
-            )
+        check_number("judge.face_threshold", face_threshold, above=0, below=1)
         self.recogniser = recogniser
         self.further: Sequence[Recogniser] = nn.ModuleList(further)  # type: ignore[assignment, arg-type]
         self.clip = clip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,28 @@ def check_whole(
         upwards = "" if most is None else f" to {most}"
         raise ValueError(f"{name}={value}: a whole number from {least}{upwards} is needed{hint}")
     return int(value)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+    hint: str = "",
+) -> None:
+    """Check that a value is a finite number in a range. Raises ValueError if it is not.
+
+    hint: further values that the setting takes, or what they mean, for the message.
+    """
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not (least <= value <= most and above < value < below):
+        limits = {"from": least, "above": above, "up to": most, "and below": below}
+        range_ = "".join(f" {word} {each}" for word, each in limits.items() if math.isfinite(each))
+        kind = "number" if range_ else "finite number"
+        raise ValueError(f"{name}={value}: a {kind}{range_} is needed{hint}")
 
 
 def check_choice(name: str, value: Any, known: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.encoder.sizes import FeatureSizes
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.base import Term
-from portraitlab.support.checks import check_whole
+from portraitlab.support.checks import check_number, check_whole
 from portraitlab.support.groups import GROUPS
 from portraitlab.support.hub import Repository, describes_repository, find_published, folder_setting
 from portraitlab.support.precision import frozen_precision
@@ -128,12 +128,9 @@ def check_numbers(config: DictConfig) -> None:
         switch = OmegaConf.select(config, name, default=False)
         if type(switch) is not bool:
             raise ValueError(f"{name}={switch}: true or false is needed")
-    decay = config.ema_decay
-    if decay is not None and not (type(decay) is float and 0 < decay < 1):
-        raise ValueError(
-            f"ema_decay={decay}: a number between 0 and 1 is needed, such as 0.9999; "
-            "ema_decay=null is without an average"
-        )
+    if config.ema_decay is not None:
+        hint = ", such as 0.9999; ema_decay=null is without an average"
+        check_number("ema_decay", config.ema_decay, above=0, below=1, hint=hint)
 
 
 def check_taken(config: DictConfig) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.weighted import Objective
+from portraitlab.support.checks import check_choice, check_whole
 from portraitlab.support.precision import quick_attention
 from portraitlab.support.ranks import Split
 from portraitlab.types import Batch
@@ -56,19 +57,14 @@ class PortraitModule(lightning.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if schedule not in get_args(Schedule):
-            raise ValueError(
-                f"optimiser.schedule is {schedule!r}; choose one of {get_args(Schedule)}."
-            )
-        if steps < 1:
-            raise ValueError(f"The training has {steps} steps; it needs 1 or more.")
+        check_choice("optimiser.schedule", schedule, get_args(Schedule))
         self.model = model
         self.objective = objective
         self.learning_rate = learning_rate
         self.zero_learning_rate = (
             learning_rate if zero_learning_rate is None else zero_learning_rate
         )
-        self.steps = steps
+        self.steps = check_whole("budget.steps", steps)
         self.warmup_steps = warmup_steps
         self.schedule = schedule
         self.weight_decay = weight_decay

@@ -224,7 +224,7 @@ def test_missing_and_wrong_files_say_what_to_download(make, files, tmp_path) -> 
         ({"passes": [{"size": 640}]}, r"has \{'size': 640\} \(.*\); a pass is a det_size in"),
         ({"passes": [{"det_size": 640.0}]}, r"det_size: Input should be a valid integer"),
         ({"fallback": {"det_size": "x"}}, r"det_size: Input should be a valid integer"),
-        ({"minimum_score": 2}, r"minimum_score=2 must be between 0 and 1"),
+        ({"minimum_score": 2}, r"encoder\.minimum_score=2: a number above 0 and below 1"),
     ],
 )
 def test_senseless_passes_are_refused(make, settings, message) -> None:

@@ -154,9 +154,9 @@ def test_a_start_keeps_its_own_embedding_of_pixels(tiny_backbone) -> None:
 
 def test_settings_that_do_not_fit_are_refused(tiny_backbone) -> None:
     backbone = tiny_backbone()
-    with pytest.raises(ValueError, match=r"net.reads is 'faces'; choose one of \('text', 'tok"):
+    with pytest.raises(ValueError, match=r"net\.reads=faces: choose one of text, tokens"):
         ControlBranch(backbone, True, "faces", "pixels")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"net.way_in is 'door'; choose one of \('pixels', 'lat"):
+    with pytest.raises(ValueError, match=r"net\.way_in=door: choose one of pixels, latents"):
         ControlBranch(backbone, True, "text", "door")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"choose net.reads_noise=true or net.way_in=latents"):
         ControlBranch(backbone, True, "text", "pixels", reads_noise=False)

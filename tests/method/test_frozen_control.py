@@ -89,5 +89,5 @@ def test_what_an_attention_adds_is_gated_as_residuals_are(tiny_backbone, kind) -
     share = 1 - backbone.scheduler.alphas_cumprod[TIMESTEPS]
     torch.testing.assert_close(gate, share**2)
     assert not any("noise_share" in name for name in net.state_dict())
-    with pytest.raises(ValueError, match=r"net.noise_gate is -1.0; it must be 0 or more"):
+    with pytest.raises(ValueError, match=r"net\.noise_gate=-1\.0: a number from 0 is needed"):
         kind(backbone, False, True, noise_gate=-1.0)

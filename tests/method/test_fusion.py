@@ -183,7 +183,7 @@ def test_mixer_agrees_with_the_paper_written_out_slowly(tiny_batch) -> None:
 def test_mixer_refuses_counts_and_heads_that_make_no_tokens() -> None:
     with pytest.raises(ValueError, match=r"fusion.heads=3 does not divide.*16; choose a divisor"):
         FacialAttributeMixer(D1, D2, DIM, heads=3)
-    with pytest.raises(ValueError, match=r"fusion.id_tokens is 0 and .*; both must be 1 or more"):
+    with pytest.raises(ValueError, match=r"fusion\.id_tokens=0: a whole number from 1 is"):
         FacialAttributeMixer(D1, D2, DIM, id_tokens=0)
 
 
@@ -216,7 +216,7 @@ def test_the_class_token_is_the_first_of_the_local_features(tiny_batch) -> None:
 
 
 def test_no_token_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"fusion.tokens is 0; it must be 1 or more"):
+    with pytest.raises(ValueError, match=r"fusion\.tokens=0: a whole number from 1 is needed"):
         EmbeddingFusion(D1, D2, DIM, tokens=0)
 
 

@@ -34,7 +34,7 @@ def test_an_empty_drawing_adds_nothing_however_the_path_is_trained(tiny_backbone
 
 
 def test_a_negative_gate_is_refused(tiny_backbone) -> None:
-    with pytest.raises(ValueError, match=r"net.noise_gate is -1.0; it must be 0 or more"):
+    with pytest.raises(ValueError, match=r"net\.noise_gate=-1\.0: a number from 0 is needed"):
         HiFiNet(tiny_backbone(), True, True, noise_gate=-1.0)
 
 

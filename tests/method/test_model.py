@@ -115,18 +115,13 @@ def backbone_alone(model: PortraitModel, batch: Batch) -> torch.Tensor:
 REFUSED = {
     **{
         ("none", cond, net): (
-            f"net={net.partition(',')[0]} has {lack} with fusion=none; choose a fusion or net="
+            f"net={net.partition(',')[0]} has no identity tokens to read with fusion=none; "
+            "choose a fusion or net="
         )
         for cond in CONDS
-        for net, lack in (
-            ("adapter", "nothing to read"),
-            ("instantid", "no identity tokens to read"),
-            ("ffrnet", "no identity tokens to read"),
-            ("ffrnet, latents", "no identity tokens to read"),
-            ("mmf", "no identity tokens to read"),
-            ("mmf, latents", "no identity tokens to read"),
-            ("photomaker", "no identity tokens for the prompt"),
-            ("text_concat", "no identity tokens for the prompt"),
+        for net in (
+            *("adapter", "instantid", "ffrnet", "ffrnet, latents", "mmf", "mmf, latents"),
+            *("photomaker", "text_concat"),
         )
     },
     **{

@@ -54,7 +54,7 @@ def test_untrained_low_rank_weights_leave_the_unet_to_read_a_longer_prompt(tiny_
 
 
 def test_a_rank_below_1_is_refused(tiny_backbone) -> None:
-    with pytest.raises(ValueError, match=r"net.rank is 0; it must be 1 or more"):
+    with pytest.raises(ValueError, match=r"net\.rank=0: a whole number from 1 is needed"):
         PhotoMaker(tiny_backbone(), False, True, rank=0)
 
 

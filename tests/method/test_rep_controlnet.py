@@ -356,7 +356,7 @@ def test_a_control_image_in_another_form_is_refused(
 @pytest.mark.parametrize("name", ["ratio", "alpha", "beta"])
 @pytest.mark.parametrize("value", ["0.27", float("nan"), True])
 def test_bad_numbers_are_refused(tiny_backbone: MakeBackbone, name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"net\.{name} is .*a finite number"):
+    with pytest.raises(ValueError, match=rf"net\.{name}=.*: a finite number is needed"):
         RepControlNet(tiny_backbone(), True, True, **{name: value})
 
 

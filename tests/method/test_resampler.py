@@ -121,5 +121,5 @@ def test_tokens_have_the_magnitude_of_a_norm_at_any_scale_of_the_input(tiny_batc
 def test_numbers_that_make_no_tokens_are_refused() -> None:
     with pytest.raises(ValueError, match=r"fusion.heads=3 does not divide.*16; choose a divisor"):
         build(heads=3)
-    with pytest.raises(ValueError, match=r"fusion.tokens is 0; it must be 1 or more"):
+    with pytest.raises(ValueError, match=r"fusion\.tokens=0: a whole number from 1 is needed"):
         build(tokens=0)

@@ -102,12 +102,12 @@ def test_what_guidance_drops_matters_and_guidance_1_ignores_it(model, tiny_batch
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "sampler.steps is 0; it must be 1 or more"),
-        ({"guidance": -1.0}, r"sampler.guidance is -1.0; it must be 0 or more"),
-        ({"guidance": float("nan")}, "sampler.guidance is nan; it must be 0 or more"),
-        ({"guidance": float("inf")}, "sampler.guidance is inf; it must be 0 or more"),
-        ({"eta": 2.0}, "sampler.eta is 2.0; it must be between 0 and 1"),
-        ({"guidance_drops": "all"}, "sampler.guidance_drops is 'all'; choose one of"),
+        ({"steps": 0}, r"sampler\.steps=0: a whole number from 1 is needed"),
+        ({"guidance": -1.0}, r"sampler\.guidance=-1\.0: a number from 0 is needed"),
+        ({"guidance": float("nan")}, r"sampler\.guidance=nan: a number from 0 is needed"),
+        ({"guidance": float("inf")}, r"sampler\.guidance=inf: a number from 0 is needed"),
+        ({"eta": 2.0}, r"sampler\.eta=2\.0: a number from 0 up to 1 is needed"),
+        ({"guidance_drops": "all"}, r"sampler\.guidance_drops=all: choose one of"),
     ],
 )
 def test_numbers_out_of_range_are_refused(settings, message) -> None:

@@ -221,5 +221,5 @@ def test_a_face_without_a_body_is_restored_from_landmarks() -> None:
 
 
 def test_another_drawing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"cond.drawn is 'both'; choose one of \('landmarks', 'sk"):
+    with pytest.raises(ValueError, match=r"cond\.drawn=both: choose one of landmarks, skeleton"):
         LandmarkOrSkeletonCond(load_face_model(), "both")  # type: ignore[arg-type]

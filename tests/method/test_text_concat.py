@@ -135,6 +135,6 @@ def test_it_is_averaged_saved_and_resumed_without_weights_of_the_net(tmp_path: P
 
 
 def test_it_is_refused_without_identity(tiny_backbone: Any) -> None:
-    message = r"net=text_concat has no identity tokens for the prompt with fusion=none; choose"
+    message = r"net=text_concat has no identity tokens to read with fusion=none; choose"
     with pytest.raises(ValueError, match=message):
         TextConcat(tiny_backbone(), False, False)

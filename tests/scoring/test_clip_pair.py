@@ -87,7 +87,7 @@ def test_it_judges(folder) -> None:
     assert judge.titles == {"clip": named, "features": features, **world}
     for threshold in (0, 1, 2.0):
         with pytest.raises(
-            ValueError, match=rf"judge\.face_threshold={threshold}: a score between"
+            ValueError, match=rf"judge\.face_threshold={threshold}: a number above 0 and"
         ):
             Judge(judge.recogniser, judge.clip, judge.regressor, face_threshold=threshold)
     assert not any(parameter.requires_grad for parameter in judge.clip.parameters())

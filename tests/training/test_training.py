@@ -164,7 +164,9 @@ def test_an_average_is_another_run_and_less_memory_is_not(composed: Compose) -> 
 
 @pytest.mark.parametrize("decay", ["1", "0.0", "1.5", "often"])
 def test_a_decay_that_is_none_is_refused(composed: Compose, decay: str) -> None:
-    with pytest.raises(ValueError, match=r"ema_decay=.*between 0 and 1 is needed, such as 0\.9999"):
+    with pytest.raises(
+        ValueError, match=r"ema_decay=.*above 0 and below 1 is needed, such as 0\.9999"
+    ):
         check_numbers(composed(f"ema_decay={decay}"))
 
 

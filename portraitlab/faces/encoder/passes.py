@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from portraitlab.support.checks import first_error
+from portraitlab.support.checks import check_number, first_error
 from portraitlab.types import FaceGeometry
 
 _LOG = logging.getLogger(__name__)
@@ -106,8 +106,7 @@ class Passes:
 
 def check_minimum_score(score: float) -> None:
     """Check that a detector's threshold is between 0 and 1. Raises ValueError where it is not."""
-    if not isinstance(score, int | float) or not 0 < score < 1:
-        raise ValueError(f"encoder.minimum_score={score} must be between 0 and 1.")
+    check_number("encoder.minimum_score", score, above=0, below=1)
 
 
 def _pass(settings: Mapping[str, float]) -> Pass:

@@ -12,6 +12,7 @@ from portraitlab.faces.face3d.fitter import FaceModel
 from portraitlab.method.cond.base import Cond
 from portraitlab.method.cond.landmarks import LandmarkCond
 from portraitlab.method.cond.skeleton import SkeletonCond
+from portraitlab.support.checks import check_choice
 from portraitlab.types import FaceGeometry
 
 Drawn = Literal["landmarks", "skeleton"]
@@ -31,8 +32,7 @@ class LandmarkOrSkeletonCond(Cond):
 
     def __init__(self, face_model: FaceModel, drawn: Drawn = "skeleton") -> None:
         super().__init__()
-        if drawn not in get_args(Drawn):
-            raise ValueError(f"cond.drawn is {drawn!r}; choose one of {get_args(Drawn)}.")
+        check_choice("cond.drawn", drawn, get_args(Drawn))
         self.landmarks = LandmarkCond(face_model)
         self.skeleton = SkeletonCond()
         self.drawn = drawn

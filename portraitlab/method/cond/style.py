@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from portraitlab.method.cond.base import Cond
+from portraitlab.support.checks import check_number
 from portraitlab.types import Pictures
 
 
@@ -27,8 +28,7 @@ class StyleCond(Cond):
     def __init__(self, most: float = 0.2, drawn: float = 0.2) -> None:
         super().__init__()
         for name, share in (("most", most), ("drawn", drawn)):
-            if not 0 < share <= 1:
-                raise ValueError(f"cond.{name} is {share}; it must be above 0 and at most 1.")
+            check_number(f"cond.{name}", share, above=0, most=1)
         self.most = most
         self.drawn = drawn
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from portraitlab.method.customise.base import Customisation
 from portraitlab.method.model import PortraitModel
-from portraitlab.support.checks import check_whole
+from portraitlab.support.checks import check_number, check_whole
 from portraitlab.types import Batch
 
 
@@ -43,8 +43,7 @@ class DreamBooth(Customisation):
         seed: int = 0,
     ) -> None:
         self.steps = check_whole("customise.steps", steps)
-        if not learning_rate > 0:
-            raise ValueError(f"customise.learning_rate={learning_rate}: a number above 0 is needed")
+        check_number("customise.learning_rate", learning_rate, above=0)
         self.learning_rate = learning_rate
         self.prompt = prompt
         self.seed = seed

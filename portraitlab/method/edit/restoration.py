@@ -17,7 +17,7 @@ from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.method.edit.base import Edit, Edited, KnownFaces
 from portraitlab.method.edit.squares import Square, face_width, square_around
 from portraitlab.method.model import PortraitModel
-from portraitlab.support.checks import check_choice, check_whole
+from portraitlab.support.checks import check_choice, check_number, check_whole
 from portraitlab.types import Batch, Condition, FaceGeometry
 
 FaceMasks = Callable[[FaceEncoder, FaceGeometry, Tensor], Tensor]
@@ -57,11 +57,10 @@ class FaceRestoration(Edit):
         face_threshold: float = 0.5,
         at_once: int = 8,
     ) -> None:
-        if below is not None and not below > 0:
-            raise ValueError(f"edit.below={below}: a size above 0 is needed, or null for all faces")
+        if below is not None:
+            check_number("edit.below", below, above=0, hint=", or null for all faces")
         for name, value, least in (("margin", margin, 1), ("grow", grow, 0), ("soften", soften, 0)):
-            if not least <= value <= 4:
-                raise ValueError(f"edit.{name}={value}: a number from {least} to 4 is needed")
+            check_number(f"edit.{name}", value, least=least, most=4)
         check_choice("edit.shape", shape, ("broken", "reference"))
         self.detector = detector
         self.masks = masks

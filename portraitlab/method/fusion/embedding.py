@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from portraitlab.method.fusion.base import Fusion, GlobalProjection, flatten_references
+from portraitlab.support.checks import check_whole
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 
@@ -20,8 +21,7 @@ class EmbeddingFusion(Fusion):
 
     def __init__(self, local_dim: int, global_dim: int, dim: int, tokens: int = 4) -> None:
         super().__init__()
-        if tokens < 1:
-            raise ValueError(f"fusion.tokens is {tokens}; it must be 1 or more.")
+        check_whole("fusion.tokens", tokens)
         self.projection = nn.Sequential(
             GlobalProjection(global_dim, 2 * global_dim),
             nn.GELU(),

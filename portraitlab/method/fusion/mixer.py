@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitlab.method.fusion.base import Fusion, GlobalProjection, check_heads, flatten_references
+from portraitlab.support.checks import check_whole
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 
@@ -34,11 +35,8 @@ class FacialAttributeMixer(Fusion):
     ) -> None:
         super().__init__()
         check_heads(dim, heads)
-        if id_tokens < 1 or learnable_tokens < 1:
-            raise ValueError(
-                f"fusion.id_tokens is {id_tokens} and fusion.learnable_tokens {learnable_tokens}; "
-                "both must be 1 or more."
-            )
+        check_whole("fusion.id_tokens", id_tokens)
+        check_whole("fusion.learnable_tokens", learnable_tokens)
         self.id_projection = nn.Sequential(
             GlobalProjection(global_dim, id_tokens * dim), nn.Unflatten(-1, (id_tokens, dim))
         )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from portraitlab.method.fusion.base import Fusion, GlobalProjection, check_heads, flatten_references
+from portraitlab.support.checks import check_whole
 from portraitlab.types import FaceFeatures, IdentityTokens
 
 
@@ -35,8 +36,7 @@ class ResamplerFusion(Fusion):
     ) -> None:
         super().__init__()
         check_heads(dim, heads)
-        if tokens < 1:
-            raise ValueError(f"fusion.tokens is {tokens}; it must be 1 or more.")
+        check_whole("fusion.tokens", tokens)
         self.patches = patches
         self.clip_projection = nn.Linear(local_dim, dim)
         self.id_projection = GlobalProjection(global_dim, dim)

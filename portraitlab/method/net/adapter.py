@@ -42,10 +42,7 @@ class Adapter(Net):
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(control, identity)
-        if not identity:
-            raise ValueError(
-                "net=adapter has nothing to read with fusion=none; choose a fusion or net=none."
-            )
+        self.check_identity("adapter", identity)
         self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = FrozenControl("adapter", backbone, control, controlnet)
         # Add keys and values for identity tokens to every cross-attention.

@@ -49,6 +49,18 @@ class Net(nn.Module):
         self.latents = latents
         self.pixels = pixels
 
+    @staticmethod
+    def check_identity(net: str, identity: bool, instead: str = "net=none") -> None:
+        """Check that a net that needs identity tokens has them.
+
+        Raises ValueError with fusion=none, which recommends `instead` for it.
+        """
+        if not identity:
+            raise ValueError(
+                f"net={net} has no identity tokens to read with fusion=none; choose a fusion or "
+                f"{instead}."
+            )
+
     def read(self, references: FaceFeatures) -> ReferenceMaps:
         """Encode the references' latents, once for all noise levels.
 

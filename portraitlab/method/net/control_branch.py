@@ -19,6 +19,7 @@ from portraitlab.method.net.attention import (
 from portraitlab.method.net.base import Net
 from portraitlab.method.net.noise_gate import NoiseGate
 from portraitlab.method.net.stock import as_stock, check_fit, load_alike, load_from_stock
+from portraitlab.support.checks import check_choice
 from portraitlab.types import Condition, Injection
 
 Reads = Literal["text", "tokens", "both", "added"]
@@ -222,8 +223,7 @@ def minus_empty(drawing: Tensor, empty: Tensor) -> Tensor:
 
 def _check(reads: str, way_in: str, noise_is_read: bool) -> None:
     for name, value, known in (("reads", reads, Reads), ("way_in", way_in, WayIn)):
-        if value not in get_args(known):
-            raise ValueError(f"net.{name} is {value!r}; choose one of {get_args(known)}.")
+        check_choice(f"net.{name}", value, get_args(known))
     if not noise_is_read:
         raise ValueError(
             "net.way_in=pixels adds the control image to the noisy latents, which "

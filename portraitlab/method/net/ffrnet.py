@@ -31,9 +31,5 @@ class FFRNet(ControlBranch):
         noise_gate: float = 0.0,
         start: ControlNetModel | None = None,
     ) -> None:
-        if not identity:
-            raise ValueError(
-                "net=ffrnet has no identity tokens to read with fusion=none; choose a fusion or "
-                "net=controlnet, which reads the prompt."
-            )
+        self.check_identity("ffrnet", identity, "net=controlnet, which reads the prompt")
         super().__init__(backbone, control, "tokens", way_in, reads_noise, noise_gate, start)

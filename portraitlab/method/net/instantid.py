@@ -40,11 +40,7 @@ class InstantID(Net):
         adapter_start: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(control, identity)
-        if not identity:
-            raise ValueError(
-                "net=instantid has no identity tokens to read with fusion=none; choose a fusion or "
-                "net=hifi_net."
-            )
+        self.check_identity("instantid", identity, "net=hifi_net")
         self.identity_net = ControlBranch(
             backbone, control, "tokens", "latents", reads_noise, noise_gate, start
         )

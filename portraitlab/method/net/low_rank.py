@@ -8,6 +8,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from portraitlab.method.net.attention import AppendedAttention, attended
+from portraitlab.support.checks import check_whole
 
 
 class LowRankLinear(nn.Module):
@@ -18,8 +19,7 @@ class LowRankLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
         super().__init__()
-        if rank < 1:
-            raise ValueError(f"net.rank is {rank}; it must be 1 or more.")
+        check_whole("net.rank", rank)
         self.down = nn.Linear(linear.in_features, rank, bias=False)
         self.up = nn.Linear(rank, linear.out_features, bias=False)
         nn.init.zeros_(self.up.weight)

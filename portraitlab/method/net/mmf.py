@@ -32,9 +32,5 @@ class MultiModeFusion(ControlBranch):
         noise_gate: float = 0.0,
         start: ControlNetModel | None = None,
     ) -> None:
-        if not identity:
-            raise ValueError(
-                "net=mmf has no identity tokens to read with fusion=none; choose a fusion or "
-                "net=controlnet, which reads the prompt."
-            )
+        self.check_identity("mmf", identity, "net=controlnet, which reads the prompt")
         super().__init__(backbone, control, "added", way_in, reads_noise, noise_gate, start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from portraitlab.diffusion.backbone import Backbone
+from portraitlab.support.checks import check_number
 
 
 class NoiseGate(nn.Module):
@@ -19,8 +20,7 @@ class NoiseGate(nn.Module):
 
     def __init__(self, backbone: Backbone, power: float) -> None:
         super().__init__()
-        if power < 0:
-            raise ValueError(f"net.noise_gate is {power}; it must be 0 or more (0: none).")
+        check_number("net.noise_gate", power, least=0, hint="; 0 is none")
         self.power = power
         # Not saved with a run, since it follows from the backbone.
         noise_share = 1 - backbone.scheduler.alphas_cumprod

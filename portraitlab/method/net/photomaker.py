@@ -43,11 +43,7 @@ class PhotoMaker(Net):
         controlnet: ControlNetModel | None = None,
     ) -> None:
         super().__init__(control, identity)
-        if not identity:
-            raise ValueError(
-                "net=photomaker has no identity tokens for the prompt with fusion=none; choose a "
-                "fusion or net=none."
-            )
+        self.check_identity("photomaker", identity)
         self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = FrozenControl("photomaker", backbone, control, controlnet)
         # Not saved with a run, since it follows from the backbone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import replace
@@ -25,7 +24,7 @@ from portraitlab.method.net.reparameterised import (
     sharing,
     with_entry,
 )
-from portraitlab.support.checks import check_choice
+from portraitlab.support.checks import check_choice, check_number
 from portraitlab.types import Condition, Injection
 
 _STAGES = (16, 32, 96, 256)
@@ -78,9 +77,7 @@ class RepControlNet(Net):
             )
         check_choice("net.way_in", way_in, get_args(WayIn))
         for name, value in (("ratio", ratio), ("alpha", alpha), ("beta", beta)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value):
-                raise ValueError(f"net.{name} is {value!r}; it must be a finite number.")
+            check_number(f"net.{name}", value)
         self.alpha = alpha
         self.beta = beta
         # The adapter's processors are set on a copy of the UNet's modules.

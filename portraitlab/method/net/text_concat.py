@@ -41,11 +41,7 @@ class TextConcat(Net):
         controlnet: ControlNetModel | None = None,
     ) -> None:
         super().__init__(control, identity)
-        if not identity:
-            raise ValueError(
-                "net=text_concat has no identity tokens for the prompt with fusion=none; choose a "
-                "fusion or net=none."
-            )
+        self.check_identity("text_concat", identity)
         self.gate = NoiseGate(backbone, noise_gate)
         self.frozen_control = FrozenControl("text_concat", backbone, control, controlnet)
         backbone.unet.set_attn_processor(

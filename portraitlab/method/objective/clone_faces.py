@@ -10,6 +10,7 @@ from torchvision.ops import roi_align
 
 from portraitlab.method.net.attention import resolution
 from portraitlab.method.objective.base import Denoising, Term
+from portraitlab.support.checks import check_number, check_whole
 
 
 class CloneFaceLoss(Term):
@@ -33,11 +34,8 @@ class CloneFaceLoss(Term):
 
     def __init__(self, weight: float = 0.2, least: int = 32, spread: float = 0.25) -> None:
         super().__init__(weight)
-        if least < 1 or spread <= 0:
-            raise ValueError(
-                f"objective.terms.clone_faces has least={least} and spread={spread}; least must be "
-                "1 or more and spread positive."
-            )
+        check_whole("objective.terms.clone_faces.least", least)
+        check_number("objective.terms.clone_faces.spread", spread, above=0)
         self.least = least
         self.spread = spread
 

@@ -14,6 +14,7 @@ from portraitlab.method.net.stock import check_fit
 from portraitlab.method.objective.base import Denoising
 from portraitlab.method.objective.face import FaceTerm
 from portraitlab.method.sampler.ddim import DDIM
+from portraitlab.support.checks import check_whole
 from portraitlab.types import Condition
 
 
@@ -69,11 +70,8 @@ class LightningBranch(FaceTerm):
                 "The lightning loss needs a few-step student of the backbone, and student=none; "
                 "choose another student, or an objective without lightning."
             )
-        if not 1 <= grad_last <= steps:
-            raise ValueError(
-                f"objective.terms.lightning.grad_last is {grad_last}, and the student has {steps} "
-                f"steps; give 1 to {steps}."
-            )
+        name = "objective.terms.lightning.grad_last"
+        check_whole(name, grad_last, 1, steps, "; the student has as many steps")
         self.student = None if student is None else student.requires_grad_(False).eval()
         self.sampler = DDIM(steps=steps, guidance=1.0)
         self.grad_last = grad_last

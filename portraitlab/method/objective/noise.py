@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from portraitlab.method.objective.base import Denoising, Term
+from portraitlab.support.checks import check_number
 
 
 class NoiseLoss(Term):
@@ -16,11 +17,8 @@ class NoiseLoss(Term):
 
     def __init__(self, weight: float = 1.0, background_weight: float = 1.0) -> None:
         super().__init__(weight)
-        if not 0 <= background_weight <= 1:
-            raise ValueError(
-                f"objective.terms.noise.background_weight is {background_weight}; it must be "
-                "between 0 and 1 (1: the paper's)."
-            )
+        name = "objective.terms.noise.background_weight"
+        check_number(name, background_weight, least=0, most=1, hint="; 1 is the paper's")
         self.background_weight = background_weight
 
     def forward(self, denoising: Denoising) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.objective.base import Denoising, Term
+from portraitlab.support.checks import check_number
 from portraitlab.support.ranks import ALONE, Split
 from portraitlab.types import Batch
 
@@ -33,8 +34,7 @@ class Objective(nn.Module):
                 f"objective.terms are {list(terms)}; name one or more, none of them 'loss', "
                 "which is the sum."
             )
-        if timestep_power <= 0:
-            raise ValueError(f"objective.timestep_power is {timestep_power}; it must be positive.")
+        check_number("objective.timestep_power", timestep_power, above=0)
         self.terms = nn.ModuleDict(terms)
         self.timestep_power = timestep_power
 

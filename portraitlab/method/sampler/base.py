@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -14,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.model import PortraitModel
-from portraitlab.support.checks import check_finite
+from portraitlab.support.checks import check_choice, check_finite, check_number, check_whole
 from portraitlab.types import Batch, Condition
 
 Drops = Literal["everything", "prompt"]
@@ -42,15 +41,9 @@ class Sampler:
         guidance_drops: Drops = "everything",
         negative_prompt: str = "",
     ) -> None:
-        if steps < 1:
-            raise ValueError(f"sampler.steps is {steps}; it must be 1 or more.")
-        if not 0 <= guidance < math.inf:  # also False for NaN, which would draw black images
-            raise ValueError(f"sampler.guidance is {guidance}; it must be 0 or more (1: none).")
-        if guidance_drops not in get_args(Drops):
-            raise ValueError(
-                f"sampler.guidance_drops is {guidance_drops!r}; choose one of {get_args(Drops)}."
-            )
-        self.steps = steps
+        check_number("sampler.guidance", guidance, least=0, hint="; 1 is none")
+        check_choice("sampler.guidance_drops", guidance_drops, get_args(Drops))
+        self.steps = check_whole("sampler.steps", steps)
         self.guidance = guidance
         self.guidance_drops = guidance_drops
         self.negative_prompt = negative_prompt

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.sampler.base import Drops, Sampler, draw_noise
+from portraitlab.support.checks import check_number
 
 
 class DDIM(Sampler):
@@ -31,8 +32,7 @@ class DDIM(Sampler):
         negative_prompt: str = "",
     ) -> None:
         super().__init__(steps, guidance, guidance_drops, negative_prompt)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"sampler.eta is {eta}; it must be between 0 and 1.")
+        check_number("sampler.eta", eta, least=0, most=1)
         self.eta = eta
 
     def scheduler(self, backbone: Backbone) -> DDIMScheduler:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from portraitlab.faces.alignment import face_boxes
 from portraitlab.method.transform.base import Transform
+from portraitlab.support.checks import check_whole
 from portraitlab.types import Batch
 
 
@@ -26,11 +27,7 @@ class CloneFaces(Transform):
     """
 
     def __init__(self, every: int = 10) -> None:
-        if every < 1:
-            raise ValueError(
-                f"transform.every is {every}; it must be 1 or more (transform=none: never)."
-            )
-        self.every = every
+        self.every = check_whole("transform.every", every, hint="; transform=none is never")
 
     def apply(self, batch: Batch, step: int) -> Batch:
         """Double the batch's pictures in width in steps 0, every, 2·every, …"""

@@ -185,8 +185,8 @@ def test_numbers_and_settings_are_checked(
     portraitlab: Command, export: Export, files: list[Path], tmp_path: Path
 ) -> None:
     for given, message in (
-        (("--steps", 0), "sampler.steps is 0; it must be 1 or more."),
-        (("--guidance", -1), "sampler.guidance is -1.0; it must be 0 or more"),
+        (("--steps", 0), "sampler.steps=0: a whole number from 1 is needed"),
+        (("--guidance", -1), "sampler.guidance=-1.0: a number from 0 is needed; 1 is none"),
         (("--set", "encoder.rot=1"), "encoder.rot is no setting of this export"),
         (("--set", "minimum_side=abc"), "minimum_side is 'abc'; give a number"),
         (("--set", "cond={_target_: os.system}"), "os.system', which no file of conf/ builds"),

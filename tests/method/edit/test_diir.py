@@ -150,14 +150,14 @@ def test_the_unet_is_as_before(model, of_faces, given) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 0}, "steps is 0"),
+        ({"steps": 0}, r"steps=0: a whole number from 1"),
         ({"repeats": 0}, "edit.repeats=0: a whole number from 1"),
         ({"features": "some"}, "edit.features=some: choose one of output, map"),
         ({"blocks": ["up", "top"]}, "edit.blocks=top: choose one of down, mid, up"),
         ({"inverted_under": "all"}, "edit.inverted_under=all: choose one of same, prompt"),
-        ({"below": 0}, "edit.below=0: a size above 0 is needed, or null"),
-        ({"margin": 0.5}, "edit.margin=0.5: a number from 1 to 4"),
-        ({"soften": -1}, "edit.soften=-1: a number from 0 to 4"),
+        ({"below": 0}, "edit.below=0: a number above 0 is needed, or null"),
+        ({"margin": 0.5}, "edit.margin=0.5: a number from 1 up to 4"),
+        ({"soften": -1}, "edit.soften=-1: a number from 0 up to 4"),
         ({"shape": "some"}, "edit.shape=some: choose one of broken, reference"),
         ({"at_once": 0}, "edit.at_once=0: a whole number from 1"),
     ],
