@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
 
 from portraitlab.runs.edition import edition
 from portraitlab.support import groups
+from portraitlab.support.checks import check_values
 
 # Settings that change the trained weights.
 TRAINING = (
@@ -76,21 +76,6 @@ def plain(config: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
-
-
-def check_values(config: DictConfig) -> None:
-    """Check that no value is missing.
-
-    Raises ValueError with the name of the missing setting, not of one that refers to it.
-    """
-    try:
-        OmegaConf.to_container(config, resolve=False, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        name = error.full_key
-        raise ValueError(
-            f"{name} has no value and needs one; give it as {name}=VALUE (python run.py --help "
-            "lists what each choice needs)"
-        ) from error
 
 
 def content_hash(

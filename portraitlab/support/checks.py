@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
     from pydantic import ValidationError
     from torch import Tensor
 
@@ -67,3 +68,23 @@ def check_finite(what: str, value: Tensor) -> None:
     """Check that a tensor has no NaN or infinity. Raises ValueError, which names it, if it has."""
     if not value.isfinite().all():
         raise ValueError(f"{what} is not finite: it has NaN or infinity")
+
+
+def check_values(config: DictConfig) -> None:
+    """Check that no value is missing.
+
+    Raises ValueError with the name of the missing setting, not of one that refers to it.
+    """
+    from omegaconf import (  # imported late, as commands start quickly
+        MissingMandatoryValue,
+        OmegaConf,
+    )
+
+    try:
+        OmegaConf.to_container(config, resolve=False, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        name = error.full_key
+        raise ValueError(
+            f"{name} has no value and needs one; give it as {name}=VALUE (python run.py --help "
+            "lists what each choice needs)"
+        ) from error

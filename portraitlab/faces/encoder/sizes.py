@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from portraitlab.runs.key import check_values
+from portraitlab.support.checks import check_values
 
 _IDENTITY = {  # d2 of the published recognisers
     "portraitlab.faces.encoder.insightface.InsightFaceEncoder": 512,
