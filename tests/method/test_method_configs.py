@@ -8,9 +8,8 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from placed import PACKAGE, ROOT, SLOTS, choices
 
-from portraitlab.support.sizes import by_scale
+from hydra_plugins.portraitlab_resolvers import by_scale
 
-OmegaConf.register_new_resolver("by_scale", by_scale, replace=True)
 CONF = ROOT / "conf"
 # Selections are built in tests/data/test_configs.py.
 CHOICES = [pair for pair in choices() if pair[0] in SLOTS and pair[0] != "select"]
