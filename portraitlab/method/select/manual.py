@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from portraitlab.method.select.selection import Selection
+from portraitlab.support.checks import first_error
 from portraitlab.support.hashes import file_digest
 from portraitlab.types import Candidates
 
@@ -78,16 +79,15 @@ def read_choices(path: Path) -> dict[str, dict[str, list[str]]]:
     """
     try:
         # The base loader reads every name as text, even 007.
-        content: Any = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+        return _CHOICES.validate_python(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML ({error}); correct it there") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} has no such lines; {_FORM}")
-    for identity, targets in content.items():
-        lists = targets.values() if isinstance(targets, dict) else [None]
-        if not all(isinstance(photos, list) for photos in lists):
-            raise ValueError(f"{path}, identity {identity}: {targets!r}; {_FORM}")
-    return content
+    except ValidationError as error:
+        raise ValueError(
+            f"{path}: {first_error(error)}; each line must be "
+            "`identity: {target's photo: [photos, best first]}`"
+        ) from error
 
 
-_FORM = "each line must be `identity: {target's photo: [photos, best first]}`"
+_CHOICES = TypeAdapter(dict[str, dict[str, list[str]]])

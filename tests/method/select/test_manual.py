@@ -51,10 +51,11 @@ def test_whom_the_file_leaves_out_is_named_with_the_remedy(
     ("text", "said"),
     [
         ("anna: {9: [", "is not valid YAML"),
-        ("", "has no such lines"),
-        ("- anna", "has no such lines"),
-        ("anna: 9", "identity anna: '9'; each line must be"),
-        ("anna: {9: 3}", "identity anna: .* each line must be"),
+        ("", r"manual\.yaml: Input should be a valid dictionary.*; each line must be"),
+        ("- anna", "should be a valid dictionary"),
+        ("anna: 9", "anna: Input should be a valid dictionary, not '9'; each line must be"),
+        ("anna: {9: 3}", r"anna\.9: Input should be a valid list, not '3'; each line must be"),
+        ("anna: {9: [[1]]}", r"anna\.9\.0: Input should be a valid string; each line must be"),
     ],
 )
 def test_a_file_of_another_form_is_refused(chosen_by_hand, text: str, said: str) -> None:
