@@ -14,9 +14,10 @@ from typing import Any, get_args
 from typing_extensions import TypedDict
 
 from portraitlab.runs.status import State, read_status
-from portraitlab.support.files import below, read_json, read_yaml
+from portraitlab.support.files import below, read_json
 from portraitlab.support.groups import LISTED, NAMING
 from portraitlab.support.lock import is_locked
+from portraitlab.support.yaml_files import read_yaml
 
 # Settings that distinguish runs, with their dotted paths in a configuration.
 KEY_SETTINGS = {

@@ -8,14 +8,13 @@ table is written between the marks of the document, so that no published figure 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from portraitlab.runs.records import figure, headings
+from portraitlab.runs.run import Record
+from portraitlab.support.files import read_json
 from portraitlab.support.table import Table
+from portraitlab.support.yaml_files import read_yaml
 from portraitlab.tables.document import part_command
 
 
@@ -24,13 +23,13 @@ def ladder_table(folder: Path) -> str:
 
     Raises ValueError where a record or a bound is missing.
     """
-    declared: Any = OmegaConf.to_container(OmegaConf.load(folder / "ladder.yaml"))
+    declared = read_yaml(folder / "ladder.yaml")
     rows, records = [], []
     for name, rung in declared["rungs"].items():
         path = folder / rung["record"]
-        if not path.is_file():
+        record = read_json(path, Record)
+        if record is None:
             raise ValueError(f"{folder / 'ladder.yaml'}: rung {name!r} needs {path}")
-        record = json.loads(path.read_text())
         bound = rung.get("bound")
         if bound is not None and bound not in record["bounds"]:
             raise ValueError(

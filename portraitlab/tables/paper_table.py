@@ -25,8 +25,8 @@ from pydantic.dataclasses import dataclass
 
 from portraitlab.runs.key import PROTOCOL
 from portraitlab.support.checks import first_error
-from portraitlab.support.files import read_yaml
 from portraitlab.support.paths import CONF, EXPERIMENTS
+from portraitlab.support.yaml_files import read_yaml
 
 _Text = Annotated[str, BeforeValidator(str)]
 _Settings = Mapping[_Text, _Text]

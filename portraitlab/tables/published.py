@@ -9,15 +9,15 @@ is typed by hand.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from portraitlab.runs.records import figure, headings
+from portraitlab.runs.run import Record
+from portraitlab.support.files import read_json
 from portraitlab.support.table import Table
+from portraitlab.support.yaml_files import read_yaml
 from portraitlab.tables.document import part_command
 
 
@@ -26,8 +26,8 @@ def published_table(folder: Path) -> str:
 
     Raises ValueError where a declared row has no record, or a record has no row.
     """
-    declared: Any = OmegaConf.to_container(OmegaConf.load(folder / "table.yaml"))
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob("results/*.json"))]
+    declared = read_yaml(folder / "table.yaml")
+    records = [read_json(path, Record) or {} for path in sorted(folder.glob("results/*.json"))]
     rows = {name: _record_of(name, row, records, folder) for name, row in declared["rows"].items()}
     if len(records) != len(rows):
         raise ValueError(

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typing_extensions import TypedDict
 
-from portraitlab.support.files import DamagedFile, below, read_json, read_yaml, write_json
+from portraitlab.support.files import DamagedFile, below, read_json, write_json
+from portraitlab.support.yaml_files import read_yaml
 
 FUZZ = settings(
     max_examples=60,

@@ -21,6 +21,7 @@ def metric(value: float, **more: Any) -> dict[str, Any]:
 
 def write(folder: Path, name: str, value: float) -> None:
     record = {
+        **{"scoring": "0123abcd", "images": 2, "faceless": 0},
         "metrics": {"sim_f": metric(value), "fid": metric(1.0)},
         "bounds": {"another identity": {"sim_f": metric(0.0), "fid": metric(2.0)}},
     }
@@ -116,6 +117,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
 def test_a_table_has_the_metrics_that_it_names_and_bounds_what_they_have(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     record = {
+        **{"scoring": "0123abcd", "images": 2, "faceless": 0},
         "fusion": "concat",
         "metrics": {"sim_f": metric(0.4), "exp": metric(1.0), "fid": metric(2.0)},
         "bounds": {"regressor against truth": {"exp": metric(0.5)}},
