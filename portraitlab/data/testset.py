@@ -16,6 +16,7 @@ from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.templates import spread_poses
 from portraitlab.method.select.selection import TARGET, Selection
+from portraitlab.support.checks import check_whole
 from portraitlab.types import Batch, Candidates
 
 TargetsOf = Literal["own", "others", "templates"]
@@ -81,6 +82,10 @@ class _Aim:
     caption: str
     seed: int
 
+    def given_to(self, sample: Sample) -> Sample:
+        """Return a sample with this target."""
+        return replace(sample, **vars(self), shape_reference=self.target)
+
 
 def _with_targets_of_others(
     samples: list[Sample], aims: Mapping[str, Sequence[_Aim]], seed: int
@@ -99,17 +104,13 @@ def _with_targets_of_others(
     away = len(people) // 2
     other = dict(zip(people, people[away:] + people[:away], strict=True))
     each = len(aims[people[0]])
-    return [
-        replace(
-            sample,
-            target=aim.target,
-            shape_reference=aim.target,
-            caption=aim.caption,
-            seed=string_seed(seed, sample.identity, other[sample.identity], aim.seed),
-        )
-        for number, sample in enumerate(samples)
-        for aim in [aims[other[sample.identity]][number % each]]
-    ]
+    aimed = []
+    for number, sample in enumerate(samples):
+        stranger = other[sample.identity]
+        aim = aims[stranger][number % each]
+        noise = string_seed(seed, sample.identity, stranger, aim.seed)
+        aimed.append(replace(aim, seed=noise).given_to(sample))
+    return aimed
 
 
 class ScoringSet:
@@ -151,93 +152,102 @@ class ScoringSet:
         noise_seeds: int = 1,
         targets_of: TargetsOf = "own",
     ) -> None:
-        if refs < 1:
-            raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
+        check_whole("refs", refs)
         self.photos = photos
         self.refs = refs
         self.seed = seed
         self.targets_of = targets_of
+        self._aims: dict[str, list[_Aim]] = {}
+        # Aim everyone at their own photos, then at those of strangers where these are the targets.
         own = 1 if targets_of == "templates" else targets
-        need = own + refs + 1
-        needs = f"{need} photos (targets={own}, refs={refs}, and 1 to judge by)"
-        members = photos.rows()
-        scene = photos.store.scene
-        several = any(scene)
-        samples: list[Sample] = []
-        aims: dict[str, list[_Aim]] = {}
-        for identity, own_rows in members.items():
-            scenes = [row for row in own_rows if scene[row]]
-            rows = [row for row in own_rows if not scene[row]]
-            if several and not scenes:
-                continue
-            # Shuffle the photos, and take targets from the end.
-            order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
-            ordered = [rows[place] for place in order]
-            sound = [row for row in reversed(ordered) if not photos.store.flawed[row]]
-            targeted = scenes[:own] if several else sound[:own]
-            if len(targeted) == own:
-                aims[identity] = [
-                    _Aim(
-                        target,
-                        photos.store.caption[target],
-                        string_seed(seed, *_named(photos.store, target), noise),
-                    )
-                    for target in targeted
-                    for noise in range(noise_seeds)
-                ]
-            if len(rows) < need:
-                _LOG.warning(
-                    "not scored: identity %s has %d photos, needs %s", identity, len(rows), needs
-                )
-                continue
-
-            # Split the rest into judges and references.
-            most = max(1, len(rows) - own - MOST_REFERENCES)
-            judged = min(1 if judges == "references" else judges, most)
-            judging = [row for row in sound if row not in targeted][:judged]
-            left = [row for row in ordered if row not in targeted and row not in judging]
-            if identity not in aims or not judging:
-                _LOG.warning(
-                    "not scored: identity %s has too few photos without a flaw to aim at and to "
-                    "judge by",
-                    identity,
-                )
-                continue
-            samples += [
-                Sample(
-                    identity=identity,
-                    target=aim.target,
-                    references=tuple(left[:refs]),
-                    shape_reference=aim.target,
-                    judges=tuple(left[:refs] if judges == "references" else judging),
-                    seed=aim.seed,
-                    caption=aim.caption,
-                    other=next((row for row in reversed(left) if row in sound), None),
-                    scene=scene[aim.target],
-                )
-                for aim in aims[identity]
-            ]
-        if not samples:
-            largest = max(members, key=lambda identity: len(members[identity]))
-            if len(members[largest]) >= need:
-                raise ValueError(
-                    f"none of the {len(members)} identities held out has enough photos without a "
-                    f"flaw: targets={own} to aim at, and 1 to judge by beside refs={refs} "
-                    "references. Add photos."
-                )
-            raise ValueError(
-                f"refs={refs} is too many for the photos at hand: scoring needs an identity with "
-                f"{needs}, and the largest held out, {largest}, has {len(members[largest])}. "
-                "Lower refs or add photos."
-            )
-        self._aims = aims
+        samples = self._own_samples(own, judges, noise_seeds)
         if targets_of == "others":
-            samples = _with_targets_of_others(samples, aims, seed)
+            samples = _with_targets_of_others(samples, self._aims, seed)
         elif targets_of == "templates":
             samples = self._with_templates(samples, targets, noise_seeds)
         # Bring the people of a picture together.
         samples.sort(key=lambda sample: (sample.scene, sample.seed) if sample.scene else ())
         self.samples = self._with_shapes(samples, select, seed)
+
+    def _own_samples(self, targets: int, judges: Judges, noise_seeds: int) -> list[Sample]:
+        """Make the samples of each identity with targets of its own, and collect all aims."""
+        members, scene = self.photos.rows(), self.photos.store.scene
+        several = any(scene)
+        need = targets + self.refs + 1
+        needs = f"{need} photos (targets={targets}, refs={self.refs}, and 1 to judge by)"
+        samples: list[Sample] = []
+        for identity, rows in members.items():
+            scenes = [row for row in rows if scene[row]]
+            if several and not scenes:
+                continue
+            # Shuffle the photos, and take targets from the end.
+            photos = [row for row in rows if not scene[row]]
+            order = np.random.default_rng(string_seed(self.seed, identity)).permutation(len(photos))
+            photos = [photos[place] for place in order]
+            sound = [row for row in reversed(photos) if not self.photos.store.flawed[row]]
+            targeted = scenes[:targets] if several else sound[:targets]
+            if len(targeted) == targets:
+                self._aims[identity] = self._aims_at(targeted, noise_seeds)
+            if len(photos) < need:
+                _LOG.warning(
+                    "identity %s is not scored: it has %d photos, and needs %s",
+                    identity, len(photos), needs,
+                )  # fmt: skip
+                continue
+
+            # Split the rest into judges and references.
+            most = max(1, len(photos) - targets - MOST_REFERENCES)
+            judged = min(1 if judges == "references" else judges, most)
+            judging = [row for row in sound if row not in targeted][:judged]
+            left = [row for row in photos if row not in targeted and row not in judging]
+            if identity not in self._aims or not judging:
+                _LOG.warning(
+                    "identity %s is not scored: too few photos without a flaw for a target and a "
+                    "judge",
+                    identity,
+                )
+                continue
+            references = tuple(left[: self.refs])
+            samples += [
+                Sample(
+                    identity=identity,
+                    references=references,
+                    judges=references if judges == "references" else tuple(judging),
+                    other=next((row for row in reversed(left) if row in sound), None),
+                    scene=scene[aim.target],
+                    shape_reference=aim.target,
+                    **vars(aim),
+                )
+                for aim in self._aims[identity]
+            ]
+        if samples:
+            return samples
+        largest = max(members, key=lambda identity: len(members[identity]))
+        if len(members[largest]) < need:
+            raise ValueError(
+                f"refs={self.refs} is too many: scoring needs an identity with {needs}; the "
+                f"largest held-out identity, {largest}, has {len(members[largest])}. Lower refs or "
+                "add photos."
+            )
+        raise ValueError(
+            f"No held-out identity (of {len(members)}) has targets={targets} and 1 judging "
+            f"photo without a flaw beside refs={self.refs} references. Add photos."
+        )
+
+    def _aims_at(self, rows: Sequence[int], noise_seeds: int) -> list[_Aim]:
+        """Aim at photos by their rows, each with several noises.
+
+        A seed depends on the target's name, which is the same for all people of a picture.
+        """
+        store = self.photos.store
+        aims = []
+        for row in rows:
+            name = (
+                (store.scene[row],) if store.scene[row] else (store.identity[row], store.name[row])
+            )
+            for noise in range(noise_seeds):
+                aims.append(_Aim(row, store.caption[row], string_seed(self.seed, *name, noise)))
+        return aims
 
     def _with_templates(
         self, samples: list[Sample], targets: int, noise_seeds: int
@@ -258,19 +268,11 @@ class ScoringSet:
                     f"without a flaw, and {sample.identity} has {len(strangers)}; lower "
                     "data.targets or add people"
                 )
-            aimed += [
-                replace(
-                    sample,
-                    target=row,
-                    shape_reference=row,
-                    caption=store.caption[row],
-                    seed=string_seed(
-                        self.seed, sample.identity, store.identity[row], store.name[row], noise
-                    ),
-                )
-                for row in strangers[:targets]
-                for noise in range(noise_seeds)
-            ]
+            for row in strangers[:targets]:
+                name = sample.identity, store.identity[row], store.name[row]
+                for noise in range(noise_seeds):
+                    seed = string_seed(self.seed, *name, noise)
+                    aimed.append(_Aim(row, store.caption[row], seed).given_to(sample))
         return aimed
 
     def _with_shapes(
@@ -394,8 +396,3 @@ def picture_places(samples: Sequence[Sample]) -> list[int]:
         places.append((places[-1] if places else -1) + (not same))
         last = sample.scene, sample.seed
     return places
-
-
-def _named(store: Photos, row: int) -> tuple[str, ...]:
-    """Return the name of a target, the same for all people of a picture."""
-    return (store.scene[row],) if store.scene[row] else (store.identity[row], store.name[row])
