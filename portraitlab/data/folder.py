@@ -13,7 +13,7 @@ from typing import Any
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.heldout import check_share, divided, split
+from portraitlab.data.heldout import HeldOutSource, check_identities
 from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
@@ -25,13 +25,9 @@ from portraitlab.data.prepare.listing import (
     no_photos,
     stray_files,
 )
-from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import cached_photos
-from portraitlab.data.testset import Judges, TargetsOf
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
-from portraitlab.faces.matting.base import Matting
-from portraitlab.faces.matting.none import NoMatting
 from portraitlab.support.hashes import content_key, file_digest
 
 _LOG = logging.getLogger(__name__)
@@ -40,66 +36,32 @@ _KINDS = ("photo ", "identity ", "file ")
 """The first words of lines about what is left out, by kind."""
 
 
-class FolderData(PhotoSource):
+class FolderData(HeldOutSource):
     """Photos in `root/<identity>/`, read, checked and cut to portraits once, then cached.
 
     The encoder must find exactly one face in a photo, and no two photos may be the same file. The
     caption of a photo is in a text file of the same name; other photos get `caption`. A photo that
     cannot be used is left out, and a line in the log names it and the reason.
 
-    test_share: share of the identities that is held out, drawn with `split_seed` among those with
-    enough photos for any number of references; if those are too few, those with the most photos
-    follow. minimum_side: least edge of a portrait in pixels. matting: masks the person in a
-    portrait; a photo's own transparency is applied as well. targets, judges, noise_seeds,
-    targets_of, real_photos: see PhotoSource.
+    settings: see HeldOutSource.
 
     Raises ValueError if the folder is missing, has no identity folders, or has fewer than two
     identities with two usable photos.
     """
 
     def __init__(
-        self,
-        cache: str,
-        root: str,
-        test_share: float = 0.2,
-        split_seed: int = 0,
-        caption: str = "a photo of a person",
-        minimum_side: int = 32,
-        matting: Matting | None = None,
-        targets: int = 1,
-        judges: Judges = 4,
-        noise_seeds: int = 1,
-        targets_of: TargetsOf = "own",
-        real_photos: int = 1000,
+        self, cache: str, root: str, caption: str = "a photo of a person", **settings: Any
     ) -> None:
-        super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
+        super().__init__(**settings)
         self.cache = Path(cache)
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise ValueError(
                 f"data.root={root} is not a folder; give a folder of identity folders."
             )
-        check_share(test_share)
-        self.test_share = test_share
-        self.split_seed = split_seed
         self.caption = caption
-        self.minimum_side = minimum_side
-        self.matting = matting or NoMatting()
         self._read: tuple[Frozen, Photos] | None = None
         self._encoded: tuple[Photos, PhotoSet] | None = None
-
-    def train_photos(self, frozen: Frozen) -> PhotoSet:
-        """Return photos of the identities that are not held out."""
-        return split(self._photos(frozen), self.test_share, self.split_seed, self.targets)[0]
-
-    def score_photos(self, frozen: Frozen) -> PhotoSet:
-        """Return photos of the identities that are held out."""
-        return split(self._photos(frozen), self.test_share, self.split_seed, self.targets)[1]
-
-    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
-        """Return the number of usable photos of each identity kept, and of each held out."""
-        counts = Counter(self._portraits(frozen).identity)
-        return divided(counts, self.test_share, self.split_seed, self.targets)
 
     def digest(self) -> str:
         """Return a sha256 of the files' names, contents and captions, as first listed."""
@@ -109,7 +71,11 @@ class FolderData(PhotoSource):
     def _listed(self) -> tuple[list[_File], list[str]]:
         return _list_files(self.root, self.caption)
 
-    def _photos(self, frozen: Frozen) -> PhotoSet:
+    def photo_counts(self, frozen: Frozen) -> Counter[str]:
+        """Return the number of usable photos of each identity with two or more."""
+        return Counter(self._portraits(frozen).identity)
+
+    def all_photos(self, frozen: Frozen) -> PhotoSet:
         """Return all usable photos with their features; training and scoring share them."""
         store = self._portraits(frozen)
         if self._encoded is None or self._encoded[0] is not store:
@@ -170,11 +136,8 @@ class FolderData(PhotoSource):
             )
         if len(usable) < 2:
             _report(left_out)
-            why = f"; left out were {len(left_out)}, first {left_out[0]}" if left_out else ""
-            raise ValueError(
-                f"data.root={self.root} has {len(usable)} identities with two usable photos and "
-                f"needs two, one to train on and one to score{why}. Add photos."
-            )
+        why = f"; left out were {len(left_out)}, first {left_out[0]}" if left_out else ""
+        check_identities(self.root, len(usable), f"{why}. Add photos.")
         for photos in usable.values():
             yield from photos
 
