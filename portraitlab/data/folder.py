@@ -18,17 +18,19 @@ from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.listing import (
-    BadCaption,
-    caption_of,
+    Problem,
+    check_root,
     identity_folders,
     list_identity,
     no_photos,
     stray_files,
 )
+from portraitlab.data.prepare.reading import inspect_file
+from portraitlab.data.prepare.validate import LEAST, too_few
 from portraitlab.data.store import cached_photos
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
-from portraitlab.support.hashes import content_key, file_digest
+from portraitlab.support.hashes import content_key
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,10 +57,7 @@ class FolderData(HeldOutSource):
         super().__init__(**settings)
         self.cache = Path(cache)
         self.root = Path(root).expanduser()
-        if not self.root.is_dir():
-            raise ValueError(
-                f"data.root={root} is not a folder; give a folder of identity folders."
-            )
+        check_root(self.root, "data.root=")
         self.caption = caption
         self._read: tuple[Frozen, Photos] | None = None
         self._encoded: tuple[Photos, PhotoSet] | None = None
@@ -124,16 +123,14 @@ class FolderData(HeldOutSource):
             try:
                 if file.digest in seen:
                     raise UnusablePhoto(f"is the same file as {seen[file.digest]}")
-                usable[file.identity].append(self._portrait(file, encoder, size))
+                usable[file.path.parent.name].append(self._portrait(file, encoder, size))
                 seen[file.digest] = file.name
             except UnusablePhoto as error:
                 left_out.append(f"photo {file.name}: {error}")
         # Leave out identities with a single usable photo.
-        for identity in [name for name, photos in usable.items() if len(photos) < 2]:
-            number = len(usable.pop(identity))
-            left_out.append(
-                f"identity {identity}: usable photos {number}, needed 2 (a target and a reference)"
-            )
+        for identity in [name for name, photos in usable.items() if len(photos) < LEAST]:
+            text = too_few(len(usable.pop(identity)))
+            left_out.append(str(Problem("identity", identity, text)))
         if len(usable) < 2:
             _report(left_out)
         why = f"; left out were {len(left_out)}, first {left_out[0]}" if left_out else ""
@@ -154,7 +151,7 @@ class FolderData(HeldOutSource):
             raise
         portrait = usable_portrait(photo, encoder, self.matting, self.minimum_side)
         return {
-            "identity": file.identity,
+            "identity": file.path.parent.name,
             "name": file.path.name,
             "caption": file.caption,
             **portrait.columns(size),
@@ -163,13 +160,16 @@ class FolderData(HeldOutSource):
 
 @dataclass(frozen=True)
 class _File:
-    """A file that should be a photo; `name` is identity/file, `digest` the sha256 of its bytes."""
+    """A file that should be a photo; `digest` is the sha256 of its bytes."""
 
     path: Path
-    identity: str
-    name: str
     digest: str
     caption: str
+
+    @property
+    def name(self) -> str:
+        """The file's name after its identity's."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
 
 def _content_of(files: list[_File]) -> list[list[str]]:
@@ -180,20 +180,17 @@ def _content_of(files: list[_File]) -> list[list[str]]:
 def _list_files(root: Path, caption: str) -> tuple[list[_File], list[str]]:
     """List all files but captions and hidden ones, and lines about files that are left out."""
     files: list[_File] = []
-    left_out = [str(problem) for problem in stray_files(root)]
+    problems = [*stray_files(root)]
     for identity in identity_folders(root):
         listing = list_identity(root, identity)
-        left_out += map(str, listing.problems)
+        problems += listing.problems
         for path in listing.photos:
-            name = f"{identity}/{path.name}"
-            try:
-                text = caption_of(path) or caption
-                files.append(_File(path, identity, name, file_digest(path), text))
-            except OSError as error:
-                left_out.append(f"photo {name}: cannot be read: {error.strerror}")
-            except BadCaption as error:
-                left_out.append(f"photo {name}: {error}")
-    return files, left_out
+            info = inspect_file(path)
+            if isinstance(info, str):
+                problems.append(Problem("photo", f"{identity}/{path.name}", info))
+            else:
+                files.append(_File(path, info.digest.hex(), info.caption or caption))
+    return files, [*map(str, problems)]
 
 
 def _report(lines: tuple[str, ...] | list[str]) -> None:

@@ -12,15 +12,13 @@ from portraitlab.data.heldout import HeldOutSource, check_identities
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.layout import (
-    ANOTHER_FOLDER,
-    About,
     Finished,
+    read_about,
     shard_file,
     store_settings,
     training_overrides,
 )
 from portraitlab.data.prepare.validate import LEAST
-from portraitlab.data.shards import FORMAT
 from portraitlab.data.table import Table
 from portraitlab.support.files import read_json
 from portraitlab.support.hashes import content_key
@@ -37,17 +35,12 @@ class PreparedPhotos(Photos):
 
     def __init__(self, folder: Path) -> None:
         # Check that the store is complete and of this format.
-        about = read_json(folder / "about.json", About, ANOTHER_FOLDER)
+        about = read_about(folder)
         finished = read_json(folder / "finished.json", Finished)
         if about is None:
             raise ValueError(
                 f"data.root={folder} holds no prepared photos (no about.json); make them with "
                 f"`portraitlab data prepare PHOTOS {shell_word(folder)}`."
-            )
-        if about["format"] != FORMAT:
-            raise ValueError(
-                f"{folder} has format {about['format']}, and {FORMAT} is read; prepare the photos "
-                "again into another folder."
             )
         if finished is None:
             raise ValueError(

@@ -330,14 +330,13 @@ def test_without_its_plan_a_store_is_refused(make, tmp_path) -> None:
     listing = tmp_path / "out" / "plan" / "000000.arrow"
     whole = listing.read_bytes()
     listing.write_bytes(whole[:-9])
-    with pytest.raises(ValueError, match=r"plan/000000\.arrow was deleted or damaged"):
+    with pytest.raises(ValueError, match=r"plan/000000\.arrow is missing or damaged"):
         make()
     listing.unlink()
-    match = r"\d\.arrow is of a listing in .*plan that was deleted.*another folder"
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ValueError, match=r"/plan is missing or damaged.*into another folder"):
         make()
     listing.with_name("000001.arrow").write_bytes(whole)
-    with pytest.raises(ValueError, match=r"plan/000000\.arrow was deleted or damaged"):
+    with pytest.raises(ValueError, match=r"plan/000000\.arrow is missing or damaged"):
         make()
 
 
@@ -348,9 +347,9 @@ def test_numbers_that_half_precision_cannot_hold_are_refused(make, frozen) -> No
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"--shard=0 must be at least 1"):
+    with pytest.raises(ValueError, match=r"--shard=0: a whole number from 1 is needed"):
         replace(OPTIONS, shard=0)
-    with pytest.raises(ValueError, match=r"--precision=int8: choose float16 or float32"):
+    with pytest.raises(ValueError, match=r"--precision=int8: choose one of float16, float32"):
         replace(OPTIONS, precision="int8")
 
 

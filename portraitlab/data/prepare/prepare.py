@@ -34,6 +34,7 @@ from portraitlab.data.shards import Shard, is_whole, write_shard
 from portraitlab.data.table import Table
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.matting.base import Matting
+from portraitlab.support.checks import check_choice, check_whole
 from portraitlab.support.files import write_json
 from portraitlab.support.lock import locked
 
@@ -57,13 +58,9 @@ class PrepareOptions:
     batch: int = 16
 
     def __post_init__(self) -> None:
-        for name, value in (("shard", self.shard), ("batch", self.batch)):
-            if value < 1:
-                raise ValueError(f"--{name}={value} must be at least 1.")
-        if self.precision not in get_args(Precision):
-            raise ValueError(
-                f"--precision={self.precision}: choose {' or '.join(get_args(Precision))}."
-            )
+        check_whole("--shard", self.shard)
+        check_whole("--batch", self.batch)
+        check_choice("--precision", self.precision, get_args(Precision))
 
 
 def prepare(

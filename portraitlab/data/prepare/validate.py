@@ -21,6 +21,7 @@ from portraitlab.data.prepare.listing import (
     alike,
     caption_file,
     caption_of,
+    check_root,
     identity_folders,
     list_identity,
     name_problem,
@@ -110,8 +111,7 @@ def validate(root: Path, workers: int) -> Report:
 
     Raises ValueError if there is no such folder.
     """
-    if not root.is_dir():
-        raise ValueError(f"{root} is not a folder; give a folder of identity folders of photos.")
+    check_root(root)
     folders = identity_folders(root)
     problems = [*stray_files(root), *_name_problems("identity", "", folders)]
     # Keep numbers of each file, not objects, so that a million photos take 40 MB.
