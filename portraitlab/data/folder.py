@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,9 @@ class FolderData(HeldOutSource):
         self.root = Path(root).expanduser()
         check_root(self.root, "data.root=")
         self.caption = caption
-        self._read: tuple[Frozen, Photos] | None = None
-        self._encoded: tuple[Photos, PhotoSet] | None = None
+        # Training and scoring share the photos of one set of frozen models.
+        self._portraits = lru_cache(maxsize=1)(self._read)
+        self._encoded = lru_cache(maxsize=1)(self._encode)
 
     def digest(self) -> str:
         """Return a sha256 of the files' names, contents and captions, as first listed."""
@@ -75,18 +76,16 @@ class FolderData(HeldOutSource):
         return Counter(self._portraits(frozen).identity)
 
     def all_photos(self, frozen: Frozen) -> PhotoSet:
-        """Return all usable photos with their features; training and scoring share them."""
-        store = self._portraits(frozen)
-        if self._encoded is None or self._encoded[0] is not store:
-            features = FeatureStore.cached(self.cache, store, frozen)
-            photos = PhotoSet(store, features, tuple(sorted(set(store.identity))))
-            self._encoded = (store, photos)
-        return self._encoded[1]
+        """Return all usable photos with their features."""
+        return self._encoded(frozen)
 
-    def _portraits(self, frozen: Frozen) -> Photos:
+    def _encode(self, frozen: Frozen) -> PhotoSet:
+        store = self._portraits(frozen)
+        features = FeatureStore.cached(self.cache, store, frozen)
+        return PhotoSet(store, features, tuple(sorted(set(store.identity))))
+
+    def _read(self, frozen: Frozen) -> Photos:
         """Read all usable photos, or open them in the cache."""
-        if self._read is not None and self._read[0] is frozen:
-            return self._read[1]
         # List the files; their content and the settings name the cached store.
         files, strays = self._listed
         left_out = [*strays]
@@ -109,7 +108,6 @@ class FolderData(HeldOutSource):
             "%s: %d photos of %d identities taken; left out: %d photos, %d identities, %d others",
             self.root, len(store), len(set(store.identity)), *counts,
         )  # fmt: skip
-        self._read = (frozen, store)
         return store
 
     def _walk(

@@ -122,11 +122,6 @@ class Members:
         """First position in `rows` of each identity [I]."""
         return self.counts.cumsum() - self.counts
 
-    def of(self, number: int) -> NDArray[np.int64]:
-        """Return the rows of one identity by its number."""
-        start = self.starts[number]
-        return self.rows[start : start + self.counts[number]]
-
 
 def members_of(store: Photos, identities: Sequence[str]) -> Members:
     """Collect the photos of some identities of a store, in the order of `identities`."""

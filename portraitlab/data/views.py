@@ -55,6 +55,6 @@ class ViewsData(WorldData):
             "renderer": renderer_fingerprint(),
         }  # fmt: skip
         rendered = rendered_views(moments, yaws, size, view_size, self.workers)
-        store = cached_photos(self.cache, recipe, size, view_size, rendered, left_out=[])
+        store = cached_photos(self.cache, recipe, size, view_size, rendered)
         features = FeatureStore.cached(self.cache, store, frozen)
         return PhotoSet(store, features, tuple(f"{person}-{photo}" for person, photo in moments))

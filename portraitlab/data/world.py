@@ -153,7 +153,7 @@ class WorldData(PhotoSource):
             rendered_photos(photos, size, view_size, framing, self.workers),
             rendered_groups(groups, size, view_size, self.workers),
         )
-        store = cached_photos(self.cache, recipe, size, view_size, rendered, left_out=[])
+        store = cached_photos(self.cache, recipe, size, view_size, rendered)
         store.framing = framing
         return store
 

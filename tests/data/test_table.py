@@ -162,7 +162,7 @@ def test_members_are_those_that_a_walk_finds() -> None:
     names, owner = Store().owners()
     requested = ["d", "nobody", "a", "c"]
     members = members_of(Store(), requested)
-    for number, name in enumerate(requested):
-        expected = [row for row in range(40) if names[owner[row]] == name]
-        assert members.of(number).tolist() == expected
+    found = np.split(members.rows, members.counts.cumsum()[:-1])
+    for rows, name in zip(found, requested, strict=True):
+        assert rows.tolist() == [row for row in range(40) if names[owner[row]] == name]
     assert members.counts.sum() == len(members.rows)

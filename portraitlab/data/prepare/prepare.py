@@ -105,29 +105,23 @@ def prepare(
         return _finish(root, out, options.shard, problems)
 
 
+@dataclass(frozen=True)
 class _Preparation:
     """The work on one part, shard by shard; complete shards are not made again."""
 
-    def __init__(
-        self,
-        root: Path,
-        plan: Plan,
-        frozen: Frozen,
-        matting: Matting,
-        options: PrepareOptions,
-        part: Part,
-        bar: Bar,
-    ) -> None:
-        self.root, self.plan, self.frozen = root, plan, frozen
-        self.matting, self.options = matting, options
-        self._bar = bar
-        self._captions = part.of(plan.caption_pieces(options.shard))
-        self._photos = part.of(plan.photo_pieces(options.shard))
+    root: Path
+    plan: Plan
+    frozen: Frozen
+    matting: Matting
+    options: PrepareOptions
+    part: Part
+    bar: Bar
 
     def captions(self) -> None:
         """Write text features of the empty prompt, row 0, and of each distinct caption."""
-        with self._bar("Encoding captions", _rows(self._captions)) as advance:
-            for path, rows in self._captions:
+        pieces = self.part.of(self.plan.caption_pieces(self.options.shard))
+        with self.bar("Encoding captions", _rows(pieces)) as advance:
+            for path, rows in pieces:
                 if not is_whole(path):
                     prompts = [self._prompt(row) for row in rows]
                     batches = [
@@ -146,10 +140,11 @@ class _Preparation:
 
     def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> None:
         """Write the shards of photos that are not there yet; reading runs ahead across shards."""
-        todo = [(path, rows) for path, rows in self._photos if not is_whole(path)]
-        total = _rows(self._photos)
+        pieces = self.part.of(self.plan.photo_pieces(self.options.shard))
+        todo = [(path, rows) for path, rows in pieces if not is_whole(path)]
+        total = _rows(pieces)
         read = apply(read_planned, self._jobs(rows for _, rows in todo))
-        with self._bar("Preparing photos", total, total - _rows(todo)) as advance:
+        with self.bar("Preparing photos", total, total - _rows(todo)) as advance:
             for path, rows in todo:
                 problems: list[Problem] = []
                 batches: list[pa.RecordBatch] = []
