@@ -59,12 +59,12 @@ class PhotoSet:
 
         Scores are not cached: all references of a scoring take a second.
         """
-        scores = [self._quality(model, part) for part in rows.flatten().split(_BATCH)]
+        geometry = self.features.geometry
+        scores = [
+            face_quality(model, self.store.views(part), geometry[part].keypoints)
+            for part in rows.flatten().split(_BATCH)
+        ]
         return torch.cat(scores).view(rows.shape)
-
-    def _quality(self, model: FaceQuality, rows: Tensor) -> Tensor:
-        points = self.features.geometry[rows].keypoints
-        return face_quality(model, self.store.views(rows), points)
 
     def gather(
         self,

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from portraitlab.data.table import Pictures, Table
+from portraitlab.data.table import Pictures, Strings, Table
 from portraitlab.types import FaceCoefficients
 
 
@@ -47,8 +47,8 @@ class Photos:
         self.flawed: list[bool] = table.all("flawed") if "flawed" in table else [False] * len(table)
         self.scene: list[str] = table.all("scene") if "scene" in table else [""] * len(table)
         self.close_ups = "scene_keypoints" in table
-        self.name = table.strings("name")
-        self.caption = captions.strings("caption", self.caption_index)
+        self.name = Strings(table, "name")
+        self.caption = Strings(captions, "caption", self.caption_index)
 
     def __len__(self) -> int:
         return len(self.identity)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import get_args
 
 from portraitlab.data.features import Frozen
@@ -70,12 +69,28 @@ class PhotoSource(ABC):
         """Return the photos of each person to train on and of each held out; nothing is encoded."""
 
     def check_refs(self, frozen: Frozen, refs: int, score_refs: int, beside: int = 1) -> None:
-        """Raise ValueError if `refs` or `score_refs` is too large, before photos are encoded.
+        """Raise ValueError if nobody has the photos that training or scoring takes of a person.
 
-        beside: photos of a training sample beside the references.
+        Nothing is encoded for it. beside: photos of a training sample beside the references. The
+        error names the number of references that fits.
         """
-        own = 1 if self.targets_of == "templates" else self.targets
-        check_refs(*self.counts(frozen), refs, score_refs, own, beside)
+        train, held = self.counts(frozen)
+        targets = 1 if self.targets_of == "templates" else self.targets
+        most, most_scored = max(train) - beside, max(held) - targets - 1
+        if refs <= most and score_refs <= most_scored:
+            return
+        needs = (
+            f"training needs a person with {refs + beside} photos, and the {len(train)} to train "
+            f"on have {min(train)} to {max(train)}; scoring needs one with "
+            f"{targets + score_refs + 1} (data.targets={targets}, {score_refs} references, 1 to "
+            f"judge by), and the {len(held)} held out have {min(held)} to {max(held)}"
+        )
+        name, fits = "refs", min(most, most_scored)
+        if refs <= most and score_refs != refs:
+            name, fits = "score_refs", most_scored
+        value = {"refs": refs, "score_refs": score_refs}[name]
+        remedy = f"Choose {name}={fits}, or add photos." if fits >= 1 else "Add photos."
+        raise ValueError(f"{name}={value} is too many for these photos: {needs}. {remedy}")
 
     @abstractmethod
     def digest(self) -> str | None:
@@ -98,29 +113,3 @@ class PhotoSource(ABC):
             noise_seeds=self.noise_seeds,
             targets_of=self.targets_of,
         )
-
-
-def check_refs(
-    train: Sequence[int], held: Sequence[int], refs: int, score_refs: int, targets: int, beside: int
-) -> None:
-    """Raise ValueError if nobody has the photos that training or scoring takes of a person.
-
-    train, held: photos of each identity to train on, and of each that is held out. targets: of a
-    scored identity, beside the references and one photo to judge by. beside: photos of a training
-    sample beside the references. The error names the number of references that fits.
-    """
-    most, most_scored = max(train) - beside, max(held) - targets - 1
-    if refs <= most and score_refs <= most_scored:
-        return
-    needs = (
-        f"training needs a person with {refs + beside} photos, and the {len(train)} to train on "
-        f"have {min(train)} to {max(train)}; scoring needs one with {targets + score_refs + 1} "
-        f"(data.targets={targets}, {score_refs} references, 1 to judge by), and the {len(held)} "
-        f"held out have {min(held)} to {max(held)}"
-    )
-    name, fits = "refs", min(most, most_scored)
-    if refs <= most and score_refs != refs:
-        name, fits = "score_refs", most_scored
-    value = {"refs": refs, "score_refs": score_refs}[name]
-    remedy = f"Choose {name}={fits}, or add photos." if fits >= 1 else "Add photos."
-    raise ValueError(f"{name}={value} is too many for these photos: {needs}. {remedy}")

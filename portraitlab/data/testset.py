@@ -316,8 +316,8 @@ class ScoringSet:
         Shapes are those of the selected references. If nobody else has targets, their own is kept.
         Of pictures of several people, the first `people` pictures are returned as they are.
         """
+        made = copy(self)
         if any(sample.scene for sample in self.samples):
-            made = copy(self)
             made.samples = tuple(sample for some in self.pictures()[:people] for sample in some)
             return made
         first: dict[str, Sample] = {}
@@ -333,7 +333,6 @@ class ScoringSet:
                     posed, _with_targets_of_others(posed, self._aims, self.seed), strict=True
                 )
             ]
-        made = copy(self)
         made.samples = tuple(posed[:people])
         return made
 
@@ -369,12 +368,8 @@ class ScoringSet:
             number = torch.tensor([[len(people)] for people in some])
             there = torch.arange(most) < number
             targets, references, shapes = (
-                torch.tensor([[read(sample) for sample in people] for people in filled])
-                for read in (
-                    lambda sample: sample.target,
-                    lambda sample: sample.references,
-                    lambda sample: sample.shape_reference,
-                )
+                torch.tensor([[getattr(sample, field) for sample in people] for people in filled])
+                for field in ("target", "references", "shape_reference")
             )
             mask = there[..., None].expand(references.shape)
             if not several:
