@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as transforms
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.store import cached_photos
-from portraitlab.data.testset import string_seed
+from portraitlab.data.targets import string_seed
 
 Array = NDArray[Any]
 

@@ -10,7 +10,8 @@ from typing import Any
 from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.source import PhotoSource
-from portraitlab.data.testset import MOST_REFERENCES, string_seed
+from portraitlab.data.targets import string_seed
+from portraitlab.data.testset import MOST_REFERENCES
 from portraitlab.faces.matting.base import Matting
 from portraitlab.faces.matting.none import NoMatting
 

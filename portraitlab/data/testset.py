@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
@@ -14,7 +13,7 @@ import torch
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
-from portraitlab.data.templates import spread_poses
+from portraitlab.data.targets import Aim, aims_of_others, own_aims, string_seed, template_aims
 from portraitlab.method.select.selection import TARGET, Selection
 from portraitlab.support.checks import check_whole
 from portraitlab.types import Batch, Candidates
@@ -53,6 +52,10 @@ class Sample:
     other: int | None = None
     scene: str = ""
 
+    def aimed_at(self, aim: Aim) -> Sample:
+        """Return the sample with another target, which also gives the shape."""
+        return replace(self, **vars(aim), shape_reference=aim.target)
+
 
 @dataclass(frozen=True)
 class RealPhotos:
@@ -62,55 +65,19 @@ class RealPhotos:
     rows: Sequence[int]
 
 
-def string_seed(*parts: object) -> int:
-    """Return a seed in 0..2^32-1 from printable parts, the same on every machine."""
-    text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
 def target_name(store: Photos, sample: Sample) -> str:
     """Return the name of a sample's target, prefixed by the identity if it is another person's."""
     identity, name = store.identity[sample.target], store.name[sample.target]
     return name if identity == sample.identity else f"{identity}/{name}"
 
 
-@dataclass(frozen=True)
-class _Aim:
-    """A target: its row, its caption and the seed of a noise."""
-
-    target: int
-    caption: str
-    seed: int
-
-    def given_to(self, sample: Sample) -> Sample:
-        """Return a sample with this target."""
-        return replace(sample, **vars(self), shape_reference=self.target)
-
-
-def _with_targets_of_others(
-    samples: list[Sample], aims: Mapping[str, Sequence[_Aim]], seed: int
-) -> list[Sample]:
-    """Replace targets by those of the person half the list away.
-
-    aims: of all people, including those with too few photos to be scored, so that the assignment
-    does not depend on the number of references.
-    """
-    people = list(aims)
-    if len(people) < 2:
-        raise ValueError(
-            f"data.targets_of=others needs two held-out identities, and there is {len(people)}; "
-            "add people, or take data.targets_of=own"
-        )
-    away = len(people) // 2
-    other = dict(zip(people, people[away:] + people[:away], strict=True))
-    each = len(aims[people[0]])
-    aimed = []
-    for number, sample in enumerate(samples):
-        stranger = other[sample.identity]
-        aim = aims[stranger][number % each]
-        noise = string_seed(seed, sample.identity, stranger, aim.seed)
-        aimed.append(replace(aim, seed=noise).given_to(sample))
-    return aimed
+def _aimed(samples: Sequence[Sample], aims: Mapping[str, Sequence[Aim]]) -> list[Sample]:
+    """Give samples other targets, the aims of each person in turn."""
+    given = [aims[sample.identity] for sample in samples]
+    return [
+        sample.aimed_at(own[number % len(own)])
+        for number, (sample, own) in enumerate(zip(samples, given, strict=True))
+    ]
 
 
 class ScoringSet:
@@ -157,21 +124,26 @@ class ScoringSet:
         self.refs = refs
         self.seed = seed
         self.targets_of = targets_of
-        self._aims: dict[str, list[_Aim]] = {}
+        self._aims: dict[str, list[Aim]] = {}
         # Aim everyone at their own photos, then at those of strangers where these are the targets.
         own = 1 if targets_of == "templates" else targets
         samples = self._own_samples(own, judges, noise_seeds)
         if targets_of == "others":
-            samples = _with_targets_of_others(samples, self._aims, seed)
+            samples = _aimed(samples, aims_of_others(self._aims, seed))
         elif targets_of == "templates":
-            samples = self._with_templates(samples, targets, noise_seeds)
+            people = {sample.identity: sample for sample in samples}
+            aims = template_aims(photos, people, targets, seed, noise_seeds)
+            samples = [
+                sample.aimed_at(aim) for name, sample in people.items() for aim in aims[name]
+            ]
         # Bring the people of a picture together.
         samples.sort(key=lambda sample: (sample.scene, sample.seed) if sample.scene else ())
         self.samples = self._with_shapes(samples, select, seed)
 
     def _own_samples(self, targets: int, judges: Judges, noise_seeds: int) -> list[Sample]:
         """Make the samples of each identity with targets of its own, and collect all aims."""
-        members, scene = self.photos.rows(), self.photos.store.scene
+        members, store = self.photos.rows(), self.photos.store
+        scene = store.scene
         several = any(scene)
         need = targets + self.refs + 1
         needs = f"{need} photos (targets={targets}, refs={self.refs}, and 1 to judge by)"
@@ -184,10 +156,10 @@ class ScoringSet:
             photos = [row for row in rows if not scene[row]]
             order = np.random.default_rng(string_seed(self.seed, identity)).permutation(len(photos))
             photos = [photos[place] for place in order]
-            sound = [row for row in reversed(photos) if not self.photos.store.flawed[row]]
+            sound = [row for row in reversed(photos) if not store.flawed[row]]
             targeted = scenes[:targets] if several else sound[:targets]
             if len(targeted) == targets:
-                self._aims[identity] = self._aims_at(targeted, noise_seeds)
+                self._aims[identity] = own_aims(store, targeted, self.seed, noise_seeds)
             if len(photos) < need:
                 _LOG.warning(
                     "identity %s is not scored: it has %d photos, and needs %s",
@@ -233,47 +205,6 @@ class ScoringSet:
             f"No held-out identity (of {len(members)}) has targets={targets} and 1 judging "
             f"photo without a flaw beside refs={self.refs} references. Add photos."
         )
-
-    def _aims_at(self, rows: Sequence[int], noise_seeds: int) -> list[_Aim]:
-        """Aim at photos by their rows, each with several noises.
-
-        A seed depends on the target's name, which is the same for all people of a picture.
-        """
-        store = self.photos.store
-        aims = []
-        for row in rows:
-            name = (
-                (store.scene[row],) if store.scene[row] else (store.identity[row], store.name[row])
-            )
-            for noise in range(noise_seeds):
-                aims.append(_Aim(row, store.caption[row], string_seed(self.seed, *name, noise)))
-        return aims
-
-    def _with_templates(
-        self, samples: list[Sample], targets: int, noise_seeds: int
-    ) -> list[Sample]:
-        """Aim each person at the pose templates, in place of the own photo and its noises."""
-        store, geometry = self.photos.store, self.photos.features.geometry
-        members = self.photos.rows()
-        rows = [row for rows in members.values() for row in rows if not store.flawed[row]]
-        # A person may own all of the first templates.
-        most = targets + max(map(len, members.values()))
-        ranked = [rows[place] for place in spread_poses(geometry[rows].keypoints, most)]
-        aimed = []
-        for sample in {sample.identity: sample for sample in samples}.values():
-            strangers = [row for row in ranked if store.identity[row] != sample.identity]
-            if len(strangers) < targets:
-                raise ValueError(
-                    f"data.targets_of=templates needs data.targets={targets} photos of strangers "
-                    f"without a flaw, and {sample.identity} has {len(strangers)}; lower "
-                    "data.targets or add people"
-                )
-            for row in strangers[:targets]:
-                name = sample.identity, store.identity[row], store.name[row]
-                for noise in range(noise_seeds):
-                    seed = string_seed(self.seed, *name, noise)
-                    aimed.append(_Aim(row, store.caption[row], seed).given_to(sample))
-        return aimed
 
     def _with_shapes(
         self, samples: list[Sample], select: Selection, seed: int
@@ -325,13 +256,12 @@ class ScoringSet:
             first.setdefault(sample.identity, sample)
         posed = list(first.values())
         if self.targets_of == "own" and len(self._aims) > 1:
+            strangers = _aimed(posed, aims_of_others(self._aims, self.seed))
             posed = [
                 carried
                 if own.shape_reference == own.target
                 else replace(carried, shape_reference=own.shape_reference)
-                for own, carried in zip(
-                    posed, _with_targets_of_others(posed, self._aims, self.seed), strict=True
-                )
+                for own, carried in zip(posed, strangers, strict=True)
             ]
         made.samples = tuple(posed[:people])
         return made

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from portraitlab.data.templates import spread_poses
+from portraitlab.data.targets import spread_poses
 from portraitlab.data.testset import ScoringSet
 from portraitlab.method.select.random import RandomReference
 from portraitlab.method.select.target import TargetShape
