@@ -64,22 +64,23 @@ def read_people(
         )
     folders = [root / name for name in identity_folders(root)] or [root]
     portraits = [_portraits(folder, encoder, matting, most, minimum_side) for folder in folders]
-    described = [describe_references(own, encoder, backbone) for own in portraits]
-    features = [references for references, _ in described]
-    with backbone.computing():
+    features: list[FaceFeatures] = []
+    shapes: list[FaceGeometry] = []
+    for own in portraits:
+        references, geometry = describe_references(own, encoder, backbone)
         if latents:
-            encoded = [encode_portraits(own, backbone)[1][None] for own in portraits]
-            features = [
-                replace(references, latents=one)
-                for references, one in zip(features, encoded, strict=True)
-            ]
-        profiles = [own[0] for own in portraits]
+            with backbone.computing():
+                references = replace(references, latents=encode_portraits(own, backbone)[None])
+        features.append(references)
+        shapes.append(geometry[[0]])
+    profiles = [own[0] for own in portraits]
+    with backbone.computing():
         shown = profile_pictures(profiles, profiles, backbone) if pictures else None
     width = max(references.mask.shape[1] for references in features)
     return People(
         names=tuple(folder.name for folder in folders),
         features=FaceFeatures.cat([references.padded(width) for references in features]),
-        shape=FaceGeometry.cat([geometry[[0]] for _, geometry in described]),
+        shape=FaceGeometry.cat(shapes),
         pictures=shown,
     )
 
@@ -134,12 +135,10 @@ def describe_references(
 
 
 @torch.no_grad()
-def encode_portraits(
-    portraits: Sequence[UsablePortrait], backbone: Backbone
-) -> tuple[Tensor, Tensor]:
-    """Return the pixels [N, 3, S, S] of portraits and their latents [N, c, h, w], on the CPU."""
-    pixels = to_tensor(np.stack([each.resized(backbone.image_size) for each in portraits]))
-    return pixels, backbone.encode(pixels.to(backbone.latent_scale.device)).float().cpu()
+def encode_portraits(portraits: Sequence[UsablePortrait], backbone: Backbone) -> Tensor:
+    """Encode portraits to latents [N, c, h, w] on the CPU."""
+    pixels = _pixels(portraits, backbone).to(backbone.latent_scale.device)
+    return backbone.encode(pixels).float().cpu()
 
 
 def profile_pictures(
@@ -149,12 +148,16 @@ def profile_pictures(
     seed: int = 0,
 ) -> Pictures:
     """Encode the styles and profiles [B] that are laid side by side in drawing, on the CPU."""
-    pixels, latents = encode_portraits(profiles, backbone)
+    latents = encode_portraits(profiles, backbone)
     return Pictures(
-        style=to_tensor(np.stack([each.resized(backbone.image_size) for each in styles])),
-        profile=pixels,
+        style=_pixels(styles, backbone),
+        profile=_pixels(profiles, backbone),
         latents=latents,
         person=torch.zeros_like(latents[:, :1]),  # that only losses read
         prompted=torch.ones(len(profiles), dtype=torch.bool),
         seed=torch.full((len(profiles),), seed),
     )
+
+
+def _pixels(portraits: Sequence[UsablePortrait], backbone: Backbone) -> Tensor:
+    return to_tensor(np.stack([each.resized(backbone.image_size) for each in portraits]))

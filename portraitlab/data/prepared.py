@@ -56,14 +56,12 @@ class PreparedPhotos(Photos):
             (shard_file(folder, "photos", n) for n in shards[0]), sort=("identity", "name")
         )
         captions = Table(shard_file(folder, "captions", n) for n in shards[1])
-        for kind, found, recorded in (
-            ("photos", len(table), finished["photos"]),
-            ("captions", len(captions) - 1, finished["captions"]),  # and the empty prompt
-        ):
-            if found != recorded:
+        # The empty prompt is no caption of a photo.
+        for kind, found in (("photos", len(table)), ("captions", len(captions) - 1)):
+            if found != finished[kind]:
                 raise ValueError(
-                    f"{folder} has {found} {kind}, not {recorded}. So a file is of another one: "
-                    "prepare into another folder."
+                    f"{folder} has {found} {kind}, not {finished[kind]}. So a file is of another "
+                    "one: prepare into another folder."
                 )
         if not len(table):
             raise ValueError(

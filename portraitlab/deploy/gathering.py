@@ -74,7 +74,7 @@ def gather(
     with computing:
         text = backbone.encode_text([prompt]).to("cpu")
         if model.net.latents:
-            features = replace(features, latents=encode_portraits(references, backbone)[1][None])
+            features = replace(features, latents=encode_portraits(references, backbone)[None])
         if "pictures" in model.wants:
             profile = [*references, target][shape]
             pictures = profile_pictures([target], [profile], backbone, seed)
