@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice, pairwise, tee
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -106,16 +106,23 @@ class Plan:
 
     def photo_pieces(self, size: int) -> list[Piece]:
         """List all shards of photos, of at most `size` rows and of one listing each."""
-        parts = _cut(self._ends, size)
-        return [(shard_file(self.out, "photos", number), rows) for number, rows in enumerate(parts)]
+        return self._pieces("photos", self._ends, size)
 
     def caption_pieces(self, size: int) -> list[Piece]:
         """List all shards of captions: row 0 is the empty prompt, row c + 1 is caption c."""
         known = [1 + int(self.caption_number[:end].max(initial=-1)) for end in self._ends[1:]]
-        parts = _cut([0, *(1 + number for number in known)], size)
-        return [
-            (shard_file(self.out, "captions", number), rows) for number, rows in enumerate(parts)
-        ]
+        return self._pieces("captions", [0, *(1 + number for number in known)], size)
+
+    def _pieces(
+        self, kind: Literal["photos", "captions"], ends: list[int], size: int
+    ) -> list[Piece]:
+        """Cut the rows between ends into shards of at most `size`."""
+        parts = (
+            range(start, min(start + size, after))
+            for before, after in pairwise(ends)
+            for start in range(before, after, size)
+        )
+        return [(shard_file(self.out, kind, number), rows) for number, rows in enumerate(parts)]
 
     def _runs(self) -> dict[str, list[slice]]:
         """Find the rows of each identity: one slice for each listing that has any."""
@@ -142,14 +149,6 @@ def _lost(path: Path) -> ValueError:
         f"{path} is missing or damaged. It records which photo is in which row, so the store "
         "cannot be continued; prepare into another folder."
     )
-
-
-def _cut(ends: list[int], size: int) -> list[range]:
-    return [
-        range(start, min(start + size, after))
-        for before, after in pairwise(ends)
-        for start in range(before, after, size)
-    ]
 
 
 def check_folders(root: Path, out: Path) -> None:
