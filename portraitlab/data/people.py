@@ -131,7 +131,7 @@ def describe_references(
     faces = {name: value.cpu() for name, value in described.items()}
     mask = torch.ones(1, len(portraits), dtype=torch.bool)
     features = FaceFeatures(faces["local"].float()[None], faces["global"][None], mask)
-    return features, geometry_of(faces)
+    return features, geometry_of(faces)[:]
 
 
 @torch.no_grad()
