@@ -73,9 +73,8 @@ class HeldOutSource(PhotoSource):
 def held_out(counts: Mapping[str, int], share: float, seed: int, targets: int) -> tuple[str, ...]:
     """Return the names of the identities to score on, sorted; at least one, and never all.
 
-    counts: photos of each identity. share: share of the identities, drawn with `seed` among those
-    with enough photos for `targets` and any number of references; if those are too few, those with
-    the most photos follow.
+    counts: photos of each identity. share, seed: see HeldOutSource. targets: photos of an identity
+    beside its references and one to judge by.
     """
     enough = targets + MOST_REFERENCES + 1
     order = sorted(counts, key=lambda name: (-min(counts[name], enough), string_seed(seed, name)))
