@@ -306,6 +306,33 @@ class Batch(TensorRecord):
     regions: Tensor | None = None
     clones: Tensor | None = None
 
+    @classmethod
+    def to_draw(
+        cls,
+        cells: tuple[int, int, int],
+        text: TextFeatures,
+        references: FaceFeatures,
+        shape_geometry: FaceGeometry,
+        target_geometry: FaceGeometry,
+        **further: Any,
+    ) -> Batch:
+        """Make a batch to draw from; the fields that only losses read are zeros.
+
+        cells: c, h and w of the latents. further: fields that may be None.
+        """
+        latents = target_geometry.keypoints.new_zeros(len(target_geometry), *cells)
+        return cls(
+            latents=latents,
+            text=text,
+            references=references,
+            shape_geometry=shape_geometry,
+            target_geometry=target_geometry,
+            identity=latents.new_zeros(len(latents), 0),
+            person=latents[:, :1],
+            target_index=latents.new_zeros(len(latents), dtype=torch.long),
+            **further,
+        )
+
 
 @dataclass(frozen=True)
 class Condition(TensorRecord):

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as transforms
 from portraitlab.data.features import FeatureStore, Frozen
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.store import cached_photos
-from portraitlab.data.testset import string_seed
+from portraitlab.data.targets import string_seed
 
 Array = NDArray[Any]
 
@@ -100,7 +100,6 @@ _MOVES = {
     "view_mask": Placement.mask,
     "face_box": Placement.box,
     "joints": Placement.points,
-    "keypoints": Placement.points,
     "scene_keypoints": Placement.points,
     "true_pose": Placement.pose,
 }
@@ -137,39 +136,19 @@ def augmented_photos(
         "source": "augmented", "of": digest or store.key, "identities": list(photos.identities),
         "copies": copies, "ranges": [*SCALES, DEGREES, SHIFT],
     }  # fmt: skip
-    made = cached_photos(
-        cache, recipe, store.size, store.view_size,
-        augmented((_columns(photos, int(row)) for row in track(rows, "Augmenting photos")), copies),
-        left_out=[],
-    )  # fmt: skip
+    photographs = (_columns(photos, int(row)) for row in track(rows, "Augmenting photos"))
+    made = cached_photos(cache, recipe, store.size, store.view_size, augmented(photographs, copies))
     return replace(photos, store=made, features=FeatureStore.cached(cache, made, frozen))
 
 
 def _columns(photos: PhotoSet, row: int) -> dict[str, Any]:
-    """Read the columns of one photo that a copy needs."""
-    store = photos.store
-
-    def pixels(image: torch.Tensor) -> Array:
-        return ((image[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
-
-    columns = {
-        "identity": store.identity[row],
-        "name": store.name[row],
-        "caption": store.caption[row],
-        "flawed": store.flawed[row],
-        "image": pixels(store.images([row])),
-        "person_mask": np.asarray(store.person_masks([row])[0]),
-        "face_mask": np.asarray(photos.features.face_masks[torch.tensor([row])][0]),
-    }
-    if store.view_size != store.size or store.close_ups:
-        columns["view"] = pixels(store.views([row]))
-    # What only rendered photos have.
-    if store.close_ups:
-        columns |= {"scene": store.scene[row], "view_mask": np.asarray(store.view_masks([row])[0])}
-    rendered = (
-        *("face_box", "joints", "visible", "true_shape", "true_expression", "true_pose"),
-        "scene_keypoints",
-    )
-    stored = store.table.columns()
-    columns |= {name: np.asarray(stored[name][[row]][0]) for name in rendered if name in stored}
-    return columns
+    """Read the columns of one photo that a copy needs, all but those that models make."""
+    store, table = photos.store, photos.store.table
+    plain = ("identity", "name", "flawed", "scene")
+    columns = {name: table.value(name, row) for name in plain if name in table}
+    arrays = table.columns()
+    for name in (*_MOVES, "visible", "true_shape", "true_expression"):
+        if name in arrays:
+            columns[name] = arrays[name][[row]][0].numpy()
+    face_mask = photos.features.face_masks[torch.tensor([row])][0].numpy()
+    return {**columns, "caption": store.caption[row], "face_mask": face_mask}

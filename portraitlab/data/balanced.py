@@ -12,9 +12,9 @@ class BalancedOrder:
     """The identity, and which of its photos, at each place of a training.
 
     An epoch shows each of I identities once, in a new order. An identity with n photos shows each
-    of them once in n epochs, and again in the next n in another order. A place is a function of
-    seed, epoch, rank and position alone: there is no state, so a training resumes at its next
-    place.
+    of them once in n epochs, and again in the next n in another order. Places are counted over all
+    epochs and ranks. Seed and place alone determine a photo: there is no state, so a training
+    resumes at its next place.
 
     counts [I]: photos of each identity, 1 or more. Raises ValueError if an identity has none.
     """
@@ -31,26 +31,11 @@ class BalancedOrder:
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def __len__(self) -> int:
-        """Return the number of places in an epoch over all ranks: the number of identities."""
+        """Return the number of places in an epoch: the number of identities."""
         return len(self.counts)
 
-    def place(self, epoch: int, rank: int, position: int, world_size: int = 1) -> tuple[int, int]:
-        """Return identity in 0..I-1 and photo in 0..counts-1 at a rank's position in an epoch.
-
-        Rank r takes places r, r + world_size, …, so that all ranks together show the same photos
-        as one process alone. Raises IndexError beyond the rank's share of the epoch.
-        """
-        place = position * world_size + rank
-        if not (0 <= rank < world_size and position >= 0 and place < len(self)):
-            raise IndexError(
-                f"position {position} of rank {rank} of {world_size} is outside of an epoch of "
-                f"{len(self)} places"
-            )
-        identities, photos = self.at(np.array([epoch * len(self) + place]))
-        return int(identities[0]), int(photos[0])
-
     def at(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return identities [B] and photos [B] of places [B] counted over all ranks and epochs."""
+        """Return identities [B] and photos [B] in 0..counts-1 of places [B]."""
         epochs, within = np.divmod(places, len(self))
         identities = np.empty_like(places)
         for epoch in np.unique(epochs):

@@ -14,6 +14,7 @@ from portraitlab.data.balanced import BalancedOrder
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Members
 from portraitlab.method.select.random import RandomReference
+from portraitlab.support.checks import check_choice, check_whole
 from portraitlab.types import Batch, Candidates
 
 Order = Literal["shuffled", "balanced"]
@@ -52,26 +53,17 @@ class TrainingBatches(Dataset[Batch]):
         order: Order = "shuffled",
         target_as_reference: bool = False,
     ) -> None:
-        if order not in get_args(Order):
-            raise ValueError(f"order={order!r} is unknown; choose {' or '.join(get_args(Order))}.")
-        if refs < 1:
-            raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
+        check_choice("order", order, get_args(Order))
+        check_whole("refs", refs)
         members = photos.members()
         beside = 0 if target_as_reference else 1  # photos beside the references
-        pairs = members.counts > beside
-        if not pairs.any():
-            raise ValueError(
-                f"None of the {len(photos.identities)} training identities has two photos (a "
-                "target and a reference). Add photos."
-            )
-        largest = int(members.counts.argmax())
-        most = int(members.counts[largest])
+        most = int(members.counts.max(initial=0))
         if most < refs + beside:
             raise ValueError(
-                f"refs={refs} is too many for these photos: training needs an identity with "
-                f"{refs + beside} photos ({'a target and ' if beside else ''}{refs} references), "
-                f"and the largest, {members.names[largest]}, has {most}. Lower refs or add photos."
+                f"refs={refs} is too many: training needs an identity with {refs + beside} photos, "
+                f"and the largest has {most}. Lower refs or add photos."
             )
+        pairs = members.counts > beside  # identities that can be drawn
         # Keep the settings; the Trainer sets rank and world size.
         self.photos = photos
         self.refs = refs

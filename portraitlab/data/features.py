@@ -99,10 +99,6 @@ class FeatureStore:
         cls, photos: Mapping[str, Rows[Tensor]], captions: Mapping[str, Rows[Tensor]]
     ) -> FeatureStore:
         """Collect the features from columns by name (portraitlab.data.schema), in any files."""
-        fitted = [photos.get(name) for name in ("shape", "expression", "pose")]
-        coefficients = None if fitted[0] is None else records(FaceCoefficients, *fitted)
-        joints = [photos.get(name) for name in ("joints", "visible")]
-        body = None if joints[0] is None else records(BodyJoints, *joints)
         text = records(TextFeatures, *(captions.get(name) for name in ("text", "pooled", "sizes")))
         return cls(
             latents=photos["latents"],
@@ -110,9 +106,7 @@ class FeatureStore:
             local=photos["local"],
             global_=photos["global"],
             identity=photos["recogniser"],
-            geometry=records(
-                FaceGeometry, photos["keypoints"], photos["score"], coefficients, body
-            ),
+            geometry=geometry_of(photos),
             face_masks=photos["face_mask"],
             text_features=text,
             caption_index=photos["caption"],
@@ -234,14 +228,13 @@ def describe_faces(
     return described
 
 
-def geometry_of(faces: dict[str, Tensor]) -> FaceGeometry:
-    """Return the geometry in the output of describe_faces."""
-    coefficients = (
-        FaceCoefficients(faces["shape"], faces["expression"], faces["pose"])
-        if "shape" in faces
-        else None
-    )
-    return FaceGeometry(faces["keypoints"], faces["score"], coefficients)
+def geometry_of(photos: Mapping[str, Rows[Tensor]]) -> Rows[FaceGeometry]:
+    """Join the columns of photos, or the output of describe_faces, to geometry."""
+    fitted = [photos.get(name) for name in ("shape", "expression", "pose")]
+    coefficients = None if fitted[0] is None else records(FaceCoefficients, *fitted)
+    joints = [photos.get(name) for name in ("joints", "visible")]
+    body = None if joints[0] is None else records(BodyJoints, *joints)
+    return records(FaceGeometry, photos["keypoints"], photos["score"], coefficients, body)
 
 
 @torch.no_grad()
@@ -257,9 +250,8 @@ def describe_pictures(images: Tensor, masks: Tensor, frozen: Frozen) -> dict[str
 def describe_prompts(prompts: list[str], frozen: Frozen) -> dict[str, Tensor]:
     """Return text [C, K, dt] of C prompts and, if the backbone has them, pooled and sizes."""
     text = frozen.backbone.encode_text(prompts)
-    summary = {"pooled": text.pooled, "sizes": text.sizes}
-    known = {name: tensor for name, tensor in summary.items() if tensor is not None}
-    return {"text": text.words, **known}
+    described = {"text": text.words, "pooled": text.pooled, "sizes": text.sizes}
+    return {name: tensor for name, tensor in described.items() if tensor is not None}
 
 
 @torch.no_grad()

@@ -6,33 +6,31 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.heldout import check_share, divided, split
+from portraitlab.data.heldout import HeldOutSource, check_identities
 from portraitlab.data.photo import UnusablePhoto, read_photo, require_verdict
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.listing import (
-    BadCaption,
-    caption_of,
+    Problem,
+    check_root,
     identity_folders,
     list_identity,
     no_photos,
     stray_files,
 )
-from portraitlab.data.source import PhotoSource
+from portraitlab.data.prepare.reading import inspect_file
+from portraitlab.data.prepare.validate import LEAST, too_few
 from portraitlab.data.store import cached_photos
-from portraitlab.data.testset import Judges, TargetsOf
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
-from portraitlab.faces.matting.base import Matting
-from portraitlab.faces.matting.none import NoMatting
-from portraitlab.support.hashes import content_key, file_digest
+from portraitlab.support.hashes import content_key
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,66 +38,30 @@ _KINDS = ("photo ", "identity ", "file ")
 """The first words of lines about what is left out, by kind."""
 
 
-class FolderData(PhotoSource):
+class FolderData(HeldOutSource):
     """Photos in `root/<identity>/`, read, checked and cut to portraits once, then cached.
 
     The encoder must find exactly one face in a photo, and no two photos may be the same file. The
     caption of a photo is in a text file of the same name; other photos get `caption`. A photo that
     cannot be used is left out, and a line in the log names it and the reason.
 
-    test_share: share of the identities that is held out, drawn with `split_seed` among those with
-    enough photos for any number of references; if those are too few, those with the most photos
-    follow. minimum_side: least edge of a portrait in pixels. matting: masks the person in a
-    portrait; a photo's own transparency is applied as well. targets, judges, noise_seeds,
-    targets_of, real_photos: see PhotoSource.
+    settings: see HeldOutSource.
 
     Raises ValueError if the folder is missing, has no identity folders, or has fewer than two
     identities with two usable photos.
     """
 
     def __init__(
-        self,
-        cache: str,
-        root: str,
-        test_share: float = 0.2,
-        split_seed: int = 0,
-        caption: str = "a photo of a person",
-        minimum_side: int = 32,
-        matting: Matting | None = None,
-        targets: int = 1,
-        judges: Judges = 4,
-        noise_seeds: int = 1,
-        targets_of: TargetsOf = "own",
-        real_photos: int = 1000,
+        self, cache: str, root: str, caption: str = "a photo of a person", **settings: Any
     ) -> None:
-        super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
+        super().__init__(**settings)
         self.cache = Path(cache)
         self.root = Path(root).expanduser()
-        if not self.root.is_dir():
-            raise ValueError(
-                f"data.root={root} is not a folder; give a folder of identity folders."
-            )
-        check_share(test_share)
-        self.test_share = test_share
-        self.split_seed = split_seed
+        check_root(self.root, "data.root=")
         self.caption = caption
-        self.minimum_side = minimum_side
-        self.matting = matting or NoMatting()
-        self._read: tuple[Frozen, Photos] | None = None
-        self._encoded: tuple[Photos, PhotoSet] | None = None
-
-    def train_photos(self, frozen: Frozen) -> PhotoSet:
-        """Return photos of the identities that are not held out."""
-        return split(self._photos(frozen), self.test_share, self.split_seed, self.targets)[0]
-
-    def score_photos(self, frozen: Frozen) -> PhotoSet:
-        """Return photos of the identities that are held out."""
-        return split(self._photos(frozen), self.test_share, self.split_seed, self.targets)[1]
-
-    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
-        """Return the number of usable photos of each identity kept, and of each held out."""
-        counts = Counter(self._portraits(frozen).identity)
-        return divided(counts, self.test_share, self.split_seed, self.targets)
+        # Training and scoring share the photos of one set of frozen models.
+        self._portraits = lru_cache(maxsize=1)(self._read)
+        self._encoded = lru_cache(maxsize=1)(self._encode)
 
     def digest(self) -> str:
         """Return a sha256 of the files' names, contents and captions, as first listed."""
@@ -109,19 +71,21 @@ class FolderData(PhotoSource):
     def _listed(self) -> tuple[list[_File], list[str]]:
         return _list_files(self.root, self.caption)
 
-    def _photos(self, frozen: Frozen) -> PhotoSet:
-        """Return all usable photos with their features; training and scoring share them."""
-        store = self._portraits(frozen)
-        if self._encoded is None or self._encoded[0] is not store:
-            features = FeatureStore.cached(self.cache, store, frozen)
-            photos = PhotoSet(store, features, tuple(sorted(set(store.identity))))
-            self._encoded = (store, photos)
-        return self._encoded[1]
+    def photo_counts(self, frozen: Frozen) -> Counter[str]:
+        """Return the number of usable photos of each identity with two or more."""
+        return Counter(self._portraits(frozen).identity)
 
-    def _portraits(self, frozen: Frozen) -> Photos:
+    def all_photos(self, frozen: Frozen) -> PhotoSet:
+        """Return all usable photos with their features."""
+        return self._encoded(frozen)
+
+    def _encode(self, frozen: Frozen) -> PhotoSet:
+        store = self._portraits(frozen)
+        features = FeatureStore.cached(self.cache, store, frozen)
+        return PhotoSet(store, features, tuple(sorted(set(store.identity))))
+
+    def _read(self, frozen: Frozen) -> Photos:
         """Read all usable photos, or open them in the cache."""
-        if self._read is not None and self._read[0] is frozen:
-            return self._read[1]
         # List the files; their content and the settings name the cached store.
         files, strays = self._listed
         left_out = [*strays]
@@ -144,7 +108,6 @@ class FolderData(PhotoSource):
             "%s: %d photos of %d identities taken; left out: %d photos, %d identities, %d others",
             self.root, len(store), len(set(store.identity)), *counts,
         )  # fmt: skip
-        self._read = (frozen, store)
         return store
 
     def _walk(
@@ -158,23 +121,18 @@ class FolderData(PhotoSource):
             try:
                 if file.digest in seen:
                     raise UnusablePhoto(f"is the same file as {seen[file.digest]}")
-                usable[file.identity].append(self._portrait(file, encoder, size))
+                usable[file.path.parent.name].append(self._portrait(file, encoder, size))
                 seen[file.digest] = file.name
             except UnusablePhoto as error:
                 left_out.append(f"photo {file.name}: {error}")
         # Leave out identities with a single usable photo.
-        for identity in [name for name, photos in usable.items() if len(photos) < 2]:
-            number = len(usable.pop(identity))
-            left_out.append(
-                f"identity {identity}: usable photos {number}, needed 2 (a target and a reference)"
-            )
+        for identity in [name for name, photos in usable.items() if len(photos) < LEAST]:
+            text = too_few(len(usable.pop(identity)))
+            left_out.append(str(Problem("identity", identity, text)))
         if len(usable) < 2:
             _report(left_out)
-            why = f"; left out were {len(left_out)}, first {left_out[0]}" if left_out else ""
-            raise ValueError(
-                f"data.root={self.root} has {len(usable)} identities with two usable photos and "
-                f"needs two, one to train on and one to score{why}. Add photos."
-            )
+        why = f"; left out were {len(left_out)}, first {left_out[0]}" if left_out else ""
+        check_identities(self.root, len(usable), f"{why}. Add photos.")
         for photos in usable.values():
             yield from photos
 
@@ -191,7 +149,7 @@ class FolderData(PhotoSource):
             raise
         portrait = usable_portrait(photo, encoder, self.matting, self.minimum_side)
         return {
-            "identity": file.identity,
+            "identity": file.path.parent.name,
             "name": file.path.name,
             "caption": file.caption,
             **portrait.columns(size),
@@ -200,13 +158,16 @@ class FolderData(PhotoSource):
 
 @dataclass(frozen=True)
 class _File:
-    """A file that should be a photo; `name` is identity/file, `digest` the sha256 of its bytes."""
+    """A file that should be a photo; `digest` is the sha256 of its bytes."""
 
     path: Path
-    identity: str
-    name: str
     digest: str
     caption: str
+
+    @property
+    def name(self) -> str:
+        """The file's name after its identity's."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
 
 def _content_of(files: list[_File]) -> list[list[str]]:
@@ -217,20 +178,17 @@ def _content_of(files: list[_File]) -> list[list[str]]:
 def _list_files(root: Path, caption: str) -> tuple[list[_File], list[str]]:
     """List all files but captions and hidden ones, and lines about files that are left out."""
     files: list[_File] = []
-    left_out = [str(problem) for problem in stray_files(root)]
+    problems = [*stray_files(root)]
     for identity in identity_folders(root):
         listing = list_identity(root, identity)
-        left_out += map(str, listing.problems)
+        problems += listing.problems
         for path in listing.photos:
-            name = f"{identity}/{path.name}"
-            try:
-                text = caption_of(path) or caption
-                files.append(_File(path, identity, name, file_digest(path), text))
-            except OSError as error:
-                left_out.append(f"photo {name}: cannot be read: {error.strerror}")
-            except BadCaption as error:
-                left_out.append(f"photo {name}: {error}")
-    return files, left_out
+            info = inspect_file(path)
+            if isinstance(info, str):
+                problems.append(Problem("photo", f"{identity}/{path.name}", info))
+            else:
+                files.append(_File(path, info.digest.hex(), info.caption or caption))
+    return files, [*map(str, problems)]
 
 
 def _report(lines: tuple[str, ...] | list[str]) -> None:

@@ -1,39 +1,80 @@
-"""The identities of a user's photos that are held out."""
+"""Sources of a user's photos, of whose identities a share is held out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from portraitlab.data.features import Frozen
 from portraitlab.data.photo_set import PhotoSet
-from portraitlab.data.testset import string_seed
-
-MOST_REFERENCES = 6
-"""The most references that any preset uses; more photos do not make a better test."""
-
-
-def check_share(share: float) -> None:
-    """Raise ValueError for a data.test_share outside of 0 to 1."""
-    if not 0 < share < 1:
-        raise ValueError(f"data.test_share={share} must lie between 0 and 1.")
+from portraitlab.data.source import PhotoSource
+from portraitlab.data.targets import string_seed
+from portraitlab.data.testset import MOST_REFERENCES
+from portraitlab.faces.matting.base import Matting
+from portraitlab.faces.matting.none import NoMatting
 
 
-def split(photos: PhotoSet, share: float, seed: int, targets: int) -> tuple[PhotoSet, PhotoSet]:
-    """Divide photos into those to train on and those of held-out identities, to score on."""
-    members = photos.members()
-    counts = dict(zip(members.names, members.counts.tolist(), strict=True))
-    held = held_out(counts, share, seed, targets)
-    scored = set(held)
-    kept = tuple(name for name in photos.identities if name not in scored)
-    return replace(photos, identities=kept), replace(photos, identities=held)
+class HeldOutSource(PhotoSource):
+    """Photos of a user; a share of the identities is held out to score on.
+
+    test_share: that share, drawn with `split_seed` among the identities with enough photos for any
+    number of references; if those are too few, those with the most photos follow. minimum_side:
+    least edge of a portrait in pixels. matting: masks the person in a portrait; a photo's own
+    transparency is applied as well. scoring: the settings of PhotoSource.
+    """
+
+    def __init__(
+        self,
+        test_share: float = 0.2,
+        split_seed: int = 0,
+        minimum_side: int = 32,
+        matting: Matting | None = None,
+        **scoring: Any,
+    ) -> None:
+        super().__init__(**scoring)
+        if not 0 < test_share < 1:
+            raise ValueError(f"data.test_share={test_share} must lie between 0 and 1.")
+        self.test_share = test_share
+        self.split_seed = split_seed
+        self.minimum_side = minimum_side
+        self.matting = matting or NoMatting()
+
+    @abstractmethod
+    def all_photos(self, frozen: Frozen) -> PhotoSet:
+        """Return the photos of all identities that can be used."""
+
+    @abstractmethod
+    def photo_counts(self, frozen: Frozen) -> Mapping[str, int]:
+        """Return the number of photos of each of these identities; nothing is encoded."""
+
+    def train_photos(self, frozen: Frozen) -> PhotoSet:
+        """Return photos of the identities that are not held out."""
+        return replace(self.all_photos(frozen), identities=self._split(frozen)[0])
+
+    def score_photos(self, frozen: Frozen) -> PhotoSet:
+        """Return photos of the identities that are held out."""
+        return replace(self.all_photos(frozen), identities=self._split(frozen)[1])
+
+    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
+        """Return the number of photos of each identity kept, and of each held out."""
+        counts = self.photo_counts(frozen)
+        kept, held = self._split(frozen)
+        return [counts[name] for name in kept], [counts[name] for name in held]
+
+    def _split(self, frozen: Frozen) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the identities to train on, and of those held out, sorted."""
+        counts = self.photo_counts(frozen)
+        held = held_out(counts, self.test_share, self.split_seed, self.targets)
+        return tuple(sorted(counts.keys() - set(held))), held
 
 
 def held_out(counts: Mapping[str, int], share: float, seed: int, targets: int) -> tuple[str, ...]:
     """Return the names of the identities to score on, sorted; at least one, and never all.
 
-    counts: photos of each identity. share: share of the identities, drawn with `seed` among those
-    with enough photos for `targets` and any number of references; if those are too few, those with
-    the most photos follow.
+    counts: photos of each identity. share, seed: see HeldOutSource. targets: photos of an identity
+    beside its references and one to judge by.
     """
     enough = targets + MOST_REFERENCES + 1
     order = sorted(counts, key=lambda name: (-min(counts[name], enough), string_seed(seed, name)))
@@ -41,35 +82,10 @@ def held_out(counts: Mapping[str, int], share: float, seed: int, targets: int) -
     return tuple(sorted(order[:number]))
 
 
-def divided(
-    counts: Mapping[str, int], share: float, seed: int, targets: int
-) -> tuple[list[int], list[int]]:
-    """Return the photos of each identity to train on, and of each that is held out."""
-    held = held_out(counts, share, seed, targets)
-    return [counts[name] for name in counts if name not in held], [counts[name] for name in held]
-
-
-def check_refs(
-    train: Sequence[int], held: Sequence[int], refs: int, score_refs: int, targets: int, beside: int
-) -> None:
-    """Raise ValueError if nobody has the photos that training or scoring takes of a person.
-
-    train, held: photos of each identity to train on, and of each that is held out. targets: of a
-    scored identity, beside the references and one photo to judge by. beside: photos of a training
-    sample beside the references. The error names the number of references that fits.
-    """
-    most, most_scored = max(train) - beside, max(held) - targets - 1
-    if refs <= most and score_refs <= most_scored:
-        return
-    needs = (
-        f"training needs a person with {refs + beside} photos, and the {len(train)} to train on "
-        f"have {min(train)} to {max(train)}; scoring needs one with {targets + score_refs + 1} "
-        f"(data.targets={targets}, {score_refs} references, 1 to judge by), and the {len(held)} "
-        f"held out have {min(held)} to {max(held)}"
-    )
-    name, fits = "refs", min(most, most_scored)
-    if refs <= most and score_refs != refs:
-        name, fits = "score_refs", most_scored
-    value = {"refs": refs, "score_refs": score_refs}[name]
-    remedy = f"Choose {name}={fits}, or add photos." if fits >= 1 else "Add photos."
-    raise ValueError(f"{name}={value} is too many for these photos: {needs}. {remedy}")
+def check_identities(root: object, number: int, remedy: str) -> None:
+    """Raise ValueError for fewer than two identities, one to train on and one to score."""
+    if number < 2:
+        raise ValueError(
+            f"data.root={root} has {number} identities with two usable photos and needs two, one "
+            f"to train on and one to score{remedy}"
+        )

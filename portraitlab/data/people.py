@@ -1,8 +1,9 @@
-"""Read the people of a folder of photos as references, and match faces to them."""
+"""Encode portraits of people as references, read them from folders, and match faces to them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,14 +64,24 @@ def read_people(
         )
     folders = [root / name for name in identity_folders(root)] or [root]
     portraits = [_portraits(folder, encoder, matting, most, minimum_side) for folder in folders]
-    people = [_features(own, encoder, backbone, latents) for own in portraits]
+    features: list[FaceFeatures] = []
+    shapes: list[FaceGeometry] = []
+    for own in portraits:
+        references, geometry = describe_references(own, encoder, backbone)
+        if latents:
+            with backbone.computing():
+                references = replace(references, latents=encode_portraits(own, backbone)[None])
+        features.append(references)
+        shapes.append(geometry[[0]])
     profiles = [own[0] for own in portraits]
-    width = max(features.mask.shape[1] for features, _ in people)
+    with backbone.computing():
+        shown = profile_pictures(profiles, profiles, backbone) if pictures else None
+    width = max(references.mask.shape[1] for references in features)
     return People(
         names=tuple(folder.name for folder in folders),
-        features=FaceFeatures.cat([features.padded(width) for features, _ in people]),
-        shape=FaceGeometry.cat([shape for _, shape in people]),
-        pictures=_pictures(profiles, backbone) if pictures else None,
+        features=FaceFeatures.cat([references.padded(width) for references in features]),
+        shape=FaceGeometry.cat(shapes),
+        pictures=shown,
     )
 
 
@@ -108,41 +119,45 @@ def _portraits(
 
 
 @torch.no_grad()
-def _features(
-    portraits: list[UsablePortrait], encoder: FaceEncoder, backbone: Backbone, latents: bool
+def describe_references(
+    portraits: Sequence[UsablePortrait], encoder: FaceEncoder, backbone: Backbone
 ) -> tuple[FaceFeatures, FaceGeometry]:
-    """Encode a person's portraits: features [1, N], and the geometry [1] of the first."""
+    """Encode the faces of portraits as references [1, N] with their geometry [N], on the CPU."""
     size, device = backbone.image_size, backbone.latent_scale.device
     views = to_tensor(np.stack([each.view for each in portraits])).to(device)
     masks = torch.from_numpy(np.stack([each.resized_mask(size) for each in portraits])).to(device)
     fitted = encoder.fit(views, FaceGeometry.cat([each.face for each in portraits]))
     described = describe_faces(encoder, views, masks, fitted)
     faces = {name: value.cpu() for name, value in described.items()}
-    encoded = None
-    if latents:
-        images = to_tensor(np.stack([each.resized(size) for each in portraits]))
-        with backbone.computing():
-            encoded = backbone.encode(images.to(device)).float().cpu()[None]
-    features = FaceFeatures(
-        local_=faces["local"].float()[None],
-        global_=faces["global"][None],
-        mask=torch.ones(1, len(portraits), dtype=torch.bool),
-        latents=encoded,
-    )
-    return features, geometry_of(faces)[[0]]
+    mask = torch.ones(1, len(portraits), dtype=torch.bool)
+    features = FaceFeatures(faces["local"].float()[None], faces["global"][None], mask)
+    return features, geometry_of(faces)[:]
 
 
 @torch.no_grad()
-def _pictures(profiles: list[UsablePortrait], backbone: Backbone) -> Pictures:
-    """Encode profiles [P] as pictures on the CPU, whose style is the profiles themselves."""
-    pixels = to_tensor(np.stack([each.resized(backbone.image_size) for each in profiles]))
-    with backbone.computing():
-        latents = backbone.encode(pixels.to(backbone.latent_scale.device)).float().cpu()
+def encode_portraits(portraits: Sequence[UsablePortrait], backbone: Backbone) -> Tensor:
+    """Encode portraits to latents [N, c, h, w] on the CPU."""
+    pixels = _pixels(portraits, backbone).to(backbone.latent_scale.device)
+    return backbone.encode(pixels).float().cpu()
+
+
+def profile_pictures(
+    styles: Sequence[UsablePortrait],
+    profiles: Sequence[UsablePortrait],
+    backbone: Backbone,
+    seed: int = 0,
+) -> Pictures:
+    """Encode the styles and profiles [B] that are laid side by side in drawing, on the CPU."""
+    latents = encode_portraits(profiles, backbone)
     return Pictures(
-        style=pixels,
-        profile=pixels,
+        style=_pixels(styles, backbone),
+        profile=_pixels(profiles, backbone),
         latents=latents,
         person=torch.zeros_like(latents[:, :1]),  # that only losses read
         prompted=torch.ones(len(profiles), dtype=torch.bool),
-        seed=torch.zeros(len(profiles), dtype=torch.long),
+        seed=torch.full((len(profiles),), seed),
     )
+
+
+def _pixels(portraits: Sequence[UsablePortrait], backbone: Backbone) -> Tensor:
+    return to_tensor(np.stack([each.resized(backbone.image_size) for each in portraits]))

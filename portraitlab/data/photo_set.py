@@ -59,12 +59,12 @@ class PhotoSet:
 
         Scores are not cached: all references of a scoring take a second.
         """
-        scores = [self._quality(model, part) for part in rows.flatten().split(_BATCH)]
+        geometry = self.features.geometry
+        scores = [
+            face_quality(model, self.store.views(part), geometry[part].keypoints)
+            for part in rows.flatten().split(_BATCH)
+        ]
         return torch.cat(scores).view(rows.shape)
-
-    def _quality(self, model: FaceQuality, rows: Tensor) -> Tensor:
-        points = self.features.geometry[rows].keypoints
-        return face_quality(model, self.store.views(rows), points)
 
     def gather(
         self,
@@ -85,72 +85,48 @@ class PhotoSet:
         Of pictures of several people, targets and shape_rows are [B, P], references and mask
         [B, P, N]; all references of a person who is not there are masked.
         """
-        features = self.features
-        if targets.dim() == 2:
-            return self._gather_people(targets, references, mask, shape_rows, without_prompt, seeds)
-        latents = features.latents[targets]
-        return Batch(
+        features, several = self.features, targets.dim() == 2
+        rows = targets[:, 0] if several else targets  # any of the people's has the picture
+        latents = features.latents[rows]
+        size = (latents.shape[-2], latents.shape[-1])
+        # Read the fields that only some methods want.
+        pictures = face_mask = None
+        if "pictures" in self.wants:
+            profiles = shape_rows[:, 0] if several else shape_rows
+            pictures = Pictures(
+                style=self.store.images(rows),
+                profile=self.store.images(profiles),
+                latents=features.latents[profiles],
+                person=features.person[profiles],
+                prompted=~without_prompt,
+                seed=seeds,
+            )
+        if "face_mask" in self.wants:
+            face_mask = adaptive_avg_pool2d(features.face_masks[rows].float(), size)
+        batch = Batch(
             latents=latents,
-            text=features.empty_text.where(without_prompt, features.text(targets)),
+            text=features.empty_text.where(without_prompt, features.text(rows)),
             references=features.references(references, mask, self.reference_latents),
             shape_geometry=features.geometry[shape_rows],
             target_geometry=features.geometry[targets],
             identity=features.mean_identity(references, mask),
             person=features.person[targets],
-            target_index=targets,
-            face_mask=self._face_mask(targets, latents) if "face_mask" in self.wants else None,
-            pictures=(
-                self._pictures(targets, shape_rows, ~without_prompt, seeds)
-                if "pictures" in self.wants
-                else None
-            ),
+            target_index=rows,
+            face_mask=face_mask,
+            pictures=pictures,
         )
-
-    def _gather_people(
-        self,
-        targets: Tensor,
-        references: Tensor,
-        mask: Tensor,
-        shape_rows: Tensor,
-        without_prompt: Tensor,
-        seeds: Tensor,
-    ) -> Batch:
-        """Make a batch of pictures of several people, each of whose rows has the picture."""
+        if not several:
+            return batch
+        # Leave out people who are not there, and give each person a region of the picture.
         there = mask.any(dim=-1)
-        first = self.gather(
-            targets[:, 0], references[:, 0], mask[:, 0], shape_rows[:, 0], without_prompt, seeds
-        )
-        geometry = self.features.geometry[targets]
-        geometry = replace(geometry, score=geometry.score * there)
-        size = (first.latents.shape[-2], first.latents.shape[-1])
-        person = self.features.person[targets] * there[..., None, None, None]
+        geometry = batch.target_geometry
+        person = batch.person * there[..., None, None, None]
         return replace(
-            first,
-            references=self.features.references(references, mask, self.reference_latents),
-            shape_geometry=self.features.geometry[shape_rows],
-            target_geometry=geometry,
-            identity=self.features.mean_identity(references, mask),
+            batch,
+            target_geometry=replace(geometry, score=geometry.score * there),
             person=person.sum(dim=1).clamp(max=1),
             regions=box_regions(face_boxes(geometry.keypoints, HEAD), there, size),
         )
-
-    def _pictures(
-        self, targets: Tensor, profiles: Tensor, prompted: Tensor, seeds: Tensor
-    ) -> Pictures:
-        """Read the pixels of targets and profiles [B]."""
-        return Pictures(
-            style=self.store.images(targets),
-            profile=self.store.images(profiles),
-            latents=self.features.latents[profiles],
-            person=self.features.person[profiles],
-            prompted=prompted,
-            seed=seeds,
-        )
-
-    def _face_mask(self, rows: Tensor, latents: Tensor) -> Tensor:
-        """Average the face masks of photos [B] over the cells of their latents: [B, h, w]."""
-        masks = self.features.face_masks[rows].float()
-        return adaptive_avg_pool2d(masks, (latents.shape[-2], latents.shape[-1]))
 
 
 def face_quality(model: FaceQuality, views: Tensor, keypoints: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from portraitlab.data.table import Pictures, Table
+from portraitlab.data.table import Pictures, Strings, Table
 from portraitlab.types import FaceCoefficients
 
 
@@ -47,8 +47,8 @@ class Photos:
         self.flawed: list[bool] = table.all("flawed") if "flawed" in table else [False] * len(table)
         self.scene: list[str] = table.all("scene") if "scene" in table else [""] * len(table)
         self.close_ups = "scene_keypoints" in table
-        self.name = table.strings("name")
-        self.caption = captions.strings("caption", self.caption_index)
+        self.name = Strings(table, "name")
+        self.caption = Strings(captions, "caption", self.caption_index)
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -121,11 +121,6 @@ class Members:
     def starts(self) -> NDArray[np.int64]:
         """First position in `rows` of each identity [I]."""
         return self.counts.cumsum() - self.counts
-
-    def of(self, number: int) -> NDArray[np.int64]:
-        """Return the rows of one identity by its number."""
-        start = self.starts[number]
-        return self.rows[start : start + self.counts[number]]
 
 
 def members_of(store: Photos, identities: Sequence[str]) -> Members:

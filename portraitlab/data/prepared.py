@@ -5,26 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from portraitlab.data.features import FeatureStore, Frozen
-from portraitlab.data.heldout import check_share, split
+from portraitlab.data.heldout import HeldOutSource, check_identities
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
 from portraitlab.data.prepare.layout import (
-    ANOTHER_FOLDER,
-    About,
     Finished,
+    read_about,
     shard_file,
     store_settings,
     training_overrides,
 )
 from portraitlab.data.prepare.validate import LEAST
-from portraitlab.data.shards import FORMAT
-from portraitlab.data.source import PhotoSource
 from portraitlab.data.table import Table
-from portraitlab.data.testset import Judges, TargetsOf
-from portraitlab.faces.matting.base import Matting
-from portraitlab.faces.matting.none import NoMatting
 from portraitlab.support.files import read_json
 from portraitlab.support.hashes import content_key
 from portraitlab.support.printing import shell_word
@@ -40,17 +35,12 @@ class PreparedPhotos(Photos):
 
     def __init__(self, folder: Path) -> None:
         # Check that the store is complete and of this format.
-        about = read_json(folder / "about.json", About, ANOTHER_FOLDER)
+        about = read_about(folder)
         finished = read_json(folder / "finished.json", Finished)
         if about is None:
             raise ValueError(
                 f"data.root={folder} holds no prepared photos (no about.json); make them with "
                 f"`portraitlab data prepare PHOTOS {shell_word(folder)}`."
-            )
-        if about["format"] != FORMAT:
-            raise ValueError(
-                f"{folder} has format {about['format']}, and {FORMAT} is read; prepare the photos "
-                "again into another folder."
             )
         if finished is None:
             raise ValueError(
@@ -66,14 +56,12 @@ class PreparedPhotos(Photos):
             (shard_file(folder, "photos", n) for n in shards[0]), sort=("identity", "name")
         )
         captions = Table(shard_file(folder, "captions", n) for n in shards[1])
-        for kind, found, recorded in (
-            ("photos", len(table), finished["photos"]),
-            ("captions", len(captions) - 1, finished["captions"]),  # and the empty prompt
-        ):
-            if found != recorded:
+        # The empty prompt is no caption of a photo.
+        for kind, found in (("photos", len(table)), ("captions", len(captions) - 1)):
+            if found != finished[kind]:
                 raise ValueError(
-                    f"{folder} has {found} {kind}, not {recorded}. So a file is of another one: "
-                    "prepare into another folder."
+                    f"{folder} has {found} {kind}, not {finished[kind]}. So a file is of another "
+                    "one: prepare into another folder."
                 )
         if not len(table):
             raise ValueError(
@@ -98,64 +86,32 @@ class PreparedPhotos(Photos):
         return digest.hexdigest()
 
 
-class PreparedData(PhotoSource):
+class PreparedData(HeldOutSource):
     """The photos of a store made by `portraitlab data prepare`, as data=folder gives them.
 
-    root: the store's folder. test_share, split_seed: choose the held-out identities, as in
-    FolderData. minimum_side, matting: must be those that the store was prepared with; an export
-    keeps them. targets, judges, noise_seeds, targets_of: see ScoringSet.
+    root: the store's folder. settings: see HeldOutSource; minimum_side and matting must be those
+    that the store was prepared with, and an export keeps them.
 
     Raises ValueError if the store is missing, unfinished or damaged, was prepared with other frozen
     models, another matting or another minimum_side, or has fewer than two identities with two
     photos.
     """
 
-    def __init__(
-        self,
-        root: str,
-        test_share: float = 0.2,
-        split_seed: int = 0,
-        minimum_side: int = 32,
-        matting: Matting | None = None,
-        targets: int = 1,
-        judges: Judges = 4,
-        noise_seeds: int = 1,
-        targets_of: TargetsOf = "own",
-        real_photos: int = 1000,
-    ) -> None:
-        super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
-        check_share(test_share)
-        self.minimum_side = minimum_side
-        self.matting = matting or NoMatting()
+    def __init__(self, root: str, **settings: Any) -> None:
+        super().__init__(**settings)
         self.photos = PreparedPhotos(Path(root).expanduser())
-        counts = Counter(self.photos.identity)  # in the order of their names
-        usable = [name for name, count in counts.items() if count >= LEAST]
-        if len(usable) < 2:
-            raise ValueError(
-                f"data.root={root} has {len(usable)} identities with two usable photos and needs "
-                f"two, one to train on and one to score; see {self.photos.folder}/problems.txt."
-            )
-        photos = PhotoSet(self.photos, self.photos.features(), tuple(usable))
-        self.kept, self.held_out = split(photos, test_share, split_seed, targets)
+        counts = Counter(self.photos.identity)
+        self._counts = {name: count for name, count in counts.items() if count >= LEAST}
+        remedy = f"; see {self.photos.folder}/problems.txt."
+        check_identities(root, len(self._counts), remedy)
+        self._all = PhotoSet(self.photos, self.photos.features(), tuple(self._counts))
 
-    def train_photos(self, frozen: Frozen) -> PhotoSet:
-        """Return photos of the identities that are not held out."""
-        return self._checked(self.kept, frozen)
+    def photo_counts(self, frozen: Frozen) -> dict[str, int]:
+        """Return the number of photos of each identity with two or more."""
+        return self._counts
 
-    def score_photos(self, frozen: Frozen) -> PhotoSet:
-        """Return photos of the identities that are held out."""
-        return self._checked(self.held_out, frozen)
-
-    def counts(self, frozen: Frozen) -> tuple[list[int], list[int]]:
-        """Return the number of photos of each identity kept, and of each held out."""
-        kept, held = (part.members().counts.tolist() for part in (self.kept, self.held_out))
-        return kept, held
-
-    def digest(self) -> str:
-        """Return a sha256 of the store's photos; photos being added do not change it."""
-        return self.photos.digest()
-
-    def _checked(self, photos: PhotoSet, frozen: Frozen) -> PhotoSet:
+    def all_photos(self, frozen: Frozen) -> PhotoSet:
+        """Return all photos, of a store that was prepared with these models and settings."""
         wanted = store_settings(frozen, self.matting, self.minimum_side)
         other = [name for name in wanted if wanted[name] != self.photos.settings[name]]
         if other:
@@ -164,4 +120,8 @@ class PreparedData(PhotoSource):
                 f"data.root={self.photos.folder} was prepared with another {', '.join(other)}, by "
                 f"{by}. Choose the same, or prepare the photos with what is chosen now."
             )
-        return photos
+        return self._all
+
+    def digest(self) -> str:
+        """Return a sha256 of the store's photos; photos being added do not change it."""
+        return self.photos.digest()

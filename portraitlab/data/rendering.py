@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from functools import partial
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,9 @@ CLOSE_UPS = ("half", "full", *_IN_TURN, "group")
 """Framings in which a face can be too small to be encoded: its view is a portrait of the person."""
 PEOPLE_OF_GROUPS = (2, 3, 4)
 """Numbers of people in groups, in turn."""
+
+Row = dict[str, Any]
+"""Values of a photo by the columns of portraitlab.data.schema."""
 
 Group = tuple[tuple[int, ...], int]
 """Seeds of the people of a group, and the seed of its photo."""
@@ -47,35 +49,13 @@ def framing_of(framing: str, number: int) -> str:
 
 def rendered_photos(
     photos: Sequence[tuple[int, int]], size: int, view_size: int, framing: str, workers: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """Render photos of one person by identity seed and photo seed, `size` pixels a side.
 
     The view has view_size pixels: the same photo, or for bodies a portrait of the same person.
-    Yields values by the columns of portraitlab.data.schema.
     """
-    if not photos:
-        return
-    closer = framing in CLOSE_UPS
-    with _applying(workers) as apply:
-        identities, numbers = zip(*photos, strict=True)
-        framings = [framing_of(framing, number) for number in numbers]
-        images = apply(render_photo, identities, numbers, repeat(size), framings)
-        views: Iterator[Photo | None] = repeat(None)
-        if closer or view_size != size:
-            shown = repeat("portrait" if closer else framing)
-            views = apply(render_photo, identities, numbers, repeat(view_size), shown)
-        jobs = zip(photos, images, views, strict=False)
-        for (identity, number), photo, view in track(
-            jobs, description="Rendering photos", total=len(photos)
-        ):
-            (person,) = photo.people
-            yield {
-                "identity": str(identity),
-                "name": str(number),
-                **_picture(photo, person, photo.person_mask),
-                **({} if view is None else {"view": view.image}),
-                **(_close_up(person, view) if closer and view is not None else {}),
-            }
+    render = partial(_photo, size, view_size, framing)
+    return _rendered(render, photos, "Rendering photos", workers)
 
 
 def rendered_views(
@@ -84,51 +64,68 @@ def rendered_views(
     size: int,
     view_size: int,
     workers: int,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """Render moments, by identity seed and photo seed, from cameras at yaws in radians.
 
-    Yields values by the columns of portraitlab.data.schema, with each moment as an identity.
+    Yields rows with each moment as an identity.
     """
-    with _applying(workers) as apply:
-        identities, numbers = zip(*moments, strict=True)
-        images = apply(render_views, identities, numbers, yaws, repeat(size))
-        closer: Iterator[list[Photo] | None] = repeat(None)
-        if view_size != size:
-            closer = apply(render_views, identities, numbers, yaws, repeat(view_size))
-        jobs = zip(moments, images, closer, strict=False)
-        for (identity, number), photos, views in track(
-            jobs, description="Rendering views", total=len(moments)
-        ):
-            for place, photo in enumerate(photos):
-                yield {
-                    "identity": f"{identity}-{number}",
-                    "name": str(place),
-                    **_picture(photo, photo.people[0], photo.person_mask),
-                    **({} if views is None else {"view": views[place].image}),
-                }
+    jobs = [(*moment, turns) for moment, turns in zip(moments, yaws, strict=True)]
+    return _rendered(partial(_views, size, view_size), jobs, "Rendering views", workers)
 
 
 def rendered_groups(
     groups: Sequence[Group], size: int, view_size: int, workers: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """Render groups, each as one row for each person, whose view is a portrait of the person."""
-    if not groups:
+    return _rendered(partial(_group, size, view_size), groups, "Rendering groups", workers)
+
+
+def _rendered(
+    render: Callable[..., list[Row]], jobs: Sequence[tuple[Any, ...]], title: str, workers: int
+) -> Iterator[Row]:
+    """Yield the rows that `render` makes of each job, in rendering processes or in this one."""
+    if not jobs:
         return
-    people = [(seed, number) for seeds, number in groups for seed in seeds]
-    with _applying(workers) as apply:
-        pictures = apply(render_canvas, *zip(*groups, strict=True), repeat("group"), repeat(size))
-        views = apply(render_photo, *zip(*people, strict=True), repeat(view_size))
-        jobs = zip(groups, pictures, strict=False)
-        for (seeds, number), photo in track(jobs, "Rendering groups", total=len(groups)):
-            for seed, person in zip(seeds, photo.people, strict=True):
-                view = next(views)
-                yield {
-                    "identity": str(seed),
-                    "name": f"group-{number}",
-                    **_picture(photo, person, person.region),
-                    "view": view.image,
-                    **_close_up(person, view, f"{'-'.join(map(str, seeds))}/{number}"),
-                }
+    with rendering_pool(workers) if workers else nullcontext() as pool:
+        apply = map if pool is None else partial(pool.map, chunksize=4)
+        for rows in track(apply(render, *zip(*jobs, strict=True)), title, total=len(jobs)):
+            yield from rows
+
+
+def _photo(size: int, view_size: int, framing: str, identity: int, number: int) -> list[Row]:
+    """Render a photo of one person as a row."""
+    closer = framing in CLOSE_UPS
+    photo = render_photo(identity, number, size, framing_of(framing, number))
+    row = _picture(photo, photo.people[0], photo.person_mask, str(identity), str(number))
+    if closer or view_size != size:
+        view = render_photo(identity, number, view_size, "portrait" if closer else framing)
+        row |= _close_up(photo.people[0], view) if closer else {"view": view.image}
+    return [row]
+
+
+def _views(
+    size: int, view_size: int, identity: int, number: int, yaws: Sequence[float]
+) -> list[Row]:
+    """Render a moment as one row for each camera."""
+    rows = [
+        _picture(photo, photo.people[0], photo.person_mask, f"{identity}-{number}", str(place))
+        for place, photo in enumerate(render_views(identity, number, yaws, size))
+    ]
+    if view_size != size:
+        for row, view in zip(rows, render_views(identity, number, yaws, view_size), strict=True):
+            row["view"] = view.image
+    return rows
+
+
+def _group(size: int, view_size: int, seeds: tuple[int, ...], number: int) -> list[Row]:
+    """Render a group as one row for each person."""
+    photo = render_canvas(seeds, number, "group", size)
+    scene = f"{'-'.join(map(str, seeds))}/{number}"
+    return [
+        _picture(photo, person, person.region, str(seed), f"group-{number}")
+        | _close_up(person, render_photo(seed, number, view_size), scene)
+        for seed, person in zip(seeds, photo.people, strict=True)
+    ]
 
 
 def rendered_again(identity: str, name: str, scene: str, framing: str, size: int) -> Photo:
@@ -139,20 +136,12 @@ def rendered_again(identity: str, name: str, scene: str, framing: str, size: int
     return render_canvas([int(seed) for seed in people.split("-")], int(number), "group", size)
 
 
-@contextmanager
-def _applying(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Return a `map` over rendering processes, or in this process without workers."""
-    if not workers:
-        yield map
-        return
-    with rendering_pool(workers) as pool:
-        yield partial(pool.map, chunksize=16)
-
-
-def _picture(photo: Photo, person: Person, region: Any) -> dict[str, Any]:
+def _picture(photo: Photo, person: Person, region: Any, identity: str, name: str) -> Row:
     """Describe a picture and one of its people, who fills a region bool [size, size]."""
     face = person.face
     return {
+        "identity": identity,
+        "name": name,
         "caption": photo.caption,
         "flawed": bool(photo.flaws),
         "image": photo.image,
@@ -167,9 +156,10 @@ def _picture(photo: Photo, person: Person, region: Any) -> dict[str, Any]:
     }
 
 
-def _close_up(person: Person, view: Photo, scene: str = "") -> dict[str, Any]:
+def _close_up(person: Person, view: Photo, scene: str = "") -> Row:
     """Describe a view that shows a person of a picture closer."""
     return {
+        "view": view.image,
         "view_mask": view.person_mask,
         "scene": scene,
         "scene_keypoints": person.face.keypoints,

@@ -61,6 +61,15 @@ def write_shard(path: Path, batches: Sequence[pa.RecordBatch], **about: Any) -> 
         os.close(number)
 
 
+def check_format(path: Path, found: object) -> None:
+    """Raise DamagedFile for a file or folder of another format."""
+    if found != FORMAT:
+        raise DamagedFile(
+            f"{path} has format {found}, and {FORMAT} is read; prepare the photos again into "
+            "another folder."
+        )
+
+
 def is_whole(path: Path) -> bool:
     """Return True if a shard exists and is not truncated; its columns are not read."""
     try:
@@ -96,11 +105,7 @@ class Shard:
         whole = str(zlib.crc32(text)).encode() == metadata.get(_SUM)
         self.about: dict[str, Any] = json.loads(text) if whole else {}
         found = self.about.get("format", "unknown") if whole or _SUM not in metadata else FORMAT
-        if found != FORMAT:
-            raise DamagedFile(
-                f"{path} has format {found}, and {FORMAT} is read; prepare the photos again into "
-                "another folder."
-            )
+        check_format(path, found)
         self.rows = len(self._batch)
         self.columns = {name: kind for name, kind in types.items() if name != _SUMS}
         if (self.about.get("rows"), self.about.get("kinds")) != (self.rows, kinds):

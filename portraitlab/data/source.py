@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from typing import get_args
 
 from portraitlab.data.features import Frozen
-from portraitlab.data.heldout import check_refs
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.testset import Judges, RealPhotos, ScoringSet, TargetsOf
 from portraitlab.method.select.selection import Selection
+from portraitlab.support.checks import check_choice, check_whole
 
 
 class PhotoSource(ABC):
@@ -31,24 +31,18 @@ class PhotoSource(ABC):
 
     def __init__(
         self,
-        targets: int,
-        judges: Judges,
-        noise_seeds: int,
-        targets_of: TargetsOf,
+        targets: int = 1,
+        judges: Judges = 4,
+        noise_seeds: int = 1,
+        targets_of: TargetsOf = "own",
         real_photos: int = 1000,
     ) -> None:
         counts = {"targets": targets, "noise_seeds": noise_seeds, "real_photos": real_photos}
-        if isinstance(judges, int):
-            counts["judges"] = judges
-        elif judges != "references":
-            raise ValueError(f"data.judges={judges!r} is unknown; give a number, or references.")
         for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"data.{name}={value} must be at least 1.")
-        if targets_of not in get_args(TargetsOf):
-            raise ValueError(
-                f"data.targets_of={targets_of!r} is unknown; choose own, others or templates."
-            )
+            check_whole(f"data.{name}", value)
+        if judges != "references":
+            check_whole("data.judges", judges, hint=", or references")
+        check_choice("data.targets_of", targets_of, get_args(TargetsOf))
         self.targets = targets
         self.judges = judges
         self.noise_seeds = noise_seeds
@@ -75,12 +69,28 @@ class PhotoSource(ABC):
         """Return the photos of each person to train on and of each held out; nothing is encoded."""
 
     def check_refs(self, frozen: Frozen, refs: int, score_refs: int, beside: int = 1) -> None:
-        """Raise ValueError if `refs` or `score_refs` is too large, before photos are encoded.
+        """Raise ValueError if nobody has the photos that training or scoring takes of a person.
 
-        beside: photos of a training sample beside the references.
+        Nothing is encoded for it. beside: photos of a training sample beside the references. The
+        error names the number of references that fits.
         """
-        own = 1 if self.targets_of == "templates" else self.targets
-        check_refs(*self.counts(frozen), refs, score_refs, own, beside)
+        train, held = self.counts(frozen)
+        targets = 1 if self.targets_of == "templates" else self.targets
+        most, most_scored = max(train) - beside, max(held) - targets - 1
+        if refs <= most and score_refs <= most_scored:
+            return
+        needs = (
+            f"training needs a person with {refs + beside} photos, and the {len(train)} to train "
+            f"on have {min(train)} to {max(train)}; scoring needs one with "
+            f"{targets + score_refs + 1} (data.targets={targets}, {score_refs} references, 1 to "
+            f"judge by), and the {len(held)} held out have {min(held)} to {max(held)}"
+        )
+        name, fits = "refs", min(most, most_scored)
+        if refs <= most and score_refs != refs:
+            name, fits = "score_refs", most_scored
+        value = {"refs": refs, "score_refs": score_refs}[name]
+        remedy = f"Choose {name}={fits}, or add photos." if fits >= 1 else "Add photos."
+        raise ValueError(f"{name}={value} is too many for these photos: {needs}. {remedy}")
 
     @abstractmethod
     def digest(self) -> str | None:

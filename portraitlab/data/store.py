@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ def cached_photos(
     size: int,
     view_size: int,
     photos: Iterable[Mapping[str, Any]],
-    left_out: list[str],
+    left_out: Sequence[str] = (),
 ) -> Photos:
     """Open the store of a recipe in the cache, or make it from `photos`; a damaged one is remade.
 
     photos: values by the columns of portraitlab.data.schema, all with the same; the caption is its
-    text. They are only iterated if the store is made, and may append lines to `left_out`
-    meanwhile. An interrupted iteration leaves no store behind.
+    text. They are only iterated if the store is made, and may add lines to `left_out` meanwhile. An
+    interrupted iteration leaves no store behind.
     """
     key = content_key({**recipe, "format": FORMAT, "size": size, "view_size": view_size})
 
@@ -46,7 +46,7 @@ def cached_photos(
             count += len(group)
         captions = pa.RecordBatch.from_pydict({"caption": pa.array([*numbers], pa.string())})
         # Last, as what marks the store as complete.
-        write_shard(folder / "captions.arrow", [captions], photos=count, left_out=left_out)
+        write_shard(folder / "captions.arrow", [captions], photos=count, left_out=[*left_out])
 
     def read(folder: Path) -> Photos:
         captions = Table([folder / "captions.arrow"]).check()

@@ -87,11 +87,6 @@ class Table:
         ((shard, _, places),) = self.split(np.array([row]))
         return shard.checked(name, places)[int(places[0])].as_py()
 
-    def strings(self, name: str, at: Sequence[int] | Tensor | None = None) -> Strings:
-        """Return the strings of a column, read on access: all, or those of the rows `at`."""
-        rows = range(len(self)) if at is None else at
-        return Strings(len(rows), lambda row: str(self.value(name, int(rows[row]))))
-
     def columns(self) -> dict[str, Rows[Tensor]]:
         """Return the columns of numbers and of pictures, which are read on access."""
         types = self.shards[0].columns if self.shards else {}
@@ -147,23 +142,20 @@ class Pictures:
 
 
 class Strings(Sequence[str]):
-    """Strings of many rows, each read on access.
+    """The strings of a column, each read on access: of all rows, or of those in `at`."""
 
-    read: returns the string of a row in 0..length-1.
-    """
-
-    def __init__(self, length: int, read: Callable[[int], str]) -> None:
-        self._length = length
-        self._read = read
+    def __init__(self, table: Table, name: str, at: Sequence[int] | Tensor | None = None) -> None:
+        self.table, self.name = table, name
+        self.rows = range(len(table)) if at is None else at
 
     def __len__(self) -> int:
-        return self._length
+        return len(self.rows)
 
     def __getitem__(self, row: Any) -> Any:
         """Return one string. Raises IndexError for other rows."""
-        if not 0 <= row < self._length:
-            raise IndexError(f"row {row} is outside 0..{self._length - 1}")
-        return self._read(int(row))
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} is outside 0..{len(self) - 1}")
+        return self.table.value(self.name, int(self.rows[row]))
 
 
 @dataclass(frozen=True)

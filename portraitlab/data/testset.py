@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
@@ -14,8 +13,9 @@ import torch
 
 from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.photos import Photos
-from portraitlab.data.templates import spread_poses
+from portraitlab.data.targets import Aim, aims_of_others, own_aims, string_seed, template_aims
 from portraitlab.method.select.selection import TARGET, Selection
+from portraitlab.support.checks import check_whole
 from portraitlab.types import Batch, Candidates
 
 TargetsOf = Literal["own", "others", "templates"]
@@ -52,6 +52,10 @@ class Sample:
     other: int | None = None
     scene: str = ""
 
+    def aimed_at(self, aim: Aim) -> Sample:
+        """Return the sample with another target, which also gives the shape."""
+        return replace(self, **vars(aim), shape_reference=aim.target)
+
 
 @dataclass(frozen=True)
 class RealPhotos:
@@ -61,54 +65,18 @@ class RealPhotos:
     rows: Sequence[int]
 
 
-def string_seed(*parts: object) -> int:
-    """Return a seed in 0..2^32-1 from printable parts, the same on every machine."""
-    text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
 def target_name(store: Photos, sample: Sample) -> str:
     """Return the name of a sample's target, prefixed by the identity if it is another person's."""
     identity, name = store.identity[sample.target], store.name[sample.target]
     return name if identity == sample.identity else f"{identity}/{name}"
 
 
-@dataclass(frozen=True)
-class _Aim:
-    """A target: its row, its caption and the seed of a noise."""
-
-    target: int
-    caption: str
-    seed: int
-
-
-def _with_targets_of_others(
-    samples: list[Sample], aims: Mapping[str, Sequence[_Aim]], seed: int
-) -> list[Sample]:
-    """Replace targets by those of the person half the list away.
-
-    aims: of all people, including those with too few photos to be scored, so that the assignment
-    does not depend on the number of references.
-    """
-    people = list(aims)
-    if len(people) < 2:
-        raise ValueError(
-            f"data.targets_of=others needs two held-out identities, and there is {len(people)}; "
-            "add people, or take data.targets_of=own"
-        )
-    away = len(people) // 2
-    other = dict(zip(people, people[away:] + people[:away], strict=True))
-    each = len(aims[people[0]])
+def _aimed(samples: Sequence[Sample], aims: Mapping[str, Sequence[Aim]]) -> list[Sample]:
+    """Give samples other targets, the aims of each person in turn."""
+    given = [aims[sample.identity] for sample in samples]
     return [
-        replace(
-            sample,
-            target=aim.target,
-            shape_reference=aim.target,
-            caption=aim.caption,
-            seed=string_seed(seed, sample.identity, other[sample.identity], aim.seed),
-        )
-        for number, sample in enumerate(samples)
-        for aim in [aims[other[sample.identity]][number % each]]
+        sample.aimed_at(own[number % len(own)])
+        for number, (sample, own) in enumerate(zip(samples, given, strict=True))
     ]
 
 
@@ -151,127 +119,92 @@ class ScoringSet:
         noise_seeds: int = 1,
         targets_of: TargetsOf = "own",
     ) -> None:
-        if refs < 1:
-            raise ValueError(f"refs={refs} must be at least 1: a sample needs a reference.")
+        check_whole("refs", refs)
         self.photos = photos
         self.refs = refs
         self.seed = seed
         self.targets_of = targets_of
+        self._aims: dict[str, list[Aim]] = {}
+        # Aim everyone at their own photos, then at those of strangers where these are the targets.
         own = 1 if targets_of == "templates" else targets
-        need = own + refs + 1
-        needs = f"{need} photos (targets={own}, refs={refs}, and 1 to judge by)"
-        members = photos.rows()
-        scene = photos.store.scene
-        several = any(scene)
-        samples: list[Sample] = []
-        aims: dict[str, list[_Aim]] = {}
-        for identity, own_rows in members.items():
-            scenes = [row for row in own_rows if scene[row]]
-            rows = [row for row in own_rows if not scene[row]]
-            if several and not scenes:
-                continue
-            # Shuffle the photos, and take targets from the end.
-            order = np.random.default_rng(string_seed(seed, identity)).permutation(len(rows))
-            ordered = [rows[place] for place in order]
-            sound = [row for row in reversed(ordered) if not photos.store.flawed[row]]
-            targeted = scenes[:own] if several else sound[:own]
-            if len(targeted) == own:
-                aims[identity] = [
-                    _Aim(
-                        target,
-                        photos.store.caption[target],
-                        string_seed(seed, *_named(photos.store, target), noise),
-                    )
-                    for target in targeted
-                    for noise in range(noise_seeds)
-                ]
-            if len(rows) < need:
-                _LOG.warning(
-                    "not scored: identity %s has %d photos, needs %s", identity, len(rows), needs
-                )
-                continue
-
-            # Split the rest into judges and references.
-            most = max(1, len(rows) - own - MOST_REFERENCES)
-            judged = min(1 if judges == "references" else judges, most)
-            judging = [row for row in sound if row not in targeted][:judged]
-            left = [row for row in ordered if row not in targeted and row not in judging]
-            if identity not in aims or not judging:
-                _LOG.warning(
-                    "not scored: identity %s has too few photos without a flaw to aim at and to "
-                    "judge by",
-                    identity,
-                )
-                continue
-            samples += [
-                Sample(
-                    identity=identity,
-                    target=aim.target,
-                    references=tuple(left[:refs]),
-                    shape_reference=aim.target,
-                    judges=tuple(left[:refs] if judges == "references" else judging),
-                    seed=aim.seed,
-                    caption=aim.caption,
-                    other=next((row for row in reversed(left) if row in sound), None),
-                    scene=scene[aim.target],
-                )
-                for aim in aims[identity]
-            ]
-        if not samples:
-            largest = max(members, key=lambda identity: len(members[identity]))
-            if len(members[largest]) >= need:
-                raise ValueError(
-                    f"none of the {len(members)} identities held out has enough photos without a "
-                    f"flaw: targets={own} to aim at, and 1 to judge by beside refs={refs} "
-                    "references. Add photos."
-                )
-            raise ValueError(
-                f"refs={refs} is too many for the photos at hand: scoring needs an identity with "
-                f"{needs}, and the largest held out, {largest}, has {len(members[largest])}. "
-                "Lower refs or add photos."
-            )
-        self._aims = aims
+        samples = self._own_samples(own, judges, noise_seeds)
         if targets_of == "others":
-            samples = _with_targets_of_others(samples, aims, seed)
+            samples = _aimed(samples, aims_of_others(self._aims, seed))
         elif targets_of == "templates":
-            samples = self._with_templates(samples, targets, noise_seeds)
+            people = {sample.identity: sample for sample in samples}
+            aims = template_aims(photos, people, targets, seed, noise_seeds)
+            samples = [
+                sample.aimed_at(aim) for name, sample in people.items() for aim in aims[name]
+            ]
         # Bring the people of a picture together.
         samples.sort(key=lambda sample: (sample.scene, sample.seed) if sample.scene else ())
         self.samples = self._with_shapes(samples, select, seed)
 
-    def _with_templates(
-        self, samples: list[Sample], targets: int, noise_seeds: int
-    ) -> list[Sample]:
-        """Aim each person at the pose templates, in place of the own photo and its noises."""
-        store, geometry = self.photos.store, self.photos.features.geometry
-        members = self.photos.rows()
-        rows = [row for rows in members.values() for row in rows if not store.flawed[row]]
-        # A person may own all of the first templates.
-        most = targets + max(map(len, members.values()))
-        ranked = [rows[place] for place in spread_poses(geometry[rows].keypoints, most)]
-        aimed = []
-        for sample in {sample.identity: sample for sample in samples}.values():
-            strangers = [row for row in ranked if store.identity[row] != sample.identity]
-            if len(strangers) < targets:
-                raise ValueError(
-                    f"data.targets_of=templates needs data.targets={targets} photos of strangers "
-                    f"without a flaw, and {sample.identity} has {len(strangers)}; lower "
-                    "data.targets or add people"
+    def _own_samples(self, targets: int, judges: Judges, noise_seeds: int) -> list[Sample]:
+        """Make the samples of each identity with targets of its own, and collect all aims."""
+        members, store = self.photos.rows(), self.photos.store
+        scene = store.scene
+        several = any(scene)
+        need = targets + self.refs + 1
+        needs = f"{need} photos (targets={targets}, refs={self.refs}, and 1 to judge by)"
+        samples: list[Sample] = []
+        for identity, rows in members.items():
+            scenes = [row for row in rows if scene[row]]
+            if several and not scenes:
+                continue
+            # Shuffle the photos, and take targets from the end.
+            photos = [row for row in rows if not scene[row]]
+            order = np.random.default_rng(string_seed(self.seed, identity)).permutation(len(photos))
+            photos = [photos[place] for place in order]
+            sound = [row for row in reversed(photos) if not store.flawed[row]]
+            targeted = scenes[:targets] if several else sound[:targets]
+            if len(targeted) == targets:
+                self._aims[identity] = own_aims(store, targeted, self.seed, noise_seeds)
+            if len(photos) < need:
+                _LOG.warning(
+                    "identity %s is not scored: it has %d photos, and needs %s",
+                    identity, len(photos), needs,
+                )  # fmt: skip
+                continue
+
+            # Split the rest into judges and references.
+            most = max(1, len(photos) - targets - MOST_REFERENCES)
+            judged = min(1 if judges == "references" else judges, most)
+            judging = [row for row in sound if row not in targeted][:judged]
+            left = [row for row in photos if row not in targeted and row not in judging]
+            if identity not in self._aims or not judging:
+                _LOG.warning(
+                    "identity %s is not scored: too few photos without a flaw for a target and a "
+                    "judge",
+                    identity,
                 )
-            aimed += [
-                replace(
-                    sample,
-                    target=row,
-                    shape_reference=row,
-                    caption=store.caption[row],
-                    seed=string_seed(
-                        self.seed, sample.identity, store.identity[row], store.name[row], noise
-                    ),
+                continue
+            references = tuple(left[: self.refs])
+            samples += [
+                Sample(
+                    identity=identity,
+                    references=references,
+                    judges=references if judges == "references" else tuple(judging),
+                    other=next((row for row in reversed(left) if row in sound), None),
+                    scene=scene[aim.target],
+                    shape_reference=aim.target,
+                    **vars(aim),
                 )
-                for row in strangers[:targets]
-                for noise in range(noise_seeds)
+                for aim in self._aims[identity]
             ]
-        return aimed
+        if samples:
+            return samples
+        largest = max(members, key=lambda identity: len(members[identity]))
+        if len(members[largest]) < need:
+            raise ValueError(
+                f"refs={self.refs} is too many: scoring needs an identity with {needs}; the "
+                f"largest held-out identity, {largest}, has {len(members[largest])}. Lower refs or "
+                "add photos."
+            )
+        raise ValueError(
+            f"No held-out identity (of {len(members)}) has targets={targets} and 1 judging "
+            f"photo without a flaw beside refs={self.refs} references. Add photos."
+        )
 
     def _with_shapes(
         self, samples: list[Sample], select: Selection, seed: int
@@ -314,8 +247,8 @@ class ScoringSet:
         Shapes are those of the selected references. If nobody else has targets, their own is kept.
         Of pictures of several people, the first `people` pictures are returned as they are.
         """
+        made = copy(self)
         if any(sample.scene for sample in self.samples):
-            made = copy(self)
             made.samples = tuple(sample for some in self.pictures()[:people] for sample in some)
             return made
         first: dict[str, Sample] = {}
@@ -323,15 +256,13 @@ class ScoringSet:
             first.setdefault(sample.identity, sample)
         posed = list(first.values())
         if self.targets_of == "own" and len(self._aims) > 1:
+            strangers = _aimed(posed, aims_of_others(self._aims, self.seed))
             posed = [
                 carried
                 if own.shape_reference == own.target
                 else replace(carried, shape_reference=own.shape_reference)
-                for own, carried in zip(
-                    posed, _with_targets_of_others(posed, self._aims, self.seed), strict=True
-                )
+                for own, carried in zip(posed, strangers, strict=True)
             ]
-        made = copy(self)
         made.samples = tuple(posed[:people])
         return made
 
@@ -367,12 +298,8 @@ class ScoringSet:
             number = torch.tensor([[len(people)] for people in some])
             there = torch.arange(most) < number
             targets, references, shapes = (
-                torch.tensor([[read(sample) for sample in people] for people in filled])
-                for read in (
-                    lambda sample: sample.target,
-                    lambda sample: sample.references,
-                    lambda sample: sample.shape_reference,
-                )
+                torch.tensor([[getattr(sample, field) for sample in people] for people in filled])
+                for field in ("target", "references", "shape_reference")
             )
             mask = there[..., None].expand(references.shape)
             if not several:
@@ -394,8 +321,3 @@ def picture_places(samples: Sequence[Sample]) -> list[int]:
         places.append((places[-1] if places else -1) + (not same))
         last = sample.scene, sample.seed
     return places
-
-
-def _named(store: Photos, row: int) -> tuple[str, ...]:
-    """Return the name of a target, the same for all people of a picture."""
-    return (store.scene[row],) if store.scene[row] else (store.identity[row], store.name[row])

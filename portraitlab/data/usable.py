@@ -48,11 +48,11 @@ def usable_portrait(
     portrait = cut_portrait(photo, only_face(photo, encoder), minimum_side)
     person = portrait.person_mask & matting.person(portrait.pixels)
     if not _shows(person, portrait.keypoints):
-        raise UnusablePhoto("the mask of its person leaves the face out")
+        raise UnusablePhoto("its person mask excludes the face")
     view = portrait.resized(encoder.image_size)
     found = encoder.find(view)
     if not len(found):
-        raise UnusablePhoto("its face is not found again in the portrait cut from it")
+        raise UnusablePhoto("its face is not detected in the cropped portrait")
     return UsablePortrait(portrait.pixels, person, portrait.keypoints, view, found[:1])
 
 

@@ -12,6 +12,7 @@ from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.rendering import rendered_views
 from portraitlab.data.store import cached_photos
 from portraitlab.data.world import WorldData, renderer_fingerprint, sound_photos
+from portraitlab.support.checks import check_whole
 
 
 class ViewsData(WorldData):
@@ -27,8 +28,7 @@ class ViewsData(WorldData):
 
     def __init__(self, *, moments: int, most_yaw: float, **settings: Any) -> None:
         super().__init__(**settings)
-        if moments < 1:
-            raise ValueError(f"data.moments={moments} must be at least 1.")
+        check_whole("data.moments", moments)
         if not 0 < most_yaw <= 60:
             raise ValueError(f"data.most_yaw={most_yaw} must be above 0 and at most 60 degrees.")
         self.moments = moments
@@ -55,6 +55,6 @@ class ViewsData(WorldData):
             "renderer": renderer_fingerprint(),
         }  # fmt: skip
         rendered = rendered_views(moments, yaws, size, view_size, self.workers)
-        store = cached_photos(self.cache, recipe, size, view_size, rendered, left_out=[])
+        store = cached_photos(self.cache, recipe, size, view_size, rendered)
         features = FeatureStore.cached(self.cache, store, frozen)
         return PhotoSet(store, features, tuple(f"{person}-{photo}" for person, photo in moments))

@@ -14,7 +14,8 @@ from portraitlab.data.photos import Photos
 from portraitlab.data.rendering import CLOSE_UPS, Group, groups_of, rendered_groups, rendered_photos
 from portraitlab.data.source import PhotoSource
 from portraitlab.data.store import cached_photos
-from portraitlab.data.testset import Judges, RealPhotos, ScoringSet, TargetsOf
+from portraitlab.data.testset import RealPhotos, ScoringSet
+from portraitlab.support.checks import check_choice, check_whole
 from portraitlab.world import render
 from portraitlab.world.settings import FRAMINGS, make_settings
 from portraitlab.world.splits import IDENTITIES, LOOK_ALIKES
@@ -30,9 +31,8 @@ class WorldData(PhotoSource):
     on. split: of the scored people: "development" (to choose settings on) or "test" (for tables),
     or one of the two with `_look_alikes`, whose people differ in details only; no two splits share
     an identity. workers: rendering processes; 0 renders in the main process. cache: folder for
-    photos and features. targets, judges, noise_seeds, targets_of: see ScoringSet. real_photos:
-    number of further people of the split, with one photo each, that FID compares with; fewer if the
-    split has fewer.
+    photos and features. scoring: see PhotoSource; real_photos are one each of further people of the
+    split, fewer if it has fewer.
 
     framing: "portrait"; "varied", heads of other sizes and places; or on the larger canvas "half"
     or "full" bodies, both in turn ("bodies"), or in turn with portraits ("people"). There the
@@ -52,43 +52,31 @@ class WorldData(PhotoSource):
         score_identities: int,
         score_photos: int,
         split: str = "development",
-        targets: int = 2,
-        judges: Judges = 4,
-        noise_seeds: int = 1,
-        targets_of: TargetsOf = "own",
-        real_photos: int = 1000,
         workers: int = 2,
         framing: str = "portrait",
         score_framing: str | None = None,
+        **scoring: Any,
     ) -> None:
-        super().__init__(targets, judges, noise_seeds, targets_of, real_photos)
+        super().__init__(**scoring)
         splits = [name + kind for name in ("development", "test") for kind in ("", LOOK_ALIKES)]
-        if split not in splits:
-            raise ValueError(f"data.split={split!r} is unknown; choose {' or '.join(splits)}.")
-        for name, value, least in (
-            ("photos_per_identity", photos_per_identity, 2),
-            ("score_photos", score_photos, 3),
-        ):
-            if value < least:
-                raise ValueError(f"data.{name}={value} must be at least {least}.")
+        check_choice("data.split", split, splits)
+        check_whole("data.photos_per_identity", photos_per_identity, 2)
+        check_whole("data.score_photos", score_photos, 3)
         scored = framing if score_framing is None else score_framing
-        _check_framing("framing", framing, (*FRAMINGS, "bodies", "people"))
-        _check_framing("score_framing", scored, CLOSE_UPS if framing in CLOSE_UPS else (framing,))
+        closer = framing in CLOSE_UPS
+        check_choice("data.framing", framing, (*FRAMINGS, "bodies", "people"))
+        check_choice("data.score_framing", scored, CLOSE_UPS if closer else (framing,))
         self.cache = Path(cache)
         self.workers = workers
         self.framing, self.score_framing = framing, scored
         self._train = self._seeds("identities", identities, "train"), photos_per_identity
-        self._further = IDENTITIES[split][score_identities : score_identities + real_photos]
+        self._further = IDENTITIES[split][score_identities : score_identities + self.most_real]
         self._score = self._seeds("score_identities", score_identities, split), score_photos
 
     @staticmethod
     def _seeds(setting: str, number: int, split: str) -> Sequence[int]:
         seeds = IDENTITIES[split]
-        if not 1 <= number <= len(seeds):
-            raise ValueError(
-                f"data.{setting}={number}, but the world has 1 to {len(seeds)} identities "
-                f"for {split}."
-            )
+        check_whole(f"data.{setting}", number, 1, len(seeds), hint=f" for {split}")
         return seeds[:number]
 
     def train_photos(self, frozen: Frozen) -> PhotoSet:
@@ -165,7 +153,7 @@ class WorldData(PhotoSource):
             rendered_photos(photos, size, view_size, framing, self.workers),
             rendered_groups(groups, size, view_size, self.workers),
         )
-        store = cached_photos(self.cache, recipe, size, view_size, rendered, left_out=[])
+        store = cached_photos(self.cache, recipe, size, view_size, rendered)
         store.framing = framing
         return store
 
@@ -173,11 +161,6 @@ class WorldData(PhotoSource):
 def sound_photos(identity_seed: int) -> Iterator[int]:
     """Yield the seeds of a person's photos without a flaw, from the first on."""
     return (seed for seed in count() if not make_settings(identity_seed, seed).flaws)
-
-
-def _check_framing(setting: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"data.{setting}={value!r} is unknown; choose {', '.join(known)}.")
 
 
 def renderer_fingerprint() -> str:

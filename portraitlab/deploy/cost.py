@@ -266,25 +266,23 @@ def _batch(model: PortraitModel, sizes: Sizes, count: int) -> Batch:
     """Build a batch of the right shapes, with all references present."""
     backbone, refs = model.backbone, sizes.references
     edge = backbone.latent_size
-    latents = torch.zeros(count, backbone.latent_channels, edge, edge)
+    cells = backbone.latent_channels, edge, edge
+    latents = torch.zeros(count, *cells)
     points = FaceGeometry(torch.zeros(count, 5, 2), torch.ones(count))
     size = backbone.image_size
     person, pixels = torch.ones(count, 1, edge, edge), torch.zeros(count, 3, size, size)
     prompted, seed = torch.ones(count, dtype=torch.bool), torch.zeros(count, dtype=torch.long)
-    batch = Batch(
-        latents=latents,
-        text=backbone.encode_text(["words"] * count),
-        references=FaceFeatures(
+    batch = Batch.to_draw(
+        cells,
+        backbone.encode_text(["words"] * count),
+        FaceFeatures(
             local_=torch.zeros(count, refs, sizes.local_length, sizes.local_dim),
             global_=torch.zeros(count, refs, sizes.global_dim),
             mask=torch.ones(count, refs, dtype=torch.bool),
             latents=latents[:, None].expand(-1, refs, -1, -1, -1) if model.net.latents else None,
         ),
-        shape_geometry=points,
-        target_geometry=points,
-        identity=torch.zeros(count, sizes.global_dim),
-        person=person,
-        target_index=torch.zeros(count, dtype=torch.long),
+        points,
+        points,
         drawing=torch.zeros(count, *model.drawing_shape) if model.net.control else None,
         pictures=Pictures(pixels, pixels, latents, person, prompted, seed),
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from portraitlab.data.features import describe_faces, geometry_of
+from portraitlab.data.people import describe_references, encode_portraits, profile_pictures
 from portraitlab.data.photo_set import face_quality
 from portraitlab.data.photos import to_tensor
 from portraitlab.data.usable import UsablePortrait
-from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.select.selection import TARGET, Selection
-from portraitlab.types import Batch, Candidates, FaceFeatures, FaceGeometry, Pictures
+from portraitlab.types import Batch, Candidates
 
 _log = logging.getLogger(__name__)
 
@@ -47,27 +47,19 @@ def gather(
     references that hardly show the same person.
     """
     # Describe the faces of all photos; the target is the last row.
-    backbone, device = model.backbone, model.backbone.latent_scale.device
-    shown = [*references, target]
-    size = backbone.image_size
-    views = to_tensor(np.stack([each.view for each in shown]))
-    masks = torch.from_numpy(np.stack([each.resized_mask(size) for each in shown]))
-    seen, found = views.to(device), FaceGeometry.cat([each.face for each in shown])
-    fitted = encoder.fit(seen, found)
-    faces = describe_faces(encoder, seen, masks.to(device), fitted)
-    faces = {name: value.cpu() for name, value in faces.items()}
-    geometry = geometry_of(faces)
-    last = len(references)  # the target's row
-    _warn_of_two_people(faces["global"][:last])
+    backbone, last = model.backbone, len(references)
+    described, geometry = describe_references([*references, target], encoder, backbone)
+    features = described.changed(lambda tensor: tensor[:, :last])
+    _warn_of_two_people(features.global_[0])
 
     # Choose the reference that gives the shape.
-    scorer = select.quality
-    points = geometry.keypoints[:last]
-    quality = None if scorer is None else face_quality(scorer, views[:last], points)[None]
-    mask = torch.ones(1, last, dtype=torch.bool)
+    quality = None
+    if select.quality is not None:
+        views = to_tensor(np.stack([each.view for each in references]))
+        quality = face_quality(select.quality, views, geometry.keypoints[:last])[None]
     candidates = Candidates(
         references=geometry[None, :last],
-        mask=mask,
+        mask=features.mask,
         target=geometry[[last]],
         quality=quality,
         identities=["person"],
@@ -77,50 +69,22 @@ def gather(
     chosen = select.choose(candidates, torch.Generator().manual_seed(seed))
     shape = last if int(chosen) == TARGET else int(chosen)
 
-    # Encode the prompt, and the references where the net reads their latents.
-    latents = None
+    # Encode the prompt, and the photos that the net reads.
     pictures = None
     with computing:
         text = backbone.encode_text([prompt]).to("cpu")
         if model.net.latents:
-            images = to_tensor(np.stack([each.resized(size) for each in references]))
-            latents = backbone.encode(images.to(backbone.latent_scale.device)).cpu()[None]
+            features = replace(features, latents=encode_portraits(references, backbone)[None])
         if "pictures" in model.wants:
-            pictures = _pictures(backbone, target, shown[shape], seed)
-    cells = (1, backbone.latent_channels, backbone.latent_size, backbone.latent_size)
-    return Batch(
-        latents=torch.zeros(cells),
-        pictures=pictures,
-        text=text,
-        references=FaceFeatures(
-            local_=faces["local"][None, :last].float(),
-            global_=faces["global"][None, :last],
-            mask=mask,
-            latents=latents,
-        ),
+            profile = [*references, target][shape]
+            pictures = profile_pictures([target], [profile], backbone, seed)
+    return Batch.to_draw(
+        (backbone.latent_channels, backbone.latent_size, backbone.latent_size),
+        text,
+        features,
         shape_geometry=geometry[[shape]],
         target_geometry=geometry[[last]],
-        # Fields that only losses read.
-        identity=torch.zeros(1, 0),
-        person=torch.zeros(1, 1, *cells[2:]),
-        target_index=torch.zeros(1, dtype=torch.long),
-    )
-
-
-def _pictures(
-    backbone: Backbone, style: UsablePortrait, profile: UsablePortrait, seed: int
-) -> Pictures:
-    """Encode the pictures [1] that are laid side by side, on the CPU."""
-    size = backbone.image_size
-    shown, own = (to_tensor(np.stack([each.resized(size)])) for each in (style, profile))
-    latents = backbone.encode(own.to(backbone.latent_scale.device)).float().cpu()
-    return Pictures(
-        style=shown,
-        profile=own,
-        latents=latents,
-        person=torch.zeros_like(latents[:, :1]),  # that only losses read
-        prompted=torch.ones(1, dtype=torch.bool),
-        seed=torch.tensor([seed]),
+        pictures=pictures,
     )
 
 

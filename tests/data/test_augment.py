@@ -17,7 +17,7 @@ from portraitlab.data.augment import (
     augmented,
     augmented_photos,
 )
-from portraitlab.data.testset import string_seed
+from portraitlab.data.targets import string_seed
 from portraitlab.method.cond.drawing import Stroke, draw
 from portraitlab.types import FaceCoefficients
 from portraitlab.world.pretrained import load_face_model

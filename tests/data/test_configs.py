@@ -21,18 +21,22 @@ CHOICES = [
 def test_a_choice_names_its_module_and_only_settings_it_has(choice: Path) -> None:
     settings = OmegaConf.load(ROOT / "conf" / choice)
     assert settings._target_.rpartition(".")[0] == module_of(choice.parent.name, choice.stem)
-    # A choice that extends another has its settings too, as its class has those of its base.
     own = get_class(settings._target_)
-    extends = "defaults" in settings
-    parameters = {
-        name: parameter
-        for each in (reversed(own.__mro__[:2]) if extends else [own])
-        for name, parameter in inspect.signature(each).parameters.items()
-    }
+    # A class that takes further settings has those of its base too.
+    parameters: dict[str, inspect.Parameter] = {}
+    for each in own.__mro__:
+        known = inspect.signature(each).parameters
+        parameters = {**known, **parameters}
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in known.values()):
+            break
     named = set(settings) - {"_target_", "defaults"}
-    if extends:
+    if "defaults" in settings:
         named |= set(OmegaConf.load((ROOT / "conf" / choice).with_stem(settings.defaults[0])))
         named -= {"_target_"}
     assert named <= set(parameters)
-    required = {name for name, value in parameters.items() if value.default is value.empty}
-    assert required - {"self", "args", "kwargs", "settings"} <= named
+    required = {
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+    }
+    assert required <= named

@@ -54,7 +54,7 @@ def test_a_folder_is_read_split_and_scored(folder_data, frozen, caplog) -> None:
     assert train.store.views([0]).shape == (1, 3, 64, 64)
     scoring = data.scoring_set(score, refs=4, select=RandomReference())
     assert {sample.identity for sample in scoring.samples} == set(score.identities)
-    with pytest.raises(ValueError, match=r"refs=9 is too many for the photos at hand"):
+    with pytest.raises(ValueError, match=r"refs=9 is too many: scoring needs"):
         data.scoring_set(score, refs=9, select=RandomReference())
 
 

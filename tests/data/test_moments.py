@@ -82,10 +82,10 @@ def test_scored_people_have_ordinary_photos(views: Make, frozen: Frozen) -> None
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"moments": 0}, "data.moments=0 must be at least 1"),
+        ({"moments": 0}, "data.moments=0: a whole number from 1 is needed"),
         ({"most_yaw": 0.0}, "data.most_yaw=0.0 must be above 0 and at most 60"),
         ({"most_yaw": 70.0}, "data.most_yaw=70.0 must be above 0 and at most 60"),
-        ({"photos_per_identity": 1}, "data.photos_per_identity=1 must be at least 2"),
+        ({"photos_per_identity": 1}, "data.photos_per_identity=1: a whole number from 2 is needed"),
     ],
 )
 def test_settings_that_make_no_pairs_are_refused(

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from portraitlab.data.templates import spread_poses
+from portraitlab.data.targets import spread_poses
 from portraitlab.data.testset import ScoringSet
 from portraitlab.method.select.random import RandomReference
 from portraitlab.method.select.target import TargetShape
@@ -135,12 +135,14 @@ def test_an_identity_without_photos_to_aim_at_is_left_out_with_a_line(held_out, 
         scoring = ScoringSet(held_out, refs=3, select=RandomReference(), targets=1)
     first, second = held_out.identities
     assert {sample.identity for sample in scoring.samples} == {second}
-    assert f"not scored: identity {first} has too few photos without a flaw" in caplog.text
+    assert f"identity {first} is not scored: too few photos without a flaw" in caplog.text
 
 
 def test_no_photo_without_a_flaw_is_refused_with_the_remedy(held_out) -> None:
     held_out.store.flawed = [True] * 14
-    with pytest.raises(ValueError, match=r"none of the 2 identities .* without a flaw.*Add photos"):
+    with pytest.raises(
+        ValueError, match=r"No held-out identity \(of 2\).* without a flaw.*Add photos"
+    ):
         ScoringSet(held_out, refs=3, select=RandomReference(), targets=1)
 
 
@@ -254,12 +256,12 @@ def test_an_identity_with_too_few_photos_is_left_out_with_a_line(held_out, caplo
         scoring = ScoringSet(held_out, refs=4, select=RandomReference(), targets=2)
     first, second = held_out.identities
     assert {sample.identity for sample in scoring.samples} == {second}
-    assert f"not scored: identity {first} has 6 photos, needs 7 photos" in caplog.text
+    assert f"identity {first} is not scored: it has 6 photos, and needs 7 photos" in caplog.text
 
 
 def test_more_references_than_photos_are_refused_with_the_remedy(held_out) -> None:
     match = r"refs=6 is too many.*9 photos \(targets=2, refs=6.*has 7\. Lower refs or add photos"
     with pytest.raises(ValueError, match=match):
         ScoringSet(held_out, refs=6, select=RandomReference(), targets=2)
-    with pytest.raises(ValueError, match="refs=0 must be at least 1"):
+    with pytest.raises(ValueError, match="refs=0: a whole number from 1 is needed"):
         ScoringSet(held_out, refs=0, select=RandomReference())

@@ -80,14 +80,16 @@ def test_training_development_and_test_never_share_an_identity(world_data, froze
     [
         (
             {"split": "train"},
-            "data.split='train' is unknown; choose development or "
-            "development_look_alikes or test or "
+            "data.split=train: choose one of development, development_look_alikes, test, "
             "test_look_alikes",
         ),
-        ({"identities": 0}, "data.identities=0, but the world has 1 to 100000"),
-        ({"score_identities": 10**6}, "data.score_identities=1000000, but the world has 1 to"),
-        ({"photos_per_identity": 1}, "data.photos_per_identity=1 must be at least 2"),
-        ({"judges": 0}, "data.judges=0 must be at least 1"),
+        (
+            {"identities": 0},
+            "data.identities=0: a whole number from 1 to 100000 is needed for train",
+        ),
+        ({"score_identities": 10**6}, "data.score_identities=1000000: a whole number from 1 to"),
+        ({"photos_per_identity": 1}, "data.photos_per_identity=1: a whole number from 2"),
+        ({"judges": 0}, "data.judges=0: a whole number from 1 is needed, or references"),
     ],
 )
 def test_settings_out_of_range_are_refused(world_data, settings, message) -> None:

@@ -325,5 +325,5 @@ def test_real_identities_are_taken_embedded_and_batched(
     assert batch.references.local_.shape == (4, 3, encoder.local_length, encoder.local_dim)
     scoring = data.scoring_set(score, refs=4, select=RandomReference())
     assert {sample.identity for sample in scoring.samples} == {six}
-    with pytest.raises(ValueError, match="refs=6 is too many for the photos at hand"):
+    with pytest.raises(ValueError, match="refs=6 is too many: scoring needs"):
         data.scoring_set(score, refs=6, select=RandomReference())

@@ -124,4 +124,4 @@ def test_a_folder_s_photos_lose_what_is_not_the_person(photos, tmp_path, caplog)
     # A matte that leaves the face out leaves the photo out.
     write_photo(photos / "person 0" / "other.png", 9, person=False)
     stored(matting=OnnxMatting(weights))
-    assert "photo person 0/other.png: the mask of its person leaves the face out" in caplog.text
+    assert "photo person 0/other.png: its person mask excludes the face" in caplog.text

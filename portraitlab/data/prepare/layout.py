@@ -9,12 +9,10 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from portraitlab.data.features import Frozen
-from portraitlab.data.shards import FORMAT
+from portraitlab.data.shards import FORMAT, check_format
 from portraitlab.faces.matting.base import Matting
 from portraitlab.support.files import read_json, write_json
 from portraitlab.support.hashes import weights_fingerprint
-
-ANOTHER_FOLDER = "prepare the photos again into another folder"
 
 
 class About(TypedDict):
@@ -68,6 +66,17 @@ def training_overrides(overrides: Sequence[str]) -> list[str]:
     ]
 
 
+def read_about(store: Path) -> dict[str, Any] | None:
+    """Read the settings that a store was created with; None where there is no store.
+
+    Raises ValueError for a damaged file and another format.
+    """
+    about = read_json(store / "about.json", About, "prepare the photos again into another folder")
+    if about is not None:
+        check_format(store, about["format"])
+    return about
+
+
 def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None:
     """Record a new store's settings, or check that an existing store has the same.
 
@@ -75,7 +84,7 @@ def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None
     ValueError if the folder contains something else, or a store with other settings.
     """
     # Create the store, in an empty folder only.
-    about = read_json(out / "about.json", About, ANOTHER_FOLDER)
+    about = read_about(out)
     if about is None:
         if out.exists() and any(out.iterdir()):
             raise ValueError(
@@ -83,11 +92,7 @@ def begin(out: Path, settings: dict[str, Any], overrides: Sequence[str]) -> None
             )
         about = {"format": FORMAT, "settings": settings, "overrides": list(overrides)}
         write_json(out / "about.json", about, summed=True)
-    # Compare format and settings with those recorded.
-    if about["format"] != FORMAT:
-        raise ValueError(
-            f"{out} has format {about['format']}, and {FORMAT} is written now; give another folder."
-        )
+    # Compare the settings with those recorded.
     before = about["settings"]
     other = [name for name in settings if settings[name] != before.get(name)]
     if other:

@@ -59,6 +59,14 @@ class BadCaption(ValueError):
     """A caption that cannot be read; the message says why, as a continuation of a photo's name."""
 
 
+def check_root(root: Path, setting: str = "") -> None:
+    """Raise ValueError if the folder of identity folders is missing; setting: that names it."""
+    if not root.is_dir():
+        raise ValueError(
+            f"{setting}{root} is not a folder; give a folder of identity folders of photos."
+        )
+
+
 def identity_folders(root: Path) -> list[str]:
     """List the identity folders sorted by name, without those that begin with a dot."""
     return sorted(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice, pairwise, tee
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from portraitlab.data.prepare.bar import Bar
 from portraitlab.data.prepare.layout import shard_file
 from portraitlab.data.prepare.listing import (
     Problem,
+    check_root,
     identity_folders,
     list_identity,
     no_photos,
@@ -28,7 +30,7 @@ from portraitlab.support.lock import locked
 
 _ROWS = 4096
 
-_Row = tuple[str, str, int, bytes, str]
+_Row = dict[str, Any]  # by the columns of SCHEMA
 
 SCHEMA = pa.schema(
     {
@@ -104,16 +106,23 @@ class Plan:
 
     def photo_pieces(self, size: int) -> list[Piece]:
         """List all shards of photos, of at most `size` rows and of one listing each."""
-        parts = _cut(self._ends, size)
-        return [(shard_file(self.out, "photos", number), rows) for number, rows in enumerate(parts)]
+        return self._pieces("photos", self._ends, size)
 
     def caption_pieces(self, size: int) -> list[Piece]:
         """List all shards of captions: row 0 is the empty prompt, row c + 1 is caption c."""
         known = [1 + int(self.caption_number[:end].max(initial=-1)) for end in self._ends[1:]]
-        parts = _cut([0, *(1 + number for number in known)], size)
-        return [
-            (shard_file(self.out, "captions", number), rows) for number, rows in enumerate(parts)
-        ]
+        return self._pieces("captions", [0, *(1 + number for number in known)], size)
+
+    def _pieces(
+        self, kind: Literal["photos", "captions"], ends: list[int], size: int
+    ) -> list[Piece]:
+        """Cut the rows between ends into shards of at most `size`."""
+        parts = (
+            range(start, min(start + size, after))
+            for before, after in pairwise(ends)
+            for start in range(before, after, size)
+        )
+        return [(shard_file(self.out, kind, number), rows) for number, rows in enumerate(parts)]
 
     def _runs(self) -> dict[str, list[slice]]:
         """Find the rows of each identity: one slice for each listing that has any."""
@@ -131,18 +140,15 @@ def _listed(path: Path) -> pa.Table:
         shard = Shard(path)
         return pa.table({name: shard.checked(name) for name in shard.columns})
     except ValueError as error:
-        raise ValueError(
-            f"{path} was deleted or damaged, and only it says which photo is in which row. "
-            "Prepare into another folder."
-        ) from error
+        raise _lost(path) from error
 
 
-def _cut(ends: list[int], size: int) -> list[range]:
-    return [
-        range(start, min(start + size, after))
-        for before, after in pairwise(ends)
-        for start in range(before, after, size)
-    ]
+def _lost(path: Path) -> ValueError:
+    """Make the error for a listing that cannot be read."""
+    return ValueError(
+        f"{path} is missing or damaged. It records which photo is in which row, so the store "
+        "cannot be continued; prepare into another folder."
+    )
 
 
 def check_folders(root: Path, out: Path) -> None:
@@ -150,8 +156,7 @@ def check_folders(root: Path, out: Path) -> None:
 
     Raises ValueError otherwise.
     """
-    if not root.is_dir():
-        raise ValueError(f"{root} is not a folder; give a folder of identity folders of photos.")
+    check_root(root)
     if not any(list_identity(root, identity).photos for identity in identity_folders(root)):
         raise ValueError(f"{root} {no_photos(root)}.")
     if out.resolve().is_relative_to(root.resolve()):
@@ -177,7 +182,8 @@ def planned(
     while True:
         shards = list((out / "photos").glob("[0-9]*.arrow"))
         plan = Plan(out)  # after the shards: each was planned by a listing that existed before
-        _check_shards(shards, plan, shard)
+        if not {path for path, _ in plan.photo_pieces(shard)}.issuperset(shards):
+            raise _lost(out / "plan")
         problems: list[Problem] = []
         with closing(_new(root, plan, caption, apply, problems)) as new:
             if next(new, None) is None:
@@ -191,16 +197,6 @@ def planned(
     if not len(plan):
         raise ValueError(f"{root} {no_photos(root)}.")
     return plan, problems
-
-
-def _check_shards(shards: list[Path], plan: Plan, size: int) -> None:
-    known = {path for path, _ in plan.photo_pieces(size)}
-    for path in shards:
-        if path not in known:
-            raise ValueError(
-                f"{path} is of a listing in {plan.out / 'plan'} that was deleted, and only that "
-                "says which photo is in which row. Prepare into another folder."
-            )
 
 
 def _new(
@@ -237,14 +233,11 @@ def _new(
         if isinstance(info, str):
             problems.append(Problem("photo", f"{identity}/{name}", info))
         else:
-            yield identity, name, info.size, info.digest, info.caption or caption
+            named = {"identity": identity, "name": name}
+            yield {**named, **vars(info), "caption": info.caption or caption}
 
 
 def _batches(rows: Iterator[_Row], advance: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
     while part := list(islice(rows, _ROWS)):
-        columns = zip(*part, strict=True)
-        arrays = [
-            pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)
-        ]
-        yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+        yield pa.RecordBatch.from_pylist(part, SCHEMA)
         advance(len(part))

@@ -34,6 +34,7 @@ from portraitlab.data.shards import Shard, is_whole, write_shard
 from portraitlab.data.table import Table
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.matting.base import Matting
+from portraitlab.support.checks import check_choice, check_whole
 from portraitlab.support.files import write_json
 from portraitlab.support.lock import locked
 
@@ -57,13 +58,9 @@ class PrepareOptions:
     batch: int = 16
 
     def __post_init__(self) -> None:
-        for name, value in (("shard", self.shard), ("batch", self.batch)):
-            if value < 1:
-                raise ValueError(f"--{name}={value} must be at least 1.")
-        if self.precision not in get_args(Precision):
-            raise ValueError(
-                f"--precision={self.precision}: choose {' or '.join(get_args(Precision))}."
-            )
+        check_whole("--shard", self.shard)
+        check_whole("--batch", self.batch)
+        check_choice("--precision", self.precision, get_args(Precision))
 
 
 def prepare(
@@ -108,29 +105,23 @@ def prepare(
         return _finish(root, out, options.shard, problems)
 
 
+@dataclass(frozen=True)
 class _Preparation:
     """The work on one part, shard by shard; complete shards are not made again."""
 
-    def __init__(
-        self,
-        root: Path,
-        plan: Plan,
-        frozen: Frozen,
-        matting: Matting,
-        options: PrepareOptions,
-        part: Part,
-        bar: Bar,
-    ) -> None:
-        self.root, self.plan, self.frozen = root, plan, frozen
-        self.matting, self.options = matting, options
-        self._bar = bar
-        self._captions = part.of(plan.caption_pieces(options.shard))
-        self._photos = part.of(plan.photo_pieces(options.shard))
+    root: Path
+    plan: Plan
+    frozen: Frozen
+    matting: Matting
+    options: PrepareOptions
+    part: Part
+    bar: Bar
 
     def captions(self) -> None:
         """Write text features of the empty prompt, row 0, and of each distinct caption."""
-        with self._bar("Encoding captions", _rows(self._captions)) as advance:
-            for path, rows in self._captions:
+        pieces = self.part.of(self.plan.caption_pieces(self.options.shard))
+        with self.bar("Encoding captions", _rows(pieces)) as advance:
+            for path, rows in pieces:
                 if not is_whole(path):
                     prompts = [self._prompt(row) for row in rows]
                     batches = [
@@ -149,10 +140,11 @@ class _Preparation:
 
     def photos(self, apply: Apply, threads: ThreadPoolExecutor) -> None:
         """Write the shards of photos that are not there yet; reading runs ahead across shards."""
-        todo = [(path, rows) for path, rows in self._photos if not is_whole(path)]
-        total = _rows(self._photos)
+        pieces = self.part.of(self.plan.photo_pieces(self.options.shard))
+        todo = [(path, rows) for path, rows in pieces if not is_whole(path)]
+        total = _rows(pieces)
         read = apply(read_planned, self._jobs(rows for _, rows in todo))
-        with self._bar("Preparing photos", total, total - _rows(todo)) as advance:
+        with self.bar("Preparing photos", total, total - _rows(todo)) as advance:
             for path, rows in todo:
                 problems: list[Problem] = []
                 batches: list[pa.RecordBatch] = []

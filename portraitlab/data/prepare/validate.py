@@ -21,6 +21,7 @@ from portraitlab.data.prepare.listing import (
     alike,
     caption_file,
     caption_of,
+    check_root,
     identity_folders,
     list_identity,
     name_problem,
@@ -110,8 +111,7 @@ def validate(root: Path, workers: int) -> Report:
 
     Raises ValueError if there is no such folder.
     """
-    if not root.is_dir():
-        raise ValueError(f"{root} is not a folder; give a folder of identity folders of photos.")
+    check_root(root)
     folders = identity_folders(root)
     problems = [*stray_files(root), *_name_problems("identity", "", folders)]
     # Keep numbers of each file, not objects, so that a million photos take 40 MB.
@@ -152,11 +152,9 @@ def validate(root: Path, workers: int) -> Report:
         name, earlier = (_name(root, folders, starts, at) for at in (int(row), int(first[row])))
         problems.append(Problem("photo", name, f"is the same file as {earlier}"))
     # Count the usable photos of each identity.
+    owner = np.repeat(np.arange(len(folders)), sizes)
     counted = good & (first == np.arange(len(first)))
-    counts = (
-        np.add.reduceat(np.append(counted, False), starts[:-1]) if folders else np.zeros(0, int)
-    )
-    counts[sizes == 0] = 0  # reduceat gives an empty slice the next one's count
+    counts = np.bincount(owner[counted], minlength=len(folders))
     for folder, count in zip(folders, counts.tolist(), strict=True):
         if count < LEAST and folder not in nested:
             problems.append(Problem("identity", folder, too_few(count)))

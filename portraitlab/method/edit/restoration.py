@@ -190,20 +190,14 @@ class FaceRestoration(Edit):
                     "known; restore these pictures by task=restore with faces=FOLDER."
                 )
             pictures = replace(faces.pictures, style=crops)
-        backbone, count = model.backbone, len(faces)
-        cells = (backbone.latent_channels, backbone.latent_size, backbone.latent_size)
-        empty = faces.keypoints.new_zeros(count, *cells)
-        return Batch(
-            latents=empty,
-            text=faces.text,
-            references=faces.references,
+        backbone = model.backbone
+        return Batch.to_draw(
+            (backbone.latent_channels, backbone.latent_size, backbone.latent_size),
+            faces.text,
+            faces.references,
             shape_geometry=geometry if self.shape == "broken" else faces.shape,
             target_geometry=geometry,
             pictures=pictures,
-            # Fields that only losses read.
-            identity=empty.new_zeros(count, 0),
-            person=empty[:, :1],
-            target_index=faces.picture,
         )
 
     def _square(self, picture: Tensor, keypoints: Tensor) -> Square:
