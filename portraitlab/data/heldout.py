@@ -14,6 +14,7 @@ from portraitlab.data.targets import string_seed
 from portraitlab.data.testset import MOST_REFERENCES
 from portraitlab.faces.matting.base import Matting
 from portraitlab.faces.matting.none import NoMatting
+from portraitlab.support.checks import check_number
 
 
 class HeldOutSource(PhotoSource):
@@ -34,8 +35,7 @@ class HeldOutSource(PhotoSource):
         **scoring: Any,
     ) -> None:
         super().__init__(**scoring)
-        if not 0 < test_share < 1:
-            raise ValueError(f"data.test_share={test_share} must lie between 0 and 1.")
+        check_number("data.test_share", test_share, above=0, below=1)
         self.test_share = test_share
         self.split_seed = split_seed
         self.minimum_side = minimum_side

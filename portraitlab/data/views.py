@@ -12,7 +12,7 @@ from portraitlab.data.photo_set import PhotoSet
 from portraitlab.data.rendering import rendered_views
 from portraitlab.data.store import cached_photos
 from portraitlab.data.world import WorldData, renderer_fingerprint, sound_photos
-from portraitlab.support.checks import check_whole
+from portraitlab.support.checks import check_number, check_whole
 
 
 class ViewsData(WorldData):
@@ -29,8 +29,7 @@ class ViewsData(WorldData):
     def __init__(self, *, moments: int, most_yaw: float, **settings: Any) -> None:
         super().__init__(**settings)
         check_whole("data.moments", moments)
-        if not 0 < most_yaw <= 60:
-            raise ValueError(f"data.most_yaw={most_yaw} must be above 0 and at most 60 degrees.")
+        check_number("data.most_yaw", most_yaw, above=0, most=60)
         self.moments = moments
         self.most_yaw = most_yaw
 

@@ -224,7 +224,9 @@ def test_folders_without_photos_are_refused(folder_data, frozen, tmp_path) -> No
         ValueError, match=r"holds no photos in identity folders.*<identity>/<photo>"
     ):
         folder_data(root=str(tmp_path / "empty")).train_photos(frozen)
-    with pytest.raises(ValueError, match=r"data\.test_share=1\.5 must lie between 0 and 1"):
+    with pytest.raises(
+        ValueError, match=r"data\.test_share=1\.5: a number above 0 and below 1 is needed"
+    ):
         folder_data(test_share=1.5)
 
 
