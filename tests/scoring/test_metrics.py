@@ -76,8 +76,9 @@ def without_face(view: View, *places: int) -> View:
     return replace(view, has_face=has_face)
 
 
-@pytest.mark.parametrize(("metric", "field"), [(SimF(), "identity"), (ClipF(), "face")])
-def test_similarity_is_the_mean_cosine_to_the_references(metric: SimF, field: str) -> None:
+@pytest.mark.parametrize(("metric", "field"), [(SimF, "identity"), (ClipF, "face")])
+def test_similarity_is_the_mean_cosine_to_the_references(metric: type[SimF], field: str) -> None:
+    measured = metric()
     judged = make_judged()
     expected = torch.stack(
         [
@@ -90,7 +91,7 @@ def test_similarity_is_the_mean_cosine_to_the_references(metric: SimF, field: st
             for i in range(6)
         ]
     )
-    torch.testing.assert_close(metric.measure(judged), expected)
+    torch.testing.assert_close(measured.measure(judged), expected)
 
 
 def test_an_image_without_a_face_counts_as_zero_similarity() -> None:
@@ -110,20 +111,21 @@ def test_a_reference_without_a_face_is_not_compared_with() -> None:
     assert SimF().measure(replace(judged, references=none)).isnan().all()
 
 
-@pytest.mark.parametrize(("metric", "field"), [(Expression(), "expression"), (Pose(), "pose")])
-def test_distance_is_the_rmse_and_leaves_missed_faces_out(metric: Pose, field: str) -> None:
+@pytest.mark.parametrize(("metric", "field"), [(Expression, "expression"), (Pose, "pose")])
+def test_distance_is_the_rmse_and_leaves_missed_faces_out(metric: type[Pose], field: str) -> None:
+    measured = metric()
     judged = make_judged()
     judged = replace(judged, generated=without_face(judged.generated, 2))
-    values = metric.measure(judged)
+    values = measured.measure(judged)
     difference = getattr(judged.generated, field)[0] - getattr(judged.target, field)[0]
     if field == "expression":
         difference = difference / judged.population.deviation
     assert values[0] == pytest.approx(float(difference.pow(2).mean().sqrt()))
     assert values[2].isnan()
-    metric.update(judged)
-    assert metric.compute().samples == 5
+    measured.update(judged)
+    assert measured.compute().samples == 5
     same = replace(judged, generated=judged.target)
-    assert (metric.measure(same) == 0).all()
+    assert (measured.measure(same) == 0).all()
 
 
 def test_clip_t_is_the_cosine_with_the_prompt() -> None:
@@ -242,6 +244,14 @@ def test_a_copy_of_a_reference_is_1_of_an_unseen_photo_minus_1_and_neither_is_be
     assert (metric.measure(turned).sign() == -values.sign()).all()
 
 
+@pytest.mark.parametrize("side", ["references", "conditioned"])
+def test_as_many_reference_photos_as_unseen_ones_are_compared(side: str) -> None:
+    judged = replace(make_judged(), **{side: make_view(6, 9, seed=8)})
+    cut = replace(judged, **{side: getattr(judged, side)[:, :3]})
+    metric = CopyPaste(floor=-1.0)
+    torch.testing.assert_close(metric.measure(judged), metric.measure(cut))
+
+
 def test_copying_is_counted_of_portraits_that_look_like_the_person_alone() -> None:
     judged = make_judged()
     judged = replace(judged, generated=without_face(judged.references[:, 0], 4))
@@ -272,6 +282,30 @@ def test_rank_1_is_the_share_of_portraits_whose_nearest_person_is_theirs() -> No
     assert math.isnan(metric.compute().value)
 
 
+def directions(*degrees: float) -> torch.Tensor:
+    """Unit vectors [K, 8] in the plane of the first two axes."""
+    angles = torch.tensor(degrees).deg2rad()
+    return torch.nn.functional.pad(torch.stack([angles.cos(), angles.sin()], dim=1), (0, 6))
+
+
+def test_a_person_with_varied_photos_is_no_farther_and_one_without_a_face_is_left_out() -> None:
+    judged = make_judged(images=3, references=2, identities=3)
+    photos = torch.stack([directions(80, -80), directions(45, 45), directions(10, 10)])
+    shown = torch.tensor([[True, True], [True, True], [False, False]])
+    judged = replace(
+        judged,
+        references=replace(judged.references, identity=photos, has_face=shown),
+        generated=replace(judged.generated, identity=directions(10, 45, 10)),
+    )
+    metric = Rank1()
+    metric.update(judged)
+    estimate = metric.compute()
+    assert (estimate.value, estimate.samples, estimate.identities) == (1.0, 2, 2)
+    metric.reset()
+    metric.update(judged[:1])
+    assert metric.compute()[2:4] == (0, 0)
+
+
 def test_a_portrait_without_a_face_is_nobody() -> None:
     judged = make_judged(images=6, identities=6)
     judged = replace(judged, references=judged.references[:, :1])
@@ -285,6 +319,7 @@ def test_intrusion_compares_with_what_the_backbone_draws_where_it_was_asked() ->
     judged = make_judged()
     judged.alone[4:] = torch.nan
     metric = Intrusion(alone=4)
+    assert metric.alone == 4
     same = replace(judged, generated=replace(judged.generated, picture=judged.alone))
     torch.testing.assert_close(metric.measure(same)[:4], torch.ones(4))
     metric.update(judged)
@@ -317,14 +352,14 @@ def test_the_spread_is_over_all_judges_and_of_one_there_is_none() -> None:
     assert math.isnan(metric.compute().value)
 
 
-@pytest.mark.parametrize(
-    ("metric", "value"), [(Seconds(), 1.5), (Memory(), 18.1), (UNetCalls(), 16.0)]
-)
-def test_the_cost_of_a_picture_is_a_number_without_an_error(metric, value: float) -> None:
+@pytest.mark.parametrize(("kind", "value"), [(Seconds, 1.5), (Memory, 18.1), (UNetCalls, 16.0)])
+def test_the_cost_of_a_picture_is_a_number_without_an_error(kind: type, value: float) -> None:
+    metric = kind()
     metric.update(replace(make_judged(), cost=DrawingCost(1.5, 18.1, 16)))
     estimate = metric.compute()
     assert estimate.value == pytest.approx(value)
     assert math.isnan(estimate.error)
+    assert (estimate.samples, estimate.identities) == (1, 1)
     metric.reset()
     metric.update(make_judged())  # photos have no cost
     assert math.isnan(metric.compute().value)
@@ -418,6 +453,9 @@ def test_light_is_the_angle_to_the_true_light() -> None:
     judged = replace(judged, light=true, generated=without_face(judged.generated, 5))
     expected = torch.tensor([0, 90, 180, 45, 90, math.nan])
     torch.testing.assert_close(metric.measure(judged), expected, equal_nan=True)
+    # Cosines that rounding puts beyond 1.
+    judged = replace(judged, light=true * 1.0000002)
+    torch.testing.assert_close(metric.measure(judged), expected, equal_nan=True, atol=0.1, rtol=0)
 
 
 def test_yaw_is_in_degrees_and_of_yaw_alone() -> None:
