@@ -345,7 +345,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             if not isinstance(text, str):
                 raise ValueError(
-                    f"{name}={text!r} is no text; give one, and call once for each. num_images "
+                    f"{name}={text!r} must be one string; call once for each prompt. num_images "
                     "draws several pictures of one prompt."
                 )
         check_whole("num_images", num_images)

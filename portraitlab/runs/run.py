@@ -143,7 +143,7 @@ class Run:
             try:
                 self.check_weights()
             except DamagedFile as error:
-                _log.warning("the record is of sound weights, but now %s", error)
+                _log.warning("the record was made with intact weights; since then %s", error)
         return record
 
     def write_record(self, record: Mapping[str, Any]) -> None:
@@ -183,7 +183,7 @@ class Run:
         return f"the weights {self.weights} are damaged; train them again with fresh=true"
 
     def forget(self, task: str) -> None:
-        """Delete what a task would reuse: the whole run before a training, else the record."""
+        """Delete the files that a task would reuse: the run for task=train, else its record."""
         if task == "train":
             if self.folder.exists():
                 shutil.rmtree(self.folder)

@@ -22,7 +22,7 @@ from portraitlab.runs.survey import NOT_BEGUN, FoundRun, look
 from portraitlab.support.files import DamagedFile, read_json, write_json, write_text
 from portraitlab.support.table import Table
 
-# Settings that are no part of a sweep's name: they change how jobs are run, not their figures.
+# Settings that are not part of a sweep's name: they change how jobs are run, not their figures.
 _UNNAMED = ("launcher", "jobs", "fresh", "runs", "cache", "logger", "group", "hydra", "debug")
 
 
@@ -92,9 +92,7 @@ class Sweep:
         """Read the files of `write`. Raises ValueError for no sweep, or a damaged one."""
         content = read_json(folder / "sweep.json", _SweepFile)
         if content is None:
-            raise ValueError(
-                f"{folder} holds no sweep: sweep.json is not there; give a folder of runs/sweeps"
-            )
+            raise ValueError(f"{folder} has no sweep.json; give a folder of runs/sweeps")
         jobs = [
             SweepJob(
                 job["overrides"],

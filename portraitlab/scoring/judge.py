@@ -145,12 +145,11 @@ class Judge(nn.Module):
         again: cache the view of each batch by its content, for pictures that other runs measure
         too, such as references, targets and bounds. wanted: optional fields to measure as well.
 
-        Raises ValueError where `dino` is wanted of a judge without it.
+        Raises ValueError where `dino` is wanted and the judge has no such encoder.
         """
         if "dino" in wanted and self.dino is None:
             raise ValueError(
-                "metrics=dino needs a self-supervised encoder, and dino=none has none; choose "
-                "dino=world or dino=vits16."
+                "metrics=dino needs a self-supervised encoder; choose dino=world or dino=vits16."
             )
         measured = [name for name in ("shading", "dino") if name in wanted]
 

@@ -97,7 +97,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["system=fpga", "cond.drawn=both"], ["cond.drawn is 'both'", "skeleton"]),
         (["system=fpga", "transform.every=0"], ["transform.every is 0", "transform=none"]),
         (["system=fpga", "objective.terms.clone_faces.least=0"], ["least=0", "1 or more"]),
-        (["system=fpga", "net=adapter"], ["this net has none", "net=mmf", "transform=none"]),
+        (["system=fpga", "net=adapter"], ["reads identity tokens", "net=mmf", "transform=none"]),
         (["net=adapter", "net.controlnet=null"], ["net=hifi_net", "cond=none"]),
         (["net=rep_controlnet", "fusion=none", "cond=none"], ["nothing to read", "net=none"]),
         (["net=rep_controlnet", "net.beta=much"], ["net.beta is 'much'", "finite number"]),
@@ -125,7 +125,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
                 "several devices under a launcher of Hydra's own", "nothing: it is refused"
             ),
         ),
-        (["-m", "refs=1,2", "task=sample"], ["task=sample with -m", "task=train"]),
+        (["-m", "refs=1,2", "task=sample"], ["task=sample cannot be swept", "task=train"]),
         (["-m", "refs=1,2", "jobs=0"], ["jobs=0", "jobs=NUMBER"]),
         (["-m", "refs=1,2", "jobs=500"], ["jobs=500", "cores"]),
         (["-m", "fusion=refiner,nothing"], ["fusion/nothing", "concat"]),

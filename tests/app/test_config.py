@@ -219,8 +219,8 @@ def test_models_that_never_saw_a_real_face_are_named(
     warn_of_miniature(composed(*real[:3], "recogniser@judge.recogniser=facenet"))
     warn_of_miniature(composed(*real, "recogniser@judge.recogniser=facenet"))
     assert [message.split("(")[0] for message in caplog.messages] == [
-        f"encoder=sface sees real faces, and {name} is the miniature's, which never saw one: what "
-        "they train and score says little "
+        f"encoder=sface reads real faces, but {name} is the miniature's, trained on rendered faces "
+        "only: trainings and scores mean little "
         for name in ("recogniser@judge.recogniser", "clip_pair")
     ]
 

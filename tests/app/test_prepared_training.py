@@ -146,13 +146,13 @@ def test_photos_that_came_since_are_no_part_of_a_run_that_was_begun_before(
         assert "fresh=true" in line
     (run.folder / "metrics.json").unlink()
     for task in (Train(), ScoreRun()):
-        with pytest.raises(ValueError, match=r"photos were changed since .* was begun.*fresh=true"):
+        with pytest.raises(ValueError, match=r"changed since .* was started.*fresh=true"):
             task(config)
     run.weights.unlink()
     assert any(run.checkpoints.glob("*.ckpt"))
-    with pytest.raises(ValueError, match=r"would go on with other samples.*another runs=FOLDER"):
+    with pytest.raises(ValueError, match=r"resuming would use other samples.*another runs=FOLDER"):
         Train()(config)
-    shutil.rmtree(run.checkpoints)  # nothing to go on from
+    shutil.rmtree(run.checkpoints)  # nothing to resume from
     assert Train()(config)["identities"] == 3
     caplog.clear()
     shutil.rmtree(store)

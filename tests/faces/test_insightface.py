@@ -233,7 +233,7 @@ def test_the_sizes_at_which_faces_are_looked_for_are_settings(clip, caplog) -> N
         encoder = InsightFaceEncoder(
             str(PACKS), clip, "lab_mbf", passes=[{"det_size": 96}], fallback={"det_size": 640}
         )
-        assert "faces are looked for at det_size 96, where that finds none at 640" in caplog.text
+        assert "detection passes: at det_size 96, where that finds none at 640" in caplog.text
         assert "det_500m.onnx of the pack lab_mbf runs on CPUExecutionProvider" in caplog.text
         small = read_photo(noted("small face in a full-body photo")).image
         assert len(encoder.find(small)) == 1

@@ -251,7 +251,7 @@ def test_a_sweep_can_be_moved_with_its_runs(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("metrics.json", {}, "scoring: Field required"),
-        ("metrics.json", [1], "it holds a list"),
+        ("metrics.json", [1], "its content is a list"),
     ],
 )
 def test_a_record_of_another_content_is_damaged(
@@ -306,7 +306,7 @@ def test_a_record_of_weights_that_changed_since_says_so(tmp_path: Path, caplog) 
     assert not caplog.messages
     run.weights.write_bytes(b"weighty")
     assert run.sound_record() == record(0.4)
-    assert f"now the weights {run.weights} are damaged; train them again" in caplog.text
+    assert f"since then the weights {run.weights} are damaged; train them again" in caplog.text
 
 
 @pytest.mark.parametrize("content", ['{"a": NaN}', '{"a": -Infinity}', '{"a": 1e400}', "[" * 9**5])
@@ -323,5 +323,5 @@ def test_a_sweep_groups_its_runs_unless_the_command_does() -> None:
 
 
 def test_a_folder_without_a_sweep_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no sweep: sweep\.json is not there"):
+    with pytest.raises(ValueError, match=r"has no sweep\.json"):
         Sweep.read(tmp_path)

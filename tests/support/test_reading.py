@@ -122,8 +122,8 @@ def test_what_is_no_file_or_too_large_is_damaged(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     device.symlink_to("/dev/zero")
     for path, reason in (
-        *((deep, "nested too deeply"), (large, "67108864 bytes"), (pipe, "no regular file")),
-        *((device, "no regular file"), (tmp_path, "no regular file")),
+        *((deep, "nested too deeply"), (large, "67108864 bytes"), (pipe, "not a regular file")),
+        *((device, "not a regular file"), (tmp_path, "not a regular file")),
     ):
         for read in (read_json, read_yaml):
             if (path, read) != (deep, read_yaml):

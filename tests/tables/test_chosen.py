@@ -36,7 +36,7 @@ def test_what_tells_rows_apart_narrows_and_the_rest_is_set_in_all(tmp_path: Path
     ("argument", "said"),
     [
         ("fusion=other", r"fusion=other: no row of table=.* there are fusion=worst, fusion=middle"),
-        ("budget=full,default", "budget=full,default: several values .* only seed and .*fusion"),
+        ("budget=full,default", "with table=.* only seed and .*fusion.* take several values"),
         ("seed=some", "seed=some: a seed is a whole number"),
     ],
 )

@@ -97,5 +97,5 @@ def test_a_declaration_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_an_unknown_table_is_answered_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no table 'hifi/table9'.*hifi_portrait/table2"):
         find_table("hifi/table9")
-    with pytest.raises(ValueError, match=r"holds no table: table\.yaml is not there"):
+    with pytest.raises(ValueError, match=r"has no table\.yaml"):
         PaperTable.read(tmp_path)

@@ -187,8 +187,8 @@ class FaceRestoration(Edit):
         if "pictures" in model.wants:
             if faces.pictures is None:
                 raise ValueError(
-                    "This run's net reads a photo of each person, and only features of them are "
-                    "known; restore these pictures by task=restore with faces=FOLDER."
+                    "This run's net reads a photo of each person, and only features of the people "
+                    "are available; restore the pictures by task=restore with faces=FOLDER."
                 )
             pictures = replace(faces.pictures, style=crops)
         backbone, count = model.backbone, len(faces)

@@ -103,8 +103,8 @@ def read_report(path: Path) -> Report:
     if (path / "config.yaml").is_file():
         return Report("run", path.resolve().name, [_row_of_run(path)])
     raise ValueError(
-        f"{path} holds neither a sweep nor a run nor a table: there is no sweep.json, config.yaml "
-        "or table.yaml in it; give a folder of runs/sweeps, the folder of a run, or one of a table"
+        f"{path} has no sweep.json, config.yaml or table.yaml; give the folder of a sweep (in "
+        "runs/sweeps), a run or a table"
     )
 
 

@@ -109,7 +109,7 @@ def test_names_must_be_of_one_run(store: Store, portraitlab: Call, tmp_path: Pat
     assert str(same) in message
     code, _, message = portraitlab("diff", a.folder, tmp_path)
     assert code == 1
-    assert "is neither a run's folder nor a record's" in message
+    assert "has no status.json or metrics.json" in message
 
 
 def test_a_damaged_file_is_named(store: Store, portraitlab: Call) -> None:

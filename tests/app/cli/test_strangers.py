@@ -62,7 +62,7 @@ def test_an_export_asks_the_hub_for_no_controlnet(
 ) -> None:
     loader = {"_target_": "diffusers.ControlNetModel.from_pretrained"}
     for arguments, reason in (
-        ({"pretrained_model_name_or_path": "evil/repo"}, "'evil/repo', and no folder of this"),
+        ({"pretrained_model_name_or_path": "evil/repo"}, "'evil/repo' is not a folder on this"),
         ({"_args_": ["evil/repo"]}, "net.start._args_ is an argument that no file of conf/ gives"),
         ({"cache_dir": "/"}, "net.start.cache_dir is an argument that no file of conf/ gives"),
     ):

@@ -129,7 +129,7 @@ def test_real_photos_of_two_people_or_none_are_refused(
     assert Image.open(said.strip()).size == (64, 64)
     code, _, said = portraitlab("generate", folder, "--refs", one)
     assert code == 1
-    assert "needs files of this machine for encoder.root; give them as `--set encoder.root" in said
+    assert "needs paths on this machine: encoder.root; give them as `--set encoder.root" in said
 
 
 @real
@@ -187,9 +187,9 @@ def test_numbers_and_settings_are_checked(
     for given, message in (
         (("--steps", 0), "sampler.steps is 0; it must be 1 or more."),
         (("--guidance", -1), "sampler.guidance is -1.0; it must be 0 or more"),
-        (("--set", "encoder.rot=1"), "encoder.rot is no setting of this export"),
+        (("--set", "encoder.rot=1"), "encoder.rot is not a setting of this export"),
         (("--set", "minimum_side=abc"), "minimum_side is 'abc'; give a number"),
-        (("--set", "cond={_target_: os.system}"), "os.system', which no file of conf/ builds"),
+        (("--set", "cond={_target_: os.system}"), "os.system', which no file of conf/ names"),
         (("--base", tmp_path / "none"), "none is no folder"),
         (("--device", "cpu", "--offload", "model"), "--offload model: --device is cpu"),
         (("--vae-tiling",), "the miniature world's autoencoder is small"),

@@ -432,7 +432,7 @@ def test_what_other_pipelines_take_is_taken_or_named_with_what_to_use(
         with pytest.raises(ValueError, match="moved to a device, not cast" + remedy):
             pipe.to(*given)
     for name in ("prompt", "negative_prompt"):
-        with pytest.raises(ValueError, match=rf"{name}=\['a', 'b'\] is no text; .* call once for"):
+        with pytest.raises(ValueError, match=rf"{name}=\['a', 'b'\] must be one string; call"):
             pipe(pictures[:1], **{name: ["a", "b"]})
 
 

@@ -66,7 +66,7 @@ def test_nothing_to_report_on_is_one_message(
     for path in (tmp_path, tmp_path / "nowhere"):
         assert main(["report", str(path)]) == 1
         message = capsys.readouterr().err
-        assert message.startswith(f"{path} holds neither a sweep nor a run")
+        assert message.startswith(f"{path} has no sweep.json, config.yaml or table.yaml")
         assert message.count("\n") == 1
 
 
