@@ -86,8 +86,8 @@ def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
     columns = ["metric", "best row", "than", "better by", "95 % interval", "separated"]
     notes = [
         "Two rows are separated where the 95 % interval of their difference, by Student's t over "
-        "seeds and people, does not contain 0; + is better, ↑ and ↓ alike. The best row was "
-        "chosen by these figures, so that its leads err on the large side."
+        "seeds and people, does not contain 0; + is better, ↑ and ↓ alike. The best row is "
+        "selected by these figures, so its leads are overestimated."
     ]
     return Table(columns, lines, notes)
 
@@ -130,8 +130,8 @@ def _orders(compared: Sequence[Comparison]) -> Table:
     whole = [metric_name(each.metric) for each in compared if "people" not in each.varies]
     if whole:
         notes.append(
-            f"{', '.join(whole)}: of all people together, so that its intervals are over seeds "
-            "alone, from two seeds on, and tau has none."
+            f"{', '.join(whole)}: one value for all people, so intervals cover seeds only and need "
+            "two seeds; tau has no interval."
         )
     columns = ["metric", "order of rows", "Kendall's tau", "95 % interval", "over", "pairs"]
     return Table([*columns, *STANDINGS], lines, notes)

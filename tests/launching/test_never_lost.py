@@ -98,11 +98,11 @@ def saved(runs: Path) -> int:
     return max([int(path.name.split("-")[1]) for path in checkpoints(runs)], default=0)
 
 
-@pytest.mark.fault("every checkpoint cut short", "the training, which begins anew")
-@pytest.mark.fault("Ctrl-C in the midst of a training", "nothing")
-@pytest.mark.fault("SIGTERM in the midst of a training", "nothing")
-@pytest.mark.fault("SIGKILL in the midst of a training", "the steps since the last checkpoint")
-@pytest.mark.fault("one bit of the last checkpoint turned", "the steps since the one before")
+@pytest.mark.fault("every checkpoint cut short", "the training, which restarts")
+@pytest.mark.fault("Ctrl-C during a training", "nothing")
+@pytest.mark.fault("SIGTERM during a training", "nothing")
+@pytest.mark.fault("SIGKILL during a training", "the steps since the last checkpoint")
+@pytest.mark.fault("one bit of the last checkpoint flipped", "the steps since the one before")
 def test_a_training_that_is_stopped_in_every_way_ends_in_the_same_bytes(
     start: Callable[..., Command], tmp_path: Path, straight: Path
 ) -> None:
@@ -308,7 +308,7 @@ def test_a_record_that_is_damaged_is_made_again(
     assert_same(finished, straight)
 
 
-@pytest.mark.fault("one bit of the weights turned", "the training, with a message")
+@pytest.mark.fault("one bit of the weights flipped", "the training, with a message")
 def test_damaged_weights_are_never_scored(finished: Path, start: Callable[..., Command]) -> None:
     weights = finished / "model.safetensors"
     content = bytearray(weights.read_bytes())

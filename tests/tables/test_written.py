@@ -82,7 +82,7 @@ def test_the_order_of_rows_is_judged_in_tables_of_their_own(tmp_path: Path) -> N
     orders, neighbours = order_views(table, found)
     assert list(orders.rows[0][3:]) == ["none", "seed 0 alone", "3", "0", "0", "3"]
     assert neighbours.rows[0][-2:] == ["none", "not separated"]
-    assert orders.notes[-1].startswith("score: of all people together")
+    assert orders.notes[-1].startswith("score: one value for all people")
 
 
 def test_rows_of_no_paper_are_compared_with_the_best(tmp_path: Path) -> None:
