@@ -88,7 +88,7 @@ class Record:
             if other:
                 raise ValueError(
                     f"{path} has figures of {', '.join(other)}; give another --out, delete it, or "
-                    "go on with what those are of"
+                    "continue with the same machine, commit and libraries"
                 )
             self.rows = {kind: there[kind] for kind in self.rows}
         save({**self.about, **self.rows}, path)
@@ -296,9 +296,9 @@ def main() -> None:
     """Measure and write the record; exit with a message where there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="sdxl")
-    parser.add_argument("--steps", type=int, default=5, help="that are timed of each, at most")
+    parser.add_argument("--steps", type=int, default=5, help="most timed steps of each")
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="after which nothing more is begun"
+        "--minutes", type=float, default=float("inf"), help="start no measurement after them"
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "full_size.json")
     arguments = parser.parse_args()
@@ -335,7 +335,7 @@ def main() -> None:
         training(record, arguments.scale, model, sizes, most, arguments.steps)
     except OutOfTime as error:
         raise SystemExit(
-            f"{arguments.minutes} minutes are over; the same command goes on from {arguments.out}."
+            f"Stopped after {arguments.minutes} minutes; the same command resumes {arguments.out}."
         ) from error
 
 

@@ -48,11 +48,11 @@ def test_at_small_size_every_way_is_measured(script, tmp_path: Path, capsys) -> 
     for row in (*record["drawing"], *record["training"]):
         assert row["fits"]
         assert row["images_a_second"] == pytest.approx(row["batch"] / row["seconds"], rel=0.01)
-    # As if it had been stopped before the last one: it alone is measured, and no time is no step.
+    # A record stopped before its last row: only that row is measured, and none without time.
     del record["training"][-1]
     out.write_text(json.dumps(record))
     capsys.readouterr()
-    with pytest.raises(SystemExit, match=r"0\.0 minutes are over; the same command goes on from"):
+    with pytest.raises(SystemExit, match=r"after 0\.0 minutes; the same command resumes"):
         script(*arguments, "--minutes", "0").main()
     assert json.loads(out.read_text()) == record
     script(*arguments).main()

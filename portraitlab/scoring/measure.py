@@ -36,7 +36,8 @@ def measure(
     """Compute the metrics of drawn portraits and of bounds, as plain JSON content.
 
     real: photos that FID compares with. batch_size: targets that are decoded at once. alone:
-    pictures of the first samples by the backbone alone, see backbone_alone. cost: of one portrait.
+    pictures of the first samples by the backbone alone, see backbone_alone. cost: cost of one
+    portrait.
 
     Bounds: `another identity`, the target of the next identity; `real other photo`, a photo of the
     person without a flaw that is neither target nor judge; `autoencoder round trip`, the target

@@ -149,7 +149,9 @@ def test_the_same_sweep_started_twice_at_once_trains_its_run_once(
     assert "±" in rows(tmp_path)[1][-1]
 
 
-@pytest.mark.fault("fresh=true with two scorings of one training", "the run, which the user discarded")
+@pytest.mark.fault(
+    "fresh=true with two scorings of one training", "the run, which the user discarded"
+)
 def test_fresh_in_a_sweep_forgets_a_training_once(
     tmp_path: Path, home: Path, places: tuple[str, str]
 ) -> None:

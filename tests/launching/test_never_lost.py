@@ -160,7 +160,7 @@ def test_a_stopped_and_a_killed_sweep_do_only_what_is_missing(
     stopped.wait_for(lambda: checkpoints(runs))
     # A terminal sends it to all processes of the command.
     assert stopped.end(signal.SIGINT, group=True) == 130, stopped.said()
-    assert "stopped: 0 of 3 jobs are done; the same command goes on" in stopped.said()
+    assert "stopped: 0 of 3 jobs are done; the same command resumes" in stopped.said()
     assert "stopped and saved after step" in stopped.said()
     assert "Traceback" not in stopped.said()
     assert states() == ["preempted"]  # the others were not begun

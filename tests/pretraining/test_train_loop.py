@@ -34,7 +34,7 @@ def test_more_minutes_go_on_from_saved_work(budget: Budget, capsys) -> None:
     more = replace(budget, minutes=0.6 * SECOND, from_shipped=True)
     further = train("judge", nn.Linear(4, 1), loss, more, 1e-2, average=0.9)
     assert first.record["steps"] < further.record["steps"] < entry("judge")["training"]["steps"]
-    assert f"going on from step {first.record['steps']}" in capsys.readouterr().out
+    assert f"resuming from step {first.record['steps']}" in capsys.readouterr().out
 
 
 def test_without_saved_work_the_shipped_weights_are_gone_on_from(budget: Budget) -> None:

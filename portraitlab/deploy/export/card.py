@@ -164,7 +164,7 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: boo
         if rendered
         else "photos of people of the trainer's own; how many is not recorded"
     )
-    # What changes portraits in scoring and is no part of an export.
+    # Choices that change portraits in scoring and are not part of an export.
     beside = [
         (name, choices[name])
         for name in ("customise", "edit")

@@ -25,8 +25,8 @@ _IDENTIFYING = (*NAMING, "refs", "seed")
 class Row:
     """One job: its settings, and what the files of its run contain.
 
-    number: its place, from 1. record: None if there is none; message then says why. state: of the
-    run, as `portraitlab runs` shows it, or no record where the run is done and this scoring is not.
+    number: its place, from 1. record: None if there is none; message has the reason. state: the
+    run's, as `portraitlab runs` shows it, or no record if the run is done and this scoring is not.
     configuration: values by dotted path. losses: the lines of metrics.jsonl. remarks: errors of
     files that could not be read.
     """
