@@ -294,6 +294,7 @@ def drawing(record: Record, model: PortraitModel, sizes: Sizes, most: int, times
 
 def main() -> None:
     """Measure and write the record; exit with a message where there is no GPU."""
+    # Read the arguments.
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="sdxl")
     parser.add_argument("--steps", type=int, default=5, help="most timed steps of each")
@@ -309,6 +310,7 @@ def main() -> None:
             "Nothing was measured: torch sees no GPU on this machine, and full size needs one of "
             "48 GiB or more. --scale smoke --out FILE tries the script here."
         )
+    # Build the backbone, and resume the record.
     device = torch.device("cuda" if gpu else "cpu")
     sizes, most = SCALES[arguments.scale]
     config = main_job(f"scale={arguments.scale}", "cond=keypoints", "objective=noise")
@@ -329,6 +331,7 @@ def main() -> None:
         record = Record(arguments.out, about, until)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    # Measure.
     model = build_model(config, backbone, sizes).to(device)  # type: ignore[arg-type]
     try:
         drawing(record, model, sizes, most, arguments.steps)

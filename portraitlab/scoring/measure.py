@@ -44,7 +44,7 @@ def measure(
     decoded from its own latents, which shows a stranger if targets are of others; and for rendered
     photos `regressor against truth`: estimates of the targets against what they were rendered with.
     """
-    # Measure the photos and portraits.
+    # Measure the targets.
     judge.to(device)
     samples = portraits.samples
     wanted = {name for metric in metrics.values() for name in metric.reads}
@@ -61,6 +61,7 @@ def measure(
         size = photos.store.view_size
         return view_people(judge, images, place, points, size, again, wanted)
 
+    # Measure the real photos.
     population = judge.population(_in_parts(real.store.images, real.rows, judge))
     if "face_features" in wanted:
         faces = population.features
@@ -68,6 +69,8 @@ def measure(
             pictures = real.store.images(real.rows)
             faces = view_faces(judge, pictures, photos.store.view_size).features
         population = replace(population, face_features=faces)
+
+    # Measure the portraits.
     generated = viewed(portraits.images)
     truth = Judged(
         generated=generated,

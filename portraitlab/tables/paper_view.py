@@ -56,6 +56,7 @@ def order_views(table: PaperTable, results: Sequence[Result]) -> list[Table]:
 
 def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
     """Tabulate the lead of each metric's best row over every other row, with its interval."""
+    # Compare the best row of each metric with the others.
     by_row = {row.name: [each for each in results if each.row == row.name] for row in table.rows}
     lines = []
     for metric, up in table.columns.items():
@@ -66,6 +67,7 @@ def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
             lead = row_difference(by_row[ranked[0]], by_row[other], metric)
             if lead is None:
                 continue
+            # Reverse the difference where lower is better.
             if up:
                 ahead = lead
             elif lead.between is None:
@@ -83,6 +85,7 @@ def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
                     "yes" if separated else "no",
                 ]
             )
+    # Explain the columns.
     columns = ["metric", "best row", "than", "better by", "95 % interval", "separated"]
     notes = [
         "Two rows are separated where the 95 % interval of their difference, by Student's t over "
@@ -107,6 +110,7 @@ def plain_numbers(table: PaperTable, results: Sequence[Result]) -> Table:
 
 
 def _orders(compared: Sequence[Comparison]) -> Table:
+    # Summarise each metric's pairs.
     lines = []
     for each in compared:
         standings = [pair.standing for pair in each.pairs]
@@ -121,6 +125,7 @@ def _orders(compared: Sequence[Comparison]) -> Table:
                 *(str(standings.count(name)) for name in STANDINGS),
             ]
         )
+    # Explain the columns.
     notes = [
         "The order is the paper's where every pair of rows is as in the paper, not the paper's "
         "where one is reversed, else undecided. Two rows are not separated where the 95 % interval "

@@ -207,7 +207,7 @@ def test_a_store_that_training_refuses_is_not_said_to_be_trained_on(
     command = ["data", "prepare", "--workers", "0", str(photos), str(out), "scale=smoke"]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "too few to train: that takes two identities with two usable photos" in said
+    assert "too few to train: two identities with two usable photos" in said
     assert "train with" not in said
     shutil.copy(root / "person-1" / "1.png", photos / "person-1")
     assert main(command) == 0
@@ -222,7 +222,7 @@ def test_the_command_says_what_it_cannot_take(root: Path, tmp_path: Path, capsys
         ("encoder=nobody", "Could not find 'encoder/nobody'"),
         ("face3d=bfm", "face3d.root has no value and needs one"),
         ("no override", "no override"),
-        ("data=world", "data=world is not for preparing: ROOT is read as data=folder"),
+        ("data=world", "data=world has no effect on prepare"),
         ("clip=vit_l14", "which encoder=world does not use"),
     ):
         assert main(["data", "prepare", *place, override]) == 1

@@ -271,9 +271,11 @@ def _about(given: argparse.Namespace, prompt: str, pipeline: PortraitPipeline) -
     def last_names(texts: list[str]) -> list[str]:
         return [":".join(Path(part).name for part in text.split(":")) for text in texts]
 
+    # Take the sampler's settings, as changed by the command.
     chosen = {name: getattr(given, name) for name in ("steps", "guidance")}
     drawn = {name: value for name, value in chosen.items() if value is not None}
     sampler, places = {**pipeline.config.sampler, **drawn}, ("_target_", "folder", "weights")
+    # List the inputs and the settings.
     about = {
         "run": read_export(given.folder).about["key"],
         "base": None if given.base is None else given.base.name,
