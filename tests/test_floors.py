@@ -39,7 +39,7 @@ def test_an_import_that_runs_back_up_is_named(floors: ModuleType, tmp_path: Path
         floors.floors(package)
 
 
-def test_every_floor_says_what_is_on_it(floors: ModuleType) -> None:
+def test_every_floor_is_described(floors: ModuleType) -> None:
     assert all(floors.first_line(floor) for floor in floors.floors())
 
 

@@ -41,7 +41,7 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def test_the_main_job_shows_progress_a_table_and_where_the_run_lies(
+def test_the_main_job_shows_progress_a_table_and_the_runs_folder(
     main_job: subprocess.CompletedProcess[str], folder: Path, runs: Path
 ) -> None:
     assert folder.parent == runs / "hifi_portrait"

@@ -161,7 +161,7 @@ def test_nets_without_a_control_image_or_with_attention_of_their_own_restore(
     assert restore(*choice)[0]["restored"] == 3
 
 
-def test_what_is_missing_is_one_error(restore, folders, tmp_path) -> None:
+def test_missing_inputs_are_one_error(restore, folders, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     for override, text in (
         ("pictures=null", "task=restore needs pictures=FOLDER"),

@@ -39,7 +39,7 @@ def make_pack(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_a_pack_is_found_wherever_it_lies(tmp_path, caplog) -> None:
+def test_a_pack_is_found_in_every_layout(tmp_path, caplog) -> None:
     one = make_pack(tmp_path / "models" / "one", "a.onnx")
     nested = make_pack(tmp_path / "models" / "two" / "two", "a.onnx")
     make_pack(tmp_path / "models" / "three", "readme.md")

@@ -187,7 +187,7 @@ def test_settings_that_decide_what_is_found_are_in_the_fingerprint(make, files, 
     assert make().fingerprint == encoders[0].fingerprint
 
 
-def test_missing_and_wrong_files_say_what_to_download(make, files, tmp_path) -> None:
+def test_missing_and_wrong_files_name_the_download(make, files, tmp_path) -> None:
     with pytest.raises(
         ValueError, match=r"encoder\.detector names no file.*yunet_2023mar.*MIT.*hf"
     ):

@@ -137,7 +137,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("fusion", "cond", "net"), list(itertools.product(FUSIONS, CONDS, NETS)))
-def test_every_combination_trains_what_it_should_or_says_why_not(
+def test_every_combination_trains_its_parts_or_names_the_reason(
     build, tiny_batch, fusion, cond, net
 ) -> None:
     if message := REFUSED.get((fusion, cond, net)):

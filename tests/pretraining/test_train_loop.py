@@ -24,7 +24,7 @@ def budget(tmp_path: Path) -> Budget:
     return Budget(0.3 * SECOND, tmp_path / "work", tmp_path, half=False)
 
 
-def test_more_minutes_go_on_from_saved_work(budget: Budget, capsys) -> None:
+def test_more_minutes_resume_saved_work(budget: Budget, capsys) -> None:
     torch.manual_seed(0)
     first = train("judge", nn.Linear(4, 1), loss, budget, 1e-2, average=0.9)
     assert not any(parameter.requires_grad for parameter in first.model.parameters())

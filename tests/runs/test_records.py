@@ -33,7 +33,7 @@ def record(value: float, faceless: int = 0) -> dict[str, Any]:
     }
 
 
-def test_a_record_stands_beside_its_bounds() -> None:
+def test_a_record_is_shown_beside_its_bounds() -> None:
     table = record_table(record(0.312, faceless=2))
     assert list(table.columns) == ["", "sim_f ↑", "exp ↓"]
     assert list(table.rows) == [
@@ -187,7 +187,7 @@ def test_nothing_half_written_is_left_or_taken(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.json"]
 
 
-def test_scoring_what_was_never_trained_says_what_to_do(tmp_path: Path) -> None:
+def test_scoring_without_a_training_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(NoRun, match=r"no trained run in .*model.safetensors.*task=train"):
         run_in(tmp_path).require_weights()
     with pytest.raises(NoRun, match=r"no trained run in .*nowhere"):

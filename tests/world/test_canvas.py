@@ -115,7 +115,7 @@ def test_arms_are_held_in_many_ways() -> None:
     assert 0.1 < on_hip.mean() < 0.4
 
 
-def test_captions_say_who_wears_what_where() -> None:
+def test_captions_name_people_clothes_and_places() -> None:
     for seeds, number in GROUPS:
         scene = [settings for _, settings in make_canvas(seeds, number, "group")]
         text = render_canvas(seeds, number, "group", 64).caption

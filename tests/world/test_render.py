@@ -167,7 +167,7 @@ def test_what_covers_a_face_is_drawn_and_leaves_the_face_mask(cover: str) -> Non
     assert covered.flaws == (*clear.flaws, cover)
 
 
-def test_flaws_say_what_is_wrong_with_a_photo() -> None:
+def test_flaws_describe_the_photo() -> None:
     shot = replace(make_settings(1, 0), light="soft", cover="none", blur=0.0, glasses="round")
     assert shot.flaws == ()
     bad = replace(shot, light="dim", blur=0.02, glasses="sunglasses", cover="mask")

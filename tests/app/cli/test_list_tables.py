@@ -112,9 +112,7 @@ def test_scorings_of_one_training_are_all_timed(table: PaperTable, store: Store)
     assert outlook(table, store).seconds == pytest.approx(3 * 8000 * 0.1 + 18 * 25.0)
 
 
-def test_where_nothing_was_timed_committed_results_are_asked(
-    table: PaperTable, store: Store
-) -> None:
+def test_untimed_rows_use_the_times_of_committed_results(table: PaperTable, store: Store) -> None:
     machine = {"processor": "a far one", "cores": 7, "gpus": []}
     for number in range(3):
         content = {"row": "one", "seed": number, "key": str(number), "scoring": "s", "steps": 1000}

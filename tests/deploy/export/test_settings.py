@@ -97,7 +97,7 @@ def test_an_unknown_setting_is_refused() -> None:
         *("portraitlab.runs.run.Run.forget", "portraitlab.training.loggers.wandb_logger"),
     ],
 )
-def test_what_conf_does_not_build_is_never_built(target: object) -> None:
+def test_targets_outside_conf_are_never_built(target: object) -> None:
     settings = drawing_settings(settings_of())
     settings["cond"]["face_model"] = {"_target_": target, "command": "true"}
     with pytest.raises(ValueError, match=r"cond\.face_model\._target_ is .*no file of conf/"):

@@ -144,7 +144,7 @@ def test_the_second_look_is_at_the_landmarks_alone(fitter: TddfaFitter) -> None:
         fitter.fit(image[..., :64], keypoints)
 
 
-def test_other_files_are_told(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     write_tddfa(tmp_path)
     scales = tmp_path / "param_mean_std_62d_120x120.pkl"
     published = scales.read_bytes()

@@ -128,7 +128,7 @@ def test_no_box_is_visible(of_faces, model, encoder, faces) -> None:
         torch.testing.assert_close(soft, -0.5 + mask.expand_as(soft), atol=1e-5, rtol=0)
 
 
-def test_what_is_large_enough_is_left(of_faces, model, encoder, pictures, faces) -> None:
+def test_large_faces_are_left(of_faces, model, encoder, pictures, faces) -> None:
     edit = Painted(**(of_faces | {"below": 20}))
     edited = edit(model, encoder, pictures, faces)
     widths = [

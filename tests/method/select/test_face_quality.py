@@ -51,7 +51,7 @@ def test_scores_lie_between_zero_and_one_whatever_is_shown(sound: Tensor) -> Non
         assert ((some >= 0) & (some <= 1)).all()
 
 
-def test_photos_are_scored_by_row_whatever_stands_beside_them(people: PhotoSet) -> None:
+def test_photos_are_scored_by_row_alone(people: PhotoSet) -> None:
     model = load_quality()
     rows = torch.tensor([[5, 0, 9], [7, 7, 1]])
     found = people.quality(model, rows)
