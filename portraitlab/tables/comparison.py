@@ -116,7 +116,7 @@ def compare(
         metric,
         Interval(
             _tau(means, paper),
-            None if drawn is None else _between([_tau(draw, paper) for draw in drawn]),
+            None if drawn is None else _percentiles([_tau(draw, paper) for draw in drawn]),
         ),
         tuple(sorted(measured[rows[0]])),
         varies,
@@ -245,6 +245,6 @@ def _tau(ours: Array, paper: Array) -> float:
     return float(kendalltau(ours, paper).statistic)
 
 
-def _between(values: Sequence[float] | Array) -> tuple[float, float]:
+def _percentiles(values: Sequence[float] | Array) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -222,7 +222,7 @@ def test_prepare_refuses_unusable_overrides(root: Path, tmp_path: Path, capsys) 
         ("encoder=nobody", "Could not find 'encoder/nobody'"),
         ("face3d=bfm", "face3d.root has no value and needs one"),
         ("no override", "no override"),
-        ("data=world", "data=world has no effect on prepare"),
+        ("data=world", "data=world is not for preparing: ROOT is read as data=folder"),
         ("clip=vit_l14", "which encoder=world does not use"),
     ):
         assert main(["data", "prepare", *place, override]) == 1

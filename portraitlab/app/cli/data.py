@@ -127,8 +127,8 @@ def _prepare(given: argparse.Namespace) -> int:
         config = OmegaConf.create(composed(["data=folder", "++data.root=.", *given.overrides]))
         if config.choices.data != "folder":
             raise ValueError(
-                f"data={config.choices.data} has no effect on prepare, which always reads ROOT "
-                "like data=folder; leave it out."
+                f"data={config.choices.data} is not for preparing: ROOT is read as data=folder "
+                "reads it. Leave data out."
             )
         check_taken(config)
 

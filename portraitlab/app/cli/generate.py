@@ -175,7 +175,7 @@ def run(given: argparse.Namespace) -> None:
         images = pipeline.group(placed, skeleton, **drawing)
     else:
         images = pipeline(seen[0], target, **drawing)
-    about = _about(given, prompt, pipeline)
+    about = _metadata(given, prompt, pipeline)
     for image, (seed, path) in zip(images, _places(given.out, given.seed), strict=False):
         save(image, path, {**about, "seed": str(seed)})
         print(path)
@@ -260,7 +260,7 @@ def _setting(text: str) -> tuple[str, Any]:
         raise ValueError(f"--set {text}: {value!r} is not valid YAML; quote it") from error
 
 
-def _about(given: argparse.Namespace, prompt: str, pipeline: PortraitPipeline) -> dict[str, str]:
+def _metadata(given: argparse.Namespace, prompt: str, pipeline: PortraitPipeline) -> dict[str, str]:
     """Describe a picture for its metadata; files by name and checksum, without their folders."""
     from portraitlab.deploy.export.folder import read_export
     from portraitlab.support.hashes import file_digest
