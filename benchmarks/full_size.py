@@ -128,8 +128,7 @@ def _read(path: Path, names: set[str]) -> Figures:
         there = None
     if not isinstance(there, dict) or not names <= there.keys():
         raise ValueError(
-            f"{path} is no record of this benchmark, or of an older one; give another --out, or "
-            "delete it"
+            f"{path} is not a record of this benchmark's version; give another --out, or delete it"
         )
     return there
 

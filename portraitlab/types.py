@@ -335,8 +335,8 @@ class Injection:
     (RepControlNet). features [B, C, h, w]: added to the output of that UNet's first convolution,
     which takes them as further channels of its input. All None changes nothing.
 
-    attended [B, h'·w', C]: what the first cross-attention of a branch adds from identity tokens,
-    for terms of the objective; the backbone does not read it.
+    attended [B, h'·w', C]: identity output of the branch's first cross-attention, for terms of the
+    objective; the backbone does not read it.
     """
 
     down: tuple[Tensor, ...] | None = None

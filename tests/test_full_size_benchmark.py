@@ -100,7 +100,7 @@ def test_a_file_that_is_no_record_or_cannot_be_one_is_named_before_anything_is_m
     file, about = tmp_path / "figures.json", {"machine": "this", "scale": "smoke"}
     for content in ('{"machine": "this", "ways": {}}', "[]", "{"):
         file.write_text(content)
-        with pytest.raises(ValueError, match=r"figures\.json is no record of this benchmark"):
+        with pytest.raises(ValueError, match=r"figures\.json is not a record of this benchmark"):
             script().Record(file, about, float("inf"))
         assert file.read_text() == content
     for place in (tmp_path, file / "figures.json"):

@@ -44,7 +44,7 @@ def answer(*overrides: str) -> str:
         ("system=facesnip", "did you mean system=facesnap?"),
         ("fusion=null", "give fusion=none"),
         ("cond=null", "give cond=none"),
-        ("sampler=null", "null is no choice"),
+        ("sampler=null", "null is not a choice"),
         ("xyzzy=1", "--help lists all"),
         ("group", "group is not understood: give NAME=VALUE"),
     ],

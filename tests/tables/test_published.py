@@ -103,7 +103,7 @@ def test_rows_are_compared_identity_by_identity_over_their_seeds() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     refiner = scored("refiner", a=0.1, b=0.2)
-    with pytest.raises(ValueError, match="1 row is no comparison"):
+    with pytest.raises(ValueError, match="1 row cannot be compared"):
         resolution_table([refiner], "sim_f")
     with pytest.raises(ValueError, match="share 1 identities"):
         resolution_table([refiner, scored("concat", a=0.3)], "sim_f")
