@@ -173,7 +173,7 @@ def test_a_generated_picture_is_looked_at_once(make) -> None:
     assert missed.score[0] == 0
 
 
-def test_settings_that_decide_what_is_found_are_in_the_fingerprint(make, files, tmp_path) -> None:
+def test_settings_of_the_detection_are_in_the_fingerprint(make, files, tmp_path) -> None:
     other = write_sface(tmp_path / "other.onnx", seed=1)
     encoders = [
         make(),

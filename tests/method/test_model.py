@@ -341,7 +341,7 @@ def test_a_net_of_latents_reads_the_encoded_drawing_without_gradient(build, tiny
     assert build("refiner", "none", "hifi_net").condition(batch).drawing is None
 
 
-def test_what_was_encoded_beforehand_is_taken_instead_of_a_drawing(build, tiny_batch) -> None:
+def test_a_precomputed_drawing_is_used(build, tiny_batch) -> None:
     model, batch = build("refiner", "landmarks", "hifi_net"), tiny_batch()
     known = torch.ones_like(batch.latents)
     assert model.condition(replace(batch, drawing=known)).drawing is known

@@ -36,7 +36,7 @@ def test_distractors_are_different_people(photos) -> None:
 
 
 @pytest.mark.parametrize("script", [clip, regressor])
-def test_what_judges_learns_from_other_people_than_what_conditions(script) -> None:
+def test_judges_learn_from_other_people_than_conditions(script) -> None:
     (conditions, _, _), (judges, people, framings) = script.DATA.values()
     assert not set(IDENTITIES[conditions]) & set(IDENTITIES[judges])
     assert len(IDENTITIES[judges]) >= people

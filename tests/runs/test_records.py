@@ -43,7 +43,7 @@ def test_a_record_is_shown_beside_its_bounds() -> None:
     assert "2 of 9" in table.notes[0]
 
 
-def test_a_sweep_shows_what_varies_and_what_failed() -> None:
+def test_a_sweep_shows_varied_settings_and_failures() -> None:
     table = sweep_table(
         [
             ({"scale": "smoke", "fusion": "refiner"}, record(0.4)),
@@ -122,7 +122,7 @@ def run_in(folder: Path, **changes: Any) -> Run:
     return Run.of({**SETTINGS, "runs": str(folder), **changes})
 
 
-def test_a_run_is_named_by_what_is_trained(tmp_path: Path) -> None:
+def test_a_run_is_named_by_its_training(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     assert run.folder == tmp_path / "paper" / f"refiner-landmarks-hifi_net-r4-s0-{run.key}"
     assert run_in(tmp_path / "elsewhere").key == run.key

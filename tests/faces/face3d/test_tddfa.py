@@ -36,7 +36,7 @@ def published_landmarks(arrays, numbers: np.ndarray, camera: np.ndarray) -> np.n
     return np.stack([column + 0.5, row + 0.5], axis=1) / 120  # fractions of pixels' middles
 
 
-def test_landmarks_lie_where_3ddfa_places_them(tmp_path: Path) -> None:
+def test_landmarks_equal_those_of_3ddfa(tmp_path: Path) -> None:
     network, arrays = write_tddfa(tmp_path)
     fitter = load_tddfa(str(tmp_path))
     crops = torch.rand(4, 3, 120, 120) * 2 - 1

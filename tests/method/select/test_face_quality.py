@@ -44,7 +44,7 @@ def test_a_flawed_photo_scores_less(sound: Tensor, kinds: tuple[str, ...]) -> No
     assert (sound[:, None] > poor).float().mean() > 0.85
 
 
-def test_scores_lie_between_zero_and_one_whatever_is_shown(sound: Tensor) -> None:
+def test_scores_are_between_zero_and_one_for_any_image(sound: Tensor) -> None:
     model = load_quality()
     noise = torch.randn(4, 3, model.crop_size, model.crop_size).clamp(-1, 1)
     for some in (sound, model(noise), model(torch.zeros_like(noise))):
