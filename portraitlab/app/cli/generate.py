@@ -193,7 +193,7 @@ def _people(given: argparse.Namespace) -> list[tuple[list[Path], Any]]:
             raise ValueError("There is no photo; give --refs PHOTO, or --person for a group.")
         return [(given.refs, None)]
     if given.refs or given.target:
-        raise ValueError("--person cannot be combined with --refs or --target.")
+        raise ValueError("--person cannot be combined with --refs or --target; leave them out.")
     if len(given.person) != len(given.at):
         raise ValueError(
             f"There are {len(given.person)} persons and {len(given.at)} places; give one --at for "
