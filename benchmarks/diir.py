@@ -26,7 +26,7 @@ from portraitlab.world.render import render_photo
 ROUNDS = 4
 FACES = 4
 BOUND = 1.3
-"""Issue 28: the most that four faces may take, as a multiple of one."""
+"""Goal: the most that four faces may take, as a multiple of one."""
 
 
 def main() -> None:
@@ -47,6 +47,7 @@ def main() -> None:
         if len(faces := edit.find(picture)):
             pictures.append(picture)
             found.append(faces[:1])
+    # Encode the references.
     views = torch.cat([photo_tensor(render_photo(300_000 + n, 1).image) for n in range(FACES)])
     seen = encoder.analyse(views.to(device))
     shown = torch.ones_like(views[:, 0], dtype=torch.bool).to(device)
@@ -67,17 +68,19 @@ def main() -> None:
         edit(parts.model, encoder, pictures, faces)  # ends on the CPU, so the device is waited for
         return time.perf_counter() - begun
 
+    # Time all ways in each round, after one round to warm up.
     ways = {
         "one face": (known[:1], 1),
         "four faces at once": (known, FACES),
         "four faces one by one": (known, 1),
     }
     for faces, at_once in ways.values():
-        seconds(faces, at_once)  # warm up
+        seconds(faces, at_once)
     taken: dict[str, float] = {}
     for _ in range(ROUNDS):
         for name, (faces, at_once) in ways.items():
             taken[name] = min(taken.get(name, float("inf")), seconds(faces, at_once))
+    # Write the shortest times.
     ratio = taken["four faces at once"] / taken["one face"]
     name = "diir" if device.type == "cpu" else "diir_gpu"
     more = {"device": machine(device), "steps": edit.sampler.steps, "bound": BOUND}

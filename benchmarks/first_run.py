@@ -55,7 +55,7 @@ def timed_run(
 def main() -> None:
     """Run both commits in turn; write their times and the ratio of their shortest times."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("commits", nargs=2, help="the one to compare with, then the other")
+    parser.add_argument("commits", nargs=2, help="reference commit, then the commit to compare")
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of the runs (default: all)")
     parser.add_argument("--rounds", type=int, default=1)
     given, overrides = parser.parse_known_args()

@@ -88,7 +88,7 @@ class Record:
             if other:
                 raise ValueError(
                     f"{path} has figures of {', '.join(other)}; give another --out, delete it, or "
-                    "go on with what those are of"
+                    "continue with the same machine, commit and libraries"
                 )
             self.rows = {kind: there[kind] for kind in self.rows}
         save({**self.about, **self.rows}, path)
@@ -128,8 +128,7 @@ def _read(path: Path, names: set[str]) -> Figures:
         there = None
     if not isinstance(there, dict) or not names <= there.keys():
         raise ValueError(
-            f"{path} is no record of this benchmark, or of an older one; give another --out, or "
-            "delete it"
+            f"{path} is not a record of this benchmark's version; give another --out, or delete it"
         )
     return there
 
@@ -294,11 +293,12 @@ def drawing(record: Record, model: PortraitModel, sizes: Sizes, most: int, times
 
 def main() -> None:
     """Measure and write the record; exit with a message where there is no GPU."""
+    # Read the arguments.
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", choices=SCALES, default="sdxl")
-    parser.add_argument("--steps", type=int, default=5, help="that are timed of each, at most")
+    parser.add_argument("--steps", type=int, default=5, help="most timed steps of each")
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="after which nothing more is begun"
+        "--minutes", type=float, default=float("inf"), help="start no measurement after them"
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "full_size.json")
     arguments = parser.parse_args()
@@ -309,6 +309,7 @@ def main() -> None:
             "Nothing was measured: torch sees no GPU on this machine, and full size needs one of "
             "48 GiB or more. --scale smoke --out FILE tries the script here."
         )
+    # Build the backbone, and resume the record.
     device = torch.device("cuda" if gpu else "cpu")
     sizes, most = SCALES[arguments.scale]
     config = main_job(f"scale={arguments.scale}", "cond=keypoints", "objective=noise")
@@ -329,13 +330,14 @@ def main() -> None:
         record = Record(arguments.out, about, until)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    # Measure.
     model = build_model(config, backbone, sizes).to(device)  # type: ignore[arg-type]
     try:
         drawing(record, model, sizes, most, arguments.steps)
         training(record, arguments.scale, model, sizes, most, arguments.steps)
     except OutOfTime as error:
         raise SystemExit(
-            f"{arguments.minutes} minutes are over; the same command goes on from {arguments.out}."
+            f"Stopped after {arguments.minutes} minutes; the same command resumes {arguments.out}."
         ) from error
 
 

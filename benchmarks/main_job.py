@@ -104,6 +104,7 @@ def bare_loop(config: DictConfig, parts: Parts, photos: PhotoSet) -> float:
 
 def recipe(config: DictConfig, parts: Parts, photos: PhotoSet, half: bool) -> float:
     """Time a step of diffusers' ControlNet example at the same sizes and batch."""
+    # Build the models, the optimiser and its schedule.
     frozen = build_parts(config, CPU).model.backbone
     unet, autoencoder, text_encoder = frozen.unet, frozen.autoencoder, frozen.text_encoder
     torch.manual_seed(0)
@@ -119,6 +120,7 @@ def recipe(config: DictConfig, parts: Parts, photos: PhotoSet, half: bool) -> fl
     for step in range(STEPS):
         if step == WARM:
             begun = time.perf_counter()
+        # Encode and noise a batch.
         rows = torch.randint(len(photos.store), (config.batch_size,), generator=generator)
         pixels, conditioning = photos.store.images(rows), photos.store.images(rows)
         tokens = frozen.tokenizer([photos.store.caption[int(row)] for row in rows])
@@ -128,6 +130,7 @@ def recipe(config: DictConfig, parts: Parts, photos: PhotoSet, half: bool) -> fl
         noise = torch.randn_like(latents)
         timesteps = torch.randint(frozen.timesteps, (len(rows),), generator=generator)
         noisy = frozen.scheduler.add_noise(latents.float(), noise.float(), timesteps).to(weights)
+        # Predict, and step.
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             down, mid = controlnet(
                 noisy, timesteps, text, controlnet_cond=conditioning.to(weights), return_dict=False

@@ -38,7 +38,7 @@ WAYS = {
 def settings(scale: str, precision: str, *overrides: str) -> DictConfig:
     """Compose a configuration with a control image and without identity.
 
-    precision: of the backbone of sd15, whose weights are random; the miniature's is float32.
+    precision: precision of backbone=sd15, whose weights are random; the miniature's is float32.
     """
     given = [f"scale={scale}", "fusion=none", *overrides]
     if scale == "sd15":

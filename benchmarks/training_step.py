@@ -67,6 +67,7 @@ def ready_batches(config: DictConfig, parts: Parts, batches: TrainingBatches) ->
 
 def main() -> None:
     """Time all ways in turns, so that other work on the machine affects them alike."""
+    # Build the main job, and its batches ahead.
     config = main_job("scale.world.identities=32")
     parts = build_parts(config, CPU)
     photos = instantiate(config.data).train_photos(parts.frozen)
@@ -93,6 +94,7 @@ def main() -> None:
                 optimiser.step()
             return (time.perf_counter() - begun) / STEPS
 
+    # Time all ways in each round; the first round warms up.
     ways = {
         name: partial(steps, torch.optim.AdamW(parameters, 1e-6, fused=fused, foreach=False), *rest)
         for name, (*rest, fused) in WAYS.items()

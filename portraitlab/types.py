@@ -85,7 +85,7 @@ class TextFeatures(TensorRecord):
 
     @property
     def added(self) -> dict[str, Tensor] | None:
-        """Inputs that are added to the time embedding, by diffusers' names; None without them."""
+        """Inputs to add to the time embedding, by diffusers' names; None without them."""
         if self.pooled is None or self.sizes is None:
             return None
         return {"text_embeds": self.pooled, "time_ids": self.sizes}
@@ -258,7 +258,7 @@ class Pictures(TensorRecord):
     surroundings are kept. profile [B, 3, H, W]: a photo of the person, with its latents
     [B, c, h, w] and person [B, 1, h, w], the share of each latent cell that shows the person.
     prompted bool [B]: False where the profile is dropped as a prompt, as guidance needs. seed [B]
-    long: of the pixels that are sampled from the style.
+    long: seed of the pixels that are sampled from the style.
     """
 
     style: Tensor
@@ -362,8 +362,8 @@ class Injection:
     (RepControlNet). features [B, C, h, w]: added to the output of that UNet's first convolution,
     which takes them as further channels of its input. All None changes nothing.
 
-    attended [B, h'·w', C]: what the first cross-attention of a branch adds from identity tokens,
-    for terms of the objective; the backbone does not read it.
+    attended [B, h'·w', C]: identity output of the branch's first cross-attention, for terms of the
+    objective; the backbone does not read it.
     """
 
     down: tuple[Tensor, ...] | None = None
@@ -413,9 +413,9 @@ class View(TensorRecord):
 class Population:
     """M real photos as a set, which all samples are measured against alike.
 
-    features [M, f]: of the whole photos, by which FID compares. deviation [E]: of each expression
-    coefficient over the photos. face_features [F, f]: of the close-ups of all faces that are found
-    in the photos; None where no metric reads them.
+    features [M, f]: FID's features of the whole photos. deviation [E]: standard deviation of each
+    expression coefficient over the photos. face_features [F, f]: FID's features of close-ups of all
+    faces that are found in the photos; None where no metric reads them.
     """
 
     features: Tensor
@@ -427,7 +427,7 @@ class Population:
 class DrawingCost:
     """The cost of drawing one picture alone on this machine.
 
-    gigabytes: of the GPU, 10^9 bytes each; NaN on a CPU. unet_calls: calls of the UNet.
+    gigabytes: peak GPU memory in 10^9 bytes; NaN on a CPU. unet_calls: number of UNet calls.
     """
 
     seconds: float
@@ -445,8 +445,8 @@ class Judged(TensorRecord):
     embedding by the CLIP pair. identity [B] long: a number for each person. alone [B, e']: the unit
     embedding of the backbone's image without a net, from the same prompt and noise; NaN where it
     was not drawn. image [B] long: number of the image that a person is in; the people of an image
-    follow each other. population: real photos of other people, the same for all rows. cost: of one
-    of the images; None for photos, and where no metric reads it. light [B, 3]: unit vector to the
+    follow each other. population: real photos of other people, the same for all rows. cost: cost of
+    one image; None for photos, and where no metric reads it. light [B, 3]: unit vector to the
     directional light that the target was rendered in, in the camera's frame (x to the image's
     right, y up, z at the viewer); None for other photos, and where no metric reads it.
     """

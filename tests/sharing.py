@@ -104,12 +104,12 @@ def train(
 
 
 def process(rank: int, folder: Path, devices: int, nodes: int, port: int) -> None:
-    """One of several processes, told so as torchrun tells them."""
+    """One of several processes, with the variables that torchrun sets."""
     local = rank % devices
-    told = {"RANK": rank, "WORLD_SIZE": devices * nodes, "LOCAL_RANK": local}
-    told |= {"LOCAL_WORLD_SIZE": devices, "GROUP_RANK": rank // devices}
-    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "tiny"}
-    os.environ |= {name: str(value) for name, value in told.items()}
+    variables = {"RANK": rank, "WORLD_SIZE": devices * nodes, "LOCAL_RANK": local}
+    variables |= {"LOCAL_WORLD_SIZE": devices, "GROUP_RANK": rank // devices}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "tiny"}
+    os.environ |= {name: str(value) for name, value in variables.items()}
     torch.set_num_threads(1)
     module = train(folder, devices, nodes)
     torch.save(module.state_dict(), folder / f"weights-{rank}.pt")

@@ -61,7 +61,7 @@ def test_every_choice_of_every_group_is_documented() -> None:
         assert re.search(rf"[`=]{choice}`", about[group]), (group, choice)
 
 
-def test_what_is_fetched_step_by_step_is_what_is_looked_for() -> None:
+def test_steps_download_the_files_that_are_loaded() -> None:
     text = (ROOT / "docs" / "full_size.md").read_text()
     more = ("clip=vit_l14", "clip_pair=vit_l14", "sampler=sdxl_lightning")
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -157,7 +157,7 @@ def test_the_fusions_that_are_compared_are_those_on_record() -> None:
     )
 
 
-def test_what_becomes_of_the_refiners_lead_is_on_record() -> None:
+def test_the_refiners_lead_after_more_steps_is_on_record() -> None:
     text, readme = ((ROOT / name).read_text() for name in ("docs/fusions.md", "docs/results.md"))
     folder = FIRST_EDITION / "full_budget"
     assert text == replace_part(text, "full", published_table(folder)), (
@@ -183,7 +183,7 @@ def test_the_papers_tables_of_the_readme_are_those_on_record(name: str) -> None:
     )
 
 
-def test_what_the_readme_says_of_the_papers_order_is_on_record() -> None:
+def test_the_papers_order_in_the_results_is_on_record() -> None:
     readme = " ".join((ROOT / "docs" / "results.md").read_text().split())
     assert (
         "Intervals over seeds and people separate every pair of Table 3's rows as in the paper in "
@@ -209,7 +209,7 @@ def test_what_the_readme_says_of_the_papers_order_is_on_record() -> None:
     assert f"{lead} (95 % from {low:+.3f} to {high:+.3f})" in readme
 
 
-def test_what_the_limits_say_of_the_start_is_on_record() -> None:
+def test_the_start_in_the_limits_is_on_record() -> None:
     readme = " ".join((ROOT / "docs" / "results.md").read_text().split())
     training = json.loads((WEIGHTS / "foundation.json").read_text())["controlnet"]["training"]
     assert f"trained for {training['minutes']:.0f} minutes to draw people" in readme
@@ -237,7 +237,7 @@ def test_the_ladder_the_faults_and_the_resolution_are_those_on_record() -> None:
     )
 
 
-def test_as_many_people_are_scored_as_tell_two_hundredths_apart_at_three_seeds() -> None:
+def test_enough_people_are_scored_to_separate_two_hundredths() -> None:
     experiments = FIRST_EDITION
     records = read_records([experiments / "first_light", experiments / "more_seeds"])
     scored = OmegaConf.load(ROOT / "conf" / "scale" / "mini.yaml").world.score_identities
@@ -273,24 +273,24 @@ def spoken(seconds: int) -> str:
     return f"{seconds // 60} min {seconds % 60} s"
 
 
-def test_the_times_and_steps_that_the_readme_tells_are_those_on_record() -> None:
+def test_times_and_steps_in_the_results_are_on_record() -> None:
     readme = " ".join((ROOT / "docs" / "results.md").read_text().split())
     experiments = FIRST_EDITION
     declared = OmegaConf.load(experiments / "first_light" / "table.yaml")
-    sweep, (second, third, last) = declared.measured, declared.measured_too.first_run_seconds
+    sweep, others = declared.measured, declared.measured_too.first_run_seconds
     full = OmegaConf.load(experiments / "full_budget" / "table.yaml")
     record = json.loads((experiments / "first_light/results/refiner-landmarks-0.json").read_text())
-    assert f"`python run.py` took {spoken(sweep.first_run_seconds)} on two cores" in readme
-    assert f"it is the first row, took {spoken(sweep.wall_seconds)}." in readme
+    quiet, two_jobs = sweep.first_run_seconds, declared.measured_too.wall_seconds_of_two_jobs
+    assert f"takes about {round(quiet / 60)} minutes on two cores" in readme
+    busy = f"{spoken(min(others))} to {spoken(max(others))} while others used the host"
+    assert f"({spoken(quiet)}; {busy})" in readme
     assert f"encoded, {record['steps']:,} steps" in readme
-    assert f"the first took {spoken(second)} and {spoken(third)} the same day too" in readme
-    assert f"and {spoken(last)} the day after" in readme
-    assert f"each job, took {spoken(declared.measured_too.wall_seconds_of_two_jobs)}." in readme
+    assert f"which took {spoken(sweep.wall_seconds)}, or {spoken(two_jobs)} with `jobs=2`" in readme
     assert f"steps, {spoken(full.measured.training_seconds)} of training)" in readme
     assert f"both cores {spoken(full.measured_before.training_seconds)}" in readme
 
 
-def test_the_full_budgets_sentence_says_what_its_record_says() -> None:
+def test_the_full_budgets_sentence_is_on_record() -> None:
     folder = FIRST_EDITION / "full_budget"
     record = json.loads((folder / "results" / "refiner-landmarks-0.json").read_text())
     readme = " ".join((ROOT / "docs" / "results.md").read_text().split())
@@ -302,7 +302,7 @@ def test_the_full_budgets_sentence_says_what_its_record_says() -> None:
     assert f"budget=full` ({record['steps']:,} steps" in readme
 
 
-def test_the_faults_that_are_told_of_are_those_that_tests_inject() -> None:
+def test_listed_faults_are_those_that_tests_inject() -> None:
     marked = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -315,15 +315,15 @@ def test_the_faults_that_are_told_of_are_those_that_tests_inject() -> None:
     assert all(injected == survived for _, injected, survived, _ in lines)
 
 
-def test_what_a_job_s_process_costs_is_on_record() -> None:
+def test_the_cost_of_a_jobs_process_is_on_record() -> None:
     record = json.loads((ROOT / "benchmarks" / "results" / "sweep.json").read_text())
     assert f"{record['overhead_seconds']} s" in (ROOT / "docs" / "sweeps.md").read_text()
     assert record["overhead_seconds"] < 3
 
 
-def test_what_prepared_photos_cost_is_on_record() -> None:
+def test_the_cost_of_prepared_photos_is_on_record() -> None:
     page = (ROOT / "docs" / "data.md").read_text().partition("## Figures")[2]
-    told = [line.split("|")[2:4] for line in page.splitlines() if line.startswith("| ")][2:]
+    rows = [line.split("|")[2:4] for line in page.splitlines() if line.startswith("| ")][2:]
     figures = [
         way
         for name in ("preparing", "prepared_batch")
@@ -331,12 +331,12 @@ def test_what_prepared_photos_cost_is_on_record() -> None:
             "ways"
         ].values()
     ]
-    assert [float(seconds) for seconds, _ in told] == [way["seconds"] for way in figures]
-    ratios = [float(ratio) for _, ratio in told if ratio.strip()]
+    assert [float(seconds) for seconds, _ in rows] == [way["seconds"] for way in figures]
+    ratios = [float(ratio) for _, ratio in rows if ratio.strip()]
     assert ratios == [figures[number]["times_as_fast"] for number in (1, 3, 4)]  # to the first
 
 
-def test_what_another_number_of_cores_changes_is_on_record() -> None:
+def test_the_effect_of_the_number_of_cores_is_on_record() -> None:
     experiments = FIRST_EDITION
     differences = []
     for path in sorted((experiments / "first_light" / "results").glob("*.json")):
@@ -348,5 +348,5 @@ def test_what_another_number_of_cores_changes_is_on_record() -> None:
         assert one["origin"]["machine"]["cores"] == 1
         values = [each["metrics"]["sim_f"]["value"] for each in (one, two)]
         differences.append(abs(values[0] - values[1]))
-    told = " ".join((ROOT / "docs" / "sweeps.md").read_text().split())
-    assert f"differ in Sim_f by up to {max(differences):.3f} " in told
+    sweeps = " ".join((ROOT / "docs" / "sweeps.md").read_text().split())
+    assert f"differ in Sim_f by up to {max(differences):.3f} " in sweeps

@@ -39,7 +39,7 @@ def test_an_import_that_runs_back_up_is_named(floors: ModuleType, tmp_path: Path
         floors.floors(package)
 
 
-def test_every_floor_says_what_is_on_it(floors: ModuleType) -> None:
+def test_every_floor_is_described(floors: ModuleType) -> None:
     assert all(floors.first_line(floor) for floor in floors.floors())
 
 
@@ -48,6 +48,6 @@ def test_the_map_shows_the_floors_as_they_are(floors: ModuleType) -> None:
     assert floors.page(text) == text, "run python docs/floors.py"
 
 
-def test_tests_lie_beside_the_floor_that_they_test() -> None:
+def test_tests_are_beside_the_floor_that_they_test() -> None:
     folders = [path.parent.relative_to(ROOT / "tests") for path in ROOT.glob("tests/**/test_*.py")]
     assert not [folder for folder in {*folders} if not (PACKAGE / folder).is_dir()]

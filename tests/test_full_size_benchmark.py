@@ -48,11 +48,11 @@ def test_at_small_size_every_way_is_measured(script, tmp_path: Path, capsys) -> 
     for row in (*record["drawing"], *record["training"]):
         assert row["fits"]
         assert row["images_a_second"] == pytest.approx(row["batch"] / row["seconds"], rel=0.01)
-    # As if it had been stopped before the last one: it alone is measured, and no time is no step.
+    # A record stopped before its last row: only that row is measured, and none without time.
     del record["training"][-1]
     out.write_text(json.dumps(record))
     capsys.readouterr()
-    with pytest.raises(SystemExit, match=r"0\.0 minutes are over; the same command goes on from"):
+    with pytest.raises(SystemExit, match=r"after 0\.0 minutes; the same command resumes"):
         script(*arguments, "--minutes", "0").main()
     assert json.loads(out.read_text()) == record
     script(*arguments).main()
@@ -63,12 +63,14 @@ def test_at_small_size_every_way_is_measured(script, tmp_path: Path, capsys) -> 
         out.write_text(json.dumps({**record, name: "another"}))
         with pytest.raises(SystemExit):
             script(*arguments).main()
-        said = f"has figures of {name} another (here: {record[name]}); give another --out, delete"
-        assert said in " ".join(capsys.readouterr().err.split())
+        message = (
+            f"has figures of {name} another (here: {record[name]}); give another --out, delete"
+        )
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and it would be measured")
-def test_without_a_gpu_nothing_is_measured_and_it_says_so(script, tmp_path: Path) -> None:
+def test_without_a_gpu_nothing_is_measured(script, tmp_path: Path) -> None:
     with pytest.raises(
         SystemExit, match=r"Nothing was measured: torch sees no GPU .* --scale smoke"
     ):
@@ -79,16 +81,16 @@ def test_without_a_gpu_nothing_is_measured_and_it_says_so(script, tmp_path: Path
 def test_the_largest_batch_that_fits_is_found(script) -> None:
     climb = script().climb
     for most_that_fits, most in product(range(20), (1, 2, 7, 16)):
-        asked: list[int] = []
+        counts: list[int] = []
 
-        def fits(count: int, largest: int = most_that_fits, asked: list[int] = asked) -> bool:
-            asked.append(count)
+        def fits(count: int, largest: int = most_that_fits, counts: list[int] = counts) -> bool:
+            counts.append(count)
             return count <= largest
 
         climb(fits, most)
-        batches = {count for count in asked if count <= most_that_fits}
+        batches = {count for count in counts if count <= most_that_fits}
         assert max(batches, default=0) == min(most_that_fits, most)
-        assert len(asked) == len(set(asked)) <= 2 * most.bit_length()
+        assert len(counts) == len(set(counts)) <= 2 * most.bit_length()
         assert {1, 2, 4, 8, 16} & set(range(1, max(batches, default=0) + 1)) <= batches
 
 
@@ -98,7 +100,7 @@ def test_a_file_that_is_no_record_or_cannot_be_one_is_named_before_anything_is_m
     file, about = tmp_path / "figures.json", {"machine": "this", "scale": "smoke"}
     for content in ('{"machine": "this", "ways": {}}', "[]", "{"):
         file.write_text(content)
-        with pytest.raises(ValueError, match=r"figures\.json is no record of this benchmark"):
+        with pytest.raises(ValueError, match=r"figures\.json is not a record of this benchmark"):
             script().Record(file, about, float("inf"))
         assert file.read_text() == content
     for place in (tmp_path, file / "figures.json"):
@@ -106,7 +108,7 @@ def test_a_file_that_is_no_record_or_cannot_be_one_is_named_before_anything_is_m
             script().Record(place, about, float("inf"))
 
 
-def test_what_fails_where_fewer_went_is_too_large(script, tmp_path: Path) -> None:
+def test_a_batch_that_fails_after_a_smaller_one_is_too_large(script, tmp_path: Path) -> None:
     def failing(error: Exception):
         def measure(count: int) -> dict:
             if count > 2:
@@ -116,8 +118,8 @@ def test_what_fails_where_fewer_went_is_too_large(script, tmp_path: Path) -> Non
         return measure
 
     record = script().Record(tmp_path / "figures.json", {"machine": "this"}, float("inf"))
-    asked = ("training", {"objective": "noise"}, failing(RuntimeError("no room\nfor it")))
-    assert [record.fits(*asked, count) for count in (2, 3)] == [True, False]
+    question = ("training", {"objective": "noise"}, failing(RuntimeError("no room\nfor it")))
+    assert [record.fits(*question, count) for count in (2, 3)] == [True, False]
     saved = json.loads((tmp_path / "figures.json").read_text())
     assert saved["training"][1] == {
         "objective": "noise", "batch": 3, "fits": False, "why": "no room"

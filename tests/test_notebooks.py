@@ -58,7 +58,7 @@ def test_two_rows_are_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_table_without_results_says_what_makes_them(tmp_path: Path) -> None:
+def test_a_table_without_results_names_its_command(tmp_path: Path) -> None:
     table = declared(tmp_path / "paper" / "table2")
     notebook = run_on(table.folder)
     assert f"this makes them: {table.command}" in printed(notebook)

@@ -137,8 +137,8 @@ def make_batch(
 ) -> Batch:
     """Random samples for `make_backbone`; dims are local width d1, global width d2, tokens L.
 
-    Sample i has refs - i references, at least one. latents: with those of the references. body:
-    with the joints of the bodies. pictures: with those of twice the latents' edge.
+    Sample i has refs - i references, at least one. latents, body, pictures: True adds the latents
+    of the references, the joints of the bodies, and pictures of twice the latents' edge.
     """
     generator = torch.Generator().manual_seed(seed)
 

@@ -44,7 +44,7 @@ _IMPORTED = (
 class Program:
     """A program in a fork, which leads a process group of its own as a terminal's jobs do.
 
-    pid: of the program and its group.
+    pid: id of the program's process and of its group.
     """
 
     def __init__(self, connection: socket.socket) -> None:

@@ -35,9 +35,9 @@ def declared(folder: Path, name: str = "table2", seeds: Sequence[int] = (0, 1, 2
 def write_results(
     table: PaperTable, without: Sequence[tuple[str, int]] = (), refs: int = 4, shade: int = 0
 ) -> PaperTable:
-    """Results of all rows and seeds but some; refs: how many a portrait is drawn from.
+    """Results of all rows and seeds but some; refs: references of a portrait.
 
-    shade: of the people's photos, so that others can be told from these.
+    shade: brightness of the people's photos, which identifies them.
     """
     for place, row in enumerate(table.rows):
         for seed in table.seeds:

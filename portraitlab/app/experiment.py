@@ -50,8 +50,8 @@ from portraitlab.training.build import (
 class Bench:
     """The parts, the held-out photos, the judge and the metrics.
 
-    real: photos that FID compares with; empty where nothing is measured. judge: on the CPU until it
-    is used, since training does not need it; None where nothing is measured.
+    real: photos that FID compares with; empty where nothing is measured. judge: stays on the CPU
+    until it is used, since training does not need it; None where nothing is measured.
     """
 
     config: DictConfig

@@ -60,7 +60,7 @@ def _check(override: Override, overrides: Sequence[str]) -> None:
 
     # A group without a choice has no settings for what reads them.
     if name in groups and override.value() is None and not override.is_delete():
-        raise UserError(f"{name}=null: null is no choice{_null(name)}")
+        raise UserError(f"{name}=null: null is not a choice{_null(name)}")
 
     # A name must be read by a setting of conf/, or by another override.
     own = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Run one task, or a sweep of them with -m, as the command line says."""
+"""Run one task, or a sweep with -m, from the command line."""
 
 from __future__ import annotations
 

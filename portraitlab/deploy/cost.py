@@ -49,8 +49,8 @@ class TrainingMemory:
     weights: all parts, each in its own precision, and the copies of cast_once. gradients,
     optimiser, average: trained parameters in single precision; Adam keeps two numbers a parameter,
     an average of the weights (if there is one) keeps one. activations: tensors saved for the
-    backward pass. recomputed: with gradient checkpointing, those of the largest block, which exist
-    while it is recomputed.
+    backward pass. recomputed: activations of the largest block, which gradient checkpointing
+    recomputes.
     """
 
     weights: int
@@ -222,7 +222,7 @@ class _SavedTensors:
 def _without_content(model: PortraitModel, whole: bool = False) -> Iterator[None]:
     """Make all tensors created inside `with`, and those of the model for good, fake tensors.
 
-    whole: in single precision, so that no weight is cast; a cast copy is not recognised as one.
+    whole: True uses single precision, so that no weight is cast: a cast copy is not recognised.
     """
     if whole:
         model.float()

@@ -42,9 +42,9 @@ def gather(
 ) -> Batch:
     """Gather one sample [1] as a PhotoSet does, on the CPU.
 
-    model and encoder: on the same device. seed: of the choice of the reference that gives the
-    shape. computing: moves the model to the device that it computes on. Logs a warning for
-    references that hardly show the same person.
+    model and encoder must be on the same device. seed: seed of the choice of the reference that
+    gives the shape. computing: moves the model to the device that it computes on. Logs a warning
+    for references that hardly show the same person.
     """
     # Describe the faces of all photos; the target is the last row.
     backbone, last = model.backbone, len(references)

@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 class Person:
     """A person of a group: photos, and the box of their face in the picture to draw.
 
-    references: as PortraitPipeline takes them; the first gives the expression.
+    references: references, as for PortraitPipeline; the first gives the expression.
     """
 
     references: Sequence[Picture]

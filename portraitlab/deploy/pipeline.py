@@ -58,7 +58,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     UNet, text encoders and autoencoder are the backbone's, of diffusers' and transformers' classes,
     so that diffusers' `load_lora_weights`, `set_adapters` and `unload_lora_weights` work on them.
 
-    model and encoder: on the same device. select: chooses the reference that gives the shape.
+    model and encoder must be on one device. select: chooses the reference that gives the shape.
     matting: segments the person in a photo. sampler: its class and settings, which a call may
     change; None uses DDIM with its defaults. minimum_side: edge in pixels of the smallest accepted
     portrait. refs: the maximum number of references in training; None if unknown.
@@ -345,7 +345,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
             if not isinstance(text, str):
                 raise ValueError(
-                    f"{name}={text!r} is no text; give one, and call once for each. num_images "
+                    f"{name}={text!r} must be one string; call once for each prompt. num_images "
                     "draws several pictures of one prompt."
                 )
         check_whole("num_images", num_images)

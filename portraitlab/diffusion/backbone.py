@@ -33,8 +33,8 @@ class Backbone(nn.Module):
     unet, autoencoder, text_encoder and scheduler are diffusers' and transformers' classes; of the
     autoencoder only diffusers' `encode(images).latent_dist.mode()` and `decode(latents).sample`
     are used. Latents are `(mode - latent_shift) * latent_scale`, shift and scale each one number or
-    one per channel. precision: of the frozen weights; below single precision, products are computed
-    in it within `computing`. No weight is trained, but gradients flow through.
+    one per channel. precision: precision of the frozen weights; below single precision, products
+    are computed in it within `computing`. No weight is trained, but gradients flow through.
     empty_prompt_is_zero: True where the empty prompt's words are zeros.
 
     Raises ValueError where the scheduler predicts something other than noise or velocity.

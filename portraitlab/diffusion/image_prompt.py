@@ -31,7 +31,8 @@ class ClipImagePrompt(nn.Module):
     """CLIP ViT-L/14's projected embedding of an image as one word, as wide as SD1.5's text.
 
     weights: files of the model. folder: a folder with them; None uses the cache of `hf download`.
-    pretrained: False builds it with random weights; device: of these, "meta" allocates none.
+    pretrained: False builds it with random weights. device: device of the random weights; "meta"
+    allocates none.
 
     Raises MissingPublished (a ValueError) where files are missing, ValueError for damaged ones.
     """

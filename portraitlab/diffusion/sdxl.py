@@ -32,7 +32,7 @@ class SDXL(Backbone):
     """A backbone whose text features are those of two text encoders, concatenated.
 
     The second also gives the pooled embedding. The size conditioning is that of uncropped images of
-    the drawn size. text_encoder_2, tokenizer_2: of the second. All else as for Backbone.
+    the drawn size. text_encoder_2, tokenizer_2: the second text encoder. All else: see Backbone.
 
     Raises ValueError for a UNet that reads text of another width, as of another model's checkpoint.
     """
@@ -97,7 +97,7 @@ def load_sdxl(
     """Load the backbone with the published weights or, where not pretrained, with random ones.
 
     folder: a folder with the weights, in diffusers' layout; None uses the cache of `hf download`.
-    autoencoder_weights, autoencoder_folder: of an autoencoder that also works in float16; it
+    autoencoder_weights, autoencoder_folder: files of an autoencoder that also works in float16; it
     computes in single precision. variant: variant of the weight files, e.g. "fp16"; None, and files
     that exist only without it, use the plain ones. precision: precision of frozen weights and their
     products. device: device of random weights; "meta" allocates none.

@@ -109,8 +109,8 @@ FACE = 2.6
 def face_boxes(keypoints: Tensor, edge: float = FACE) -> Tensor:
     """Compute square boxes [..., 4] of faces: left, top, right and bottom.
 
-    keypoints [..., 5, 2] and boxes are fractions of the image. edge: of a box, in units of the
-    distance between the eyes, or from eyes to mouth if that is longer.
+    keypoints [..., 5, 2] and boxes are fractions of the image. edge: edge of a box, in units
+    of the distance between the eyes, or from eyes to mouth if that is longer.
     """
     centre = keypoints.mean(dim=-2)
     eyes, mouth = keypoints[..., :2, :], keypoints[..., 3:, :]

@@ -101,7 +101,7 @@ def run_jobs(plan: SweepPlan, places: list[int], jobs: int | None) -> None:
         plan.sweep.write_table()
         done = sum(not isinstance(job.outcome(), str) for job in plan.jobs)
         print(
-            f"stopped: {done} of {len(plan.jobs)} jobs are done; the same command goes on",
+            f"stopped: {done} of {len(plan.jobs)} jobs are done; the same command resumes",
             file=sys.stderr,
         )
         raise Preempted(received.signum, signal.Signals(received.signum).name)

@@ -36,8 +36,9 @@ def perform(config: DictConfig) -> dict[str, Any]:
     rank = is_rank()
     if rank and settings["fresh"]:
         raise ValueError(
-            "fresh=true under torchrun or srun: one process would clear what another reads; start "
-            "run.py itself, which starts a process for each device, or use launcher=slurm"
+            "fresh=true cannot be used under torchrun or srun, where one process would delete "
+            "files that another reads; start run.py itself, which starts a process for each "
+            "device, or use launcher=slurm"
         )
     devices, trains = device_count(settings["trainer"]), settings["choices"]["task"] == "train"
     if trains:

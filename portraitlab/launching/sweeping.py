@@ -60,7 +60,7 @@ class SweepPlan:
     def add(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
         """Add jobs by their overrides, write sweep.json, and return the jobs' places.
 
-        With fresh=true, deletes once what the jobs would reuse. Raises ValueError where a value is
+        With fresh=true, the jobs' runs are deleted once. Raises ValueError where a value is
         missing in a job's configuration, before any job starts.
         """
         places = []
@@ -69,8 +69,8 @@ class SweepPlan:
             task = settings["choices"]["task"]
             if task not in _WITH_RECORD:
                 raise ValueError(
-                    f"task={task} with -m: a sweep's table is of records, which only task="
-                    f"{' and task='.join(_WITH_RECORD)} make; run the jobs one by one without -m"
+                    f"task={task} cannot be swept: a sweep tabulates records, which only task="
+                    f"{' and task='.join(_WITH_RECORD)} write; run the jobs one by one without -m"
                 )
             own = dict(text.split("=", 1) for text in filter_overrides(overrides))
             run = Run.of(settings, settings["task"].get("run"))

@@ -137,9 +137,9 @@ def aggregate(
     """Add the profile's residuals, warped to the style picture, to the style picture's (Sec. 3.3).
 
     Each residual [B, C, h, 2w] has the style picture in its left half and the profile in its right
-    half, which is unchanged. places [B, h0, w0, 2]: of the style picture's cells in the profile.
-    weights: W_l of each residual. trusted [B], bool or in [0, 1]: multiplies a sample's weights, so
-    that a match that is not to be trusted changes nothing; None is 1.
+    half, which is unchanged. places [B, h0, w0, 2]: places of the style picture's cells in the
+    profile. weights: W_l of each residual. trusted [B], bool or in [0, 1]: multiplies a sample's
+    weights, so that an untrusted match changes nothing; None is 1.
 
     Raises ValueError for a residual of odd width, and where there is not one weight a residual.
     """

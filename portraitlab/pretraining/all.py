@@ -38,7 +38,7 @@ STAGES: tuple[tuple[str, float], ...] = (
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--share", type=float, default=1.0, help="of each model's minutes")
+    parser.add_argument("--share", type=float, default=1.0, help="fraction of the minutes to train")
     given, rest = parser.parse_known_args()
     for stage, minutes in STAGES:
         module, *arguments = stage.split()

@@ -41,7 +41,7 @@ class Crowd(TensorRecord):
         """Return the longer side of each box in pixels [B, K]."""
         return (self.boxes[..., 2:] - self.boxes[..., :2]).amax(-1) * self.images.shape[-1]
 
-    def within(self, most: int) -> Crowd:
+    def padded_to(self, most: int) -> Crowd:
         """Pad the columns of faces to K = `most`, which is at least the current K."""
         spare = most - self.shown.shape[1]
         return Crowd(

@@ -91,7 +91,7 @@ def tilings(photos: TrainingPhotos, edge: int, count: int, generator: torch.Gene
     empty = torch.rand(tiles, generator=generator) < EMPTY
     shown, gone = portraits(photos, index), without_faces(photos, index, generator)
     order = torch.where(empty, tiles, 0) + torch.arange(tiles)
-    return tiled(Crowd.cat([shown, gone])[order], edge, SIZE).within(MOST_FACES)
+    return tiled(Crowd.cat([shown, gone])[order], edge, SIZE).padded_to(MOST_FACES)
 
 
 def softened(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -120,7 +120,7 @@ def main() -> None:
     # Join canvases and tilings, and augment them.
     def loss(detector: FaceDetector, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(canvases), (CANVASES,), generator=generator)
-        parts = [canvases.crowd(index).within(MOST_FACES)]
+        parts = [canvases.crowd(index).padded_to(MOST_FACES)]
         parts += [tilings(photos, edge, count, generator) for edge, count in TILINGS.items()]
         crowd = Crowd.cat(parts)
         turned = torch.randperm(len(crowd), generator=generator)

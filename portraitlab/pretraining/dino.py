@@ -175,9 +175,10 @@ def retrieval(
 ) -> dict[str, float]:
     """Measure how often a photo's nearest other one has the same person, clothes or background.
 
-    The nearest for clothes and background is searched among photos of other people. Each share is
-    accompanied by that of a random photo. photos: of `foundation_check`, by `load_photos`.
+    The nearest for clothes and background is searched among photos of other people. The share of a
+    random photo is returned too. photos: photos of `foundation_check`, by `load_photos`.
     """
+    # Compare all photos.
     encoder.cpu().eval()
     index = torch.arange(len(photos))
     embeddings = torch.cat([encoder(photos.pixels(part)) for part in index.split(200)])
@@ -192,6 +193,7 @@ def retrieval(
         chance = (alike & ~excluded).sum() / (~excluded).sum()
         return {f"nearest_{name}": round(float(hit), 3), f"random_{name}": round(float(chance), 4)}
 
+    # Count hits of the person, then of each label among other people's photos.
     found = figures("person", same_person, itself)
     each = int((person == person[0]).sum())
     people = len(photos) // each

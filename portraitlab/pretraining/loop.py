@@ -34,7 +34,7 @@ class Trained(Generic[Model]):
 class Budget:
     """Time, folders and device of a training.
 
-    minutes: of training, over all calls (a call resumes from saved work). The learning rate falls
+    minutes: training time over all calls (a call resumes from saved work). The learning rate falls
     to zero over the last quarter. work: folder of saved trainings. cache: folder of rendered
     photos. device: "cpu" or "cuda". half: bfloat16 autocast. from_shipped: without saved work,
     continue from the weights in the package, whose steps and minutes count; heads and optimiser
@@ -74,6 +74,7 @@ def take_which(choices: Sequence[str]) -> str:
 
 def budget_arguments(description: str, minutes: float, seed: int = 0) -> Budget:
     """Parse the command line of a training script; `minutes` and `seed` are defaults."""
+    # Time, folders and device.
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--minutes", type=float, default=minutes, help="training time over all calls"
@@ -81,13 +82,14 @@ def budget_arguments(description: str, minutes: float, seed: int = 0) -> Budget:
     parser.add_argument("--work", type=Path, default=Path(".cache/portraitlab/work"))
     parser.add_argument("--cache", type=Path, default=Path(".cache/portraitlab"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    # Numbers, randomness and start.
     parser.add_argument("--full-precision", action="store_true", help="no bfloat16 autocast")
     parser.add_argument("--seed", type=int, default=seed)
     parser.add_argument("--workers", type=int, default=2, help="processes that render")
     parser.add_argument(
         "--from-shipped",
         action="store_true",
-        help="where there is no saved work, go on from the weights in the package",
+        help="without saved work, start from the packaged weights",
     )
     parser.add_argument("--compile", action="store_true", help="compile the model first")
     given = parser.parse_args()
@@ -142,7 +144,7 @@ def train(
         averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         step, spent = state["step"], state["seconds"]
-        print(f"{name}: going on from step {step}, {spent / 60:.1f} min", flush=True)
+        print(f"{name}: resuming from step {step}, {spent / 60:.1f} min", flush=True)
     elif budget.from_shipped:
         shipped = entry(name)["training"]
         step, spent, cold = shipped["steps"], shipped["minutes"] * 60, shipped["steps"]

@@ -142,7 +142,7 @@ def verification(
 ) -> dict[str, float]:
     """Measure AUC, accepted share at 1 % false accepts, and mean cosines on held-out identities.
 
-    within_families: for photos of a look-alike split: only pairs of people of one family count.
+    within_families: True compares only people of one family, for photos of a look-alike split.
     """
     cosine = _cosines(model, photos)
     identity = torch.from_numpy(photos.identities)

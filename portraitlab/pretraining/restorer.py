@@ -128,9 +128,9 @@ def main() -> None:
 def restorations(model: FaceRestorer, photos: TrainingPhotos, index: Tensor) -> dict[str, float]:
     """Compare broken and restored crops of photos `index` with the clean ones.
 
-    psnr_db: of the whole crop, mean over photos. cosine: mean over photos, by the recogniser that
-    conditions, at the true keypoints; it has no part in the training. What is broken is only
-    enlarged, which is edit=bicubic.
+    psnr_db: mean over photos, whole crop. cosine: mean over photos, by the conditioning recogniser
+    at the true keypoints, which is not used in the training. Broken crops are only enlarged, as by
+    edit=bicubic.
     """
     model.cpu().eval()
     recogniser = load_recogniser("recogniser")

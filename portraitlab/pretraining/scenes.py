@@ -32,8 +32,8 @@ class Scenes:
     """S rendered scenes.
 
     images [S, 128, 128, 3] uint8. person_masks and face_masks [S, 128, 128] bool: pixels of people
-    and of their faces. keypoints [S, 4, 5, 2]: of each person's face, zeros beyond the last.
-    people [S]: number of people.
+    and of their faces. keypoints [S, 4, 5, 2]: keypoints of each person's face, zeros beyond the
+    last. people [S]: number of people.
     """
 
     images: NDArray[np.uint8]

@@ -43,6 +43,7 @@ def ship(
     which differences of this rank are written in place of weights; extra: numbers that loading
     needs.
     """
+    # Write the weights, or their differences from the base.
     WEIGHTS.mkdir(exist_ok=True)
     path = WEIGHTS / f"{name}.safetensors"
     weights = {key: value for key, value in model.state_dict().items() if only in key}
@@ -53,6 +54,7 @@ def ship(
         for key, value in weights.items()
     }
     write_tensors(tensors, path)
+    # List the file with its training.
     listing = WEIGHTS / "foundation.json"
     entries = json.loads(listing.read_text()) if listing.exists() else {}
     entries[name] = {

@@ -68,7 +68,7 @@ def choose(reads: Mapping[str, float], generator: torch.Generator) -> tuple[int 
 class Lesson:
     """The loss of a step: drawing the people of photos from their traits and control images.
 
-    photos: P photos. traits [P, TRAITS_SIZE]: of the person on each. device: of the model.
+    photos: P photos. traits [P, TRAITS_SIZE]: traits of the person on each. device: the model's.
     """
 
     def __init__(

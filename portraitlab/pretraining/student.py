@@ -52,7 +52,7 @@ AVERAGE = 0.998
 class Paths(TensorRecord):
     """Points of the teacher's paths between the student's steps.
 
-    latents [P, 5, 4, 16, 16]: from pure noise to an image. tokens [P, K]: of the prompts.
+    latents [P, 5, 4, 16, 16]: latents from pure noise to an image. tokens [P, K]: prompts' tokens.
     """
 
     latents: Tensor

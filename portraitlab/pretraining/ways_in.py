@@ -46,8 +46,8 @@ class WayIn(nn.Module):
     ) -> Condition:
         """Assemble the net's condition.
 
-        prompts: of the UNet. tokens: of traits; words: of a description; at least one of the two is
-        given. drawing: latents of the control image, None for no control image.
+        prompts: prompts of the UNet. tokens: trait tokens; words: words of a description; at least
+        one of both is given. drawing: latents of the control image, None for no control image.
         """
         raise NotImplementedError
 
@@ -100,8 +100,7 @@ class Branch(WayIn):
 class Attention(WayIn):
     """IP-Adapter's attention in the UNet, which reads tokens beside the text.
 
-    Control images are read as in every use of it: by the package's ControlNet, frozen, which is
-    given the prompt.
+    The package's frozen ControlNet reads the control images and the prompt, as in net=adapter.
     """
 
     name, weights = "attention", "attention_start"

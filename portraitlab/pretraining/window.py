@@ -20,7 +20,7 @@ class Window(Generic[Chunk]):
 
     Args:
         make: makes chunk 0, 1, 2, …; the same number gives the same chunk.
-        device: of the training, whose autocast is disabled while chunks are made.
+        device: device of the training, whose autocast is disabled while chunks are made.
     """
 
     def __init__(

@@ -143,7 +143,7 @@ class Run:
             try:
                 self.check_weights()
             except DamagedFile as error:
-                _log.warning("the record is of sound weights, but now %s", error)
+                _log.warning("the record was made with intact weights; since then %s", error)
         return record
 
     def write_record(self, record: Mapping[str, Any]) -> None:

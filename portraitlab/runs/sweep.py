@@ -90,9 +90,7 @@ class Sweep:
         """Read the files of `write`. Raises ValueError for no sweep, or a damaged one."""
         content = read_json(folder / "sweep.json", _SweepFile)
         if content is None:
-            raise ValueError(
-                f"{folder} holds no sweep: sweep.json is not there; give a folder of runs/sweeps"
-            )
+            raise ValueError(f"{folder} has no sweep.json; give a folder of runs/sweeps")
         jobs = [
             SweepJob(
                 job["overrides"],

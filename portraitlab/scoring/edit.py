@@ -23,9 +23,9 @@ def edit_portraits(
 ) -> Portraits:
     """Edit the face of each person of drawn portraits.
 
-    Of a portrait of one person it is the best face. Of several people it is the face at the
-    person's place, see `assigned`. encoder: on the model's device. Faces that are not found, and
-    those that the edit leaves as they are, are unchanged; the log has their number.
+    In a portrait of one person it is the best face, in one of several people the face at the
+    person's place, see `assigned`. encoder must be on the model's device. Faces that are not found,
+    or that the edit leaves as they are, are unchanged; the log has their number.
     """
     if not edit.changes:
         return portraits
@@ -61,6 +61,6 @@ def edit_portraits(
         None if several or batch.pictures is None else batch.pictures[rows],
     )
     edited = edit(model, encoder, list(portraits.images), known)
-    mended = sum(not reason for reason in edited.left)
-    _LOG.info("edited %d of the %d faces of the portraits", mended, len(portraits.samples))
+    changed = sum(not reason for reason in edited.left)
+    _LOG.info("edited %d of the %d faces of the portraits", changed, len(portraits.samples))
     return replace(portraits, images=torch.stack(edited.pictures))

@@ -143,20 +143,19 @@ class Judge(nn.Module):
         again: cache the view of each batch by its content, for pictures that other runs measure
         too, such as references, targets and bounds. wanted: optional fields to measure as well.
 
-        Raises ValueError where `dino` is wanted of a judge without it.
+        Raises ValueError where `dino` is wanted and the judge has no such encoder.
         """
         if "dino" in wanted and self.dino is None:
             raise ValueError(
-                "metrics=dino needs a self-supervised encoder, and dino=none has none; choose "
-                "dino=world or dino=vits16."
+                "metrics=dino needs a self-supervised encoder; choose dino=world or dino=vits16."
             )
         measured = [name for name in ("shading", "dino") if name in wanted]
 
-        def look(part: Tensor) -> dict[str, Tensor]:
+        def measure(part: Tensor) -> dict[str, Tensor]:
             seen = vars(self._view(part, measured))
             return {name: value for name, value in seen.items() if value is not None}
 
-        parts = self._looks("-".join(["view", *measured]), images, look, again)
+        parts = self._measured("-".join(["view", *measured]), images, measure, again)
         seen = View.cat([View(**part) for part in parts])
         return replace(seen, face_features=seen.features) if "face_features" in wanted else seen
 
@@ -167,34 +166,37 @@ class Judge(nn.Module):
         Results are cached, since all runs are compared with the same photos.
         """
 
-        def look(part: Tensor) -> dict[str, Tensor]:
+        def measure(part: Tensor) -> dict[str, Tensor]:
             seen = part.clamp(-1, 1)
             expression = self.regressor(seen).coefficients.expression
             return {"features": self._features(seen), "expression": expression}
 
-        parts = list(self._looks("population", images, look, again=True))
+        parts = list(self._measured("population", images, measure, again=True))
         features, expression = (
             torch.cat([part[name] for part in parts]) for name in ("features", "expression")
         )
         return Population(features, expression.std(dim=0))
 
-    def _looks(
+    def _measured(
         self,
         kind: str,
         images: Iterable[Tensor],
-        look: Callable[[Tensor], Mapping[str, Tensor]],
+        measure: Callable[[Tensor], Mapping[str, Tensor]],
         again: bool,
     ) -> Iterator[dict[str, Tensor]]:
-        """Apply `look` to each batch, with results on the CPU; again: read and write the cache."""
+        """Apply `measure` to each batch, with results on the CPU.
+
+        again: read and write the cache.
+        """
         parts = (part for batch in images for part in batch.split(self.batch_size))
         encoders = [part for part in self.modules() if isinstance(part, FaceEncoder)]
         concurrent = all(encoder.concurrent for encoder in encoders)
         folder = Path(self.cache) / "views" if again and self.cache is not None else None
         fingerprint = self.fingerprint if folder is not None else ""
 
-        def look_cached(part: Tensor) -> dict[str, Tensor]:
+        def measure_cached(part: Tensor) -> dict[str, Tensor]:
             def compute() -> dict[str, Tensor]:
-                found = look(part.to(self._device))
+                found = measure(part.to(self._device))
                 # Tensors of one view may share memory: clone each.
                 return {name: tensor.cpu().clone() for name, tensor in found.items()}
 
@@ -202,7 +204,7 @@ class Judge(nn.Module):
                 return compute()
             return cached_tensors(folder, [kind, tensors_digest(part), fingerprint], compute)
 
-        return side_by_side(look_cached, parts, self._device, self.precision, concurrent)
+        return side_by_side(measure_cached, parts, self._device, self.precision, concurrent)
 
     @torch.inference_mode()
     def text(self, prompts: Sequence[str]) -> Tensor:

@@ -31,9 +31,9 @@ WITHIN = (1, 2, 4)
 class ViewPairs(TensorRecord):
     """B pairs of views of one moment, with the true places of the style picture's cells.
 
-    style and profile [B, 3, H, W]. places [B, g, g, 2]: in the profile, in image fractions. person
-    and face [B, g, g] bool: cells that show the person, or the face, of which the profile shows the
-    same surface.
+    style and profile [B, 3, H, W]. places [B, g, g, 2]: places in the profile, in image fractions.
+    person and face [B, g, g] bool: cells that show the person, or the face, if the profile shows
+    the same surface.
     """
 
     style: Tensor
@@ -128,7 +128,7 @@ def found_places(
 ) -> Tensor:
     """Match the pairs by descriptors; return places [B, g, g, 2] in the profiles.
 
-    share: of the style pictures' pixels that are sampled (eq. 1). Features are resized to the g x g
+    share: sampled share of the style pictures' pixels (eq. 1). Features are resized to the g x g
     cells before they are matched, as in DIFT, so that all are measured at the same places.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -36,14 +36,15 @@ def measure(
     """Compute the metrics of drawn portraits and of bounds, as plain JSON content.
 
     real: photos that FID compares with. batch_size: targets that are decoded at once. alone:
-    pictures of the first samples by the backbone alone, see backbone_alone. cost: of one portrait.
+    pictures of the first samples by the backbone alone, see backbone_alone. cost: cost of one
+    portrait.
 
     Bounds: `another identity`, the target of the next identity; `real other photo`, a photo of the
     person without a flaw that is neither target nor judge; `autoencoder round trip`, the target
     decoded from its own latents, which shows a stranger if targets are of others; and for rendered
     photos `regressor against truth`: estimates of the targets against what they were rendered with.
     """
-    # Measure the photos and portraits.
+    # Measure the targets.
     judge.to(device)
     samples = portraits.samples
     wanted = {name for metric in metrics.values() for name in metric.reads}
@@ -60,6 +61,7 @@ def measure(
         size = photos.store.view_size
         return view_people(judge, images, place, points, size, again, wanted)
 
+    # Measure the real photos.
     population = judge.population(_in_parts(real.store.images, real.rows, judge))
     if "face_features" in wanted:
         faces = population.features
@@ -67,6 +69,8 @@ def measure(
             pictures = real.store.images(real.rows)
             faces = view_faces(judge, pictures, photos.store.view_size).features
         population = replace(population, face_features=faces)
+
+    # Measure the portraits.
     generated = viewed(portraits.images)
     truth = Judged(
         generated=generated,

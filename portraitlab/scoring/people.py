@@ -34,7 +34,7 @@ def view_people(
     """Measure each person of pictures [D, 3, H, W] in [-1, 1]: a view [S].
 
     place [S]: the picture of each person. keypoints [S, 5, 2]: where the person's face should be,
-    as fractions of the picture. size: of the close-ups of faces that the judge sees, in pixels.
+    as fractions of the picture. size: size in pixels of the judge's close-ups of faces.
     again, wanted: see Judge.view.
 
     The faces that the detector finds in a picture are assigned to its people so that their boxes

@@ -17,9 +17,9 @@ def device_count(trainer: Mapping[str, Any]) -> int:
     devices = trainer["devices"]
     if devices and isinstance(devices, Sequence) and not isinstance(devices, str):
         raise ValueError(
-            f"trainer.devices={devices} says which: give how many, as trainer.devices="
-            f"{len(devices)}, and which GPUs as CUDA_VISIBLE_DEVICES={','.join(map(str, devices))} "
-            "before the command"
+            f"trainer.devices={devices} lists devices; give their number, trainer.devices="
+            f"{len(devices)}, and choose them by "
+            f"CUDA_VISIBLE_DEVICES={','.join(map(str, devices))} before the command"
         )
     on_cpu = trainer["accelerator"] == "cpu"
     if devices == "auto" or (devices in (-1, "-1") and not on_cpu):

@@ -59,12 +59,12 @@ def write_json(path: Path, content: Mapping[str, Any], summed: bool = False) -> 
 def read_text(path: Path) -> str:
     """Read a file of UTF-8 text.
 
-    Raises ValueError for what is no file, such as a pipe or a device, for one over 32 MB and for
-    other bytes, and OSError where it cannot be read.
+    Raises ValueError for a path that is not a regular file, such as a pipe or a device, for a file
+    over 32 MB and for other encodings, and OSError where it cannot be read.
     """
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     if about.st_size > _MOST_BYTES:
         raise ValueError(f"it has {about.st_size} bytes, and at most {_MOST_BYTES} are read")
     return path.read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def read_json(
         text = read_text(path)
         content = json.loads(text, parse_float=_finite, parse_constant=_finite)
         if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}")
+            raise ValueError(f"its content is a {type(content).__name__}, not an object")
         if _SUM in content and content.pop(_SUM) != _sum(content):
             raise ValueError("its content is not as it was written")
         if schema is not None:
@@ -103,7 +103,7 @@ def _sum(content: Mapping[str, Any]) -> str:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is no number")
+        raise ValueError(f"{text} is not a finite number")
     return number
 
 

@@ -28,7 +28,7 @@ def printable(text: object) -> str:
 
 
 def replace_unencodable() -> None:
-    """Have stdout and stderr print `?` for characters that their encoding lacks, without an error.
+    """Print `?` to stdout and stderr for characters outside of their encoding, without an error.
 
     A table's arrow would otherwise end a finished run in a locale of Latin-1.
     """

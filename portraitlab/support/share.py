@@ -41,33 +41,36 @@ def shares(jobs: int | None, trainers: list[Mapping[str, Any]]) -> list[Share]:
     trainer settings of all jobs. Raises ValueError where there are fewer cores than jobs, or fewer
     GPUs than the jobs need together.
     """
+    # By default, give each job as many cores as it has processes, or the whole machine.
     most = max(device_count(trainer) for trainer in trainers)
     gpus = visible_gpus() if any(trainer["accelerator"] != "cpu" for trainer in trainers) else []
     if jobs is None:
-        own = sorted(os.sched_getaffinity(0))
-        if gpus or most > len(own):
+        numbers = sorted(os.sched_getaffinity(0))
+        if gpus or most > len(numbers):
             return [Share()]
-        starts = range(0, len(own) - most + 1, most)
-        return [Share(tuple(own[start : start + most])) for start in starts]
+        starts = range(0, len(numbers) - most + 1, most)
+        return [Share(tuple(numbers[start : start + most])) for start in starts]
+
+    # Else divide the cores, and GPUs if the jobs use them, into `jobs` shares.
     if check_whole("jobs", jobs, hint="; give one as jobs=NUMBER") == 1:
         return [Share()]
     cores = len(os.sched_getaffinity(0))
     if jobs > cores:
         raise ValueError(
-            f"jobs={jobs}, and there are {cores} cores: no job may have less than one; "
-            f"take jobs={cores} or fewer"
+            f"jobs={jobs} is more than the {cores} cores of this machine; take jobs={cores} or "
+            "fewer"
         )
     split = split_cores(jobs)
     if not gpus:
-        return [Share(own) for own in split]
+        return [Share(part) for part in split]
     if jobs * most > len(gpus):
         raise ValueError(
-            f"jobs={jobs} with {most} devices each, and there are {len(gpus)} GPUs; "
+            f"jobs={jobs} with {most} devices each need more than the {len(gpus)} GPUs; "
             f"take jobs={max(1, len(gpus) // most)} or fewer"
         )
     return [
-        Share(own, tuple(gpus[number * most : (number + 1) * most]))
-        for number, own in enumerate(split)
+        Share(part, tuple(gpus[number * most : (number + 1) * most]))
+        for number, part in enumerate(split)
     ]
 
 

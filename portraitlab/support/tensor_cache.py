@@ -1,4 +1,4 @@
-"""Cache what is computed in files that are named by a hash of their inputs and checked by a sum."""
+"""Cache computed tensors in files that are named by a hash of the inputs and checked by a sum."""
 
 from __future__ import annotations
 

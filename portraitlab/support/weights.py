@@ -19,8 +19,8 @@ _POINTER = b"version https://git-lfs"
 class PublishedFile:
     """The source of a weight file, for the error where it is missing.
 
-    what: the model. fetch: a command or an address. licence: of the weights, not of the code.
-    size: with its unit, e.g. "26 MB".
+    what: the model. fetch: a command or an address. licence: licence of the weights, not of
+    the code. size: size with its unit, e.g. "26 MB".
     """
 
     what: str

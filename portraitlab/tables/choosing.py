@@ -39,8 +39,8 @@ def choose(table: PaperTable, arguments: Sequence[str]) -> list[TableJob]:
             seeds = _seeds(override)
         elif override.is_sweep_override():
             raise ValueError(
-                f"{override.input_line}: several values with table={table.name}; only seed and "
-                f"what tells its rows apart ({', '.join(table.row_settings)}) may have several"
+                f"{override.input_line}: with table={table.name} only seed and the settings of "
+                f"its rows ({', '.join(table.row_settings)}) take several values"
             )
         else:
             common.append(override)

@@ -116,7 +116,7 @@ def compare(
         metric,
         Interval(
             float(kendall_tau(means, paper)),
-            None if drawn is None else _between(kendall_tau(drawn, paper)),
+            None if drawn is None else _percentiles(kendall_tau(drawn, paper)),
         ),
         tuple(sorted(measured[rows[0]])),
         varies,
@@ -254,6 +254,6 @@ def kendall_tau(ours: Array, paper: Array) -> Array:
     return tau
 
 
-def _between(values: Array) -> tuple[float, float]:
+def _percentiles(values: Array) -> tuple[float, float]:
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

@@ -65,8 +65,8 @@ def _with_names(rows: Any) -> Any:
 class PaperTable:
     """The content of table.yaml. Every row sets the same settings.
 
-    command: that makes the table. columns: by metric, True where higher is better. protocol:
-    results that were scored by another are ignored.
+    command: makes the table. columns: maps a metric to True where higher is better. protocol:
+    results of other protocols are ignored.
     """
 
     folder: Path
@@ -121,7 +121,7 @@ class PaperTable:
             made = {"folder": folder, "command": f"python run.py table={_name(folder)}"}
             return TypeAdapter(cls).validate_python({**made, **declared})
         except FileNotFoundError as error:
-            raise ValueError(f"{folder} holds no table: table.yaml is not there") from error
+            raise ValueError(f"{folder} has no table.yaml; give a table's folder") from error
         except ValidationError as error:
             raise ValueError(f"{path}: {first_error(error)}") from error
 

@@ -33,11 +33,11 @@ def paper_view(
     columns, cells = [table.heading], {row.name: [row.name] for row in table.rows}
     for name, up in table.columns.items():
         columns += [f"{metric_name(name)} {'↑' if up else '↓'}", "paper"]
-        ours = _bold_best(_ours(table, results, name), up)
-        printed = _bold_best(_printed(table, name), up)
+        ours = _bold_best(_our_cells(table, results, name), up)
+        printed = _bold_best(_paper_cells(table, name), up)
         for row in table.rows:
             cells[row.name] += [ours.get(row.name, "missing"), printed.get(row.name, "")]
-    return Table(columns, list(cells.values()), _about(table, results, failed or {}))
+    return Table(columns, list(cells.values()), _notes(table, results, failed or {}))
 
 
 def order_views(table: PaperTable, results: Sequence[Result]) -> list[Table]:
@@ -56,6 +56,7 @@ def order_views(table: PaperTable, results: Sequence[Result]) -> list[Table]:
 
 def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
     """Tabulate the lead of each metric's best row over every other row, with its interval."""
+    # Compare the best row of each metric with the others.
     by_row = {row.name: [each for each in results if each.row == row.name] for row in table.rows}
     lines = []
     for metric, up in table.columns.items():
@@ -66,6 +67,7 @@ def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
             lead = row_difference(by_row[ranked[0]], by_row[other], metric)
             if lead is None:
                 continue
+            # Reverse the difference where lower is better.
             if up:
                 ahead = lead
             elif lead.between is None:
@@ -79,15 +81,16 @@ def _leads(table: PaperTable, results: Sequence[Result]) -> Table:
                     table.row_label(ranked[0]),
                     table.row_label(other),
                     signed(ahead.value, digits),
-                    _between(ahead, digits),
+                    _interval_text(ahead, digits),
                     "yes" if separated else "no",
                 ]
             )
+    # Explain the columns.
     columns = ["metric", "best row", "than", "better by", "95 % interval", "separated"]
     notes = [
         "Two rows are separated where the 95 % interval of their difference, by Student's t over "
-        "seeds and people, does not contain 0; + is better, ↑ and ↓ alike. The best row was "
-        "chosen by these figures, so that its leads err on the large side."
+        "seeds and people, does not contain 0; + is better, ↑ and ↓ alike. The best row is "
+        "selected by these figures, so its leads are overestimated."
     ]
     return Table(columns, lines, notes)
 
@@ -107,6 +110,7 @@ def plain_numbers(table: PaperTable, results: Sequence[Result]) -> Table:
 
 
 def _orders(compared: Sequence[Comparison]) -> Table:
+    # Summarise each metric's pairs.
     lines = []
     for each in compared:
         standings = [pair.standing for pair in each.pairs]
@@ -115,12 +119,13 @@ def _orders(compared: Sequence[Comparison]) -> Table:
                 metric_name(each.metric),
                 each.order,
                 signed(each.tau.value, 3),
-                _between(each.tau, 3),
-                _over(each),
+                _interval_text(each.tau, 3),
+                _sampled(each),
                 str(len(standings)),
                 *(str(standings.count(name)) for name in STANDINGS),
             ]
         )
+    # Explain the columns.
     notes = [
         "The order is the paper's where every pair of rows is as in the paper, not the paper's "
         "where one is reversed, else undecided. Two rows are not separated where the 95 % interval "
@@ -130,8 +135,8 @@ def _orders(compared: Sequence[Comparison]) -> Table:
     whole = [metric_name(each.metric) for each in compared if "people" not in each.varies]
     if whole:
         notes.append(
-            f"{', '.join(whole)}: of all people together, so that its intervals are over seeds "
-            "alone, from two seeds on, and tau has none."
+            f"{', '.join(whole)}: one value for all people, so intervals cover seeds only and need "
+            "two seeds; tau has no interval."
         )
     columns = ["metric", "order of rows", "Kendall's tau", "95 % interval", "over", "pairs"]
     return Table([*columns, *STANDINGS], lines, notes)
@@ -150,7 +155,7 @@ def _neighbours(
                 table.row_label(pair.better),
                 table.row_label(pair.other),
                 signed(pair.lead.value, digits),
-                _between(pair.lead, digits),
+                _interval_text(pair.lead, digits),
                 pair.standing,
             ]
             for pair in each.pairs
@@ -161,21 +166,21 @@ def _neighbours(
     return Table(columns, lines, notes)
 
 
-def _over(compared: Comparison) -> str:
+def _sampled(compared: Comparison) -> str:
     seeds = f"seed{'s' * (len(compared.seeds) > 1)} {', '.join(map(str, compared.seeds))}"
     if len(compared.seeds) == 1:
         seeds += " alone"
     return f"people, {seeds}" if "people" in compared.varies else seeds
 
 
-def _about(table: PaperTable, results: Sequence[Result], failed: Failures) -> list[str]:
+def _notes(table: PaperTable, results: Sequence[Result], failed: Failures) -> list[str]:
     lines = []
     if results:
         seeds = sorted({each.seed for each in results})
         shown = f"seed {seeds[0]}"
         if len(seeds) > 1:
             shown = f"seeds {', '.join(map(str, seeds))}: means ± standard deviation over seeds"
-        steps, people = _listed(results, "steps"), _listed(results, "identities")
+        steps, people = _numbers_of(results, "steps"), _numbers_of(results, "identities")
         size = f"{steps} training steps, {people} people"
         lines.append(f"Ours: {shown}; {size}. The paper's: full size.")
     there = {(each.row, each.seed) for each in results}
@@ -186,7 +191,7 @@ def _about(table: PaperTable, results: Sequence[Result], failed: Failures) -> li
     return [*lines, *(f"{row}, seed {seed}: {why}" for (row, seed), why in failed.items())]
 
 
-def _ours(table: PaperTable, results: Sequence[Result], metric: str) -> _Cells:
+def _our_cells(table: PaperTable, results: Sequence[Result], metric: str) -> _Cells:
     digits, cells = _digits(table, results, metric), {}
     for name, (mean, deviation) in _spreads(table, results, metric).items():
         error = "" if deviation is None else f" ±{deviation:.{digits}f}"
@@ -208,7 +213,7 @@ def _digits(table: PaperTable, results: Sequence[Result], metric: str) -> int:
     return decimals(mean for mean, _ in _spreads(table, results, metric).values())
 
 
-def _printed(table: PaperTable, metric: str) -> _Cells:
+def _paper_cells(table: PaperTable, metric: str) -> _Cells:
     printed = {row.name: row.paper.get(metric) for row in table.rows}
     known = {name: value for name, value in printed.items() if value is not None}
     # A paper prints 65.0 above 64.8; the number alone has lost the zero.
@@ -222,12 +227,12 @@ def _bold_best(cells: _Cells, up: bool) -> dict[str, str]:
     return {name: f"**{text}**" if value == best else text for name, (value, text) in cells.items()}
 
 
-def _between(interval: Interval, digits: int) -> str:
+def _interval_text(interval: Interval, digits: int) -> str:
     if interval.between is None:
         return "none"
     low, high = interval.between
     return f"[{signed(low, digits)}, {signed(high, digits)}]"
 
 
-def _listed(results: Sequence[Result], name: str) -> str:
+def _numbers_of(results: Sequence[Result], name: str) -> str:
     return " or ".join(f"{number:,}" for number in sorted({each.content[name] for each in results}))

@@ -1,4 +1,4 @@
-"""Tabulate differences between rows, and the people needed to tell them from chance.
+"""Tabulate differences between rows, and the number of people that makes them significant.
 
     python -m portraitlab.tables.resolution FOLDER... --document docs/world.md
 
@@ -22,7 +22,7 @@ from portraitlab.tables.document import document_arguments, write_part
 from portraitlab.tables.pairing import paired_difference
 
 WANTED = 0.02
-"""The difference to tell from chance, by two standard errors."""
+"""The difference to detect, by two standard errors."""
 
 
 def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table:
@@ -77,7 +77,7 @@ def resolution_table(records: Sequence[Mapping[str, Any]], metric: str) -> Table
             ]
         )
     if not lines:
-        raise ValueError(f"{len(rows)} row is no comparison; give records of two rows or more")
+        raise ValueError(f"{len(rows)} row cannot be compared; give records of two rows or more")
     columns = [
         "rows", "seeds", f"{metric} difference", "of single seeds", "standard error",
         "people needed",

@@ -31,7 +31,7 @@ class _ResultFile(Record):
 
 @dataclass(frozen=True)
 class Result:
-    """One row trained from one seed. content: of its file."""
+    """One row trained from one seed. content: content of its file."""
 
     row: str
     seed: int

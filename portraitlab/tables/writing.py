@@ -59,7 +59,7 @@ _UNITS = {
 
 
 def metric_name(metric: str) -> str:
-    """Return a metric's name as the papers write it, or ours for a metric that they lack."""
+    """Return a metric's name in the papers, or ours for a metric that is in none of them."""
     return _PAPER_NAMES.get(metric, metric)
 
 

@@ -167,8 +167,8 @@ def warn_of_miniature(config: DictConfig) -> None:
     ours = [name for name, model in models.items() if model and ".world." in model._target_]
     if ours:
         _LOG.warning(
-            "encoder=%s sees real faces, and %s the miniature's, which never saw one: what they "
-            "train and score says little (docs/encoders.md has others)",
+            "encoder=%s reads real faces, but %s the miniature's, trained on rendered faces only: "
+            "trainings and scores mean little (docs/encoders.md has other models)",
             config.choices.encoder, " and ".join(ours) + (" is" if len(ours) == 1 else " are"),
         )  # fmt: skip
 

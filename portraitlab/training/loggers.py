@@ -33,7 +33,7 @@ _SHOWN = ("control-image", "generated", "target")
 class WandbMirror:
     """A run of Weights & Biases that repeats the contents of a run's folder.
 
-    Each logged step is sent once, however often a training is resumed: wandb/told.json in the
+    Each logged step is sent once, however often a training is resumed: wandb/sent.json in the
     folder stores the last step sent to each W&B run. W&B accepts increasing steps only, also where
     the offline files of several processes are merged into one run. Hence the steps are the
     training's, and a record takes the next one.
@@ -42,7 +42,7 @@ class WandbMirror:
     def __init__(self, run: wandb.Run, folder: Path) -> None:
         self.run = run
         self.folder = folder
-        self._path = folder / "wandb" / "told.json"
+        self._path = folder / "wandb" / "sent.json"
         self._sent: dict[str, int] = read_json(self._path) or {}  # last step by W&B's run id
         # Where a run was repeated with fresh=true, W&B still has the steps of the earlier one.
         self._offset = max(0, run.starting_step - self._step - 1)
@@ -179,10 +179,10 @@ def wandb_logger(
                 settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
             )
         except (wandb.errors.UsageError, ValidationError) as error:
-            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ValueError(
                 "W&B refuses this run's settings; change logger.project, logger.tags, "
-                f"logger.notes or group: {said}"
+                f"logger.notes or group: {reason}"
             ) from error
         return WandbMirror(run, folder)
 

@@ -41,7 +41,7 @@ def main(
     cache: Path,
     tmp_path: Path,
 ):
-    """run.py, run as a script in this process: exit code and what it said."""
+    """run.py, run as a script in this process: exit code and output."""
 
     def call(*arguments: str) -> tuple[object, str]:
         places = ("scale=smoke", "logger=none", f"cache={cache}", f"runs={tmp_path / 'runs'}")
@@ -50,9 +50,9 @@ def main(
         try:
             runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
         except SystemExit as end:
-            said = capfd.readouterr()
+            captured = capfd.readouterr()
             closing = end.code if isinstance(end.code, str) else ""
-            return (1 if closing else end.code), said.out + said.err + closing
+            return (1 if closing else end.code), captured.out + captured.err + closing
         return 0, capfd.readouterr().out
 
     return call
@@ -100,7 +100,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
             ["system=fpga", "objective.terms.clone_faces.least=0"],
             ["clone_faces.least=0: a whole number from 1"],
         ),
-        (["system=fpga", "net=adapter"], ["this net has none", "net=mmf", "transform=none"]),
+        (["system=fpga", "net=adapter"], ["reads identity tokens", "net=mmf", "transform=none"]),
         (["net=adapter", "net.controlnet=null"], ["net=hifi_net", "cond=none"]),
         (["net=rep_controlnet", "fusion=none", "cond=none"], ["nothing to read", "net=none"]),
         (["net=rep_controlnet", "net.beta=much"], ["net.beta=much: a finite number"]),
@@ -128,7 +128,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
                 "several devices under a launcher of Hydra's own", "nothing: it is refused"
             ),
         ),
-        (["-m", "refs=1,2", "task=sample"], ["task=sample with -m", "task=train"]),
+        (["-m", "refs=1,2", "task=sample"], ["task=sample cannot be swept", "task=train"]),
         (["-m", "refs=1,2", "jobs=0"], ["jobs=0", "jobs=NUMBER"]),
         (["-m", "refs=1,2", "jobs=500"], ["jobs=500", "cores"]),
         (["-m", "fusion=refiner,nothing"], ["fusion/nothing", "concat"]),
@@ -150,15 +150,15 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
 def test_a_message_and_exit_code_1(
     main, arguments: list[str], parts: list[str], tmp_path: Path
 ) -> None:
-    code, said = main(*arguments)
-    assert code == 1, said
+    code, output = main(*arguments)
+    assert code == 1, output
     # Hydra first repeats the overrides, which say nothing of what is wrong with them.
-    message = "\n".join(line for line in said.splitlines() if "with overrides:" not in line)
+    message = "\n".join(line for line in output.splitlines() if "with overrides:" not in line)
     for part in parts:
         assert part in message
-    assert "Traceback" not in said
-    assert "Missing" not in said  # which is the word of a library
-    assert len(said) < 4000
+    assert "Traceback" not in output
+    assert "Missing" not in output  # which is the word of a library
+    assert len(output) < 4000
     # Only a training that fails in a step leaves a run; others leave neither a run nor a lock.
     left = [path for path in tmp_path.glob("runs/*/*") if path.parent.name != "sweeps"]
     assert bool(left) == (arguments in IN_A_STEP), left
@@ -167,18 +167,18 @@ def test_a_message_and_exit_code_1(
 def test_a_batch_that_devices_cannot_share_is_refused_before_models_are_loaded(
     main, tmp_path: Path
 ) -> None:
-    code, said = main("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=3")
+    code, output = main("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=3")
     assert code == 1
-    assert "batch_size=2 does not divide by 3 devices" in said
+    assert "batch_size=2 does not divide by 3 devices" in output
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU, so asking for one is fine")
 def test_a_gpu_that_is_not_there(main) -> None:
-    code, said = main("trainer=gpu")
+    code, output = main("trainer=gpu")
     assert code == 1
-    assert "torch sees no GPU" in said
-    assert "trainer=cpu" in said
+    assert "torch sees no GPU" in output
+    assert "trainer=cpu" in output
 
 
 @pytest.mark.fault("a loss that is not a number", "that run, with a message")
@@ -187,9 +187,9 @@ def test_a_nan_loss_loses_nothing_finished(main, tmp_path: Path) -> None:
     assert code == 0
     (finished,) = (tmp_path / "runs" / "hifi_portrait").glob("*/")
     before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-    code, said = main("optimiser.learning_rate=1e38")
+    code, output = main("optimiser.learning_rate=1e38")
     assert code == 1
-    assert "not finite" in said
+    assert "not finite" in output
     assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
     failed = [each for each in finished.parent.glob("*/") if each != finished]
     assert '"failed"' in (failed[0] / "status.json").read_text()

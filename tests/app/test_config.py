@@ -119,7 +119,7 @@ def test_a_choice_and_its_module_have_one_name(group: str, choice: str) -> None:
     assert raw["_target_"].rsplit(".", 1)[0] == module_of(group, module)
 
 
-def test_only_what_many_groups_need_lies_outside_their_group() -> None:
+def test_only_shared_classes_are_outside_their_group() -> None:
     for group, choice in choices():
         raw = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / group / f"{choice}.yaml"))
         for target in targets(raw):
@@ -220,14 +220,14 @@ def test_models_that_never_saw_a_real_face_are_named(
     warn_of_miniature(composed(*real[:3], "recogniser@judge.recogniser=facenet"))
     warn_of_miniature(composed(*real, "recogniser@judge.recogniser=facenet"))
     assert [message.split("(")[0] for message in caplog.messages] == [
-        f"encoder=sface sees real faces, and {name} is the miniature's, which never saw one: what "
-        "they train and score says little "
+        f"encoder=sface reads real faces, but {name} is the miniature's, trained on rendered faces "
+        "only: trainings and scores mean little "
         for name in ("recogniser@judge.recogniser", "clip_pair")
     ]
 
 
 @pytest.mark.parametrize("name", ["fresh", "gradient_checkpointing", "backbone.pretrained"])
-def test_a_switch_that_is_none_is_refused(composed: Callable[..., DictConfig], name: str) -> None:
+def test_a_switch_must_be_true_or_false(composed: Callable[..., DictConfig], name: str) -> None:
     with pytest.raises(ValueError, match=rf"{name}=flase: true or false is needed"):
         check_numbers(composed("backbone=sdxl", f"{name}=flase"))
     check_numbers(composed("backbone=sdxl", f"{name}=true"))
@@ -244,7 +244,7 @@ def test_an_encoder_that_a_part_names_again_is_not_built_again(
     assert not any(part is encoder for part in alone.modules())
 
 
-def test_all_that_is_missing_of_the_hub_is_said_in_one_error(
+def test_one_error_lists_all_missing_models_of_the_hub(
     composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -253,11 +253,11 @@ def test_all_that_is_missing_of_the_hub_is_said_in_one_error(
     )
     with pytest.raises(MissingPublished) as caught:
         check_published(config)
-    said = str(caught.value)
-    assert f"missing in backbone.folder={tmp_path}: all of it" in said
-    assert said.count("hf download") == 3
+    message = str(caught.value)
+    assert f"missing in backbone.folder={tmp_path}: all of it" in message
+    assert message.count("hf download") == 3
     for name in ("stable-diffusion-xl-base-1.0", "sdxl-vae-fp16-fix", "CLIP-ViT-H-14"):
-        assert name in said
+        assert name in message
     config.backbone.pretrained = False
     with pytest.raises(MissingPublished) as caught:
         check_published(config)
@@ -265,10 +265,10 @@ def test_all_that_is_missing_of_the_hub_is_said_in_one_error(
     config = composed("encoder=sface", "clip=vit_l14", "clip_pair=vit_l14")
     with pytest.raises(MissingPublished) as caught:
         check_published(config, "judge")
-    said = str(caught.value)
-    assert f"fetch:  {instantiate(config.judge.clip.weights).command}\n" in said
-    assert said.count("hf download") == 1
-    assert "has them: clip.folder=FOLDER judge.clip.folder=FOLDER" in said
+    message = str(caught.value)
+    assert f"fetch:  {instantiate(config.judge.clip.weights).command}\n" in message
+    assert message.count("hf download") == 1
+    assert "has them: clip.folder=FOLDER judge.clip.folder=FOLDER" in message
     # The judge's regressor has the encoder in it.
     real = ("encoder=insightface", "encoder.root=x", "clip=vit_l14", "face3d=bfm", "face3d.root=x")
     with pytest.raises(MissingPublished) as caught:

@@ -116,4 +116,4 @@ def test_a_dashboard_of_no_sweep_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dashboard", str(tmp_path)]) == 1
-    assert f"{tmp_path} holds no sweep" in capsys.readouterr().err
+    assert f"{tmp_path} has no sweep.json" in capsys.readouterr().err

@@ -195,9 +195,9 @@ def test_costs_are_those_that_fpga_prints(
     assert step == layers
     assert round(step / 1e12, 2) == products
     assert 2 * step / 1e12 == pytest.approx(operations, rel=0.005)
-    said = capsys.readouterr().out
-    assert f"all parameters: {parameters // 1000},{parameters % 1000:03}." in said
-    assert "training, 1 on a device" in said
+    output = capsys.readouterr().out
+    assert f"all parameters: {parameters // 1000},{parameters % 1000:03}." in output
+    assert "training, 1 on a device" in output
 
 
 def test_the_cost_of_full_size_is_counted_without_weights(composed: Compose, capsys) -> None:
@@ -235,7 +235,7 @@ def test_a_cost_needs_no_files_and_no_places_of_them(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         ([], "encoder=world: 65 local ones of 160, a global one of 128\n"),
         (
@@ -248,12 +248,12 @@ def test_a_cost_needs_no_files_and_no_places_of_them(
         ),
     ],
 )
-def test_features_are_those_of_the_encoder_whose_weights_are_not_here(
-    composed: Compose, capsys, overrides: list[str], said: str
+def test_features_are_counted_for_an_encoder_without_its_weights(
+    composed: Compose, capsys, overrides: list[str], message: str
 ) -> None:
     config = composed("task=cost", "scale=sd15", *overrides)
     costs = instantiate(config.task)(config)
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
     assert costs["parts"]["fusion"]["trained"] > 1e6
 
 

@@ -41,7 +41,7 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def test_the_main_job_shows_progress_a_table_and_where_the_run_lies(
+def test_the_main_job_shows_progress_a_table_and_the_runs_folder(
     main_job: subprocess.CompletedProcess[str], folder: Path, runs: Path
 ) -> None:
     assert folder.parent == runs / "hifi_portrait"
@@ -206,7 +206,7 @@ def test_pictures_made_elsewhere_are_judged_as_portraits(
     drawn = Path(sampled.stdout.split("portraits: ")[1].strip())
     lacking = run_py("task=judge", f"pictures={tmp_path}", *places, home=home)
     assert lacking.returncode == 1
-    assert f"lacks {count} of {count} pictures" in lacking.stderr
+    assert f"{count} of {count} pictures are missing in" in lacking.stderr
     # Enlarged, as other programs return them.
     for path in drawn.glob("0*.png"):
         Image.open(path).resize((128, 128), Image.Resampling.NEAREST).save(tmp_path / path.name)

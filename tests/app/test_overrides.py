@@ -44,23 +44,23 @@ def answer(*overrides: str) -> str:
         ("system=facesnip", "did you mean system=facesnap?"),
         ("fusion=null", "give fusion=none"),
         ("cond=null", "give cond=none"),
-        ("sampler=null", "null is no choice"),
+        ("sampler=null", "null is not a choice"),
         ("xyzzy=1", "--help lists all"),
         ("group", "group is not understood: give NAME=VALUE"),
     ],
 )
-def test_a_typo_is_answered_with_what_was_meant(typed: str, meant: str) -> None:
-    said = answer(typed)
-    assert meant in said
-    assert "To append" not in said
+def test_a_typo_is_answered_with_the_nearest_setting(typed: str, meant: str) -> None:
+    message = answer(typed)
+    assert meant in message
+    assert "To append" not in message
 
 
 @pytest.mark.parametrize("value", ["ph=oto", "out (1)", "it's", "a#b (", "{", "x,y]", 'a"b('])
 def test_a_value_that_hydra_cannot_read_is_shown_quoted(value: str) -> None:
-    said = answer("data=folder", f"data.root={value}")
-    if said:
-        assert "hydra.cc" not in said
-        (word,) = shlex.split(said.rsplit("quote the value, as ", 1)[1])
+    message = answer("data=folder", f"data.root={value}")
+    if message:
+        assert "hydra.cc" not in message
+        (word,) = shlex.split(message.rsplit("quote the value, as ", 1)[1])
         assert OverridesParser.create().parse_override(word).value() == value
 
 
@@ -75,7 +75,7 @@ def test_a_value_that_hydra_cannot_read_is_shown_quoted(value: str) -> None:
         ("init=null", "group=null", "net.start=null", "score_refs=3"),
     ],
 )
-def test_what_is_read_is_taken(overrides: tuple[str, ...]) -> None:
+def test_valid_overrides_are_accepted(overrides: tuple[str, ...]) -> None:
     assert answer(*overrides) == ""
 
 

@@ -116,7 +116,7 @@ def test_the_whole_job_trains_and_scores(
     assert record["identities"] == 2
 
 
-def test_photos_that_came_since_are_no_part_of_a_run_that_was_begun_before(
+def test_a_run_is_not_resumed_on_changed_photos(
     composed: Callable[..., DictConfig],
     root: Path,
     out: Path,
@@ -146,13 +146,13 @@ def test_photos_that_came_since_are_no_part_of_a_run_that_was_begun_before(
         assert "fresh=true" in line
     (run.folder / "metrics.json").unlink()
     for task in (Train(), ScoreRun()):
-        with pytest.raises(ValueError, match=r"photos were changed since .* was begun.*fresh=true"):
+        with pytest.raises(ValueError, match=r"changed since .* was started.*fresh=true"):
             task(config)
     run.weights.unlink()
     assert any(run.checkpoints.glob("*.ckpt"))
-    with pytest.raises(ValueError, match=r"would go on with other samples.*another runs=FOLDER"):
+    with pytest.raises(ValueError, match=r"resuming would use other samples.*another runs=FOLDER"):
         Train()(config)
-    shutil.rmtree(run.checkpoints)  # nothing to go on from
+    shutil.rmtree(run.checkpoints)  # nothing to resume from
     assert Train()(config)["identities"] == 3
     caplog.clear()
     shutil.rmtree(store)
@@ -196,7 +196,7 @@ def test_the_matting_of_the_photos_is_that_of_the_run_s_export(
     assert about["needed"] == ["matting.weights"]
 
 
-def test_a_store_that_training_refuses_is_not_said_to_be_trained_on(
+def test_prepare_prints_no_training_command_for_too_few_people(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out"
@@ -206,19 +206,19 @@ def test_a_store_that_training_refuses_is_not_said_to_be_trained_on(
             shutil.copy(root / person / f"{photo}.png", photos / person)
     command = ["data", "prepare", "--workers", "0", str(photos), str(out), "scale=smoke"]
     assert main(command) == 0
-    said = capsys.readouterr().out
-    assert "too few to train: that takes two identities with two usable photos" in said
-    assert "train with" not in said
+    output = capsys.readouterr().out
+    assert "too few to train: two identities with two usable photos" in output
+    assert "train with" not in output
     shutil.copy(root / "person-1" / "1.png", photos / "person-1")
     assert main(command) == 0
-    said = capsys.readouterr().out
-    assert f"train with: python run.py data=prepared data.root={out} scale=smoke" in said
-    assert "too few" not in said
+    output = capsys.readouterr().out
+    assert f"train with: python run.py data=prepared data.root={out} scale=smoke" in output
+    assert "too few" not in output
 
 
-def test_the_command_says_what_it_cannot_take(root: Path, tmp_path: Path, capsys) -> None:
+def test_prepare_refuses_unusable_overrides(root: Path, tmp_path: Path, capsys) -> None:
     place = [str(root), str(tmp_path / "out")]
-    for override, said in (
+    for override, message in (
         ("encoder=nobody", "Could not find 'encoder/nobody'"),
         ("face3d=bfm", "face3d.root has no value and needs one"),
         ("no override", "no override"),
@@ -226,5 +226,5 @@ def test_the_command_says_what_it_cannot_take(root: Path, tmp_path: Path, capsys
         ("clip=vit_l14", "which encoder=world does not use"),
     ):
         assert main(["data", "prepare", *place, override]) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

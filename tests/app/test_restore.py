@@ -85,9 +85,9 @@ def read(folders: Path, name: str) -> np.ndarray:
     return np.asarray(Image.open(folders / "pictures" / name).convert("RGB"))
 
 
-def test_small_faces_are_mended_and_all_else_is_left(restore, folders, capsys) -> None:
+def test_small_faces_are_restored_and_all_else_is_left(restore, folders, capsys) -> None:
     result, written = restore()
-    assert result["mended"] == 3
+    assert result["restored"] == 3
     assert [line.split(" ")[0].rstrip(":") for line in result["left"]] == [
         "broken.png", "nobody.png", "near.png"
     ]  # fmt: skip
@@ -129,7 +129,7 @@ def test_another_persons_photos_swap_the_face(restore, folders) -> None:
 @pytest.mark.parametrize("edit", ["inpaint", "bicubic", "restorer", "diir_restorer"])
 def test_a_baseline_or_peer_is_another_edit(restore, folders, edit) -> None:
     result, written = restore(f"edit={edit}")
-    assert result["mended"] == 3
+    assert result["restored"] == 3
     assert (written["both.png"] != read(folders, "both.png")).any()
 
 
@@ -146,7 +146,7 @@ def test_faces_of_any_size_are_refined_beside_a_profile(restore, folders, monkey
     monkeypatch.setattr("portraitlab.world.pretrained.load_image_prompt", Prompt)
     choice = ("system=ic_portrait", "net.matching=null", "edit=progressive")
     result, written = restore(*choice)
-    assert result["mended"] == 4
+    assert result["restored"] == 4
     assert (written["near.png"] != read(folders, "near.png")).any()
 
 
@@ -158,10 +158,10 @@ def test_faces_of_any_size_are_refined_beside_a_profile(restore, folders, monkey
 def test_nets_without_a_control_image_or_with_attention_of_their_own_restore(
     restore, choice
 ) -> None:
-    assert restore(*choice)[0]["mended"] == 3
+    assert restore(*choice)[0]["restored"] == 3
 
 
-def test_what_is_missing_is_one_error(restore, folders, tmp_path) -> None:
+def test_missing_inputs_are_one_error(restore, folders, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     for override, text in (
         ("pictures=null", "task=restore needs pictures=FOLDER"),

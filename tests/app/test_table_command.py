@@ -79,7 +79,7 @@ def test_the_table_is_printed_beside_the_papers(
     assert "python run.py table=hifi_portrait/table4 score_refs=1,3 seed=0 scale=smoke" in readme
 
 
-def test_figures_are_drawn_of_what_the_results_keep(
+def test_figures_are_drawn_from_results_alone(
     first: subprocess.CompletedProcess[str],
 ) -> None:
     folder = table_folder(first)
@@ -95,7 +95,7 @@ def test_figures_are_drawn_of_what_the_results_keep(
     assert all(f"(figures/{name})" in readme for name in names if name.endswith("png"))
 
 
-def test_what_departs_from_the_declaration_is_no_result_of_the_table(
+def test_other_settings_give_no_result_of_the_table(
     first: subprocess.CompletedProcess[str], folder: Path
 ) -> None:
     assert table_folder(first).is_relative_to(folder)
@@ -106,14 +106,14 @@ def test_what_departs_from_the_declaration_is_no_result_of_the_table(
     assert "smoke" not in changed.stdout
 
 
-def test_a_second_call_starts_nothing_and_a_wider_one_what_is_missing(
+def test_a_second_call_runs_only_missing_rows(
     first: subprocess.CompletedProcess[str], call: Call, folder: Path
 ) -> None:
     before = trainings(folder)
     again = call("table=hifi_portrait/table4", "score_refs=1,3", "seed=0")
     assert again.returncode == 0, again.stderr
-    for said in ("Training", "Drawing", "[1/2]"):
-        assert said not in again.stdout
+    for text in ("Training", "Drawing", "[1/2]"):
+        assert text not in again.stdout
     assert "61.9" in again.stdout
     wider = call("table=hifi_portrait/table4", "score_refs=1,2,3", "seed=0")
     assert wider.returncode == 0, wider.stderr
@@ -122,14 +122,14 @@ def test_a_second_call_starts_nothing_and_a_wider_one_what_is_missing(
     assert read_json(table_folder(wider) / "results" / "2-0.json") is not None
 
 
-def test_what_no_row_has_is_refused_before_anything_starts(call: Call, folder: Path) -> None:
+def test_settings_of_no_row_are_refused_before_the_start(call: Call, folder: Path) -> None:
     ended = call("table=hifi_portrait/table4", "score_refs=7")
     assert ended.returncode == 1
     assert "score_refs=7: no row of table=hifi_portrait/table4 has it" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_a_row_that_fails_says_why(call: Call) -> None:
+def test_a_failed_row_has_its_reason(call: Call) -> None:
     ended = call(
         "table=hifi_portrait/table4", "score_refs=6", "seed=0", "scale.world.score_photos=6"
     )

@@ -155,7 +155,7 @@ def test_a_later_scoring_does_not_replace_the_settings_of_the_first(
     ("error", "expected"),
     [(RuntimeError("no"), (1, False)), (Preempted(15, "SIGTERM"), (143, True))],
 )
-def test_a_run_that_does_not_end_well_says_so(
+def test_a_failed_run_is_marked(
     composed: Callable[..., DictConfig], tmp_path: Path, error: BaseException, expected: Any
 ) -> None:
     config = composed("scale=smoke", "logger.offline=true", f"runs={tmp_path}")
@@ -186,7 +186,7 @@ def test_settings_that_wandb_does_not_take_are_one_message(
         open_mirror(tmp_path, **given)
 
 
-def test_a_stopped_training_goes_on_in_its_curve(tmp_path: Path) -> None:
+def test_a_stopped_training_continues_its_curve(tmp_path: Path) -> None:
     stopped = open_mirror(tmp_path)
     for line in LINES[:3]:
         stopped.line(line)
@@ -235,7 +235,7 @@ def test_a_moved_folder_is_synced_whole(server: WandbServer, tmp_path: Path) -> 
     assert any(name.startswith("media/images/grid") for name in server.uploads)
 
 
-def test_online_a_run_goes_on_and_one_made_afresh_is_added(
+def test_online_a_run_continues_and_a_fresh_one_is_added(
     server: WandbServer, tmp_path: Path
 ) -> None:
     def train(lines: list[dict[str, Any]]) -> None:
@@ -256,7 +256,7 @@ def test_online_a_run_goes_on_and_one_made_afresh_is_added(
     assert server.exits["k1"] == [0, 0, 0]
 
 
-def test_an_agents_job_has_the_agents_name_and_is_told_what_is_done(
+def test_an_agents_job_has_its_name_and_reports_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = write_record(tmp_path / "scores" / "abcd", scoring="abcd")

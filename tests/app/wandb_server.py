@@ -17,7 +17,7 @@ KEY = "0" * 40
 class WandbServer(ThreadingHTTPServer):
     """history: the rows of all runs by id. uploads: content by name. views: spec by name.
 
-    runs: what was said of each run when it began, by id. exits: exit codes by id.
+    runs: each run's data at its start, by id. exits: exit codes by id.
     """
 
     def __init__(self) -> None:
@@ -64,8 +64,8 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         content = json.loads(self._content())
         if self.path == "/graphql":
-            asked = re.search(r"(?:query|mutation)\s+(\w+)", content["query"])
-            name = "" if asked is None else asked[1]
+            operation = re.search(r"(?:query|mutation)\s+(\w+)", content["query"])
+            name = "" if operation is None else operation[1]
             self._answer({"data": self._data(name, content["query"], content.get("variables"))})
             return
         run = self.path.split("/")[-2]

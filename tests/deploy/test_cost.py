@@ -44,7 +44,7 @@ Make = Callable[[], PortraitModel]
     params=["hifi_net", "adapter", "controlnet", "flashface", "ffrnet", "text_concat", "mmf"]
 )
 def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Make:
-    """Builds the same model as often as it is asked."""
+    """Build the same model on each call."""
 
     def build() -> PortraitModel:
         backbone = tiny_backbone()
@@ -153,7 +153,7 @@ def test_attention_is_two_products_of_every_pair(tiny_backbone) -> None:
     ("precision", "half"),
     [("32-true", None), ("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float16)],
 )
-def test_weights_and_activations_are_what_a_real_step_keeps(
+def test_weights_and_activations_equal_those_of_a_real_step(
     make: Make, tiny_batch, precision: str, half: torch.dtype | None
 ) -> None:
     model = make()

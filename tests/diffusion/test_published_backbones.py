@@ -50,7 +50,7 @@ def sdxl(sdxl_folders: tuple[Path, Path]) -> SDXL:
     return load_sdxl(*wanted, folder, autoencoder, variant="fp16", precision="float32")
 
 
-def test_sd15_says_what_its_own_pipeline_says(tmp_path: Path) -> None:
+def test_sd15_predicts_as_its_own_pipeline(tmp_path: Path) -> None:
     folder = write_sd15(tmp_path / "model")
     backbone = load_sd15(published(WORDS), str(folder), variant="fp16", precision="float32")
     pipeline = StableDiffusionPipeline(
@@ -65,7 +65,7 @@ def test_sd15_says_what_its_own_pipeline_says(tmp_path: Path) -> None:
     assert (backbone.image_size, backbone.text_dim) == (32, 8)
 
 
-def test_sdxl_says_what_its_own_pipeline_says(sdxl: SDXL) -> None:
+def test_sdxl_predicts_as_its_own_pipeline(sdxl: SDXL) -> None:
     pipeline = StableDiffusionXLPipeline(
         sdxl.autoencoder.autoencoder, sdxl.text_encoder, sdxl.text_encoder_2,
         sdxl.tokenizer.tokenizer, sdxl.tokenizer_2.tokenizer, sdxl.unet, sdxl.scheduler,
@@ -84,7 +84,7 @@ def test_sdxl_says_what_its_own_pipeline_says(sdxl: SDXL) -> None:
         torch.testing.assert_close(sdxl.predict(noisy, levels, text, Injection()), slow)
 
 
-def test_what_is_told_beside_the_words_reaches_unet_and_net(sdxl_folders) -> None:
+def test_pooled_text_and_sizes_reach_unet_and_net(sdxl_folders) -> None:
     folder, autoencoder = map(str, sdxl_folders)
     backbone = load_sdxl(
         published(WORDS), published("config.json"), folder, autoencoder, "fp16", "float32"
@@ -97,9 +97,11 @@ def test_what_is_told_beside_the_words_reaches_unet_and_net(sdxl_folders) -> Non
     other = type(text)(text.words, text.pooled + 1, text.sizes)
     drawn = torch.randn(2, 4, 16, 16)
     with torch.no_grad():
-        one, two = (net(noisy, levels, Condition(told, None, drawn)) for told in (text, other))
+        one, two = (net(noisy, levels, Condition(prompt, None, drawn)) for prompt in (text, other))
         assert not torch.allclose(one.mid, two.mid)
-        one, two = (backbone.predict(noisy, levels, told, Injection()) for told in (text, other))
+        one, two = (
+            backbone.predict(noisy, levels, prompt, Injection()) for prompt in (text, other)
+        )
         assert not torch.allclose(one, two)
 
 
@@ -161,7 +163,7 @@ def test_halves_are_never_in_memory_as_wholes(tmp_path: Path) -> None:
     assert read() == {torch.float32}
 
 
-def test_what_is_missing_is_said_at_once_with_what_helps(tmp_path: Path) -> None:
+def test_one_error_lists_missing_files_and_commands(tmp_path: Path) -> None:
     pointer = tmp_path / "unet.safetensors"
     pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 5135149760\n")
     (tmp_path / "config.json").write_text("{}")
@@ -169,19 +171,20 @@ def test_what_is_missing_is_said_at_once_with_what_helps(tmp_path: Path) -> None
     autoencoder = published("vae.safetensors", setting="backbone.autoencoder_folder")
     with pytest.raises(MissingPublished) as caught:
         load_sdxl(weights, autoencoder, folder=str(tmp_path))
-    said = str(caught.value)
+    message = str(caught.value)
     assert (
-        f"missing in backbone.folder={tmp_path}: unet.safetensors (Git LFS pointers instead" in said
+        f"missing in backbone.folder={tmp_path}: unet.safetensors (Git LFS pointers instead"
+        in message
     )
-    assert "missing: all of it\n" in said
-    assert said.count("somebody/something, revision " + "0" * 40) == 2
-    assert said.count("1.5 GB in all, licence a licence") == 2
+    assert "missing: all of it\n" in message
+    assert message.count("somebody/something, revision " + "0" * 40) == 2
+    assert message.count("1.5 GB in all, licence a licence") == 2
     fetched = "hf download somebody/something config.json unet.safetensors --revision " + "0" * 40
-    assert fetched in said
-    assert "or give a folder that has them: backbone.autoencoder_folder=FOLDER" in said
+    assert fetched in message
+    assert "or give a folder that has them: backbone.autoencoder_folder=FOLDER" in message
 
 
-def test_what_was_fetched_is_found_in_the_hubs_cache(tmp_path: Path, monkeypatch) -> None:
+def test_downloads_are_found_in_the_hubs_cache(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     place = tmp_path / "models--somebody--something" / "snapshots" / ("0" * 40)
     write_sd15(place)
@@ -199,7 +202,7 @@ def test_a_checkpoint_of_another_size_is_named(tmp_path: Path) -> None:
         load_sdxl(*wanted, str(folder), str(autoencoder), variant="fp16")
 
 
-def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     folder = write_sd15(tmp_path / "model")
     weights = folder / "unet" / "diffusion_pytorch_model.fp16.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -237,7 +240,7 @@ def test_the_variant_decides_which_files_are_looked_for() -> None:
     assert other.files == ("a/config.json", "a/model.bf16.safetensors", "b/model.safetensors")
 
 
-def test_what_a_folder_has_plain_alone_is_read_plain(tmp_path: Path) -> None:
+def test_a_missing_variant_falls_back_to_the_plain_file(tmp_path: Path) -> None:
     names = [f"unet/diffusion_pytorch_model{variant}.safetensors" for variant in (".fp16", "")]
     weights = published(WORDS, names[0])
     folder = write_sd15(tmp_path / "model", variant=None)
@@ -275,7 +278,7 @@ def test_random_weights_need_no_memory_on_the_meta_device() -> None:
 
 
 @real
-def test_what_is_built_without_weights_has_the_published_shapes() -> None:
+def test_random_models_have_the_published_shapes() -> None:
     backbone = load_sdxl(published(), published(), pretrained=False, device="meta")
     kinds = {
         "unet": (UNet2DConditionModel, backbone.unet),
@@ -286,8 +289,8 @@ def test_what_is_built_without_weights_has_the_published_shapes() -> None:
     for name, (kind, own) in kinds.items():
         config = json.loads((PUBLISHED / name / "config.json").read_text())
         with torch.device("meta"):
-            asked = kind(CLIPTextConfig(**config)) if "text" in name else kind.from_config(config)
-        shapes = {key: value.shape for key, value in asked.state_dict().items()}
+            built = kind(CLIPTextConfig(**config)) if "text" in name else kind.from_config(config)
+        shapes = {key: value.shape for key, value in built.state_dict().items()}
         assert shapes == {key: value.shape for key, value in own.state_dict().items()}
         for key in {"hidden_act", "eos_token_id", "use_linear_projection"} & set(config):
             assert getattr(own.config, key) == config[key]

@@ -39,7 +39,7 @@ def make_pack(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_a_pack_is_found_wherever_it_lies(tmp_path, caplog) -> None:
+def test_a_pack_is_found_in_every_layout(tmp_path, caplog) -> None:
     one = make_pack(tmp_path / "models" / "one", "a.onnx")
     nested = make_pack(tmp_path / "models" / "two" / "two", "a.onnx")
     make_pack(tmp_path / "models" / "three", "readme.md")
@@ -244,7 +244,7 @@ def test_the_sizes_at_which_faces_are_looked_for_are_settings(clip, caplog) -> N
         encoder = InsightFaceEncoder(
             str(PACKS), clip, "lab_mbf", passes=[{"det_size": 96}], fallback={"det_size": 640}
         )
-        assert "faces are looked for at det_size 96, where that finds none at 640" in caplog.text
+        assert "detection passes: at det_size 96, where that finds none at 640" in caplog.text
         assert "det_500m.onnx of the pack lab_mbf runs on CPUExecutionProvider" in caplog.text
         small = read_photo(noted("small face in a full-body photo")).image
         assert len(encoder.find(small)) == 1

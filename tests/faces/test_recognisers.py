@@ -85,7 +85,7 @@ def plain_iresnet(state: dict[str, Tensor], crops: Tensor) -> Tensor:
     return norm("features", functional.linear(flat, state["fc.weight"], state["fc.bias"]))
 
 
-def test_an_iresnet_is_told_from_its_weights_and_computes_what_they_say(tmp_path) -> None:
+def test_an_iresnet_is_recognised_by_its_weights(tmp_path) -> None:
     state = random_state(IResNet(DEPTHS[18], 64))
     arcface = ArcFace(saved(tmp_path, state))
     assert arcface.global_dim == 64
@@ -106,7 +106,7 @@ def test_iresnets_have_as_many_weights_as_the_published_ones(depth, millions) ->
     assert count == pytest.approx(millions, abs=0.01)
 
 
-def test_depths_that_nobody_published_are_told_too(tmp_path) -> None:
+def test_unpublished_depths_are_recognised_too(tmp_path) -> None:
     state = random_state(IResNet((1, 2, 1, 1), 8))
     assert ArcFace(saved(tmp_path, state)).global_dim == 8
 
@@ -218,7 +218,7 @@ def facenet_state() -> dict[str, Tensor]:
     return state | {"logits.weight": torch.zeros(8631, 512), "logits.bias": torch.zeros(8631)}
 
 
-def test_facenet_computes_what_its_weights_say(facenet_state, tmp_path) -> None:
+def test_facenet_equals_a_plain_reference(facenet_state, tmp_path) -> None:
     facenet = FaceNet(saved(tmp_path, facenet_state))
     assert sum(p.numel() for p in facenet.parameters()) == 23_482_624
     crops = crops_of(96)  # of any size; smaller is quicker

@@ -71,7 +71,7 @@ def test_mobilefacenet_agrees_with_its_onnx_twin_on_real_photos(twins) -> None:
     for photo, keypoints in real_faces():
         crop = norm_crop(photo, keypoints)
         cosine = functional.cosine_similarity(arcface(photo_tensor(crop)), embed(crop))
-        assert 1 - cosine.item() < 1e-5  # asked for: 1e-3
+        assert 1 - cosine.item() < 1e-5  # required: 1e-3
 
 
 def cosines_of(
@@ -92,7 +92,7 @@ def cosines_of(
 @real
 def test_aligned_in_torch_the_embedding_is_that_of_norm_crop(twins) -> None:
     assert len(real_faces()) == 18
-    assert min(cosines_of(*twins, ARCFACE)) > 1 - 1e-4  # asked for: 1e-3
+    assert min(cosines_of(*twins, ARCFACE)) > 1 - 1e-4  # required: 1e-3
 
 
 @real

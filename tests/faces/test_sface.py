@@ -173,7 +173,7 @@ def test_a_generated_picture_is_looked_at_once(make) -> None:
     assert missed.score[0] == 0
 
 
-def test_settings_that_decide_what_is_found_are_in_the_fingerprint(make, files, tmp_path) -> None:
+def test_settings_of_the_detection_are_in_the_fingerprint(make, files, tmp_path) -> None:
     other = write_sface(tmp_path / "other.onnx", seed=1)
     encoders = [
         make(),
@@ -187,7 +187,7 @@ def test_settings_that_decide_what_is_found_are_in_the_fingerprint(make, files, 
     assert make().fingerprint == encoders[0].fingerprint
 
 
-def test_missing_and_wrong_files_say_what_to_download(make, files, tmp_path) -> None:
+def test_missing_and_wrong_files_name_the_download(make, files, tmp_path) -> None:
     with pytest.raises(
         ValueError, match=r"encoder\.detector names no file.*yunet_2023mar.*MIT.*hf"
     ):

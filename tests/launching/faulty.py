@@ -74,7 +74,7 @@ class Impatient(Callback):
         Job._results_timeout_s = 0
 
 
-def told_threads(folder: Path, **_: Any) -> None:
+def checked_threads(folder: Path, **_: Any) -> None:
     """Write down the number of threads that torch computes with, and the cores it may use."""
     cores = len(os.sched_getaffinity(0))
     (folder / "threads.txt").write_text(f"{torch.get_num_threads()} {cores}")

@@ -125,8 +125,8 @@ def test_a_script_of_a_slurm_allocation_trains_alone(
 def test_jobs_side_by_side_share_the_cores_and_end_in_one_table(
     tmp_path: Path, home: Path, places: tuple[str, str]
 ) -> None:
-    told = "logger._target_=faulty.told_threads"
-    both = run_py("-m", "seed=0,1", *SHORT, told, *places, home=home, **FAULTY)
+    check = "logger._target_=faulty.checked_threads"
+    both = run_py("-m", "seed=0,1", *SHORT, check, *places, home=home, **FAULTY)
     assert both.returncode == 0, both.stdout + both.stderr
     counts = [path.read_text().split() for path in tmp_path.glob("*/*/threads.txt")]
     assert counts == [["1", "1"]] * 2
@@ -149,7 +149,9 @@ def test_the_same_sweep_started_twice_at_once_trains_its_run_once(
     assert "±" in rows(tmp_path)[1][-1]
 
 
-@pytest.mark.fault("fresh=true with two scorings of one training", "what was to be forgotten")
+@pytest.mark.fault(
+    "fresh=true with two scorings of one training", "the run, which the user discarded"
+)
 def test_fresh_in_a_sweep_forgets_a_training_once(
     tmp_path: Path, home: Path, places: tuple[str, str]
 ) -> None:
@@ -204,14 +206,14 @@ def test_the_sbatch_file_asks_for_a_task_for_each_gpu(
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "messages"),
     [
         (["trainer=ddp"], ["trainer.devices=auto", "trainer.devices=NUMBER"]),
         (["trainer.devices=1,2"], ["2 kinds of devices", "a command of its own"]),
     ],
 )
 def test_devices_that_slurm_cannot_know_are_refused(
-    home: Path, places: tuple[str, str], settings: list[str], said: list[str]
+    home: Path, places: tuple[str, str], settings: list[str], messages: list[str]
 ) -> None:
     ended = run_py(
         *("-m", "seed=0,1", "launcher=slurm", "hydra.launcher.cluster=local", *settings),
@@ -219,5 +221,5 @@ def test_devices_that_slurm_cannot_know_are_refused(
         home=home,
     )
     assert ended.returncode == 1
-    for part in said:
+    for part in messages:
         assert part in ended.stderr

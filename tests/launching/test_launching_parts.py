@@ -32,7 +32,7 @@ CPU: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_what_the_user_can_mend_has_a_message_and_a_bug_has_none() -> None:
+def test_errors_of_the_user_have_messages_and_bugs_have_tracebacks() -> None:
     assert message(ValueError("refs=9")) == "refs=9"
     wrapped = InstantiationException("Error in call to target")
     wrapped.__cause__ = ValueError("refs=9")
@@ -85,7 +85,7 @@ def test_a_sweep_on_a_cpu_has_a_job_on_each_core_and_on_gpus_one(
     assert len(shares(None, [gpu])) == 5
 
 
-def test_devices_are_counted_as_the_trainer_says() -> None:
+def test_devices_are_counted_by_the_trainers_settings() -> None:
     assert device_count(CPU) == 1
     assert device_count({**CPU, "devices": 3}) == 3
     assert device_count({**CPU, "devices": "auto"}) == 1
@@ -93,13 +93,13 @@ def test_devices_are_counted_as_the_trainer_says() -> None:
 
 
 @pytest.mark.parametrize("devices", ["two", 0, 1.5, True, None, "0,1", -1])
-def test_what_is_no_number_of_devices_is_refused(devices: object) -> None:
+def test_devices_must_be_a_number(devices: object) -> None:
     with pytest.raises(ValueError, match=rf"trainer\.devices={devices}: a whole number from 1 is"):
         device_count({**CPU, "devices": devices})
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "gpu"])
-def test_which_gpus_only_the_environment_says(accelerator: str) -> None:
+def test_gpus_are_chosen_by_the_environment_only(accelerator: str) -> None:
     trainer = {"accelerator": accelerator, "devices": [2, 3]}
     for settings in (trainer, OmegaConf.create(trainer)):
         with pytest.raises(ValueError, match=r"devices=2, .* CUDA_VISIBLE_DEVICES=2,3 before"):
@@ -146,8 +146,8 @@ def test_a_time_limit_is_days_hours_minutes_and_seconds() -> None:
 
 @pytest.mark.parametrize("given", [{"seconds": 1}, "nonsense", 0, "08:00:00"])
 def test_a_time_limit_of_another_form_is_refused(given: object) -> None:
-    told = re.escape(f"trainer.max_time={given}: ") + ".* as DD:HH:MM:SS, such as 00:08:00:00"
-    with pytest.raises(ValueError, match=told):
+    message = re.escape(f"trainer.max_time={given}: ") + ".* as DD:HH:MM:SS, such as 00:08:00:00"
+    with pytest.raises(ValueError, match=message):
         check_trainer({**CPU, "max_steps": 4, "max_time": given}, steps=4)
 
 

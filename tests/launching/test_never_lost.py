@@ -61,15 +61,15 @@ class Command:
     def wait_for(self, happens: Callable[[], Any]) -> None:
         deadline = time.monotonic() + 300
         while not happens():
-            assert self.process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
             time.sleep(0.02)
 
     def end(self, signum: int, group: bool = False) -> int:
         (os.killpg if group else os.kill)(self.process.pid, signum)
         return self.process.wait(timeout=120)
 
-    def said(self) -> str:
+    def output(self) -> str:
         return self.out.read_text()
 
 
@@ -78,7 +78,7 @@ def start(tmp_path: Path, cache: Path) -> Iterator[Callable[..., Command]]:
     started: list[Command] = []
 
     def begin(*arguments: str) -> Command:
-        out = tmp_path / f"said-{len(started)}.txt"
+        out = tmp_path / f"output-{len(started)}.txt"
         places = (f"runs={tmp_path / 'runs'}", f"cache={cache}")
         started.append(Command(*arguments, *SMOKE, *places, out=out))
         return started[-1]
@@ -98,11 +98,11 @@ def saved(runs: Path) -> int:
     return max([int(path.name.split("-")[1]) for path in checkpoints(runs)], default=0)
 
 
-@pytest.mark.fault("every checkpoint cut short", "the training, which begins anew")
-@pytest.mark.fault("Ctrl-C in the midst of a training", "nothing")
-@pytest.mark.fault("SIGTERM in the midst of a training", "nothing")
-@pytest.mark.fault("SIGKILL in the midst of a training", "the steps since the last checkpoint")
-@pytest.mark.fault("one bit of the last checkpoint turned", "the steps since the one before")
+@pytest.mark.fault("every checkpoint cut short", "the training, which restarts")
+@pytest.mark.fault("Ctrl-C during a training", "nothing")
+@pytest.mark.fault("SIGTERM during a training", "nothing")
+@pytest.mark.fault("SIGKILL during a training", "the steps since the last checkpoint")
+@pytest.mark.fault("one bit of the last checkpoint flipped", "the steps since the one before")
 def test_a_training_that_is_stopped_in_every_way_ends_in_the_same_bytes(
     start: Callable[..., Command], tmp_path: Path, straight: Path
 ) -> None:
@@ -111,10 +111,10 @@ def test_a_training_that_is_stopped_in_every_way_ends_in_the_same_bytes(
     def stop(signum: int, code: int) -> tuple[Command, dict[str, Any]]:
         before, command = set(checkpoints(runs)), start()
         command.wait_for(lambda: set(checkpoints(runs)) - before)
-        told = time.monotonic()
-        assert command.end(signum) == code, command.said()
-        assert time.monotonic() - told < 30, "the grace time of a scheduler is over"
-        assert "Traceback" not in command.said()
+        signalled = time.monotonic()
+        assert command.end(signum) == code, command.output()
+        assert time.monotonic() - signalled < 30, "the grace time of a scheduler is over"
+        assert "Traceback" not in command.output()
         status = read_status(run_folder(runs))
         assert status is not None
         return command, status
@@ -128,7 +128,7 @@ def test_a_training_that_is_stopped_in_every_way_ends_in_the_same_bytes(
         step = saved(runs)
         assert (status["state"], status["error"]) == ("preempted", f"stopped by {name}")
         assert status["step"] == step
-        assert f"stopped and saved after step {step}; the same command" in command.said()
+        assert f"stopped and saved after step {step}; the same command" in command.output()
     _, status = stop(signal.SIGKILL, -signal.SIGKILL)
     run = run_folder(runs)
     made = read_losses(run / "metrics.jsonl")[-1]["step"]
@@ -139,30 +139,30 @@ def test_a_training_that_is_stopped_in_every_way_ends_in_the_same_bytes(
     content[len(content) // 2] ^= 1
     bad.write_bytes(content)
     last = start()
-    assert last.process.wait(timeout=300) == 0, last.said()
-    assert "is damaged; going back to the one before" in last.said().replace("\n", " ")
+    assert last.process.wait(timeout=300) == 0, last.output()
+    assert "is damaged; going back to the one before" in last.output().replace("\n", " ")
     assert_same(run, straight)
 
 
 @pytest.mark.fault("Ctrl-C in a sweep", "nothing")
 @pytest.mark.fault("SIGKILL of a sweep in its second job", "the steps since the last checkpoint")
-def test_a_stopped_and_a_killed_sweep_do_only_what_is_missing(
+def test_stopped_and_killed_sweeps_run_only_missing_jobs(
     start: Callable[..., Command], tmp_path: Path, straight: Path
 ) -> None:
     sweep, runs = ("-m", "seed=1,0,2", "jobs=1"), tmp_path / "runs"
 
     def states() -> list[str]:
         jobs = Sweep.read(next((runs / "sweeps").iterdir())).jobs
-        told = [read_status(job.run.folder) for job in jobs]
-        return [status["state"] for status in told if status is not None]
+        statuses = [read_status(job.run.folder) for job in jobs]
+        return [status["state"] for status in statuses if status is not None]
 
     stopped = start(*sweep)
     stopped.wait_for(lambda: checkpoints(runs))
     # A terminal sends it to all processes of the command.
-    assert stopped.end(signal.SIGINT, group=True) == 130, stopped.said()
-    assert "stopped: 0 of 3 jobs are done; the same command goes on" in stopped.said()
-    assert "stopped and saved after step" in stopped.said()
-    assert "Traceback" not in stopped.said()
+    assert stopped.end(signal.SIGINT, group=True) == 130, stopped.output()
+    assert "stopped: 0 of 3 jobs are done; the same command resumes" in stopped.output()
+    assert "stopped and saved after step" in stopped.output()
+    assert "Traceback" not in stopped.output()
     assert states() == ["preempted"]  # the others were not begun
     killed = start(*sweep)
     killed.wait_for(lambda: len({path.parent for path in checkpoints(runs)}) == 2)
@@ -171,7 +171,7 @@ def test_a_stopped_and_a_killed_sweep_do_only_what_is_missing(
     (first,) = runs.glob("*/*-s1-*/")
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*") if path.is_file()}
     again = start(*sweep)
-    assert again.process.wait(timeout=300) == 0, again.said()
+    assert again.process.wait(timeout=300) == 0, again.output()
     assert states() == ["done"] * 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
     (second,) = runs.glob("*/*-s0-*/")
@@ -189,7 +189,7 @@ def test_submitit_queues_a_training_again_that_its_signal_stopped(
     status = read_status(run)
     assert status is not None
     os.kill(status["process"], signal.SIGUSR2)
-    assert command.process.wait(timeout=300) == 0, command.said()
+    assert command.process.wait(timeout=300) == 0, command.output()
     assert "stopped and saved after step" in (run / "log.txt").read_text()
     again = read_status(run)
     assert again is not None
@@ -229,10 +229,10 @@ def test_a_full_disk_ends_the_run_with_one_message_and_loses_nothing(
         command = (*SMOKE, f"runs={disk}", f"cache={cache}")
         first = run_py(*command, home=home)
         assert first.returncode == 1, first.stderr
-        said = first.stdout + first.stderr
-        assert "No space left on device" in said
-        assert "free space there; the same command resumes from what is saved" in said
-        assert "Traceback" not in said
+        output = first.stdout + first.stderr
+        assert "No space left on device" in output
+        assert "free space there; the same command resumes from what is saved" in output
+        assert "Traceback" not in output
         assert [path.name[:12] for path in checkpoints(disk)] == ["step-000002-"]
         print("larger", file=holder.stdin, flush=True)
         assert holder.stdout.readline() == "large\n"
@@ -302,13 +302,13 @@ def test_a_record_that_is_damaged_is_made_again(
     record = finished / "metrics.json"
     record.write_bytes(record.read_bytes()[:500])
     again = start()
-    assert again.process.wait(timeout=300) == 0, again.said()
-    assert f"{record} is damaged" in again.said().replace("\n", "")
-    assert "Training" not in again.said()
+    assert again.process.wait(timeout=300) == 0, again.output()
+    assert f"{record} is damaged" in again.output().replace("\n", "")
+    assert "Training" not in again.output()
     assert_same(finished, straight)
 
 
-@pytest.mark.fault("one bit of the weights turned", "the training, with a message")
+@pytest.mark.fault("one bit of the weights flipped", "the training, with a message")
 def test_damaged_weights_are_never_scored(finished: Path, start: Callable[..., Command]) -> None:
     weights = finished / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -316,4 +316,4 @@ def test_damaged_weights_are_never_scored(finished: Path, start: Callable[..., C
     weights.write_bytes(content)
     scoring = start("task=score", "score_refs=2")
     assert scoring.process.wait(timeout=300) == 1
-    assert "are damaged; train them again with fresh=true" in scoring.said()
+    assert "are damaged; train them again with fresh=true" in scoring.output()

@@ -48,7 +48,7 @@ def torchrun(*arguments: str, nodes: int, port: int) -> subprocess.Popen[str]:
     )
 
 
-def test_two_nodes_train_what_one_process_does(
+def test_two_nodes_train_as_one_process(
     composed: Callable[..., DictConfig], cache: Path, tmp_path: Path
 ) -> None:
     common = (*SMOKE, f"cache={cache}")
@@ -57,9 +57,9 @@ def test_two_nodes_train_what_one_process_does(
     several = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2", *common)
     port = free_port()
     agents = [torchrun(*several, f"runs={tmp_path}/two", nodes=2, port=port) for _ in range(2)]
-    said = [agent.communicate(timeout=300)[0] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], said
-    assert sorted("this run" in each for each in said) == [False, True]
+    outputs = [agent.communicate(timeout=300)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], outputs
+    assert sorted("this run" in each for each in outputs) == [False, True]
     (alone,) = (tmp_path / "one").glob("*/*/")
     (together,) = (tmp_path / "two").glob("*/*/")
     assert alone.name == together.name

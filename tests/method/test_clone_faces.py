@@ -254,7 +254,7 @@ def test_a_net_without_such_features_is_refused_where_faces_are_cloned(
     model = build(nets[net])
     batch = model.with_drawing(tiny_batch(latents=True))
     objective = Objective({"noise": NoiseLoss(), "clone_faces": CloneFaceLoss()})
-    with pytest.raises(ValueError, match=r"this net has none .*choose net=mmf, or transform=none"):
+    with pytest.raises(ValueError, match=r"reads identity tokens; .*net=mmf, or transform=none"):
         objective(model, cloned(model, batch), seeded(), progress=0.0)
     assert "clone_faces" not in objective(model, batch, seeded(), progress=0.0)
 

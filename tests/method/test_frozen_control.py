@@ -30,8 +30,8 @@ def test_a_frozen_control_reads_the_drawing_and_the_prompt_as_hifi_net_without_f
     route = FrozenControl("adapter", backbone, True, published(backbone))
     beside = HiFiNet(backbone, True, False, False, 1.0, published(backbone))
     found = route(noisy, TIMESTEPS, given)
-    asked = beside(noisy, TIMESTEPS, replace(given, tokens=None))
-    assert all(torch.equal(one, two) for one, two in zip(found.down, asked.down, strict=True))
+    expected = beside(noisy, TIMESTEPS, replace(given, tokens=None))
+    assert all(torch.equal(one, two) for one, two in zip(found.down, expected.down, strict=True))
     assert found.mid.abs().max() > 0
     assert not any(parameter.requires_grad for parameter in route.parameters())
     assert route(noisy, TIMESTEPS, replace(given, drawing=None)) == Injection()
@@ -39,7 +39,7 @@ def test_a_frozen_control_reads_the_drawing_and_the_prompt_as_hifi_net_without_f
     assert without(noisy, TIMESTEPS, given) == Injection()
 
 
-def test_what_is_frozen_is_in_the_backbones_precision(tiny_backbone) -> None:
+def test_frozen_weights_have_the_backbones_precision(tiny_backbone) -> None:
     backbone = tiny_backbone()
     given, noisy = condition(backbone), noisy_latents(backbone)
     whole = FrozenControl("adapter", backbone, True, published(backbone))
@@ -60,7 +60,7 @@ def test_a_control_image_without_a_controlnet_is_refused(tiny_backbone, kind) ->
 
 
 @pytest.mark.parametrize("kind", [Adapter, PhotoMaker, FlashFace, TextConcat])
-def test_what_is_frozen_is_not_saved_with_a_run(tiny_backbone, tiny_batch, kind) -> None:
+def test_frozen_weights_are_not_saved_with_a_run(tiny_backbone, tiny_batch, kind) -> None:
     def build(seed: int) -> PortraitModel:
         backbone = tiny_backbone()
         torch.manual_seed(seed)
@@ -82,7 +82,7 @@ def test_what_is_frozen_is_not_saved_with_a_run(tiny_backbone, tiny_batch, kind)
 
 
 @pytest.mark.parametrize("kind", [Adapter, InstantID, PhotoMaker, FlashFace, TextConcat])
-def test_what_an_attention_adds_is_gated_as_residuals_are(tiny_backbone, kind) -> None:
+def test_attention_outputs_are_gated_like_residuals(tiny_backbone, kind) -> None:
     backbone = tiny_backbone()
     net, noisy = kind(backbone, False, True, noise_gate=2.0), noisy_latents(backbone)
     gate = net(noisy, TIMESTEPS, replace(condition(backbone), drawing=None)).gate

@@ -57,7 +57,7 @@ NETS: dict[str, Callable[..., Any]] = {
 
 @pytest.fixture(params=NETS)
 def make(request: pytest.FixtureRequest, tiny_backbone: Any) -> Callable[[], PortraitModel]:
-    """Builds the same model as often as it is asked."""
+    """Build the same model on each call."""
 
     def build() -> PortraitModel:
         backbone = tiny_backbone()
@@ -155,7 +155,7 @@ def test_gradients_are_the_same_and_less_is_kept(
     ],
 )
 @pytest.mark.parametrize("half", [False, True])
-def test_a_fusion_keeps_what_its_layers_read(kind: Any, half: bool, tiny_batch) -> None:
+def test_a_fusion_keeps_the_inputs_of_its_layers(kind: Any, half: bool, tiny_batch) -> None:
     features = tiny_batch(dims=(10, 12, 17)).references
 
     def step(anew: bool) -> tuple[Tensor, list[Tensor | None], int]:
@@ -199,14 +199,14 @@ def test_the_cost_of_a_step_knows_of_it(make, tiny_batch) -> None:
     )
 
 
-def test_what_is_averaged_costs_a_number_a_parameter(make) -> None:
+def test_an_average_costs_a_number_a_parameter(make) -> None:
     plain, averaged = (
         training_memory(make(), SIZES, 1, "32-true", averaged=each) for each in (False, True)
     )
     assert averaged.average == averaged.gradients == averaged.total - plain.total
 
 
-def test_nothing_changes_where_no_gradient_is_asked_for(make, tiny_batch) -> None:
+def test_nothing_changes_without_gradients(make, tiny_batch) -> None:
     model, levels = make(), torch.tensor([10, 500, 990])
     batch = drawn(model, tiny_batch(latents=True))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""HiFi-Net reads what is drawn, not the black around it, and the noise only where it is told."""
+"""HiFi-Net reads the drawing relative to a black one, and the noise only with reads_noise."""
 
 import pytest
 import torch

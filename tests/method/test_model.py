@@ -132,7 +132,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("fusion", "cond", "net"), list(itertools.product(FUSIONS, CONDS, NETS)))
-def test_every_combination_trains_what_it_should_or_says_why_not(
+def test_every_combination_trains_its_parts_or_names_the_reason(
     build, tiny_batch, fusion, cond, net
 ) -> None:
     if message := REFUSED.get((fusion, cond, net)):
@@ -336,7 +336,7 @@ def test_a_net_of_latents_reads_the_encoded_drawing_without_gradient(build, tiny
     assert build("refiner", "none", "hifi_net").condition(batch).drawing is None
 
 
-def test_what_was_encoded_beforehand_is_taken_instead_of_a_drawing(build, tiny_batch) -> None:
+def test_a_precomputed_drawing_is_used(build, tiny_batch) -> None:
     model, batch = build("refiner", "landmarks", "hifi_net"), tiny_batch()
     known = torch.ones_like(batch.latents)
     assert model.condition(replace(batch, drawing=known)).drawing is known

@@ -51,7 +51,7 @@ def test_noise_loss_is_the_mean_square_of_the_error(
     assert NoiseLoss()(off).item() == pytest.approx(0.25, rel=1e-4)
 
 
-def test_the_background_counts_as_much_as_it_is_told(tiny_backbone, tiny_batch) -> None:
+def test_the_background_has_its_weight(tiny_backbone, tiny_batch) -> None:
     backbone, batch = tiny_backbone(), tiny_batch()
     model = PortraitModel(
         backbone, GlobalFusion(10, 12, 16), KeypointCond(), HiFiNet(backbone, True, True)

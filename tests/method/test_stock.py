@@ -47,8 +47,8 @@ def random_condition(pixels: bool = False) -> Condition:
 def stock_of(net: Net, folder: Path) -> ControlNetModel:
     """The net as diffusers' stock loader reads it, with all keys and no others."""
     net.stock().save_pretrained(folder)
-    stock, told = ControlNetModel.from_pretrained(folder, output_loading_info=True)
-    assert not any(told.values()), told
+    stock, info = ControlNetModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values()), info
     return stock
 
 
@@ -149,7 +149,7 @@ def test_multi_mode_fusion_is_the_same_as_a_stock_controlnet_where_no_token_acts
         assert torch.allclose(ours.mid, mid, rtol=1e-4, atol=1e-5) is same
 
 
-def test_what_started_from_a_controlnet_of_default_settings_is_one_too(
+def test_a_net_started_from_a_default_controlnet_is_exported_as_one(
     tiny_backbone: MakeBackbone, tmp_path: Path
 ) -> None:
     backbone = tiny_backbone()

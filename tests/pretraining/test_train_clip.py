@@ -28,7 +28,7 @@ def test_looks_tell_the_face_and_not_the_clothes(photos) -> None:
         assert not any(worn in looks for worn in (*CLOTHES, "background"))
 
 
-def test_those_who_are_told_apart_are_different_people(photos) -> None:
+def test_distractors_are_different_people(photos) -> None:
     chosen = one_photo_each(photos, 15)
     assert sorted(chosen.tolist()) == list(range(15))
     for start in range(11):
@@ -36,7 +36,7 @@ def test_those_who_are_told_apart_are_different_people(photos) -> None:
 
 
 @pytest.mark.parametrize("script", [clip, regressor])
-def test_what_judges_learns_from_other_people_than_what_conditions(script) -> None:
+def test_judges_learn_from_other_people_than_conditions(script) -> None:
     (conditions, _, _), (judges, people, framings) = script.DATA.values()
     assert not set(IDENTITIES[conditions]) & set(IDENTITIES[judges])
     assert len(IDENTITIES[judges]) >= people

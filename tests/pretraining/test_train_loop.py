@@ -24,7 +24,7 @@ def budget(tmp_path: Path) -> Budget:
     return Budget(0.3 * SECOND, tmp_path / "work", tmp_path, half=False)
 
 
-def test_more_minutes_go_on_from_saved_work(budget: Budget, capsys) -> None:
+def test_more_minutes_resume_saved_work(budget: Budget, capsys) -> None:
     torch.manual_seed(0)
     first = train("judge", nn.Linear(4, 1), loss, budget, 1e-2, average=0.9)
     assert not any(parameter.requires_grad for parameter in first.model.parameters())
@@ -34,7 +34,7 @@ def test_more_minutes_go_on_from_saved_work(budget: Budget, capsys) -> None:
     more = replace(budget, minutes=0.6 * SECOND, from_shipped=True)
     further = train("judge", nn.Linear(4, 1), loss, more, 1e-2, average=0.9)
     assert first.record["steps"] < further.record["steps"] < entry("judge")["training"]["steps"]
-    assert f"going on from step {first.record['steps']}" in capsys.readouterr().out
+    assert f"resuming from step {first.record['steps']}" in capsys.readouterr().out
 
 
 def test_without_saved_work_the_shipped_weights_are_gone_on_from(budget: Budget) -> None:

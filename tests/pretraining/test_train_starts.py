@@ -59,7 +59,7 @@ def test_a_grown_controlnet_begins_as_a_copy_of_the_unet_s_encoder(backbone) -> 
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_traits_tell_people_and_what_they_wear() -> None:
+def test_traits_identify_people_and_clothes() -> None:
     one, settings = make_identity(3), make_settings(3, 0)
     assert traits(one, settings).shape == (TRAITS_SIZE,)
     other_cut = traits(one, replace(settings, other_haircut=not settings.other_haircut))
@@ -84,12 +84,12 @@ def test_traits_are_dealt_out_over_few_tokens_or_many_and_none_is_lost() -> None
         assert torch.equal(tokens.tokens, again.tokens)
         assert tokens.tokens.shape == (*tokens.mask.shape, 256)
         assert not tokens.tokens[~tokens.mask].any()
-        told = (tokens.tokens @ made.directions.T).detach() * 2**0.5
-        held = told[0].abs() > 1e-5  # which token holds which trait
+        described = (tokens.tokens @ made.directions.T).detach() * 2**0.5
+        held = described[0].abs() > 1e-5  # which token holds which trait
         references = int(held.sum(0)[0])
         assert 1 <= references <= REFERENCES
         assert (held.sum(0) == references).all()
-        sums = (told * held.sum(1)[None, :, None].sqrt()).sum(1)
+        sums = (described * held.sum(1)[None, :, None].sqrt()).sum(1)
         torch.testing.assert_close(sums, references * rows, atol=1e-4, rtol=1e-4)
         lengths.append(tokens.mask.shape[1] // references)
     assert min(lengths) == 1
@@ -109,7 +109,7 @@ def test_tokens_are_of_unit_size_and_name_their_traits() -> None:
     assert nothing.tokens[nothing.mask].abs().max() > 0.1
 
 
-def test_shipped_weights_are_gone_on_from_and_tokens_read_anew(backbone) -> None:
+def test_shipped_weights_are_trained_further_with_new_token_weights(backbone) -> None:
     shipped, grown = load_controlnet().state_dict(), grow_from(backbone.unet).state_dict()
     begun = Branch(backbone, from_shipped=True).net.controlnet.state_dict()
     read = [name for name in shipped if "attn2.to_k" in name or "attn2.to_v" in name]

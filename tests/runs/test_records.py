@@ -33,7 +33,7 @@ def record(value: float, faceless: int = 0) -> dict[str, Any]:
     }
 
 
-def test_a_record_stands_beside_its_bounds() -> None:
+def test_a_record_is_shown_beside_its_bounds() -> None:
     table = record_table(record(0.312, faceless=2))
     assert list(table.columns) == ["", "sim_f ↑", "exp ↓"]
     assert list(table.rows) == [
@@ -43,7 +43,7 @@ def test_a_record_stands_beside_its_bounds() -> None:
     assert "2 of 9" in table.notes[0]
 
 
-def test_a_sweep_shows_what_varies_and_what_failed() -> None:
+def test_a_sweep_shows_varied_settings_and_failures() -> None:
     table = sweep_table(
         [
             ({"scale": "smoke", "fusion": "refiner"}, record(0.4)),
@@ -121,7 +121,7 @@ def run_in(folder: Path, **changes: Any) -> Run:
     return Run.of({**SETTINGS, "runs": str(folder), **changes})
 
 
-def test_a_run_is_named_by_what_is_trained(tmp_path: Path) -> None:
+def test_a_run_is_named_by_its_training(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     assert run.folder == tmp_path / "paper" / f"refiner-landmarks-hifi_net-r4-s0-{run.key}"
     assert run_in(tmp_path / "elsewhere").key == run.key
@@ -186,7 +186,7 @@ def test_nothing_half_written_is_left_or_taken(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["metrics.json"]
 
 
-def test_scoring_what_was_never_trained_says_what_to_do(tmp_path: Path) -> None:
+def test_scoring_without_a_training_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(NoRun, match=r"no trained run in .*model.safetensors.*task=train"):
         run_in(tmp_path).require_weights()
     with pytest.raises(NoRun, match=r"no trained run in .*nowhere"):

@@ -75,12 +75,12 @@ def test_a_status_lives_while_the_run_does(tmp_path: Path) -> None:
         deadline = time.monotonic() + 20
         while "step" not in (read_status(tmp_path) or {}) and time.monotonic() < deadline:
             time.sleep(0.01)
-        told = read_status(tmp_path)
-        assert told is not None
-        assert {name: told[name] for name in ("state", "doing", "step", "steps", "process")} == {
+        stored = read_status(tmp_path)
+        assert stored is not None
+        assert {name: stored[name] for name in ("state", "doing", "step", "steps", "process")} == {
             "state": "running", "doing": "training", "step": 3, "steps": 9, "process": os.getpid()
         }  # fmt: skip
-        age = datetime.now(UTC) - datetime.fromisoformat(told["written"])
+        age = datetime.now(UTC) - datetime.fromisoformat(stored["written"])
         assert age.total_seconds() < 30
     ended = read_status(tmp_path)
     assert ended is not None
@@ -107,22 +107,22 @@ def test_how_a_run_ended_is_written_down_and_raised(
 
     with pytest.raises(type(error)):
         train()
-    told = read_status(tmp_path)
-    assert told is not None
-    assert (told["state"], told["error"], told["step"]) == (state, reason, 4)
-    assert ("traceback" in told) == (state == "failed")
+    stored = read_status(tmp_path)
+    assert stored is not None
+    assert (stored["state"], stored["error"], stored["step"]) == (state, reason, 4)
+    assert ("traceback" in stored) == (state == "failed")
 
 
-def test_what_a_component_refuses_is_written_down_as_it_said_it(tmp_path: Path) -> None:
+def test_a_components_own_message_is_written_down(tmp_path: Path) -> None:
     def train() -> None:
         with Status(tmp_path / "run"):
             instantiate({"_target_": "portraitlab.data.prepared.PreparedData", "root": "nowhere"})
 
     with pytest.raises(InstantiationException):
         train()
-    told = read_status(tmp_path / "run")
-    assert told is not None
-    assert told["error"].startswith("data.root=nowhere holds no prepared photos")
+    stored = read_status(tmp_path / "run")
+    assert stored is not None
+    assert stored["error"].startswith("data.root=nowhere holds no prepared photos")
 
 
 def test_the_heart_and_the_run_do_not_write_over_each_other(
@@ -131,19 +131,19 @@ def test_the_heart_and_the_run_do_not_write_over_each_other(
     with Status(tmp_path, every=0.0001) as status:
         for number in range(500):
             status.doing("training", steps=number)
-            told = read_status(tmp_path)
-            assert told is not None
-            assert told["steps"] == number
+            stored = read_status(tmp_path)
+            assert stored is not None
+            assert stored["steps"] == number
     assert "could not be written" not in caplog.text
 
 
-def test_a_state_of_another_version_says_so(tmp_path: Path) -> None:
+def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "status.json", {"state": "finished"})
     with pytest.raises(DamagedFile, match=r"state: .*, not 'finished'\); delete the file"):
         read_status(tmp_path)
 
 
-def test_what_was_raised_is_not_lost_where_nothing_can_be_written(
+def test_the_error_is_raised_where_nothing_can_be_written(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "run"
@@ -160,7 +160,7 @@ def test_what_was_raised_is_not_lost_where_nothing_can_be_written(
     assert "could not be written" in caplog.text
 
 
-def test_a_damaged_file_says_so(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     assert read_json(tmp_path / "none.json") is None
     write_json(tmp_path / "a.json", {"value": [1, 2]})
     assert read_json(tmp_path / "a.json") == {"value": [1, 2]}
@@ -177,7 +177,7 @@ def test_the_origin_names_code_libraries_and_machine() -> None:
     assert json.loads(json.dumps(made)) == made
 
 
-def test_the_commit_tells_of_changes(tmp_path: Path) -> None:
+def test_the_commit_marks_changes(tmp_path: Path) -> None:
     def git(*arguments: str) -> None:
         who = ("-c", "user.name=a", "-c", "user.email=a@example.com")
         subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
@@ -194,7 +194,7 @@ def test_the_commit_tells_of_changes(tmp_path: Path) -> None:
     assert commit(tmp_path) == clean + "+changes"
 
 
-def test_a_sweep_is_named_by_what_it_sweeps() -> None:
+def test_a_sweep_is_named_by_its_settings() -> None:
     name = sweep_name(["fusion=refiner,concat", "cond=landmarks,keypoints", "budget.steps=7"])
     assert name.startswith("cond-fusion-")
     same = ["budget.steps=7", "cond=landmarks,keypoints", "fusion=refiner,concat"]
@@ -216,7 +216,7 @@ def record(value: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_sweep_tells_what_became_of_each_job(tmp_path: Path) -> None:
+def test_a_sweep_has_the_outcome_of_each_job(tmp_path: Path) -> None:
     folder = tmp_path / "sweeps" / "seed-1"
     names = ("done", "failed", "queued", "damaged", "gone")
     jobs = [job(tmp_path, name, {"seed": str(n)}) for n, name in enumerate(names)]
@@ -248,30 +248,30 @@ def test_a_sweep_can_be_moved_with_its_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("metrics.json", {}, "scoring: Field required"),
-        ("metrics.json", [1], "it holds a list"),
+        ("metrics.json", [1], "its content is a list"),
     ],
 )
 def test_a_record_of_another_content_is_damaged(
-    tmp_path: Path, name: str, content: Any, said: str
+    tmp_path: Path, name: str, content: Any, message: str
 ) -> None:
     run = job(tmp_path, "x", {"seed": "0"}).run
     write_json(run.folder / name, content)
-    with pytest.raises(DamagedFile, match=said):
+    with pytest.raises(DamagedFile, match=message):
         run.record()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [({}, "jobs: Field required"), ({"jobs": [{"overrides": {}}]}, r"jobs\.0\.run: Field req")],
 )
 def test_a_sweep_of_another_content_is_damaged(
-    tmp_path: Path, content: dict[str, Any], said: str
+    tmp_path: Path, content: dict[str, Any], message: str
 ) -> None:
     write_json(tmp_path / "sweep.json", content)
-    with pytest.raises(DamagedFile, match=said):
+    with pytest.raises(DamagedFile, match=message):
         Sweep.read(tmp_path)
 
 
@@ -297,7 +297,7 @@ def test_a_record_of_which_a_digit_changed_is_made_again(tmp_path: Path, caplog)
     assert run.sound_record() == record(0.4)
 
 
-def test_a_record_of_weights_that_changed_since_says_so(tmp_path: Path, caplog) -> None:
+def test_weights_changed_after_the_record_are_named(tmp_path: Path, caplog) -> None:
     run = job(tmp_path, "x", {"seed": "0"}).run
     run.write_record(record(0.4))
     run.weights.write_bytes(b"weights")
@@ -306,7 +306,7 @@ def test_a_record_of_weights_that_changed_since_says_so(tmp_path: Path, caplog) 
     assert not caplog.messages
     run.weights.write_bytes(b"weighty")
     assert run.sound_record() == record(0.4)
-    assert f"now the weights {run.weights} are damaged; train them again" in caplog.text
+    assert f"since then the weights {run.weights} are damaged; train them again" in caplog.text
 
 
 @pytest.mark.parametrize("content", ['{"a": NaN}', '{"a": -Infinity}', '{"a": 1e400}', "[" * 9**5])
@@ -323,5 +323,5 @@ def test_a_sweep_groups_its_runs_unless_the_command_does() -> None:
 
 
 def test_a_folder_without_a_sweep_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no sweep: sweep\.json is not there"):
+    with pytest.raises(ValueError, match=r"has no sweep\.json"):
         Sweep.read(tmp_path)

@@ -105,7 +105,7 @@ def test_weights_in_the_hub_s_cache_are_named_by_their_repository(
     assert build(None).title == "CLIP (openai/tiny)"
 
 
-def test_missing_and_damaged_files_are_told(folder) -> None:
+def test_missing_and_damaged_files_are_named(folder) -> None:
     (folder / "vocab.json").rename(folder / "aside")
     with pytest.raises(MissingPublished, match=r"missing in judge\.clip\.folder=.*: vocab\.json"):
         build(folder)

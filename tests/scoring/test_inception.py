@@ -73,7 +73,7 @@ def test_fid_sees_by_it(weights, images) -> None:
     torch.testing.assert_close(judge.view([images]).features, view.features)
 
 
-def test_files_that_are_not_the_published_ones_are_told(weights, tmp_path) -> None:
+def test_unpublished_files_are_refused(weights, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"names no file.*pt_inception-2015-12-05-6726825d\.pth"):
         Inception()
     cut = tmp_path / "pt_inception-2015-12-05-6726825d.pth"

@@ -34,7 +34,7 @@ from portraitlab.world.pretrained import load_light
 
 
 class _Model:
-    """A model of which only the backbone is asked."""
+    """A model of which only the backbone is used."""
 
     def __init__(self, frozen: Frozen) -> None:
         self.backbone = frozen.backbone
@@ -86,7 +86,7 @@ def values(figures: dict[str, Any]) -> dict[str, float | None]:
     return {name: figure["value"] for name, figure in figures.items()}
 
 
-def test_the_bounds_are_what_their_photos_score_as_portraits(measured, held_out) -> None:
+def test_bounds_equal_the_scores_of_their_photos_as_portraits(measured, held_out) -> None:
     other = measured(lambda sample: sample.other)
     assert values(other["metrics"]) == values(other["bounds"]["real other photo"])
     following = {"300000": "300001", "300001": "300000"}

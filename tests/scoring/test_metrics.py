@@ -315,7 +315,7 @@ def test_a_portrait_without_a_face_is_nobody() -> None:
     assert metric.compute().value == pytest.approx(4 / 6)
 
 
-def test_intrusion_compares_with_what_the_backbone_draws_where_it_was_asked() -> None:
+def test_intrusion_compares_with_the_pictures_of_the_backbone() -> None:
     judged = make_judged()
     judged.alone[4:] = torch.nan
     metric = Intrusion(alone=4)

@@ -63,7 +63,7 @@ def test_a_process_that_nothing_started_is_the_first_of_its_machine() -> None:
     check_group({**GPUS, "num_nodes": 1})
 
 
-def test_a_group_of_another_size_than_asked_for_is_refused(started: dict[str, str]) -> None:
+def test_a_group_of_another_size_is_refused(started: dict[str, str]) -> None:
     check_group(GPUS)
     for settings in ({**GPUS, "num_nodes": 1}, {**GPUS, "devices": 1}):
         with pytest.raises(ValueError, match=r"8 processes were started, .* start as many"):

@@ -80,7 +80,7 @@ def test_a_bomb_of_aliases_is_named_at_once(tmp_path: Path) -> None:
         read_yaml(path)
 
 
-def test_what_a_run_writes_is_read_with_dates_as_text(tmp_path: Path) -> None:
+def test_files_of_a_run_are_read_with_dates_as_text(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("group: 2026-01-01\nseed: 0\nnet: {start: null, scale: 1.0}\nfiles: [a, b]\n")
     content = {"group": "2026-01-01", "seed": 0, "files": ["a", "b"]}
@@ -115,7 +115,7 @@ def test_any_bytes_are_a_record_or_damaged(tmp_path: Path, content: bytes) -> No
         assert "a" in read
 
 
-def test_what_is_no_file_or_too_large_is_damaged(tmp_path: Path) -> None:
+def test_irregular_and_large_files_are_damaged(tmp_path: Path) -> None:
     deep, large, pipe, device = (tmp_path / name for name in ("deep", "large", "pipe", "device"))
     deep.write_text('{"a": ' + "[" * 100_000)
     large.touch()
@@ -123,8 +123,8 @@ def test_what_is_no_file_or_too_large_is_damaged(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     device.symlink_to("/dev/zero")
     for path, reason in (
-        *((deep, "nested too deeply"), (large, "67108864 bytes"), (pipe, "no regular file")),
-        *((device, "no regular file"), (tmp_path, "no regular file")),
+        *((deep, "nested too deeply"), (large, "67108864 bytes"), (pipe, "not a regular file")),
+        *((device, "not a regular file"), (tmp_path, "not a regular file")),
     ):
         for read in (read_json, read_yaml):
             if (path, read) != (deep, read_yaml):

@@ -22,7 +22,7 @@ def test_all_rows_and_seeds_are_jobs(tmp_path: Path) -> None:
     )
 
 
-def test_what_tells_rows_apart_narrows_and_the_rest_is_set_in_all(tmp_path: Path) -> None:
+def test_settings_of_the_rows_select_and_others_apply_to_all(tmp_path: Path) -> None:
     table = declare(tmp_path)
     jobs = choose(table, ["table=x", "fusion=best,worst", "seed=1", "budget=default", "jobs=2"])
     assert [(job.row.name, job.seed) for job in jobs] == [("worst", 1), ("best", 1)]
@@ -33,13 +33,13 @@ def test_what_tells_rows_apart_narrows_and_the_rest_is_set_in_all(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("fusion=other", r"fusion=other: no row of table=.* there are fusion=worst, fusion=middle"),
-        ("budget=full,default", "budget=full,default: several values .* only seed and .*fusion"),
+        ("budget=full,default", "with table=.* only seed and .*fusion.* take several values"),
         ("seed=some", "seed=some: a seed is a whole number"),
     ],
 )
-def test_what_the_table_has_not_is_refused(tmp_path: Path, argument: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_values_of_no_row_are_refused(tmp_path: Path, argument: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         choose(declare(tmp_path), ["table=x", argument])

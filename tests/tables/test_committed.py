@@ -101,7 +101,7 @@ def test_results_of_the_first_edition_are_of_no_table_of_today(name: str) -> Non
 @pytest.mark.parametrize(
     "name", [*known_tables(), *(f"hifi_portrait/first_edition/{name}" for name in FIRST_EDITION)]
 )
-def test_a_committed_readme_is_what_its_results_say(name: str) -> None:
+def test_a_committed_readme_matches_its_results(name: str) -> None:
     table = find_table(name)
     results = read_results(table)
     if not results:

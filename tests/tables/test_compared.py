@@ -101,7 +101,7 @@ def test_rows_are_compared_over_the_seeds_that_all_have(tmp_path: Path) -> None:
     assert compare(table, [each for each in found if each.row == "best"], "score") is None
 
 
-def test_an_interval_of_three_trainings_contains_the_truth_as_often_as_it_says() -> None:
+def test_an_interval_of_three_trainings_has_its_coverage() -> None:
     """Trainings, people and what a training makes of a person are all drawn 500 times."""
     rng = np.random.default_rng(0)
     inside = 0

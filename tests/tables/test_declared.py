@@ -45,7 +45,7 @@ def test_run_py_knows_every_table_that_is_declared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"columns": {"score": "sideways"}}, "columns.score: 'sideways' is neither up nor down"),
         ({"columns": {"error": "down"}}, "row 'worst' has figures of score, no column"),
@@ -80,10 +80,10 @@ def test_run_py_knows_every_table_that_is_declared() -> None:
         ),
     ],
 )
-def test_a_wrong_declaration_says_where(tmp_path: Path, changed: dict, said: str) -> None:
+def test_a_wrong_declaration_is_located(tmp_path: Path, changed: dict, message: str) -> None:
     with pytest.raises(ValueError, match=r"table\.yaml: .*") as raised:
         declare(tmp_path, **changed)
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_a_declaration_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -97,5 +97,5 @@ def test_a_declaration_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_an_unknown_table_is_answered_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no table 'hifi/table9'.*hifi_portrait/table2"):
         find_table("hifi/table9")
-    with pytest.raises(ValueError, match=r"holds no table: table\.yaml is not there"):
+    with pytest.raises(ValueError, match=r"has no table\.yaml"):
         PaperTable.read(tmp_path)

@@ -102,9 +102,9 @@ def test_rows_are_compared_identity_by_identity_over_their_seeds() -> None:
     ]  # fmt: skip
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_single_rows_and_unlike_records_are_refused() -> None:
     refiner = scored("refiner", a=0.1, b=0.2)
-    with pytest.raises(ValueError, match="1 row is no comparison"):
+    with pytest.raises(ValueError, match="1 row cannot be compared"):
         resolution_table([refiner], "sim_f")
     with pytest.raises(ValueError, match="share 1 identities"):
         resolution_table([refiner, scored("concat", a=0.3)], "sim_f")
@@ -114,7 +114,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         resolution_table([refiner, scored("refiner", a=0.1, b=0.2)], "sim_f")
 
 
-def test_a_table_has_the_metrics_that_it_names_and_bounds_what_they_have(tmp_path: Path) -> None:
+def test_a_table_has_its_metrics_and_bounds_have_theirs(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     record = {
         **{"scoring": "0123abcd", "images": 2, "faceless": 0},

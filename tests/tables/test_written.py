@@ -82,7 +82,7 @@ def test_the_order_of_rows_is_judged_in_tables_of_their_own(tmp_path: Path) -> N
     orders, neighbours = order_views(table, found)
     assert list(orders.rows[0][3:]) == ["none", "seed 0 alone", "3", "0", "0", "3"]
     assert neighbours.rows[0][-2:] == ["none", "not separated"]
-    assert orders.notes[-1].startswith("score: of all people together")
+    assert orders.notes[-1].startswith("score: one value for all people")
 
 
 def test_rows_of_no_paper_are_compared_with_the_best(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_rows_of_no_paper_are_compared_with_the_best(tmp_path: Path) -> None:
     assert table.question == "Which rows differ?"
 
 
-def test_a_row_that_is_a_number_is_told_as_one(tmp_path: Path) -> None:
+def test_a_numeric_row_keeps_its_number(tmp_path: Path) -> None:
     rows = {
         name: {"overrides": {"refs": name}, "paper": {"score": value}}
         for name, value in (("1", 64.8), ("2", 65.0))
@@ -214,7 +214,7 @@ def test_a_document_has_the_table_between_its_marks_and_nothing_else_changed(
     assert not (tmp_path / "no.md").exists()
 
 
-def test_the_readme_says_what_made_each_result(tmp_path: Path) -> None:
+def test_the_readme_has_the_origin_of_each_result(tmp_path: Path) -> None:
     table = declare(tmp_path)
     fill(table, {"best": {0: people(0.3)}})
     text = readme(table, read_results(table))

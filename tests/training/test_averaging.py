@@ -68,7 +68,7 @@ def test_nothing_frozen_is_averaged_or_moved(model: PortraitModel) -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_a_training_ends_as_its_average_and_goes_on_from_its_weights(straight) -> None:
+def test_a_training_ends_as_its_average_and_resumes_from_its_weights(straight) -> None:
     saved = read(latest(straight[0]))
     averages = saved["callbacks"]["Averaging"]["shadow_params"]
     ended = straight[1].model.trained_parameters()
@@ -77,7 +77,7 @@ def test_a_training_ends_as_its_average_and_goes_on_from_its_weights(straight) -
     assert not all(torch.equal(weights[n], v) for n, v in straight[1].state_dict().items())
 
 
-def test_an_average_goes_on_exactly_where_it_was_stopped(straight, tmp_path: Path) -> None:
+def test_an_average_is_resumed_exactly(straight, tmp_path: Path) -> None:
     (half,) = straight[0].glob("step-000002-*.ckpt")
     resumed = sharing.train(tmp_path, resume=half)
     torch.testing.assert_close(resumed.state_dict(), straight[1].state_dict(), rtol=0, atol=0)
@@ -85,7 +85,7 @@ def test_an_average_goes_on_exactly_where_it_was_stopped(straight, tmp_path: Pat
     assert sharing.losses(tmp_path)[-1] == last
 
 
-def test_a_checkpoint_is_what_is_trained_four_times_and_where_it_stands(straight) -> None:
+def test_a_checkpoint_has_four_copies_of_the_trained_weights_and_its_position(straight) -> None:
     """Weights, Adam's two moments and the average, in single precision."""
     path, module = latest(straight[0]), straight[1]
     saved, trained = read(path), module.model.trained_parameters()

@@ -72,7 +72,7 @@ def test_no_step_sends_buffers(tmp_path: Path) -> None:
         torch.distributed.destroy_process_group()
 
 
-def test_one_process_goes_on_where_two_were_stopped(together, alone, tmp_path: Path) -> None:
+def test_one_process_resumes_where_two_were_stopped(together, alone, tmp_path: Path) -> None:
     for path in together[0].glob("step-000002-*.ckpt"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "losses.jsonl").write_bytes((together[0] / "losses.jsonl").read_bytes())

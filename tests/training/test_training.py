@@ -128,7 +128,7 @@ def test_a_signal_in_the_last_step_loses_no_step(
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_a_training_out_of_time_is_preempted_and_the_same_command_goes_on(
+def test_a_training_out_of_time_is_preempted_and_the_same_command_resumes_it(
     composed: Compose, cache: Path, tmp_path: Path
 ) -> None:
     common = ("scale=smoke", "logger=none", "metrics=none", f"runs={tmp_path}", f"cache={cache}")

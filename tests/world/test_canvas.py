@@ -77,7 +77,7 @@ def test_regions_share_out_the_people_and_hold_their_faces() -> None:
     assert len(GROUPS) / 4 < touching < len(GROUPS), "some groups overlap, some do not"
 
 
-def test_visible_joints_lie_on_their_person_and_hidden_ones_do_not_show() -> None:
+def test_visible_joints_are_on_their_person_and_hidden_ones_are_not_seen() -> None:
     shown = []
     for seeds, number in GROUPS:
         for person in render_canvas(seeds, number, "group").people:
@@ -115,7 +115,7 @@ def test_arms_are_held_in_many_ways() -> None:
     assert 0.1 < on_hip.mean() < 0.4
 
 
-def test_captions_say_who_wears_what_where() -> None:
+def test_captions_name_people_clothes_and_places() -> None:
     for seeds, number in GROUPS:
         scene = [settings for _, settings in make_canvas(seeds, number, "group")]
         text = render_canvas(seeds, number, "group", 64).caption
@@ -164,7 +164,7 @@ def test_captions_fit_the_canvas_vocabulary_which_only_grows() -> None:
     assert WordTokenizer(PROMPT_LENGTH).size < tokenizer.size
 
 
-def test_the_sheet_draws_what_is_known_of_the_people() -> None:
+def test_the_sheet_draws_the_annotations() -> None:
     sheet = canvas_sheet(range(6), 3, 64)
     assert sheet.shape == (6 * 64, 3 * 64, 3)
     photo = render_canvas([4], 0, "full", 64)

@@ -116,7 +116,7 @@ def test_recognisers_share_neither_architecture_nor_identities() -> None:
 
 
 @pytest.mark.parametrize(("load", "names"), [(load_clip, CLIPS), (load_regressor, FRAMINGS)])
-def test_what_judges_shares_no_weights_with_what_conditions(load, names) -> None:
+def test_judging_and_conditioning_models_share_no_weights(load, names) -> None:
     one, *others = (dict(load(name).named_parameters()) for name in listed(*names))
     for other in others:
         for name, value in one.items():
@@ -194,8 +194,8 @@ def test_the_text_to_image_model_follows_words_for_looks() -> None:
 def test_the_controlnet_draws_a_face_where_the_landmarks_are(photos) -> None:
     backbone, regressor, face_model = load_backbone(), load_regressor(), load_face_model()
     images, _, shots = photos
-    asked, prompts = regressor(images[:16]), [shot.description for shot in shots[:16]]
-    drawing = LandmarkCond(face_model)(asked, asked, 64)
+    geometry, prompts = regressor(images[:16]), [shot.description for shot in shots[:16]]
+    drawing = LandmarkCond(face_model)(geometry, geometry, 64)
     text = backbone.encode_text(prompts)
     net = HiFiNet(backbone, True, False, False, noise_gate=1.0, start=load_controlnet())
     with torch.no_grad():
@@ -204,7 +204,7 @@ def test_the_controlnet_draws_a_face_where_the_landmarks_are(photos) -> None:
             backbone, prompts, seed=0, steps=10,
             steer=lambda latents, levels: net(latents, levels, condition),
         )  # fmt: skip
-    wanted = face_model.landmarks(asked.coefficients)
+    wanted = face_model.landmarks(geometry.coefficients)
     found = face_model.landmarks(regressor(drawn).coefficients)
     there = (found - wanted).norm(dim=-1).mean() * 64
     elsewhere = (found - wanted.roll(1, dims=0)).norm(dim=-1).mean() * 64

@@ -63,7 +63,7 @@ def test_portraits_stay_as_they_were() -> None:
     assert [photo.description for photo in photos] == golden["descriptions"].tolist()
 
 
-def test_pick_draws_what_numpy_draws() -> None:
+def test_pick_equals_numpy() -> None:
     ours, numpys = np.random.default_rng(5), np.random.default_rng(5)
     odds = (0.5, 0.2, 0.3)
     for _ in range(200):
@@ -155,7 +155,7 @@ def test_haircut_beard_and_makeup_change_between_photos_of_a_person() -> None:
 
 
 @pytest.mark.parametrize("cover", COVERS[1:])
-def test_what_covers_a_face_is_drawn_and_leaves_the_face_mask(cover: str) -> None:
+def test_covers_are_drawn_and_excluded_from_the_face_mask(cover: str) -> None:
     person = make_identity(3)
     frontal = replace(make_settings(3, 0), cover="none", yaw=0.0, pitch=0.0, glasses="none")
     clear = render_scene([(person, frontal)])
@@ -167,7 +167,7 @@ def test_what_covers_a_face_is_drawn_and_leaves_the_face_mask(cover: str) -> Non
     assert covered.flaws == (*clear.flaws, cover)
 
 
-def test_flaws_say_what_is_wrong_with_a_photo() -> None:
+def test_flaws_describe_the_photo() -> None:
     shot = replace(make_settings(1, 0), light="soft", cover="none", blur=0.0, glasses="round")
     assert shot.flaws == ()
     bad = replace(shot, light="dim", blur=0.02, glasses="sunglasses", cover="mask")
@@ -225,7 +225,7 @@ def test_the_torch_face_model_projects_as_the_renderer_does() -> None:
     torch.testing.assert_close(model.keypoints(coefficients), stack("keypoints"), atol=1e-5, rtol=0)
 
 
-def test_landmarks_lie_on_the_mesh() -> None:
+def test_landmarks_are_on_the_mesh() -> None:
     x0, y0 = np.asarray(chart_points(), np.float32).T
     head = head_model()
     points, _, _ = surface_points(x0, y0)

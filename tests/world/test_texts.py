@@ -42,15 +42,15 @@ def test_every_word_of_the_world_is_known_and_nothing_is_cut() -> None:
     )  # fmt: skip
     prompts = [caption(shot) for shot in shots]
     texts = [description(person, shot) for person, shot in zip(people, shots, strict=True)]
-    for told, length in ((prompts, PROMPT_LENGTH), (texts, TEXT_LENGTH)):
-        tokens = WordTokenizer(length)(told)
+    for texts_of_kind, length in ((prompts, PROMPT_LENGTH), (texts, TEXT_LENGTH)):
+        tokens = WordTokenizer(length)(texts_of_kind)
         assert not (tokens == UNKNOWN).any()
         assert (tokens[:, 0] == START).all()
         assert ((tokens == END).sum(1) == 1).all()
         assert (tokens[:, -1] == PAD).all()
 
 
-def test_a_caption_tells_neither_identity_nor_expression_nor_pose() -> None:
+def test_a_caption_has_no_identity_expression_or_pose() -> None:
     seed = next(s for s in range(100) if make_identity(s).hair_colour == "blonde")
     for photo in range(20):
         text = render_photo(seed, photo).caption
@@ -59,7 +59,7 @@ def test_a_caption_tells_neither_identity_nor_expression_nor_pose() -> None:
     assert "blonde" in render_photo(seed, 0).description
 
 
-def test_a_caption_tells_the_flaws() -> None:
+def test_a_caption_names_the_flaws() -> None:
     shot = replace(
         make_settings(1, 0), style="photo", blur=0.02, light="dim", cover="scarf",
         glasses="sunglasses",
@@ -70,7 +70,7 @@ def test_a_caption_tells_the_flaws() -> None:
     assert text.endswith("background, dim light, a scarf up to the lips")
 
 
-def test_a_description_tells_the_most_notable_features() -> None:
+def test_a_description_names_the_most_notable_features() -> None:
     person, shot = make_identity(1), make_settings(1, 0)
     shape = np.zeros(SHAPE_SIZE)
     for name, value in {"nose width": -1.2, "lip fullness": 2.2, "cheeks": 0.9}.items():
@@ -79,8 +79,8 @@ def test_a_description_tells_the_most_notable_features() -> None:
     assert ", full lips, thin nose, " in text
     assert "cheeks" not in text
     everything = description(replace(person, shape=np.full(SHAPE_SIZE, -2.0)), shot)
-    told = [words for pair in FEATURE_WORDS.values() for words in pair if words in everything]
-    assert len(told) == MOST_NOTABLE
+    notable = [words for pair in FEATURE_WORDS.values() for words in pair if words in everything]
+    assert len(notable) == MOST_NOTABLE
 
 
 def test_unknown_words_and_empty_prompts() -> None:

@@ -49,7 +49,7 @@ def run(given: argparse.Namespace) -> None:
     for file in (file for files in listed.values() for file in files):
         print(printable(file))
     everything = [file for files in listed.values() for file in files]
-    if not (given.yes or _agreed(f"free {len(everything)} files, {_amount(everything)}? [y/N] ")):
+    if not (given.yes or _confirm(f"free {len(everything)} files, {_amount(everything)}? [y/N] ")):
         print("nothing was freed")
         return
 
@@ -92,7 +92,7 @@ def _free(folder: Path, listed: Sequence[Path]) -> tuple[int, int]:
     return len(files), size
 
 
-def _agreed(question: str) -> bool:
+def _confirm(question: str) -> bool:
     try:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:

@@ -120,8 +120,9 @@ def _prepare(given: argparse.Namespace) -> int:
     from portraitlab.training.build import check_taken
 
     try:
+        # Check the arguments before models are loaded.
         part = Part.parse(given.part)
-        check_folders(given.root, given.out)  # `prepare` does too, but only with models loaded
+        check_folders(given.root, given.out)
         # The placeholder root avoids quoting the folder's name for Hydra.
         config = OmegaConf.create(composed(["data=folder", "++data.root=.", *given.overrides]))
         if config.choices.data != "folder":
@@ -130,6 +131,8 @@ def _prepare(given: argparse.Namespace) -> int:
                 "reads it. Leave data out."
             )
         check_taken(config)
+
+        # Prepare, in this process or in one for each device.
         devices = device_count(config.trainer)
         if devices == 1:
             finished = _take(given, config, given.workers, part, progress_bar)
@@ -148,8 +151,8 @@ def _prepare(given: argparse.Namespace) -> int:
     if finished is None:
         print(
             f"{given.out}: part {part} is done. Shards of other parts are not: the process that "
-            "makes the last one finishes, and the same command without --part makes all that are "
-            "left."
+            "makes the last one finishes the store, and the same command without --part makes all "
+            "missing ones."
         )
         return 0
     print(
@@ -159,7 +162,7 @@ def _prepare(given: argparse.Namespace) -> int:
     )
     if finished["identities"] < 2:
         print(
-            "too few to train: that takes two identities with two usable photos each. Add photos "
+            "too few to train: two identities with two usable photos each are needed. Add photos "
             "and repeat the command."
         )
         return 0

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the two runs, the folder of runs, and --all."""
     about = "run folder, record folder (RUN/scores/HASH), or the end of a run's name, e.g. its key"
     parser.add_argument("a", metavar="A", help=about)
-    parser.add_argument("b", metavar="B", help="the other, in the same form")
+    parser.add_argument("b", metavar="B", help="second run or record")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)"
     )
@@ -84,8 +84,8 @@ def read_side(folder: Path) -> Side:
     record = read_record(folder / "metrics.json")
     if not record:
         raise ValueError(
-            f"{folder} is neither a run's folder nor a record's: it has neither status.json nor "
-            "metrics.json; give a folder as runs/SYSTEM/NAME or runs/SYSTEM/NAME/scores/HASH"
+            f"{folder} has no status.json or metrics.json; give the folder of a run, "
+            "runs/SYSTEM/NAME, or of a record, runs/SYSTEM/NAME/scores/HASH"
         )
     trained = folder.parent.parent
     settings = read_config(trained / "config.yaml")

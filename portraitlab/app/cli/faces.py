@@ -111,13 +111,13 @@ def swap_sheet(
     for row, portrait in enumerate(portraits):
         shape = coefficients.shape[row].expand_as(coefficients.shape)
         swapped = FaceCoefficients(shape, coefficients.expression, coefficients.pose)
-        lines = _over(portraits, model.landmarks(swapped))
+        lines = _overlay(portraits, model.landmarks(swapped))
         rows.append([portrait, *lines])
     titles = ["shape of the row ...", *(f"... as {name}" for name in names)]
     return grid(titles, rows, portraits.shape[-1])
 
 
-def _over(portraits: Tensor, landmarks: Tensor) -> Tensor:
+def _overlay(portraits: Tensor, landmarks: Tensor) -> Tensor:
     """Draw landmarks [B, 68, 2] as lines over dimmed portraits [B, 3, K, K]."""
     dimmed = _DIMMED * (portraits + 1) - 1
     return torch.maximum(dimmed, draw(landmarks, _LINES, portraits.shape[-1]))

@@ -175,7 +175,7 @@ def run(given: argparse.Namespace) -> None:
         images = pipeline.group(placed, skeleton, **drawing)
     else:
         images = pipeline(seen[0], target, **drawing)
-    about = _about(given, prompt, pipeline)
+    about = _metadata(given, prompt, pipeline)
     for image, (seed, path) in zip(images, _places(given.out, given.seed), strict=False):
         save(image, path, {**about, "seed": str(seed)})
         print(path)
@@ -193,7 +193,7 @@ def _people(given: argparse.Namespace) -> list[tuple[list[Path], Any]]:
             raise ValueError("There is no photo; give --refs PHOTO, or --person for a group.")
         return [(given.refs, None)]
     if given.refs or given.target:
-        raise ValueError("--person draws a group, without --refs and --target; leave them out.")
+        raise ValueError("--person cannot be combined with --refs or --target; leave them out.")
     if len(given.person) != len(given.at):
         raise ValueError(
             f"There are {len(given.person)} persons and {len(given.at)} places; give one --at for "
@@ -260,7 +260,7 @@ def _setting(text: str) -> tuple[str, Any]:
         raise ValueError(f"--set {text}: {value!r} is not valid YAML; quote it") from error
 
 
-def _about(given: argparse.Namespace, prompt: str, pipeline: PortraitPipeline) -> dict[str, str]:
+def _metadata(given: argparse.Namespace, prompt: str, pipeline: PortraitPipeline) -> dict[str, str]:
     """Describe a picture for its metadata; files by name and checksum, without their folders."""
     from portraitlab.deploy.export.folder import read_export
     from portraitlab.support.hashes import file_digest
@@ -271,9 +271,11 @@ def _about(given: argparse.Namespace, prompt: str, pipeline: PortraitPipeline) -
     def last_names(texts: list[str]) -> list[str]:
         return [":".join(Path(part).name for part in text.split(":")) for text in texts]
 
+    # Take the sampler's settings, as changed by the command.
     chosen = {name: getattr(given, name) for name in ("steps", "guidance")}
     drawn = {name: value for name, value in chosen.items() if value is not None}
     sampler, places = {**pipeline.config.sampler, **drawn}, ("_target_", "folder", "weights")
+    # List the inputs and the settings.
     about = {
         "run": read_export(given.folder).about["key"],
         "base": None if given.base is None else given.base.name,

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> None:
     """Print the table, or write it into a document.
 
-    Raises ValueError where there is no such table, and where the document lacks its two lines.
+    Raises ValueError where there is no such table, or the document does not have its two marks.
     """
     table = find_table(given.table)
     results = read_results(table)

@@ -25,7 +25,7 @@ def run(given: argparse.Namespace) -> None:
         for table, seen in zip(tables, outlooks(tables, given.runs), strict=True)
     ]
     columns = ["table", "of", "results", "trainings left", "scorings left", "time left here"]
-    Table(columns, rows, ["python run.py table=NAME runs what is left of one."]).show()
+    Table(columns, rows, ["python run.py table=NAME runs the missing rows of a table."]).show()
 
 
 def _missing(seen: Outlook) -> list[str]:

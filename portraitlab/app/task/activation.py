@@ -28,12 +28,12 @@ _SAMPLED = 8
 
 
 class Activation:
-    """A task that lays held-out pictures beside themselves and maps what one identity adds.
+    """A task that doubles held-out pictures side by side and maps where one identity acts.
 
     FPGA, Sec. 4.3: "a single ID can be simultaneously activated in two given facial areas". The map
-    is the norm of what the branch's first cross-attention adds from the identity tokens, at one
-    noise level, on the noised target. Each face's share is the part of the map's sum in its box;
-    `area` is what a map without a preference gives both.
+    is the norm of the identity output of the branch's first cross-attention, at one noise level,
+    on the noised target. Each face's share is the part of the map's sum in its box; `area` is the
+    share that a uniform map gives each.
 
     timestep: the noise level. run: a run's folder, or None for the run that the configuration
     describes.
@@ -55,8 +55,8 @@ class Activation:
         bench.load(run)
         if any(sample.scene for sample in bench.scoring.samples):
             raise ValueError(
-                "task=activation lays pictures of one person beside themselves; choose "
-                "data.score_framing=half or full."
+                "task=activation needs pictures of one person; choose data.score_framing=half or "
+                "full."
             )
 
         # Map all pictures.
@@ -102,7 +102,7 @@ class Activation:
 def activation_maps(
     model: PortraitModel, batch: Batch, timestep: int, generator: torch.Generator
 ) -> Tensor:
-    """Return the norm [B, h', w'] of what the branch's first cross-attention adds from identity.
+    """Return the norm [B, h', w'] of the identity output of the branch's first cross-attention.
 
     Raises ValueError for a net without such a branch.
     """
@@ -113,8 +113,7 @@ def activation_maps(
     attended = model.net(noisy, timesteps, model.condition(batch)).attended
     if attended is None:
         raise ValueError(
-            "task=activation maps what a branch reads from identity tokens, and this net has none "
-            "that does; choose net=mmf."
+            "task=activation needs a net whose branch reads identity tokens; choose net=mmf."
         )
     height, width = latents.shape[-2:]
     shape = resolution(height, width, attended.shape[1])

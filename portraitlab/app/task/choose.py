@@ -27,9 +27,9 @@ from portraitlab.training.build import build_parts
 class Choose:
     """A task that draws a sheet for each scored target, and drafts the file of select=manual.
 
-    It trains and scores nothing. folder: of the sheets and the file, whose existing entries are
-    kept. truth: order photos by the renderer's knowledge: those without a flaw first, of these the
-    head pose closest to the target's first; False keeps the stored order.
+    It trains and scores nothing. folder: output folder of the sheets and the file; existing entries
+    of the file are kept. truth: order photos by the renderer's truth: those without a flaw first,
+    of these the head pose closest to the target's first; False keeps the stored order.
     """
 
     def __init__(self, folder: str, truth: bool = False) -> None:

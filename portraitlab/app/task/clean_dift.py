@@ -28,9 +28,9 @@ class CleanDift:
     A copy of the UNet reads clean latents at timestep 0. A head for the block maps its output to
     the frozen UNet's on noisy latents at a random timestep, which the head is given; the loss is
     the negative cosine. The head is then left out. The published tuning aligns several blocks at
-    once. A backbone is tuned once, on rendered portraits of the people to train on.
+    once. A backbone is tuned once, on rendered portraits of the training people.
 
-    steps, batch_size and learning_rate: of the tuning. block: see Dift.
+    steps, batch_size and learning_rate: settings of the tuning. block: see Dift.
     """
 
     trained = False

@@ -63,20 +63,20 @@ class Cost:
             f"{_gigabytes(memory.total)} = weights {_gigabytes(memory.weights)}"
             f" + gradients {_gigabytes(memory.gradients)} + Adam {_gigabytes(memory.optimiser)}"
             f"{_more('average', memory.average)} + activations {_gigabytes(memory.activations)}"
-            f"{_more('one block anew', memory.recomputed)}"
+            f"{_more('one recomputed block', memory.recomputed)}"
         )
         trained = memory.gradients // 4
         if trained != sum(part.trained for part in parts.values()):
             print(
-                f"trained: {trained / 1e6:,.1f} M, of which all beyond the table's are merged into "
-                "the UNet for drawing"
+                f"trained: {trained / 1e6:,.1f} M; the part that is not in the table is merged "
+                "into the UNet for drawing"
             )
         for term in config.objective.terms.values():
             if "student" in term:
                 print(
-                    f"the lightning branch adds, beyond this, its student's UNet of "
-                    f"{parts['UNet'].frozen / 1e6:,.1f} M, {term.steps} calls of net + UNet for "
-                    f"each of its samples, and the activations of one of them"
+                    "the lightning branch also needs its student's UNet "
+                    f"({parts['UNet'].frozen / 1e6:,.1f} M), {term.steps} calls of net + UNet for "
+                    "each of its samples, and the activations of one call"
                 )
         costs = {name: asdict(part) for name, part in parts.items()}
         return {"parts": costs, "memory": asdict(memory) | {"total": memory.total}}
@@ -114,8 +114,8 @@ def _parts_table(parts: dict[str, PartCost]) -> Table:
     columns = ["part", "trained M", "frozen M", "layers T", "attention T"]
     notes = [
         "M: million parameters. T: 10^12 multiply-adds for one sample, of convolutions and linear "
-        "layers, and of attention's products, which many counters leave out. Fusion is asked once "
-        "a portrait, net and UNet in each step, the autoencoder decodes it."
+        "layers. Attention's products are counted separately, since many counters omit them. The "
+        "fusion runs once a portrait, net and UNet once a step, the autoencoder once to decode."
     ]
     return Table(columns, rows, notes)
 

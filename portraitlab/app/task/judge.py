@@ -75,7 +75,7 @@ class JudgePictures:
         missing = [name for name in names if not (self.pictures / name).is_file()]
         if missing:
             raise ValueError(
-                f"{self.pictures} lacks {len(missing)} of {len(names)} pictures, first "
+                f"{len(missing)} of {len(names)} pictures are missing in {self.pictures}, first "
                 f"{missing[0]}; draw them by task=sample task.count={len(names)}"
             )
         images = []

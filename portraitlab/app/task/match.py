@@ -39,11 +39,11 @@ _SHOWN = 3
 class MatchViews:
     """A task that matches pairs of views of held-out people by several descriptors.
 
-    descriptors: by name. steps: of the trainings whose runs give the nets, each as the
-    configuration describes it; 0 is the net before training. What is not trained, and what the
-    model or the weights cannot give, is left out with a note. degrees: angles between the cameras.
-    shares: of the style pictures' pixels that are sampled. people: number of pairs at each angle.
-    split: of the people. out: output folder.
+    descriptors: descriptors by name. steps: lengths of the trainings of this configuration whose
+    nets are compared; 0 is the untrained net. Nets that are not trained, and descriptors without
+    weights, are skipped with a note. degrees: angles between the cameras. shares: sampled shares of
+    the style pictures' pixels. people: number of pairs at each angle. split: split of the people.
+    out: output folder.
 
     Raises ValueError for an empty list, and for an angle, a share or a split out of range.
     """

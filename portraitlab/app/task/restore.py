@@ -1,4 +1,4 @@
-"""Mend the small faces of pictures made elsewhere, with a trained run and photos of the people."""
+"""Restore small faces of pictures made elsewhere, with a trained run and photos of the people."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AT_ONCE = 16
 
 
 class RestorePictures:
-    """A task that mends the faces of a folder's pictures and writes all of them, as PNG.
+    """A task that restores the faces of a folder's pictures and writes all of them, as PNG.
 
     pictures: folder of pictures of any sizes. faces: folder of photos of one person, or with a
     folder for each person. The people of a picture are matched to its faces by the encoder's
@@ -48,14 +48,14 @@ class RestorePictures:
         out: str | None = None,
         prompt: str = "a photo of a person",
     ) -> None:
-        self.pictures = _given("pictures", pictures, "pictures whose small faces are mended")
-        self.faces = _given("faces", faces, "photos of one person, or a folder for each person")
+        self.pictures = _required("pictures", pictures, "pictures whose small faces are restored")
+        self.faces = _required("faces", faces, "photos of one person, or a folder for each person")
         self.run = run
         self.out = None if out is None else Path(out).expanduser()
         self.prompt = prompt
 
     def __call__(self, config: DictConfig) -> dict[str, Any]:
-        """Mend the pictures; return the folder and what was mended and left.
+        """Restore the pictures; return the folder, the number of restored faces, and the others.
 
         Raises NoRun (a ValueError) without a trained run, and ValueError for edit=none, for a
         folder without pictures, and for a person without a usable photo.
@@ -81,25 +81,25 @@ class RestorePictures:
             latents=model.net.latents, pictures="pictures" in model.wants,
         )  # fmt: skip
 
-        # Mend the pictures, a few at once.
-        mender = _Mender(model, encoder, edit, people, self.prompt)
-        mended = 0
+        # Restore the pictures, a few at once.
+        restoration = _Restoration(model, encoder, edit, people, self.prompt)
+        restored = 0
         left: list[str] = []
         parts_of = [paths[begin : begin + _AT_ONCE] for begin in range(0, len(paths), _AT_ONCE)]
         for part in track(parts_of, "Restoring pictures"):
-            count, reasons = mender.mend(part, folder)
-            mended += count
+            count, reasons = restoration.restore(part, folder)
+            restored += count
             left += reasons
         for line in left:
             print(f"left as it is: {line}")
-        print(f"mended {mended} faces in {len(paths)} pictures; left as they are: {len(left)}")
+        print(f"{restored} faces restored in {len(paths)} pictures; left as they are: {len(left)}")
         print(f"restored: {folder}")
-        return {"folder": str(folder), "mended": mended, "left": left}
+        return {"folder": str(folder), "restored": restored, "left": left}
 
 
 @dataclass(frozen=True)
-class _Mender:
-    """Models, people and prompt, with which the faces of pictures are mended."""
+class _Restoration:
+    """Models, people and prompt of the restoration."""
 
     model: PortraitModel
     encoder: FaceEncoder
@@ -108,8 +108,8 @@ class _Mender:
     prompt: str
 
     @torch.no_grad()
-    def mend(self, paths: Sequence[Path], folder: Path) -> tuple[int, list[str]]:
-        """Mend and write pictures; return the number of mended faces, and a line for each other."""
+    def restore(self, paths: Sequence[Path], folder: Path) -> tuple[int, list[str]]:
+        """Restore and write pictures; count the restored faces, and list the others in lines."""
         # Read the pictures, and find whose faces they show.
         names: list[str] = []
         pictures: list[Tensor] = []
@@ -124,7 +124,8 @@ class _Mender:
             found = self.edit.find(picture)
             if not len(found):
                 left.append(f"{path.name}: no face is found")
-            for points, person in zip(found.keypoints, self._whose(picture, found), strict=True):
+            people = self._people_of(picture, found)
+            for points, person in zip(found.keypoints, people, strict=True):
                 if person is None:
                     left.append(f"{path.name}: a face is left when all people are matched")
                 else:
@@ -132,11 +133,11 @@ class _Mender:
             names.append(path.name)
             pictures.append(picture)
 
-        # Mend the faces of all pictures together.
+        # Restore the faces of all pictures together.
         if places:
-            numbers, whose, keypoints = zip(*places, strict=True)
+            numbers, matched, keypoints = zip(*places, strict=True)
             text = self.model.backbone.encode_text([self.prompt]).to("cpu")
-            chosen = list(whose)
+            chosen = list(matched)
             faces = KnownFaces(
                 picture=torch.tensor(numbers),
                 keypoints=torch.stack(keypoints),
@@ -152,15 +153,15 @@ class _Mender:
                 for (number, person, _), reason in zip(places, edited.left, strict=True)
                 if reason
             ]
-            mended = sum(not reason for reason in edited.left)
+            restored = sum(not reason for reason in edited.left)
         else:
-            mended = 0
+            restored = 0
         for name, picture in zip(names, pictures, strict=True):
-            own = name if name.lower().endswith(".png") else f"{name}.png"
-            save(to_image(picture), folder / own)
-        return mended, left
+            file = name if name.lower().endswith(".png") else f"{name}.png"
+            save(to_image(picture), folder / file)
+        return restored, left
 
-    def _whose(self, picture: Tensor, found: FaceGeometry) -> list[int | None]:
+    def _people_of(self, picture: Tensor, found: FaceGeometry) -> list[int | None]:
         """Match the faces of a picture [3, H, W] to people, by number; None for nobody."""
         if len(found) <= 1 and len(self.people.names) == 1:
             return [0] * len(found)
@@ -176,7 +177,7 @@ class _Mender:
         return match(embeddings.cpu(), self.people.embeddings)
 
 
-def _given(name: str, folder: str | None, what: str) -> Path:
+def _required(name: str, folder: str | None, what: str) -> Path:
     """Return a folder that the task needs. Raises ValueError where it is not given."""
     if folder is None:
         raise ValueError(f"task=restore needs {name}=FOLDER: {what}")

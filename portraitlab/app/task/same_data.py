@@ -18,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 def check_same_data(run: Run, data: PhotoSource) -> None:
     """Store the photos' digest before a training; later check that it is unchanged.
 
-    Raises ValueError where the photos were changed since the training started.
+    Raises ValueError if the photos have changed since the training started.
     """
     digest = data.digest()
     if digest is None:
@@ -27,14 +27,14 @@ def check_same_data(run: Run, data: PhotoSource) -> None:
         run.note_data(digest)
     elif run.data_digest() not in (None, digest):
         raise ValueError(
-            f"the photos were changed since {run.folder} was begun: it would go on with other "
-            "samples, and other people may be held out. Bring back what it was begun on, train "
-            "anew with task=train fresh=true, or beside it with another runs=FOLDER."
+            f"the photos have changed since {run.folder} was started, so resuming would use other "
+            "samples and may hold out other people. Restore the photos, train again with "
+            "task=train fresh=true, or train in another runs=FOLDER."
         )
 
 
 def warn_of_other_data(run: Run, config: DictConfig) -> None:
-    """Log a warning where the photos were changed since a finished run was trained on them."""
+    """Log a warning if the photos have changed since a finished run was trained on them."""
     noted = run.data_digest()
     if noted is None:
         return
@@ -46,7 +46,7 @@ def warn_of_other_data(run: Run, config: DictConfig) -> None:
         changed, why = True, f" ({message(error)})"
     if changed:
         _LOG.warning(
-            "the photos were changed since %s was trained on them%s: these are its old figures, "
-            "and task=train fresh=true makes new ones",
+            "the photos have changed since %s was trained on them%s: these are its old figures; "
+            "task=train fresh=true makes new ones",
             run.folder, why,
         )  # fmt: skip

@@ -23,7 +23,8 @@ from portraitlab.tables.sensitivity import sensitivity_table
 class Sensitivity:
     """A task that draws the held-out samples without and under each fault, from the same noise.
 
-    faults: by name. run: a run's folder, or None for the run that the configuration describes.
+    faults: faults to plant, by name. run: a run's folder, or None for the run that the
+    configuration describes.
     """
 
     def __init__(self, faults: Mapping[str, Fault], run: str | None = None) -> None:

@@ -71,26 +71,28 @@ def model_card(
 
 
 def _use(choices: Mapping[str, Any], base: str | None, needed: Sequence[str]) -> str:
+    # Write the command and the call.
     folder = "" if base is None else ", backbone_folder=BASE"
     photos = '--refs a.jpg b.jpg --target t.jpg --prompt "a photo of a person"'
     given = "".join(f" --set {name}=PATH" for name in needed)
     command = f"portraitlab generate FOLDER {photos}{given}"
     places = ", ".join(f'"{name}": "PATH"' for name in needed)
     settings = f", settings={{{places}}}" if needed else ""
+    # Explain their placeholders.
     where = (
         "Its base is the miniature world's own model, which PortraitLab ships."
         if base is None
         else f"BASE is a folder of {base} in diffusers' layout; without it, the hub's cache is "
-        "looked into."
+        "searched."
     )
     if needed:
         where += (
-            f" {', '.join(needed)}: files of face models, which are no part of this (PortraitLab's "
-            "docs/encoders.md and docs/face3d.md say where to get them)."
+            f" {', '.join(needed)}: files of face models, which are not in this folder (see "
+            "docs/encoders.md and docs/face3d.md of PortraitLab for their sources)."
         )
     target = (
-        " The target gives expression and pose; whose shape the face has is decided by `select`, "
-        f"here `{choices['select']}`, among the references."
+        " The target gives expression and pose; `select`, here "
+        f"`{choices['select']}`, chooses the reference that gives the face's shape."
     )
     whole = (
         "Only this class loads the folder as a whole; `DiffusionPipeline.from_pretrained` of "
@@ -113,6 +115,7 @@ or
 
 
 def _parts(config: Mapping[str, Any], stock: bool) -> str:
+    # Nets without a class of diffusers.
     net = config["choices"]["net"]
     only = "only PortraitLab's pipeline loads it."
     if net == "rep_controlnet":
@@ -132,6 +135,7 @@ def _parts(config: Mapping[str, Any], stock: bool) -> str:
             f"has, so `net/` is in PortraitLab's own format: {only}"
         )
         return f"## Parts\n\n{_paragraph(text)}"
+    # Stock ControlNets.
     pixels = net == "controlnet" or config["net"].get("way_in") == "pixels"
     image = (
         "the control image in [0, 1]"
@@ -164,13 +168,14 @@ def _training(config: Mapping[str, Any], facts: Mapping[str, Any], rendered: boo
         if rendered
         else "photos of people of the trainer's own; how many is not recorded"
     )
-    # What changes portraits in scoring and is no part of an export.
+    # Choices that change portraits in scoring and are not part of an export.
     beside = [
         (name, choices[name])
         for name in ("customise", "edit")
         if choices.get(name, "none") != "none"
     ]
     named = choices.keys() - {"backbone", "data"}
+    # Tabulate the settings of the training.
     rows = {
         "data": photos,
         "references of a sample": f"1 to {config['refs']}",

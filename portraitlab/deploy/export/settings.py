@@ -83,7 +83,7 @@ def with_changes(
         for step in above:
             part = part[step] if isinstance(part.get(step), dict) else {}
         if last not in part:
-            raise ValueError(f"{name} is no setting of this export; see its portraitlab.json")
+            raise ValueError(f"{name} is not a setting of this export; see its portraitlab.json")
         _check_kind(name, part[last], value)
         part[last] = deepcopy(value)
 
@@ -93,12 +93,12 @@ def with_changes(
             value["setting"] = folder_setting(name)
 
     # Check that all needed paths are given; a part that is replaced as a whole needs none.
-    lacking = [name for name in needed if not {name, name.split(".")[0]} & changes.keys()]
-    if lacking:
+    missing = [name for name in needed if not {name, name.split(".")[0]} & changes.keys()]
+    if missing:
         raise ValueError(
-            f"This export needs files of this machine for {', '.join(lacking)}; give them as "
-            f"`--set {lacking[0]}=PATH`, or settings={{'{lacking[0]}': 'PATH'}} in Python "
-            "(docs/encoders.md and docs/face3d.md say where to get them)."
+            f"This export needs paths on this machine: {', '.join(missing)}; give them as "
+            f"`--set {missing[0]}=PATH`, or settings={{'{missing[0]}': 'PATH'}} in Python "
+            "(see docs/encoders.md and docs/face3d.md for the files)."
         )
     check_known(changed)
     return changed
@@ -109,12 +109,12 @@ def check_known(settings: Mapping[str, Any]) -> None:
 
     A run or an export may come from anybody, and instantiating executes the `_target_`. Raises
     ValueError for other classes and arguments, for interpolations, for a ControlNet that is not on
-    this machine, and for values that are no mapping, list or scalar.
+    this machine, and for values that are not a mapping, list or scalar.
     """
     for name in DRAWING:
         part = settings.get(name)
         if not isinstance(part, Mapping) or "_target_" not in part:
-            raise ValueError(f"{name} has no _target_, so these are no settings of a component.")
+            raise ValueError(f"{name} has no _target_, so it does not describe a component.")
     for name, _, value in _walk(settings):
         if isinstance(value, Mapping):
             _check_arguments(name, value)
@@ -132,20 +132,20 @@ def _check_arguments(name: str, part: Mapping[str, Any]) -> None:
         arguments = _built().get(target) if isinstance(target, str) else None
         if arguments is None:
             raise ValueError(
-                f"{name}._target_ is {target!r}, which no file of conf/ builds, so it is not "
-                "built; if you trust it, add a choice with this _target_ to conf/."
+                f"{name}._target_ is {target!r}, which no file of conf/ names, so it is refused; "
+                "if you trust it, add a choice with this _target_ to conf/."
             )
     for key in part:
         special = str(key).startswith("_") and key != "_target_"
         if special or (arguments is not None and key != "_target_" and key not in arguments):
             raise ValueError(
                 f"{name}.{key} is an argument that no file of conf/ gives "
-                f"{part.get('_target_', name)}, so it is not built."
+                f"{part.get('_target_', name)}, so it is refused."
             )
     folder = part.get("pretrained_model_name_or_path")
     if folder is not None and not Path(folder).is_dir():
         raise ValueError(
-            f"{name}.pretrained_model_name_or_path is {folder!r}, and no folder of this machine."
+            f"{name}.pretrained_model_name_or_path={folder!r} is not a folder on this machine."
         )
 
 

@@ -51,7 +51,7 @@ class RealFaceEncoder(FaceEncoder):
         self.fingerprint = " ".join(
             [*made_of, passes.fingerprint, weights_fingerprint(clip), *fitted_by]
         )
-        _LOG.info("faces are looked for %s", passes)
+        _LOG.info("detection passes: %s", passes)
         self.requires_grad_(False)
         self.eval()
 

@@ -34,7 +34,7 @@ NETWORK = BroughtFile(
 class TddfaFitter(FaceFitter):
     """A fitter of `face_model` by `network`, crops [B, 3, 120, 120] to 62 standardised numbers.
 
-    mean and deviation [62]: of these numbers; the first 12 are the camera.
+    mean and deviation [62]: mean and deviation of these numbers; the first 12 are the camera.
     """
 
     mean: Tensor

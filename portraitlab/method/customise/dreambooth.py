@@ -27,8 +27,9 @@ class DreamBooth(Customisation):
     never draws: the word "person" becomes this one. A net that reads pictures side by side trains
     with it, on the profile as target and style (IC-Portrait, Sec. 4, "customization phase").
 
-    steps, learning_rate: of Adam; IC-Portrait has 2e-6. prompt: of the photos. seed: of noise and
-    noise levels. trains: regular expression of the names of the trained weights; all by default.
+    steps, learning_rate: settings of Adam; IC-Portrait has 2e-6. prompt: prompt of the photos.
+    seed: seed of noise and noise levels. trains: regular expression of the names of the trained
+    weights; all by default.
 
     Raises ValueError for settings out of range.
     """
@@ -73,7 +74,7 @@ class DreamBooth(Customisation):
                 optimiser.zero_grad()
                 self._loss(own, photos[step % len(photos)], step, generator).backward()
                 optimiser.step()
-                # An outer autocast would go on with the weights that it has cast before.
+                # An outer autocast would keep using weights that it cast before the step.
                 torch.clear_autocast_cache()
             unet.requires_grad_(False)
         return own

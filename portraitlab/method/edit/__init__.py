@@ -1,1 +1,1 @@
-"""Edit drawn pictures: mend their small faces."""
+"""Edit drawn pictures: restore their small faces."""

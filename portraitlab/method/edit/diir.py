@@ -26,14 +26,13 @@ Inverted = Literal["same", "prompt"]
 class DIIR(FaceRestoration):
     """Invert the broken face, and sample it again as the person, under its own features.
 
-    steps: T, the noise levels of inversion and sampling. guidance, guidance_drops: of the sampling,
-    as Sampler's; the inversion has none. inverted_under: condition of the inversion, "same" as of
-    the sampling, or "prompt", the backbone alone. repeats: calls of the UNet for each level of the
-    inversion.
+    steps: T, the noise levels of inversion and sampling. guidance, guidance_drops: see Sampler;
+    used for sampling only. inverted_under: condition of the inversion, "same" as of the sampling,
+    or "prompt", the backbone alone. repeats: UNet calls for each level of the inversion.
 
-    features: what of the self-attentions is cached and fused (SelfAttentionCache), None for
-    neither; blocks: of the UNet, whose self-attentions take part. latents: True fuses the latents
-    after each step. statistics, product, outside: see MaskGuidedFusion. The other settings are
+    features: features of the self-attentions to cache and fuse (SelfAttentionCache), or None.
+    blocks: UNet blocks whose self-attentions are fused. latents: True fuses the latents after each
+    step. statistics, product, outside: see MaskGuidedFusion. The other settings are
     FaceRestoration's. Raises ValueError for settings out of range.
     """
 
@@ -80,6 +79,7 @@ class DIIR(FaceRestoration):
                 "edit=diir fuses the features of one picture, and this run's net reads two side by "
                 "side; choose edit=progressive or edit=inpaint."
             )
+        # Build the scheduler, the cache of features, and the two predictors.
         backbone = model.backbone
         scheduler = self.sampler.scheduler(backbone)
         attention = SelfAttentionCache(
@@ -95,6 +95,7 @@ class DIIR(FaceRestoration):
             with attention.caching(int(timesteps[0])):
                 return plain(noisy, timesteps)
 
+        # Run Algorithm 1.
         with attention.watching():
             with backbone.computing():
                 clean = backbone.encode(crops).float()  # 1

@@ -18,13 +18,13 @@ class MaskGuidedFusion:
     """Algorithm 1's AdaIN(R * M, C * (1 - M)) of restored features R and cached features C.
 
     AdaIN (Huang and Belongie, ICCV 2017, eq. 8) moves mean and standard deviation of each channel
-    of R to those of C. What the products mean is not printed; each reading is a setting.
+    of R to those of C. The paper does not define the products; each interpretation is a setting.
 
     statistics: part of the cached map whose mean and deviation are taken. "outside" the mask is as
-    printed; "inside" is the broken face, "whole" the crop. product: "weights" lets the mask weigh
-    each position of the mean and the deviation; "zeros" multiplies the features, so that masked
-    positions count as zeros. outside: what is outside the mask afterwards. "cached" is C, so that
-    the background is kept; "own" is R; "modulated" is the AdaIN's result, as printed.
+    printed; "inside" is the broken face, "whole" the crop. product: "weights" weights the positions
+    of mean and deviation by the mask; "zeros" multiplies the features by it, so that masked
+    positions count as zeros. outside: result outside the mask. "cached" is C, which keeps the
+    background; "own" is R; "modulated" is the AdaIN's result, as printed.
 
     Raises ValueError for other names.
     """

@@ -22,8 +22,8 @@ class Inpaint(FaceRestoration):
 
     Outside the mask the latents of each noise level are the crop's with noise of that level
     (Lugmayr et al., CVPR 2022, eq. 8), as in detailers for Stable Diffusion, and so are those that
-    a net reads beside the crop's. seed: of the noise, which is the same for all faces. steps,
-    guidance, guidance_drops: as Sampler's. The other settings are FaceRestoration's.
+    a net reads beside the crop's. seed: seed of the noise, which is the same for all faces. steps,
+    guidance, guidance_drops: see Sampler. The other settings are FaceRestoration's.
 
     strengths: share of the noise levels from which the face is sampled, once for each; 1 is noise.
     """

@@ -15,11 +15,12 @@ class Progressive(Inpaint):
     Gaussian noise on the face, of the right amount, keeps light and shading and lets the identity
     change; "excessive or insufficient noise is not optimal". Each round starts from the result of
     the one before, under one condition: the style is the picture before the first. Several people
-    are restored in turn, so that identities cannot mix (Sec. 4.4), and each leaves those before as
-    they are. The paper prints no schedule.
+    are restored one after another, and earlier results are kept, so identities cannot mix
+    (Sec. 4.4). The paper prints no schedule.
 
     strengths: share of the noise levels of each round, falling; 1 keeps nothing of the face. The
-    other settings are Inpaint's. Raises ValueError for strengths that do not fall within (0, 1].
+    other settings are Inpaint's. Raises ValueError for strengths that do not fall or are outside
+    (0, 1].
     """
 
     in_turn = True

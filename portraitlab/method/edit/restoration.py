@@ -1,4 +1,4 @@
-"""The base class of edits that mend small faces: cut out, restore at working size, put back."""
+"""The base class of edits that restore small faces: crop, restore at working size, put back."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Shape = Literal["broken", "reference"]
 
 
 class FaceRestoration(Edit):
-    """Mend the faces of pictures that are smaller than a limit (FPGA, Sec. 3.2).
+    """Restore the faces of pictures that are smaller than a limit (FPGA, Sec. 3.2).
 
-    detector: finds all faces of a picture. masks: marks a face by its landmarks. below: width in
-    pixels from which a face is left as it is; None mends faces of any size. margin: edge of the
-    square that is cut out, in portraits of the face. grow and soften: the mask is grown by the
-    first and then smoothed by a Gaussian of the second, both as fractions of the square. shape:
-    whose face shape a control image with 3D landmarks has: the broken face's, or the reference's.
-    face_threshold: least score of a face in the square. at_once: the most faces in one batch,
-    which bounds the memory.
+    detector: finds all faces of a picture. masks: marks a face by its landmarks. below: faces of
+    this width in pixels or more are left unchanged; None restores faces of any size. margin: edge
+    of the cropped square, relative to a portrait of the face. grow and soften: the mask is grown by
+    the first and then smoothed by a Gaussian of the second, both as fractions of the square. shape:
+    source of the face shape in a control image with 3D landmarks, "broken" or "reference".
+    face_threshold: minimum score of a face in the square. at_once: most faces in one batch; bounds
+    the memory.
 
-    in_turn: True restores the people of a picture one after another: a square shows those before,
-    and their pixels are not changed again.
+    in_turn: True restores the people of a picture one after another: a square shows the earlier
+    results, whose pixels are not changed again.
 
     A subclass implements `restore`. Raises ValueError for settings out of range.
     """
@@ -98,9 +98,9 @@ class FaceRestoration(Edit):
         pictures: Sequence[Tensor],
         faces: KnownFaces,
     ) -> Edited:
-        """Mend the faces of pictures [3, H, W] in [-1, 1]; see Edit."""
+        """Restore the faces of pictures [3, H, W] in [-1, 1]; see Edit."""
         model = model.for_faces()
-        mended = [picture.clone() for picture in pictures]
+        results = [picture.clone() for picture in pictures]
         masks = [torch.zeros_like(picture[:1]) for picture in pictures]
         left = [""] * len(faces)
 
@@ -116,9 +116,9 @@ class FaceRestoration(Edit):
         small = [face for face, reason in enumerate(left) if not reason]
 
         # Restore in batches, across pictures.
-        seen = mended if self.in_turn else pictures
+        sources = results if self.in_turn else pictures
         for part in self._parts(small, faces.picture.tolist()):
-            shown = [seen[int(faces.picture[face])] for face in part]
+            shown = [sources[int(faces.picture[face])] for face in part]
             size = model.backbone.image_size
             crops = torch.stack(
                 [
@@ -133,8 +133,8 @@ class FaceRestoration(Edit):
                     continue
                 number = int(faces.picture[face])
                 square, new = squares[face], (restored[row], weights[row])
-                square.put_back(mended[number], masks[number], *new, over=not self.in_turn)
-        return Edited(mended, left, masks)
+                square.put_back(results[number], masks[number], *new, over=not self.in_turn)
+        return Edited(results, left, masks)
 
     def _parts(self, faces: Sequence[int], picture: Sequence[int]) -> list[list[int]]:
         """Divide faces into batches; in_turn: with at most one face of a picture in each.
@@ -186,8 +186,8 @@ class FaceRestoration(Edit):
         if "pictures" in model.wants:
             if faces.pictures is None:
                 raise ValueError(
-                    "This run's net reads a photo of each person, and only features of them are "
-                    "known; restore these pictures by task=restore with faces=FOLDER."
+                    "This run's net reads a photo of each person, and only features of the people "
+                    "are available; restore the pictures by task=restore with faces=FOLDER."
                 )
             pictures = replace(faces.pictures, style=crops)
         backbone = model.backbone

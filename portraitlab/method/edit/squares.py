@@ -34,9 +34,9 @@ class Square:
     ) -> None:
         """Blend a crop [3, size, size] into a picture [3, H, W], in place.
 
-        weight [1, size, size] in [0, 1]: of the crop. mask [1, H, W]: is raised to the weights that
-        were used. A pixel of weight 0 is not written. over: False writes no pixel that is in the
-        mask, either.
+        weight [1, size, size] in [0, 1]: weight of the crop. mask [1, H, W]: is raised to the
+        weights that were used. A pixel of weight 0 is not written. over: False writes no pixel that
+        is in the mask, either.
         """
         height, width = picture.shape[-2:]
         top, left = max(self.top, 0), max(self.left, 0)

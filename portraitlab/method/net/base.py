@@ -69,7 +69,7 @@ class Net(nn.Module):
         raise NotImplementedError
 
     def read_prompt(self, batch: Batch) -> TextFeatures:
-        """Return what the UNet reads as the prompt [B]: by default the batch's text."""
+        """Return the UNet's text features [B]; by default those of the prompt."""
         return batch.text
 
     def read_empty_prompt(self, backbone: Backbone, negative_prompt: str) -> TextFeatures:

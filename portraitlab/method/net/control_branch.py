@@ -123,6 +123,7 @@ class ControlBranch(Net):
 
     def forward(self, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Injection:
         """Compute residuals for the UNet's skip connections and middle."""
+        # Select the inputs of the branch.
         tokens = condition.tokens if self.identity else None
         drawing = condition.drawing if self.control else None
         if tokens is None and drawing is None:
@@ -133,6 +134,8 @@ class ControlBranch(Net):
             tokens = tokens.after(words)
         if tokens is not None and self.reads != "added":
             words = tokens.tokens
+
+        # Compute the residuals, weighted by the noise gate.
         given = None if tokens is None else BranchInput(tokens)
         down, mid = self.controlnet(
             read,

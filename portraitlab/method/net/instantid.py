@@ -20,7 +20,7 @@ class InstantID(Net):
 
     IdentityNet is a ControlNet that reads the five keypoints and, in place of the prompt, the
     identity tokens; HiFi-Net is modelled on it. The adapter reads the same tokens in the UNet.
-    reads_noise and start: of IdentityNet, see ControlBranch. scale: weight of the adapter's
+    reads_noise, start: settings of IdentityNet, see ControlBranch. scale: weight of the adapter's
     attention. adapter_start: its start, see Adapter. noise_gate: power of the NoiseGate of both.
 
     Raises ValueError without identity.

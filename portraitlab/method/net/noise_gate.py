@@ -11,7 +11,7 @@ from portraitlab.support.checks import check_number
 class NoiseGate(nn.Module):
     """A weight: the noise's share of a noisy latent's variance, to a power; with power 0 it is 1.
 
-    At low noise little is left to correct, and what a net learns at high noise does harm.
+    At low noise there is little to correct, and a net trained at high noise does harm.
 
     Raises ValueError for a negative power.
     """

@@ -37,7 +37,7 @@ class RepControlNet(Net):
     The outputs of each frozen layer and its copy are added. Copies start at `ratio` times the
     layer's weights (w of eq. 5), so that an untrained net already differs from the backbone. For
     drawing, alpha times the frozen and beta times the copied weights are merged into a plain UNet
-    (eq. 6) that costs what the backbone's does; 1 and 1 draw as the net was trained.
+    (eq. 6) with the cost of the backbone; 1 and 1 reproduce the trained net.
 
     A condition adapter encodes the control image, once for all noise levels, to features that are
     added to those of the UNet's first convolution. way_in: "pixels" is ControlNet's embedding of
@@ -50,7 +50,7 @@ class RepControlNet(Net):
     The backbone is not changed: guidance, which drops the whole condition, has it alone.
 
     Raises ValueError without a control image and identity, for an unknown way_in, for a ratio,
-    alpha or beta that is no finite number, and as Adapter does.
+    alpha or beta that is not finite, and as Adapter does.
     """
 
     merges = True

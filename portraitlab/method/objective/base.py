@@ -19,12 +19,12 @@ from portraitlab.types import Batch, Condition
 class Denoising:
     """A batch noised to timesteps [B], with the model's prediction.
 
-    condition: of the model for the batch, with a gradient to its fusion. all_timesteps:
-    [B · processes], of the whole batch over all processes. noise, noisy and prediction are
-    [B, c, h, w]. progress: completed fraction of the training, in [0, 1]. step: number of optimiser
-    steps done. generator: on the CPU, for what a term draws beyond this, in the same state in all
-    processes. split: this process's samples of the whole batch. attended: of the net's
-    injection.
+    condition: the model's condition of the batch, with a gradient to its fusion. all_timesteps
+    [B · processes]: timesteps of the whole batch over all processes. noise, noisy and prediction
+    are [B, c, h, w]. progress: completed fraction of the training, in [0, 1]. step: number of
+    optimiser steps done. generator: CPU generator for further random numbers of a term, in the same
+    state in all processes. split: this process's samples of the whole batch. attended: that of the
+    net's Injection.
     """
 
     model: PortraitModel

@@ -49,8 +49,8 @@ class CloneFaceLoss(Term):
             return None
         if denoising.attended is None:
             raise ValueError(
-                "objective.terms.clone_faces compares what a branch attends to, and this net has "
-                "none that reads identity tokens; choose net=mmf, or transform=none."
+                "objective.terms.clone_faces needs a net whose branch reads identity tokens; "
+                "choose net=mmf, or transform=none."
             )
         # Arrange the features as maps, and the boxes in their cells.
         height, width = denoising.noisy.shape[-2:]

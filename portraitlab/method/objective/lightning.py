@@ -22,10 +22,10 @@ from portraitlab.types import Condition
 class Start:
     """The start of a step's trajectories, of this process's n samples; n may be 0.
 
-    model: it has the student as its UNet. condition [n], with a gradient to the fusion. noise
-    [n, c, h, w]. identity: unit embeddings [n, d2'] of the references. keypoints [n, 5, 2]: of the
-    targets' faces. share: factor of a mean over the n samples in that over the whole batch's, times
-    the number of processes.
+    model: the model with the student as its UNet. condition [n], with a gradient to the fusion.
+    noise [n, c, h, w]. identity: unit embeddings [n, d2'] of the references. keypoints [n, 5, 2]:
+    keypoints of the targets' faces. share: factor from a mean over the n samples to one over the
+    whole batch's, times the number of processes.
     """
 
     model: PortraitModel

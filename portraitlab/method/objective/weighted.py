@@ -51,7 +51,7 @@ class Objective(nn.Module):
 
         Several losses of a term have its name before theirs, as in "lightning_layout".
 
-        generator: on the CPU, so that the noise is the same on every device, and in the same state
+        generator: CPU generator, so that the noise is the same on every device; in the same state
         in all processes that share a batch. progress: completed fraction of the training, in
         [0, 1]. step: number of optimiser steps done. split: this process's samples of the batch.
         """

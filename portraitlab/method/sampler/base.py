@@ -69,13 +69,13 @@ class Sampler:
     ) -> Tensor:
         """Return the latents [B, c, h, w] at the next noise level.
 
-        generators: B generators on the CPU for what noise the step adds.
+        generators: B CPU generators for the noise that the step adds.
         """
         raise NotImplementedError
 
     @property
     def unet_calls(self) -> int:
-        """Calls of the UNet for one image."""
+        """Number of UNet calls for one image."""
         return self.steps * (1 if self.guidance == 1 else 2)
 
     @torch.no_grad()

@@ -33,7 +33,7 @@ class Selection(ABC):
 
     @abstractmethod
     def choose(self, candidates: Candidates, generator: torch.Generator) -> Tensor:
-        """Choose a reference (or TARGET) of each sample: indices [B]; generator: on the CPU."""
+        """Choose a reference (or TARGET) of each sample: indices [B]; generator is on the CPU."""
 
 
 def highest(scores: Tensor, mask: Tensor) -> Tensor:

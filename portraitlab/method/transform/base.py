@@ -1,4 +1,4 @@
-"""The base class of transforms, which change what is noised and drawn."""
+"""The base class of transforms, which change the pictures to noise and to draw."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from portraitlab.types import Batch
 class Transform:
     """A change of a batch's pictures and control images together.
 
-    wants: optional fields of Batch that it reads. side_by_side: True where it lays the profile
-    beside what is drawn.
+    wants: optional fields of Batch that it reads. side_by_side: True if the profile is placed
+    beside the picture to draw.
     """
 
     wants: ClassVar[tuple[str, ...]] = ()

@@ -14,7 +14,7 @@ from portraitlab.types import Batch
 
 
 class CloneFaces(Transform):
-    """Lay each picture beside itself, and its control image likewise, in every n-th step.
+    """Double picture and control image side by side in every n-th step.
 
     "We duplicate the identity image and splice it to the original image, the same operation is
     applied to the corresponding pose image, while keeping the identity embedding constant", so that

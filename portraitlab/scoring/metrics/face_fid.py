@@ -9,8 +9,8 @@ from portraitlab.types import Judged
 class FaceFid(Fid):
     """The distance of close-ups of faces; FPGA's Table 4 "is calculated only for the face region".
 
-    Each person of a picture counts, by the face found at their place or else by what is there. The
-    real faces are all that are found in the photos of Judged.population.
+    Each person of a picture counts once: by the detected face, or by a crop where the face should
+    be. The real faces are all that are found in the photos of Judged.population.
     """
 
     reads = ("face_features",)

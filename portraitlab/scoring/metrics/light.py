@@ -12,11 +12,11 @@ from portraitlab.types import Judged
 class LightAngle(MeanMetric):
     """Angle between the light estimated of the generated face and the target's true light.
 
-    Only rendered targets have a true light; of others the metric is not measured. The estimate has
-    an error of its own, which is the bound `regressor against truth`: a copy of the target's pixels
-    has that value.
+    Only rendered targets have a true light; other targets are skipped. The estimate has an error of
+    its own, which is the bound `regressor against truth`: a copy of the target's pixels has that
+    value.
 
-    estimator: of unit vectors [B, 3] to the light, from shading [B, K, K] and pose [B, 3].
+    estimator: returns unit vectors [B, 3] to the light from shading [B, K, K] and pose [B, 3].
     """
 
     higher_is_better = False

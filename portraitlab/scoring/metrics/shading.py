@@ -1,4 +1,4 @@
-"""Shading: does the light fall on the face as in the style image (IC-Portrait, Fig. 7)?"""
+"""Shading: agreement of the light on the face with the style image's (IC-Portrait, Fig. 7)."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ def bars(table: PaperTable, results: Sequence[Result]) -> Figure | None:
 
 
 def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], metric: str, up: bool) -> None:
+    # Draw a bar for each row, the best one in colour.
     found = [spread([r for r in results if r.row == row.name], metric) for row in table.rows]
     means = [each[0] for each in found if each is not None]
     best = (max if up else min)(means) if len(means) > 1 else None
@@ -54,6 +55,7 @@ def _panel(axis: Axes, table: PaperTable, results: Sequence[Result], metric: str
         weight = "bold" if first else "normal"
         label = f"{text} ★" if first else text
         axis.annotate(label, (end, place), (5, 0), **_beside, weight=weight, size=10)
+    # Label the rows.
     axis.set_yticks(range(len(table.rows)), [row.name for row in table.rows])
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="y", visible=False)

@@ -27,8 +27,8 @@ def over_number(table: PaperTable, results: Sequence[Result]) -> Figure | None:
         return None
     figure, pairs = pairs_of_panels(len(table.columns))
     for (above, below), (metric, up) in zip(pairs, table.columns.items(), strict=True):
-        _ours(above, table.rows, results, metric)
-        _printed(below, table.rows, metric)
+        _draw_ours(above, table.rows, results, metric)
+        _draw_printed(below, table.rows, metric)
         above.set_title(f"{metric_name(metric)}, {better(up)}")
         below.set_xlabel(table.heading)
         below.set_xticks([int(row.name) for row in table.rows])
@@ -38,7 +38,9 @@ def over_number(table: PaperTable, results: Sequence[Result]) -> Figure | None:
     return figure
 
 
-def _ours(axis: Axes, rows: Sequence[PaperRow], results: Sequence[Result], metric: str) -> None:
+def _draw_ours(
+    axis: Axes, rows: Sequence[PaperRow], results: Sequence[Result], metric: str
+) -> None:
     names = [row.name for row in rows]
     ours = {n: row_interval([each for each in results if each.row == n], metric) for n in names}
     known = {int(name): each for name, each in ours.items() if each is not None}
@@ -48,6 +50,6 @@ def _ours(axis: Axes, rows: Sequence[PaperRow], results: Sequence[Result], metri
     axis.fill_between(list(spans), lows, highs, color=_OURS, alpha=0.18, linewidth=0)
 
 
-def _printed(axis: Axes, rows: Sequence[PaperRow], metric: str) -> None:
+def _draw_printed(axis: Axes, rows: Sequence[PaperRow], metric: str) -> None:
     printed = {int(row.name): row.paper[metric] for row in rows if metric in row.paper}
     axis.plot(list(printed), list(printed.values()), "s--", color=_PAPER)

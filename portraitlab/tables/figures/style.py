@@ -47,8 +47,8 @@ def look() -> Iterator[None]:
 def panels(count: int, height: float, share_names: bool = False) -> tuple[Figure, list[Axes]]:
     """Make an empty figure of panels, at most three a line.
 
-    height: of a panel, in inches. share_names: True where the panels of a line have the same names
-    on their vertical axes, which are then written once.
+    height: height of a panel in inches. share_names: True where the panels of a line have the same
+    names on their vertical axes, which are then written once.
     """
     from matplotlib.figure import Figure
 

@@ -47,7 +47,7 @@ def page(report: Report, table: PaperTable | None = None) -> str:
     papers = [] if table is None else paper_sections(table)
     return _document(
         f"{report.name} · PortraitLab {report.kind}",
-        [element("h1", report.name), _about(report), _contents(report, table)],
+        [element("h1", report.name), _summary(report), _contents(report, table)],
         [
             *papers,
             filters(report),
@@ -125,7 +125,7 @@ def _data(content: Any) -> Html:
     return Html(json.dumps(content, allow_nan=False).replace("<", "\\u003c"))
 
 
-def _about(report: Report) -> Html:
+def _summary(report: Report) -> Html:
     # List the settings: what was swept, and what all rows share.
     done = [row for row in report.rows if row.record is not None]
     facts: list[tuple[str, str]] = []

@@ -25,8 +25,8 @@ _IDENTIFYING = (*NAMING, "refs", "seed")
 class Row:
     """One job: its settings, and what the files of its run contain.
 
-    number: its place, from 1. record: None if there is none; message then says why. state: of the
-    run, as `portraitlab runs` shows it, or no record where the run is done and this scoring is not.
+    number: its place, from 1. record: None if there is none; message has the reason. state: the
+    run's, as `portraitlab runs` shows it, or no record if the run is done and this scoring is not.
     configuration: values by dotted path. losses: the lines of metrics.jsonl. remarks: errors of
     files that could not be read.
     """
@@ -103,8 +103,8 @@ def read_report(path: Path) -> Report:
     if (path / "config.yaml").is_file():
         return Report("run", path.resolve().name, [_row_of_run(path)])
     raise ValueError(
-        f"{path} holds neither a sweep nor a run nor a table: there is no sweep.json, config.yaml "
-        "or table.yaml in it; give a folder of runs/sweeps, the folder of a run, or one of a table"
+        f"{path} has no sweep.json, config.yaml or table.yaml; give the folder of a sweep (in "
+        "runs/sweeps), a run or a table"
     )
 
 

@@ -27,6 +27,7 @@ def filters(report: Report) -> Html:
             choices.append(
                 element("label", f"{name} ", element("select", *options, data_setting=place))
             )
+    # Join them with a button and the count of shown rows.
     clear = element("button", "show all rows", type="button", id="clear")
     count = element("output", id="count", aria_live="polite")
     return element(

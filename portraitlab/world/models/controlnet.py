@@ -91,8 +91,8 @@ class TraitTokens(nn.Module):
     def forward(self, traits: Tensor, generator: torch.Generator) -> IdentityTokens:
         """Return tokens [B, N·T, width] of about unit size, with one distribution for all B.
 
-        generator: of the CPU. T is between 1 and size, as likely below size's square root as above;
-        N is between 1 and REFERENCES. Tokens without a trait are masked.
+        generator: CPU generator. T is 1 to size, with median sqrt(size); N is 1 to REFERENCES.
+        Tokens without a trait are masked.
         """
         size = traits.shape[1]
         tokens = round(size ** float(torch.rand((), generator=generator)))

@@ -95,7 +95,7 @@ def read_faces(
 ) -> list[DetectedFaces]:
     """Read the faces of each picture at the peaks of its scores.
 
-    scores [B, h, w]: probabilities; places [B, 7, 2, h, w]: as FaceDetector predicts them; extent:
+    scores [B, h, w]: probabilities; places [B, 7, 2, h, w]: FaceDetector's prediction; extent:
     the picture's width and height in cells.
     """
     peaks = functional.max_pool2d(scores, 3, stride=1, padding=1) == scores

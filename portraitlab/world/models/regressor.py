@@ -26,8 +26,8 @@ FRAMINGS = {"regressor": "portrait", "judge_regressor": "varied"}
 class FaceRegressor(nn.Module):
     """A regressor from images [B, 3, 64, 64] in [-1, 1] to FaceGeometry; differentiable.
 
-    The face score is a probability; a face is accepted from 0.5. framing: of the training photos, a
-    key of POSES. title: name in records.
+    The face score is a probability; a face is accepted from 0.5. framing: framing of the
+    training photos, a key of POSES. title: name in records.
     """
 
     title = "the regressor"

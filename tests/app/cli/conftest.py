@@ -22,8 +22,8 @@ def portraitlab(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, 
 
     def call(*arguments: object) -> tuple[int, str, str]:
         code = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return call
 

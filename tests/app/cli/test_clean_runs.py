@@ -66,7 +66,7 @@ def leave_halves(run: Run) -> set[Path]:
     return halves
 
 
-def test_agreeing_frees_what_is_needed_no_more(
+def test_agreement_frees_unneeded_files(
     store: Store, many: dict[str, Run], portraitlab: Call, answer: Callable[[str], None]
 ) -> None:
     due = {
@@ -87,13 +87,13 @@ def test_agreeing_frees_what_is_needed_no_more(
     assert portraitlab("clean", store.folder)[1] == f"nothing to free in {store.folder}\n"
 
 
-@pytest.mark.parametrize("said", ["", "\n", "n\n", "no\n", "maybe\n"])
+@pytest.mark.parametrize("reply", ["", "\n", "n\n", "no\n", "maybe\n"])
 def test_anything_but_yes_frees_nothing(
-    store: Store, portraitlab: Call, answer: Callable[[str], None], said: str
+    store: Store, portraitlab: Call, answer: Callable[[str], None], reply: str
 ) -> None:
     store.done()
     before = files(store.folder)
-    answer(said)
+    answer(reply)
     code, output, _ = portraitlab("clean", store.folder)
     assert code == 0
     assert output.endswith("nothing was freed\n")
@@ -138,18 +138,18 @@ def test_a_run_that_a_process_works_on_is_left_alone(store: Store, portraitlab: 
     assert portraitlab("clean", store.folder, "--yes")[1].count("freed 6 files") == 1
 
 
-def test_a_run_that_is_taken_up_while_the_question_stands_is_left_alone(
+def test_a_run_resumed_during_the_question_is_left_alone(
     store: Store, portraitlab: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, begun_anew, other = store.done(), store.done("seed=1"), store.done("seed=2")
     holders = []
 
-    def asked(question: str) -> str:
+    def reply_late(question: str) -> str:
         holders.append(hold(taken))
         begun_anew.weights.unlink()
         return "y"
 
-    monkeypatch.setattr("builtins.input", asked)
+    monkeypatch.setattr("builtins.input", reply_late)
     try:
         output = portraitlab("clean", store.folder)[1]
     finally:

@@ -72,7 +72,7 @@ def test_a_further_record_beside_the_first(store: Store, portraitlab: Call) -> N
     assert "their scoring hashes differ" in output
 
 
-def test_what_was_measured_otherwise_is_said(store: Store, portraitlab: Call) -> None:
+def test_different_measurements_are_named(store: Store, portraitlab: Call) -> None:
     a, b = store.done(), store.done("seed=1")
     record = b.record()
     assert record is not None
@@ -87,7 +87,7 @@ def test_what_was_measured_otherwise_is_said(store: Store, portraitlab: Call) ->
     assert table["exp"][1] == ""
 
 
-def test_a_run_without_scores_says_why(store: Store, portraitlab: Call) -> None:
+def test_a_run_without_scores_has_a_reason(store: Store, portraitlab: Call) -> None:
     a, b = store.done(), store.failed("seed=1")
     code, output, _ = portraitlab("diff", a.folder, b.folder)
     assert code == 0
@@ -109,7 +109,7 @@ def test_names_must_be_of_one_run(store: Store, portraitlab: Call, tmp_path: Pat
     assert str(same) in message
     code, _, message = portraitlab("diff", a.folder, tmp_path)
     assert code == 1
-    assert "is neither a run's folder nor a record's" in message
+    assert "has no status.json or metrics.json" in message
 
 
 def test_a_damaged_file_is_named(store: Store, portraitlab: Call) -> None:

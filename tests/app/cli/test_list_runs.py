@@ -42,11 +42,11 @@ def test_runs_are_listed_with_state_settings_and_scores(store: Store, portraitla
     assert f"{failed.key} failed: the disk is full" in output
     assert "sim_f ↑" in output
     assert "exp ↓" in output
-    # What is the same in all of them is said once.
+    # Settings that all share are printed once.
     assert "all: system=hifi_portrait cond=landmarks net=hifi_net seed=0 steps=1000" in output
 
 
-def test_what_runs_is_told_from_what_was_killed(store: Store, portraitlab: Call) -> None:
+def test_running_and_killed_runs_are_distinguished(store: Store, portraitlab: Call) -> None:
     run = store.begun()
     holds = (
         "import sys, time; from pathlib import Path; from portraitlab.support.lock import locked\n"
@@ -93,7 +93,7 @@ def test_stopped_and_queued_runs(store: Store, portraitlab: Call) -> None:
     assert {"queued", "concat", "3"} < set(rows(output)[queued.key])
 
 
-def test_a_queued_run_whose_command_has_ended_says_so(store: Store, portraitlab: Call) -> None:
+def test_a_queued_run_of_an_ended_command_is_marked(store: Store, portraitlab: Call) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for seed, process in ((0, os.getpid()), (1, ended.pid)):
@@ -169,21 +169,21 @@ def test_further_scorings_are_counted(store: Store, portraitlab: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--where", "fusoin=concat"], r"no run has the setting fusoin; settings are .*fusion"),
         (["--where", "fusion"], "give it as --where fusion=VALUE"),
         (["--sort", "beauty"], "no run has such a metric or setting; there are sim_f, exp, system"),
     ],
 )
-def test_bad_filters_say_what_there_is(
-    store: Store, portraitlab: Call, arguments: list[str], said: str
+def test_bad_filters_list_the_valid_names(
+    store: Store, portraitlab: Call, arguments: list[str], expected: str
 ) -> None:
     store.done()
     code, output, message = portraitlab("runs", store.folder, *arguments)
     assert (code, output) == (1, "")
 
-    assert re.search(said, message)
+    assert re.search(expected, message)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path, portraitlab: Call) -> None:

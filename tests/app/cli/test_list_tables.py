@@ -64,9 +64,7 @@ def test_a_training_is_counted_once_however_many_rows_score_it(
     assert left.seconds is None  # nothing was timed here
 
 
-def test_what_was_timed_on_this_machine_tells_how_long_the_rest_takes(
-    table: PaperTable, store: Store
-) -> None:
+def test_times_on_this_machine_give_the_time_left(table: PaperTable, store: Store) -> None:
     timed(store, "seed=7", seconds=100.0, scoring=20.0)  # 1,000 steps
     timed(store, "seed=8", seconds=300.0, scoring=40.0)
     left = outlook(table, store)
@@ -84,7 +82,7 @@ def test_times_of_other_machines_and_scales_do_not_count(table: PaperTable, stor
     assert outlook(table, store).seconds is None
 
 
-def test_what_is_trained_is_only_to_be_scored(table: PaperTable, store: Store) -> None:
+def test_trained_rows_only_need_scoring(table: PaperTable, store: Store) -> None:
     overrides = [f"{name}={value}" for name, value in table.overrides.items()]
     timed(store, *overrides, "seed=1", "score_refs=4", seconds=80.0, scoring=10.0)
     left = outlook(table, store)
@@ -112,9 +110,7 @@ def test_scorings_of_one_training_are_all_timed(table: PaperTable, store: Store)
     assert outlook(table, store).seconds == pytest.approx(3 * 8000 * 0.1 + 18 * 25.0)
 
 
-def test_where_nothing_was_timed_committed_results_are_asked(
-    table: PaperTable, store: Store
-) -> None:
+def test_untimed_rows_use_the_times_of_committed_results(table: PaperTable, store: Store) -> None:
     machine = {"processor": "a far one", "cores": 7, "gpus": []}
     for number in range(3):
         content = {"row": "one", "seed": number, "key": str(number), "scoring": "s", "steps": 1000}
@@ -130,7 +126,7 @@ def test_where_nothing_was_timed_committed_results_are_asked(
     assert outlook(table, store).timed == "here"
 
 
-def test_what_another_table_has_is_not_left(tmp_path: Path, store: Store) -> None:
+def test_results_of_another_table_are_not_counted_as_left(tmp_path: Path, store: Store) -> None:
     table4, table5 = (
         replace(PaperTable.read(EXPERIMENTS / "hifi_portrait" / name), folder=tmp_path / name)
         for name in ("table4", "table5")

@@ -50,9 +50,9 @@ def test_an_export_builds_nothing_that_conf_does_not(
     lines = path.read_text().splitlines()
     lines.insert(lines.index("encoder:") + 1, f"  {extra.replace('FOLDER', str(run.folder))}")
     path.write_text("\n".join(lines))
-    code, _, said = portraitlab("export", run.folder, tmp_path / "out")
+    code, _, problem = portraitlab("export", run.folder, tmp_path / "out")
     assert code == 1
-    assert "no file of conf/" in said or "config.yaml is damaged" in said
+    assert "no file of conf/" in problem or "config.yaml is damaged" in problem
     assert not (run.folder / "made").exists()
     assert not (tmp_path / "out").exists()
 
@@ -62,13 +62,13 @@ def test_an_export_asks_the_hub_for_no_controlnet(
 ) -> None:
     loader = {"_target_": "diffusers.ControlNetModel.from_pretrained"}
     for arguments, reason in (
-        ({"pretrained_model_name_or_path": "evil/repo"}, "'evil/repo', and no folder of this"),
+        ({"pretrained_model_name_or_path": "evil/repo"}, "'evil/repo' is not a folder on this"),
         ({"_args_": ["evil/repo"]}, "net.start._args_ is an argument that no file of conf/ gives"),
         ({"cache_dir": "/"}, "net.start.cache_dir is an argument that no file of conf/ gives"),
     ):
         planted(run, "net", start={**loader, **arguments})
-        code, _, said = portraitlab("export", run.folder, tmp_path / "out")
-        assert (code, reason in said) == (1, True), said
+        code, _, problem = portraitlab("export", run.folder, tmp_path / "out")
+        assert (code, reason in problem) == (1, True), problem
 
 
 def test_clean_deletes_nothing_behind_a_link(
@@ -111,8 +111,8 @@ def test_a_report_shows_pictures_of_the_run_alone(
     people["c"].symlink_to(tmp_path / "linked")
     record = read_json(run.folder / "metrics.json") or {}
     write_json(run.folder / "metrics.json", {**record, "identities": 3, "protocol": 3})
-    code, _, said = portraitlab("report", run.folder)
-    assert code == 0, said
+    code, _, problem = portraitlab("report", run.folder)
+    assert code == 0, problem
     page = (run.folder / "report.html").read_text()
     assert base64.b64encode(own).decode() in page
     for content in (secret, foreign):
@@ -123,10 +123,10 @@ def test_control_characters_of_a_status_do_not_reach_the_terminal(
     store: Store, run: Run, portraitlab: Call
 ) -> None:
     write_status(run.folder, "failed", error="\x1b]0;owned\x07\x1b[2J")
-    code, output, said = portraitlab("runs", store.folder)
+    code, output, problem = portraitlab("runs", store.folder)
     assert code == 0
     assert r"\x1b]0;owned\x07\x1b[2J" in output
-    assert "\x1b" not in output + said
+    assert "\x1b" not in output + problem
 
 
 def test_a_bomb_of_aliases_is_a_damaged_run_in_every_command(
@@ -137,5 +137,5 @@ def test_a_bomb_of_aliases_is_a_damaged_run_in_every_command(
     (run.folder / "config.yaml").write_text("\n".join(bomb))
     other = store.done("seed=1")
     for command in (("runs", store.folder), ("diff", run.folder, other.folder)):
-        _, output, said = portraitlab(*command)
-        assert "repeats a part by an alias" in output + said
+        _, output, problem = portraitlab(*command)
+        assert "repeats a part by an alias" in output + problem

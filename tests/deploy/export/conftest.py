@@ -66,10 +66,10 @@ def portraitlab(
     monkeypatch.setenv("COLUMNS", "300")
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()  # what fixtures said
+        capsys.readouterr()  # drop the output of fixtures
         code = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
 
     return call
 

@@ -60,7 +60,7 @@ def test_a_damaged_export_is_refused(export: Export, tmp_path: Path) -> None:
     refused(folder, r"is not whole: net/config\.json is missing")
     folder = damaged("hostile")
     (folder / "net" / "config.json").write_text('{"_target_": "os.system", "command": "true"}')
-    refused(folder, r"net\._target_ is 'os\.system', which no file of conf/ builds")
+    refused(folder, r"net\._target_ is 'os\.system', which no file of conf/ names")
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,12 @@ def test_faces_are_moved_into_their_boxes_and_references_keep_apart(pipe, photos
     assert not areas[0, :, half + 1 :].any()
 
 
-def test_the_command_draws_what_the_pipeline_draws(
-    pipe, portraitlab, export, photos_of, tmp_path
-) -> None:
+def test_command_and_pipeline_draw_the_same(pipe, portraitlab, export, photos_of, tmp_path) -> None:
     one, two = photos_of(0)[:2], photos_of(1)[:1]
     given = ["--person", *one, "--at", ",".join(map(str, LEFT)), "--person", *two]
     given += ["--at", ",".join(map(str, RIGHT)), "--seed", 3, "--out", tmp_path]
-    code, _, said = portraitlab("generate", export(*MMF), *given)
-    assert code == 0, said
+    code, _, problem = portraitlab("generate", export(*MMF), *given)
+    assert code == 0, problem
     people = [Person(opened(one), LEFT), Person(opened(two), RIGHT)]
     (drawn,) = pipe.group(people, seed=3)
     with Image.open(tmp_path / "0000.png") as written:
@@ -119,8 +117,8 @@ def test_people_and_places_that_do_not_fit_are_named(
     portraitlab, export, photos_of, arguments, parts
 ) -> None:
     named = [photos_of(0)[0] if each == "A" else each for each in arguments]
-    code, _, said = portraitlab("generate", export(*MMF), *named)
+    code, _, problem = portraitlab("generate", export(*MMF), *named)
     assert code == 1
     for part in parts:
-        assert part in said
-    assert "Traceback" not in said
+        assert part in problem
+    assert "Traceback" not in problem

@@ -60,8 +60,8 @@ def out(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_stock_loader_gives_the_residuals_of_the_run(
     config: DictConfig, run: Run, out: Path
 ) -> None:
-    stock, told = ControlNetModel.from_pretrained(out / "controlnet", output_loading_info=True)
-    assert not any(told.values()), told
+    stock, info = ControlNetModel.from_pretrained(out / "controlnet", output_loading_info=True)
+    assert not any(info.values()), info
     bench = Bench.of(config)
     bench.load(run)
     model = bench.parts.model
@@ -86,7 +86,7 @@ def test_the_stock_loader_gives_the_residuals_of_the_run(
     torch.testing.assert_close([*ours.down, ours.mid], [*down, mid], rtol=1e-3, atol=1e-4)
 
 
-def test_the_pipeline_draws_what_the_run_draws(config: DictConfig, out: Path) -> None:
+def test_pipeline_and_run_draw_the_same(config: DictConfig, out: Path) -> None:
     """Draw from the photos' files the picture of task=sample, through the same sampler."""
     folder = Path(SamplePortraits(count=1)(config)["folder"])
     drawn = np.asarray(Image.open(next(folder.glob("0000-*.png")))).astype(int)
@@ -103,14 +103,14 @@ def test_the_pipeline_draws_what_the_run_draws(config: DictConfig, out: Path) ->
     assert np.abs(np.asarray(other).astype(int) - drawn).max() > 1  # it is not the noise alone
 
 
-def test_what_was_trained_comes_back_to_the_bit(run: Run, out: Path) -> None:
+def test_trained_weights_are_restored_to_the_bit(run: Run, out: Path) -> None:
     state = PortraitPipeline.from_pretrained(out).model.trained_state_dict()
     trained = run.read_weights()
     assert state.keys() == trained.keys()
     assert all(torch.equal(state[name], trained[name]) for name in trained)
 
 
-def test_the_folder_says_what_it_is(run: Run, out: Path, photos: Path) -> None:
+def test_the_folder_describes_itself(run: Run, out: Path, photos: Path) -> None:
     assert len({path.stat().st_mode for path in out.rglob("*.*")}) == 1, "all as the umask says"
     texts = [path.read_text() for path in out.rglob("*") if path.suffix in (".json", ".md")]
     assert len(texts) == 6
@@ -118,12 +118,12 @@ def test_the_folder_says_what_it_is(run: Run, out: Path, photos: Path) -> None:
         assert not any(str(place) in text for text in texts)
     card = (out / "README.md").read_text()
     _, front, rest = card.split("---\n", 2)
-    told = yaml.safe_load(front)
-    assert told["library_name"] == "portraitlab"  # as long as diffusers alone cannot load it
+    metadata = yaml.safe_load(front)
+    assert metadata["library_name"] == "portraitlab"  # as long as diffusers alone cannot load it
     with pytest.raises(AttributeError, match="PortraitPipeline"):
         DiffusionPipeline.from_pretrained(out)
     assert "Only this class loads the folder as a whole" in rest
-    assert told["pipeline_tag"] == "text-to-image"
+    assert metadata["pipeline_tag"] == "text-to-image"
     record = run.record()
     assert record is not None
     assert f"| sim_f ↑ | {record['metrics']['sim_f']['value']:.3f} |" in rest
@@ -137,7 +137,7 @@ def test_the_folder_says_what_it_is(run: Run, out: Path, photos: Path) -> None:
     assert about["commit"] == json.loads((run.folder / "origin.json").read_text())["commit"]
 
 
-def test_the_card_names_what_is_needed_and_whose_terms_bind_it() -> None:
+def test_the_card_names_needed_files_and_licences() -> None:
     config = settings_of(
         *("backbone=sdxl", "encoder=insightface", "encoder.root=packs", "clip=vit_l14"),
         *("face3d=flame", "face3d.root=flame", "sampler=sdxl_lightning", "data=folder"),
@@ -180,7 +180,7 @@ def test_the_card_of_ffrnet_names_its_way_in(overrides: tuple[str, ...], image: 
     assert "net/` holds" not in parts
 
 
-def test_the_card_names_what_was_done_for_the_figures_alone() -> None:
+def test_the_card_names_edits_of_the_scored_portraits() -> None:
     facts = {"key": "0" * 8, "commit": None, "dtype": "float32"}
     cards = [
         model_card(settings_of(*overrides), {"metrics": {}}, facts, stock=False)
@@ -193,7 +193,7 @@ def test_the_card_names_what_was_done_for_the_figures_alone() -> None:
     assert [[line in card for line in lines] for card in cards] == [[False] * 2, [True] * 2]
 
 
-def test_the_card_of_multi_mode_fusion_says_what_a_stock_controlnet_leaves_out() -> None:
+def test_the_card_of_multi_mode_fusion_names_the_limits_of_the_stock_class() -> None:
     config = settings_of("net=mmf")
     facts = {"key": "0" * 8, "commit": None, "dtype": "float32"}
     card = model_card(config, {"metrics": {}}, facts, stock=True)
@@ -208,9 +208,9 @@ def test_a_run_is_exported_by_its_name_in_half_precision_and_draws(
     out = tmp_path / "out"
     out.mkdir()  # empty is as good as new
     runs = ("--runs", run.folder.parents[1])
-    code, said, _ = portraitlab("export", run.key, out, "--dtype", "float16", *runs)
+    code, output, _ = portraitlab("export", run.key, out, "--dtype", "float16", *runs)
     assert code == 0
-    assert said.startswith(f"exported: {out}\n")
+    assert output.startswith(f"exported: {out}\n")
     written = sorted(out.glob("*/*.safetensors"))
     assert [file.parent.name for file in written] == ["controlnet", "fusion"]
     tensors = [tensor for file in written for tensor in load_file(file).values()]
@@ -220,38 +220,40 @@ def test_a_run_is_exported_by_its_name_in_half_precision_and_draws(
         assert state[name].dtype == torch.float32
         torch.testing.assert_close(state[name], value, rtol=1e-3, atol=1e-6)
     given = ("--refs", *files[:2], "--target", files[2], "--out", tmp_path / "drawn")
-    code, said, problem = portraitlab("generate", out, *given, "--prompt", "a person in a coat")
+    code, output, problem = portraitlab("generate", out, *given, "--prompt", "a person in a coat")
     assert (code, problem) == (0, "")
-    with Image.open(said.strip()) as picture:
+    with Image.open(output.strip()) as picture:
         assert picture.size == (64, 64)
         assert json.loads(picture.text["portraitlab"])["run"] == run.key
 
 
-def test_what_cannot_be_exported_leaves_nothing_behind(
+def test_a_failed_export_leaves_nothing_behind(
     portraitlab: Command, run: Run, tmp_path: Path
 ) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "kept.txt").write_text("mine")
-    code, _, said = portraitlab("export", run.folder, full)
-    assert (code, "is there already and not empty; give another folder" in said) == (1, True)
+    code, _, problem = portraitlab("export", run.folder, full)
+    assert (code, "is there already and not empty; give another folder" in problem) == (1, True)
     assert (full / "kept.txt").read_text() == "mine"
-    code, _, said = portraitlab("export", run.folder, full / "kept.txt" / "new")
-    assert (code, said) == (1, f"[Errno 17] File exists: '{full / 'kept.txt'}'\n")
+    code, _, problem = portraitlab("export", run.folder, full / "kept.txt" / "new")
+    assert (code, problem) == (1, f"[Errno 17] File exists: '{full / 'kept.txt'}'\n")
     copy = tmp_path / "runs" / "hifi_portrait" / run.folder.name
     shutil.copytree(run.folder, copy)
     write_status(copy, "preempted", error="stopped by SIGTERM")
-    code, _, said = portraitlab("export", copy, tmp_path / "new")
+    code, _, problem = portraitlab("export", copy, tmp_path / "new")
     assert code == 1
-    assert "is preempted (stopped by SIGTERM; the same command resumes it), and only" in said
+    assert "is preempted (stopped by SIGTERM; the same command resumes it), and only" in problem
     write_status(copy, "done")
     weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    code, _, said = portraitlab("export", copy, tmp_path / "new")
-    assert (code, "are damaged; train them again with fresh=true" in said) == (1, True)
+    code, _, problem = portraitlab("export", copy, tmp_path / "new")
+    assert (code, "are damaged; train them again with fresh=true" in problem) == (1, True)
     weights.unlink()
-    code, _, said = portraitlab("export", copy, tmp_path / "new")
-    assert (code, "model.safetensors is not there" in said) == (1, True)
-    code, _, said = portraitlab("export", "nobody", tmp_path / "new", "--runs", tmp_path / "runs")
-    assert (code, "no run 'nobody': it is neither a folder nor" in said) == (1, True)
+    code, _, problem = portraitlab("export", copy, tmp_path / "new")
+    assert (code, "model.safetensors is not there" in problem) == (1, True)
+    code, _, problem = portraitlab(
+        "export", "nobody", tmp_path / "new", "--runs", tmp_path / "runs"
+    )
+    assert (code, "no run 'nobody': it is neither a folder nor" in problem) == (1, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "runs"]

@@ -32,7 +32,7 @@ def test_a_command_is_taken_as_it_is_written(line: str) -> None:
         assert _setting(setting) == ("encoder.root", "packs")
 
 
-def test_every_option_of_generate_is_told_of() -> None:
+def test_every_option_of_generate_is_documented() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     import_module("portraitlab.app.cli.generate").add_arguments(parser)
     options = [action.option_strings[0] for action in parser._actions if action.option_strings]

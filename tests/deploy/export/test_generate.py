@@ -26,11 +26,11 @@ def test_pictures_are_those_of_the_pipeline_and_say_how_they_were_made(
 ) -> None:
     out, prompt = tmp_path / "drawn", "a person in round glasses, größer"
     given = ("--refs", *files[:2], "--target", files[3], "--prompt", prompt, "--seed", 7)
-    code, said, _ = portraitlab(
+    code, output, _ = portraitlab(
         "generate", export(), *given, "--count", 2, "--steps", 3, "--out", out
     )
     assert code == 0
-    assert said.split() == [str(out / "0000.png"), str(out / "0001.png")]
+    assert output.split() == [str(out / "0000.png"), str(out / "0001.png")]
     pipe = PortraitPipeline.from_pretrained(export())
     references = [Image.open(file) for file in files[:2]]
     drawn = pipe(references, Image.open(files[3]), prompt, steps=3, seed=7, num_images=2)
@@ -52,8 +52,8 @@ def test_pictures_that_are_there_are_kept(
     (tmp_path / "0001.png").write_text("mine")
     given = ("generate", export(), "--refs", files[0], "--count", 2, "--out", tmp_path)
     for expected in (["0000.png", "0002.png"], ["0003.png", "0004.png"]):
-        code, said, _ = portraitlab(*given)
-        assert (code, [Path(line).name for line in said.split()]) == (0, expected)
+        code, output, _ = portraitlab(*given)
+        assert (code, [Path(line).name for line in output.split()]) == (0, expected)
     assert (tmp_path / "0001.png").read_text() == "mine"
 
 
@@ -66,21 +66,21 @@ def test_the_current_folder_is_drawn_with_where_none_is_given(
 ) -> None:
     monkeypatch.chdir(export())
     given = ("--refs", *files[:2], "--target", files[3], "--out", tmp_path)
-    code, said, problem = portraitlab("generate", *given)
-    assert (code, problem, said.split()) == (0, "", [str(tmp_path / "0000.png")])
+    code, output, problem = portraitlab("generate", *given)
+    assert (code, problem, output.split()) == (0, "", [str(tmp_path / "0000.png")])
     monkeypatch.chdir(tmp_path)
     code, _, problem = portraitlab("generate", *given)
     assert code == 1
     assert ". has no portraitlab.json, so it is not an exported run" in problem
 
 
-def test_whose_shape_is_drawn_can_be_chosen(
+def test_the_reference_of_the_shape_can_be_chosen(
     portraitlab: Command, export: Export, files: list[Path], tmp_path: Path
 ) -> None:
     for choice in ("target", "quality"):
         given = ("--refs", *files[:2], "--target", files[3], "--select", choice)
-        code, _, said = portraitlab("generate", export(), *given, "--out", tmp_path / choice)
-        assert (code, said) == (0, "")
+        code, _, problem = portraitlab("generate", export(), *given, "--out", tmp_path / choice)
+        assert (code, problem) == (0, "")
         with Image.open(tmp_path / choice / "0000.png") as written:
             names = {"target": "TargetShape", "quality": "BestQuality"}
             assert json.loads(written.text["portraitlab"])["select"] == names[choice]
@@ -101,9 +101,9 @@ def test_a_bad_photo_is_named_with_the_remedy(
     ):
         role = "--target" if path == text else "--refs"
         given = ("--refs", files[0], role, path, "--out", tmp_path / "out")
-        code, _, said = portraitlab("generate", export(), *given)
+        code, _, problem = portraitlab("generate", export(), *given)
         assert code == 1
-        assert said.startswith(f"{path} {message}"), said
+        assert problem.startswith(f"{path} {message}"), problem
     assert not (tmp_path / "out").exists()
     # Before anything of the export is read.
     none = ("--refs", files[0], "--target", tmp_path / "none.png")
@@ -121,15 +121,15 @@ def test_real_photos_of_two_people_or_none_are_refused(
     two = REAL / "awkward" / "face_recognition-two_people.jpg"
     one, aim = sorted((REAL / "photos").glob("*/*.jpg"))[:2]
     given = ("--set", f"encoder.root={PACKS}", "--out", tmp_path / "out")
-    code, _, said = portraitlab("generate", folder, "--refs", one, two, *given)
+    code, _, problem = portraitlab("generate", folder, "--refs", one, two, *given)
     assert code == 1
-    assert said.startswith(f"{two} shows 2 faces, not one; give another photo"), said
-    code, said, problem = portraitlab("generate", folder, "--refs", one, "--target", aim, *given)
+    assert problem.startswith(f"{two} shows 2 faces, not one; give another photo"), problem
+    code, output, problem = portraitlab("generate", folder, "--refs", one, "--target", aim, *given)
     assert (code, problem) == (0, "")
-    assert Image.open(said.strip()).size == (64, 64)
-    code, _, said = portraitlab("generate", folder, "--refs", one)
+    assert Image.open(output.strip()).size == (64, 64)
+    code, _, problem = portraitlab("generate", folder, "--refs", one)
     assert code == 1
-    assert "needs files of this machine for encoder.root; give them as `--set encoder.root" in said
+    assert "needs paths on this machine: encoder.root; give them as `--set encoder.root" in problem
 
 
 @real
@@ -145,18 +145,18 @@ def test_clip_is_looked_for_in_the_folder_that_the_export_is_given(
     )
     photo = next((REAL / "photos").glob("*/*.jpg"))
     given = ("--refs", photo, "--set", f"encoder.root={PACKS}", "--out", tmp_path / "out")
-    code, _, said = portraitlab("generate", folder, *given)
+    code, _, problem = portraitlab("generate", folder, *given)
     assert code == 1
-    assert "or give a folder that has them: encoder.clip.folder=FOLDER\n" in said
+    assert "or give a folder that has them: encoder.clip.folder=FOLDER\n" in problem
     place = f"encoder.clip.folder={clip}"
-    code, _, said = portraitlab("generate", folder, *given, "--set", place)
-    assert (code, said) == (0, "")
+    code, _, problem = portraitlab("generate", folder, *given, "--set", place)
+    assert (code, problem) == (0, "")
     (clip / "preprocessor_config.json").write_text("{}")
-    code, _, said = portraitlab("generate", folder, *given, "--set", place)
-    assert (code, "or give another encoder.clip.folder" in said) == (1, True)
+    code, _, problem = portraitlab("generate", folder, *given, "--set", place)
+    assert (code, "or give another encoder.clip.folder" in problem) == (1, True)
     (clip / "model.safetensors").unlink()
-    code, _, said = portraitlab("generate", folder, *given, "--set", place)
-    assert (code, f"missing in {place}: model.safetensors" in said) == (1, True)
+    code, _, problem = portraitlab("generate", folder, *given, "--set", place)
+    assert (code, f"missing in {place}: model.safetensors" in problem) == (1, True)
 
 
 def test_a_bad_option_is_named_before_anything_is_loaded(
@@ -177,8 +177,8 @@ def test_a_bad_option_is_named_before_anything_is_loaded(
         (("--set", "seed=["), "--set seed=[: '[' is not valid YAML"),
         ((), "has no portraitlab.json, so it is not an exported run"),
     ):
-        code, _, said = portraitlab("generate", tmp_path, "--refs", files[0], *given)
-        assert (code, message in said) == (1, True), said
+        code, _, problem = portraitlab("generate", tmp_path, "--refs", files[0], *given)
+        assert (code, message in problem) == (1, True), problem
 
 
 def test_numbers_and_settings_are_checked(
@@ -187,15 +187,15 @@ def test_numbers_and_settings_are_checked(
     for given, message in (
         (("--steps", 0), "sampler.steps=0: a whole number from 1 is needed"),
         (("--guidance", -1), "sampler.guidance=-1.0: a number from 0 is needed; 1 is none"),
-        (("--set", "encoder.rot=1"), "encoder.rot is no setting of this export"),
+        (("--set", "encoder.rot=1"), "encoder.rot is not a setting of this export"),
         (("--set", "minimum_side=abc"), "minimum_side is 'abc'; give a number"),
-        (("--set", "cond={_target_: os.system}"), "os.system', which no file of conf/ builds"),
+        (("--set", "cond={_target_: os.system}"), "os.system', which no file of conf/ names"),
         (("--base", tmp_path / "none"), "none is no folder"),
         (("--device", "cpu", "--offload", "model"), "--offload model: --device is cpu"),
         (("--vae-tiling",), "the miniature world's autoencoder is small"),
     ):
-        code, _, said = portraitlab(
+        code, _, problem = portraitlab(
             "generate", export(), "--refs", files[0], *given, "--out", tmp_path
         )
-        assert (code, message in said) == (1, True), said
+        assert (code, message in problem) == (1, True), problem
     assert not list(tmp_path.iterdir())

@@ -32,24 +32,24 @@ def test_another_base_and_a_further_controlnet_are_taken(
     def drawn(folder: Path, *given: object) -> bytes:
         out = tmp_path / "drawn"
         refs = ("--refs", files[0], "--device", "cpu", "--out", out)
-        code, said, problem = portraitlab("generate", exported, "--base", folder, *refs, *given)
+        code, output, problem = portraitlab("generate", exported, "--base", folder, *refs, *given)
         assert code == 0, problem
-        return Image.open(said.strip()).tobytes()
+        return Image.open(output.strip()).tobytes()
 
     own, control = drawn(sd15), f"{tmp_path / 'controlnet'}:{files[2]}"
     assert drawn(other) != own
     assert drawn(sd15, "--controlnet", f"{control}:0") == own
     assert drawn(sd15, "--controlnet", control) != own
     assert drawn(sd15, "--vae-slicing", "--vae-tiling") == own  # one picture of one tile
-    code, _, said = portraitlab("generate", exported, "--refs", files[0])
+    code, _, problem = portraitlab("generate", exported, "--refs", files[0])
     assert code == 1
-    assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5" in said
-    code, _, said = portraitlab(
+    assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5" in problem
+    code, _, problem = portraitlab(
         *("generate", exported, "--base", sd15, "--refs", files[0], "--out", tmp_path),
         *("--controlnet", f"{tmp_path / 'controlnet'}:{tmp_path / 'none.png'}"),
     )
     assert code == 1
-    assert said.endswith(f"{tmp_path / 'none.png'} is not a file; give a picture.\n")
+    assert problem.endswith(f"{tmp_path / 'none.png'} is not a file; give a picture.\n")
 
 
 def test_a_picture_names_its_student_and_no_place(
@@ -60,18 +60,18 @@ def test_a_picture_names_its_student_and_no_place(
     exported = export(*settings, "net.start=null", "sampler=sdxl_lightning")
     given = ("--base", sd15, "--refs", files[0], "--out", tmp_path / "drawn")
     folder = f"sampler.folder={tmp_path / 'student'}"
-    code, said, problem = portraitlab("generate", exported, *given, "--set", folder)
+    code, output, problem = portraitlab("generate", exported, *given, "--set", folder)
     assert code == 0, problem
-    about = json.loads(Image.open(said.strip()).text["portraitlab"])
+    about = json.loads(Image.open(output.strip()).text["portraitlab"])
     assert about["student"] == ["sdxl_lightning_8step_lora.safetensors"]
     assert (about["steps"], about["guidance"]) == (8, 1.0)
     file = tmp_path / "student" / about["student"][0]
-    code, _, said = portraitlab("generate", exported, *given, "--set", folder, "--lora", file)
-    assert (code, said.endswith("draws with it already; leave it out\n")) == (1, True)
+    code, _, problem = portraitlab("generate", exported, *given, "--set", folder, "--lora", file)
+    assert (code, problem.endswith("draws with it already; leave it out\n")) == (1, True)
     assert str(tmp_path) not in json.dumps(about)
 
 
-def test_loras_are_weighed_and_one_that_is_none_is_named(
+def test_loras_are_weighted_and_invalid_files_are_named(
     portraitlab: Command, exported: Path, sd15: Path, files: list[Path], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
@@ -103,8 +103,8 @@ def test_loras_are_weighed_and_one_that_is_none_is_named(
     def drawn(*loras: str) -> tuple[int, bytes, str]:
         options = [part for text in loras for part in ("--lora", text)]
         given = ("--refs", files[0], "--seed", 3, "--out", tmp_path / "drawn", *options)
-        code, said, problem = portraitlab("generate", exported, "--base", sd15, *given)
-        return code, Image.open(said.strip()).tobytes() if code == 0 else b"", problem
+        code, output, problem = portraitlab("generate", exported, "--base", sd15, *given)
+        return code, Image.open(output.strip()).tobytes() if code == 0 else b"", problem
 
     (_, own, _), (_, one, _) = drawn(), drawn(f"{lora}")
     assert own != one
@@ -127,6 +127,6 @@ def test_loras_are_weighed_and_one_that_is_none_is_named(
         ("cut", "is not a LoRA of this base ("),
         ("none", "is no .safetensors file; give a LoRA of the base."),
     ):
-        code, _, said = drawn(f"{files_of[name]}:0.5")
-        assert (code, said.startswith(f"{files_of[name]} {message}")) == (1, True), said
-        assert said.count("\n") == 1, said
+        code, _, problem = drawn(f"{files_of[name]}:0.5")
+        assert (code, problem.startswith(f"{files_of[name]} {message}")) == (1, True), problem
+        assert problem.count("\n") == 1, problem

@@ -90,7 +90,7 @@ def test_controlnets_of_the_user_s_own_are_built_again(
     config = settings_of("net=adapter", f"net.controlnet={given}")
     write_export(model_of(config), config, tmp_path / "beside", "a card", key="0", commit=None)
     name = "net.controlnet.pretrained_model_name_or_path"
-    with pytest.raises(ValueError, match=f"needs files of this machine for {name}"):
+    with pytest.raises(ValueError, match=f"needs paths on this machine: {name}"):
         PortraitPipeline.from_pretrained(tmp_path / "beside")
     places = {name: str(tmp_path / "own")}
     assert PortraitPipeline.from_pretrained(tmp_path / "beside", settings=places)(pictures[:1])

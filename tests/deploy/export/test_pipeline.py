@@ -69,7 +69,7 @@ def test_every_picture_has_a_seed_of_its_own(pipe: PortraitPipeline, pictures: P
     assert not np.array_equal(drawn[0], drawn[1])
 
 
-def test_what_is_given_matters(pipe: PortraitPipeline, pictures: Pictures) -> None:
+def test_every_argument_matters(pipe: PortraitPipeline, pictures: Pictures) -> None:
     own = pixels(pipe(pictures[:2], pictures[3], "abc"))
     for other in (
         pipe(pictures[1:3], pictures[3], "abc"),
@@ -106,7 +106,7 @@ def test_words_that_are_left_out_are_named(
     ]
 
 
-def test_references_of_two_people_and_too_many_are_told(
+def test_warns_of_references_of_two_people_and_of_too_many(
     pipe: PortraitPipeline, pictures: Pictures, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert pipe(pictures[:4], pictures[4])
@@ -118,9 +118,9 @@ def test_references_of_two_people_and_too_many_are_told(
     caplog.clear()
     other = Image.fromarray(render_photo(IDENTITIES["train"][5], 0, 64).image)
     assert pipe([pictures[0], pictures[1], other], num_images=5)
-    (said,) = caplog.messages
+    (warning,) = caplog.messages
     assert re.match(
-        r"references [12] and 3 hardly look like one person \(cosine -?0\.\d\d of", said
+        r"references [12] and 3 hardly look like one person \(cosine -?0\.\d\d of", warning
     )
 
 
@@ -419,7 +419,7 @@ def test_a_controlnet_that_does_not_fit_is_refused(
         pipe.read_control(tmp_path / "none", pictures[0])
 
 
-def test_what_other_pipelines_take_is_taken_or_named_with_what_to_use(
+def test_arguments_of_other_pipelines_are_accepted_or_refused_with_a_remedy(
     pipe: PortraitPipeline, exported: Path, sd15: Path, pictures: Pictures
 ) -> None:
     assert np.array_equal(pixels(pipe(pictures[0])), pixels(pipe(pictures[:1])))
@@ -432,7 +432,7 @@ def test_what_other_pipelines_take_is_taken_or_named_with_what_to_use(
         with pytest.raises(ValueError, match="moved to a device, not cast" + remedy):
             pipe.to(*given)
     for name in ("prompt", "negative_prompt"):
-        with pytest.raises(ValueError, match=rf"{name}=\['a', 'b'\] is no text; .* call once for"):
+        with pytest.raises(ValueError, match=rf"{name}=\['a', 'b'\] must be one string; call"):
             pipe(pictures[:1], **{name: ["a", "b"]})
 
 

@@ -41,7 +41,7 @@ def test_the_places_that_are_needed_are_named_until_they_are_given() -> None:
     ]  # fmt: skip
     settings = drawing_settings(config)
     given: dict[str, object] = {"encoder.root": "packs"}
-    message = r"needs files of this machine for encoder\.face3d\.root, .*`--set encoder\.face3d"
+    message = r"needs paths on this machine: encoder\.face3d\.root, .*`--set encoder\.face3d"
     with pytest.raises(ValueError, match=message):
         with_changes(settings, needed, given)
     given |= {"encoder.face3d.root": "bfm", "cond.face_model.root": "bfm"}
@@ -86,7 +86,7 @@ def test_a_value_of_another_kind_is_refused() -> None:
 
 def test_an_unknown_setting_is_refused() -> None:
     for name in ("encoder.rooot", "nothing", "encoder.root.deeper.still"):
-        with pytest.raises(ValueError, match=f"{name} is no setting of this export"):
+        with pytest.raises(ValueError, match=f"{name} is not a setting of this export"):
             with_changes(drawing_settings(settings_of()), [], {name: 1})
 
 
@@ -97,7 +97,7 @@ def test_an_unknown_setting_is_refused() -> None:
         *("portraitlab.runs.run.Run.forget", "portraitlab.training.loggers.wandb_logger"),
     ],
 )
-def test_what_conf_does_not_build_is_never_built(target: object) -> None:
+def test_targets_outside_conf_are_never_built(target: object) -> None:
     settings = drawing_settings(settings_of())
     settings["cond"]["face_model"] = {"_target_": target, "command": "true"}
     with pytest.raises(ValueError, match=r"cond\.face_model\._target_ is .*no file of conf/"):

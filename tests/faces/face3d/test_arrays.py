@@ -124,7 +124,7 @@ def test_a_command_in_torch_weights_is_refused_and_not_executed(tmp_path: Path) 
         (b"cnumpy\ndtype\n(S'V8'\ntR.", "numbers of the type 'V8'"),
     ],
 )
-def test_what_is_refused_is_named(tmp_path: Path, raw: bytes, named: str) -> None:
+def test_refused_content_is_named(tmp_path: Path, raw: bytes, named: str) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=f"is refused: beside arrays it needs {named}"):
@@ -163,7 +163,7 @@ def test_cut_and_altered_files_end_in_one_message(tmp_path: Path, content: Any) 
             assert "model.pkl" in str(error)  # noqa: PT017
 
 
-def test_damaged_npz_and_objects_in_one_are_told(tmp_path: Path) -> None:
+def test_damaged_npz_and_objects_in_one_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     np.savez_compressed(path, f=np.random.default_rng(0).normal(size=400))
     whole = path.read_bytes()
@@ -190,7 +190,7 @@ def test_an_npz_of_more_than_arrays_take_is_refused_before_it_is_read(tmp_path: 
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize("header", [b"{'descr': '|O', (", b'"""', b"{'descr': '|O'}}"])
-def test_a_header_that_is_no_python_is_told(tmp_path: Path, header: bytes, suffix: str) -> None:
+def test_an_invalid_header_is_refused(tmp_path: Path, header: bytes, suffix: str) -> None:
     path = tmp_path / f"model.{suffix}"
     raw = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
     path.write_bytes(raw)
@@ -201,7 +201,7 @@ def test_a_header_that_is_no_python_is_told(tmp_path: Path, header: bytes, suffi
         read_arrays(path)
 
 
-def test_other_content_is_told(tmp_path: Path) -> None:
+def test_other_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(np.eye(2)))
     with pytest.raises(ValueError, match="has no arrays by name"):
@@ -224,12 +224,12 @@ def test_nobody_is_advised_to_read_a_file_unsafely(tmp_path: Path, suffix: str) 
         path.write_bytes(raw)
         with pytest.raises(ValueError, match=rf"model\.{suffix} ") as caught:
             read_arrays(path) if arrays_alone else read_state_dict(path, "face3d.root")
-        said = str(caught.value)
-        assert not re.search("weights_only|allow_pickle|pickle.load|trust", said), said
-        assert re.search(r"ownload .*(docs/face3d\.md|again|publisher)", said), said
+        message = str(caught.value)
+        assert not re.search("weights_only|allow_pickle|pickle.load|trust", message), message
+        assert re.search(r"ownload .*(docs/face3d\.md|again|publisher)", message), message
         if raw == _POINTER:
-            assert "(43 bytes) cannot be read as " in said
-            assert "it is a Git LFS pointer, whose download was not completed" in said
+            assert "(43 bytes) cannot be read as " in message
+            assert "it is a Git LFS pointer, whose download was not completed" in message
 
 
 def test_a_tensor_reaches_nothing_beyond_its_own_numbers(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_missing_files_are_named_with_their_source_and_licence(tmp_path: Path) -
         assert line.endswith("; only a Git LFS pointer is there, fetch it with `git lfs pull`")
 
 
-def test_other_files_of_these_names_are_told(flame_files: Path, tmp_path: Path) -> None:
+def test_other_files_of_these_names_are_refused(flame_files: Path, tmp_path: Path) -> None:
     for name in ("generic_model.pkl", "landmark_embedding.npy"):
         (tmp_path / name).symlink_to(flame_files / name)
     torch.save({"model": {}}, tmp_path / "deca_model.tar")

@@ -36,7 +36,7 @@ def published_landmarks(arrays, numbers: np.ndarray, camera: np.ndarray) -> np.n
     return np.stack([column + 0.5, row + 0.5], axis=1) / 120  # fractions of pixels' middles
 
 
-def test_landmarks_lie_where_3ddfa_places_them(tmp_path: Path) -> None:
+def test_landmarks_equal_those_of_3ddfa(tmp_path: Path) -> None:
     network, arrays = write_tddfa(tmp_path)
     fitter = load_tddfa(str(tmp_path))
     crops = torch.rand(4, 3, 120, 120) * 2 - 1
@@ -144,7 +144,7 @@ def test_the_second_look_is_at_the_landmarks_alone(fitter: TddfaFitter) -> None:
         fitter.fit(image[..., :64], keypoints)
 
 
-def test_other_files_are_told(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     write_tddfa(tmp_path)
     scales = tmp_path / "param_mean_std_62d_120x120.pkl"
     published = scales.read_bytes()

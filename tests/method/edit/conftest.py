@@ -1,4 +1,4 @@
-"""A tiny model with an identity and a control image, and pictures of faces for it to mend."""
+"""A tiny model with an identity and a control image, and pictures of faces to restore."""
 
 from __future__ import annotations
 

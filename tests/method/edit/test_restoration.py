@@ -128,7 +128,7 @@ def test_no_box_is_visible(of_faces, model, encoder, faces) -> None:
         torch.testing.assert_close(soft, -0.5 + mask.expand_as(soft), atol=1e-5, rtol=0)
 
 
-def test_what_is_large_enough_is_left(of_faces, model, encoder, pictures, faces) -> None:
+def test_large_faces_are_left(of_faces, model, encoder, pictures, faces) -> None:
     edit = Painted(**(of_faces | {"below": 20}))
     edited = edit(model, encoder, pictures, faces)
     widths = [
@@ -149,7 +149,7 @@ def test_without_landmarks_a_face_is_left(of_faces, model, make_encoder, picture
     assert not any(mask.any() for mask in edited.masks)
 
 
-def test_a_face_at_the_edge_is_mended_inside_the_picture(of_faces, model, encoder, faces) -> None:
+def test_a_face_at_the_edge_is_restored_inside_the_picture(of_faces, model, encoder, faces) -> None:
     picture = torch.zeros(3, 40, 40)
     corner = replace(faces[[0]], keypoints=faces.keypoints[:1] - 0.35)
     edited = Painted(**of_faces)(model, encoder, [picture], corner)

@@ -1,4 +1,4 @@
-"""A small face of the world, broken by the autoencoder, is mended by the shipped models."""
+"""A small face of the world, broken by the autoencoder, is restored by the shipped models."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ def landmarks(encoder: WorldEncoder, picture: Tensor, faces: KnownFaces) -> Tens
     return 64 * load_face_model().landmarks(coefficients)
 
 
-def test_both_faces_are_mended(edited, broken) -> None:
+def test_both_faces_are_restored(edited, broken) -> None:
     assert edited.left == ["", ""]
-    (mended,), (mask,) = edited.pictures, edited.masks
-    changed = (mended - broken).abs().mean(0) > 0.02
+    (restored,), (mask,) = edited.pictures, edited.masks
+    changed = (restored - broken).abs().mean(0) > 0.02
     assert changed.sum() > 100
     assert not changed[mask[0] == 0].any()
 
@@ -119,7 +119,7 @@ def test_the_edge_of_the_mask_is_no_steeper_than_elsewhere(
     edited, edit, model, encoder, broken, faces
 ) -> None:
     """Complaint: a visible box. The new pixels begin no more steeply than they vary inside."""
-    (mended,), (mask,) = edited.pictures, edited.masks
+    (restored,), (mask,) = edited.pictures, edited.masks
     settings = {"steps": 6, "guidance": 2.0, "shape": "broken", "soften": 0.0}
     plain = DIIR(detector=edit.detector, masks=edit.masks, features=None, latents=False, **settings)
     hard = plain(model, encoder, [broken], faces).pictures[0]
@@ -130,10 +130,10 @@ def test_the_edge_of_the_mask_is_no_steeper_than_elsewhere(
         return across + down
 
     edge, inside = (mask[0] > 0) & (mask[0] < 0.6), mask[0] > 0.9
-    change, with_a_box = steep(mended - broken), steep(hard - broken)
+    change, with_a_box = steep(restored - broken), steep(hard - broken)
     assert edge.sum() > 40
     assert change[edge].mean() < 0.7 * change[inside].mean()
-    assert steep(mended)[edge].mean() < 1.05 * steep(broken)[edge].mean()
+    assert steep(restored)[edge].mean() < 1.05 * steep(broken)[edge].mean()
     assert with_a_box[edge].mean() > 2 * change[edge].mean()
 
 

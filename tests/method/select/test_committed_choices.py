@@ -30,7 +30,7 @@ def test_all_people_of_both_splits_are_there_with_sound_photos_first() -> None:
             assert not make_settings(int(stranger or identity), int(target)).flaws
 
 
-def test_the_measures_that_are_told_of_are_those_on_record() -> None:
+def test_documented_measures_are_on_record() -> None:
     record, text = json.loads(RECORD.read_text()), DOCUMENT.read_text()
     assert text == replace_part(text, "measures", measures_table(record)), (
         "run python -m portraitlab.pretraining.quality_measures"

@@ -44,14 +44,14 @@ def test_a_flawed_photo_scores_less(sound: Tensor, kinds: tuple[str, ...]) -> No
     assert (sound[:, None] > poor).float().mean() > 0.85
 
 
-def test_scores_lie_between_zero_and_one_whatever_is_shown(sound: Tensor) -> None:
+def test_scores_are_between_zero_and_one_for_any_image(sound: Tensor) -> None:
     model = load_quality()
     noise = torch.randn(4, 3, model.crop_size, model.crop_size).clamp(-1, 1)
     for some in (sound, model(noise), model(torch.zeros_like(noise))):
         assert ((some >= 0) & (some <= 1)).all()
 
 
-def test_photos_are_scored_by_row_whatever_stands_beside_them(people: PhotoSet) -> None:
+def test_photos_are_scored_by_row_alone(people: PhotoSet) -> None:
     model = load_quality()
     rows = torch.tensor([[5, 0, 9], [7, 7, 1]])
     found = people.quality(model, rows)

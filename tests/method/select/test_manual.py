@@ -48,7 +48,7 @@ def test_whom_the_file_leaves_out_is_named_with_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("anna: {9: [", "is not valid YAML"),
         ("", r"manual\.yaml: Input should be a valid dictionary.*; each line must be"),
@@ -58,8 +58,8 @@ def test_whom_the_file_leaves_out_is_named_with_the_remedy(
         ("anna: {9: [[1]]}", r"anna\.9\.0: Input should be a valid string; each line must be"),
     ],
 )
-def test_a_file_of_another_form_is_refused(chosen_by_hand, text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_file_of_another_form_is_refused(chosen_by_hand, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         chosen_by_hand(text)
 
 

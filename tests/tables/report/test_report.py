@@ -66,7 +66,7 @@ def test_nothing_to_report_on_is_one_message(
     for path in (tmp_path, tmp_path / "nowhere"):
         assert main(["report", str(path)]) == 1
         message = capsys.readouterr().err
-        assert message.startswith(f"{path} holds neither a sweep nor a run")
+        assert message.startswith(f"{path} has no sweep.json, config.yaml or table.yaml")
         assert message.count("\n") == 1
 
 
@@ -154,7 +154,7 @@ def test_bounds_are_shown_once_unless_they_differ(sweep: Path) -> None:
     assert labels == [f"{BOUND} (of 1, 4)", f"{BOUND} (of 2)"]
 
 
-def test_differences_leave_out_what_changes_no_figure(tmp_path: Path) -> None:
+def test_differences_leave_out_settings_that_change_no_figure(tmp_path: Path) -> None:
     first = {"a": {"b": 1, "cache": "x"}, "runs": "r", "choices": {"logger": "csv", "net": "n"}}
     second = {"a": {"b": 2, "cache": "y"}, "runs": "s", "choices": {"logger": "none", "net": "n"}}
     third = {**second, "a": {"b": 2, "c": [1, 2], "d": {}}}
@@ -206,7 +206,7 @@ def test_a_page_is_a_function_of_its_folders(sweep: Path) -> None:
     assert page(read_report(sweep)) == page(read_report(sweep))
 
 
-def test_colours_tell_many_rows_apart(tmp_path: Path) -> None:
+def test_many_rows_have_different_colours(tmp_path: Path) -> None:
     place = write_sweep(tmp_path, [Given({"seed": str(n)}, begun=False) for n in range(20)])
     looks = [
         (row["colour"], row["dash"], row["symbol"])
