@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,15 @@ def test_every_floor_is_described(floors: ModuleType) -> None:
 def test_the_map_shows_the_floors_as_they_are(floors: ModuleType) -> None:
     text = floors.PAGE.read_text()
     assert floors.page(text) == text, "run python docs/floors.py"
+
+
+def test_a_class_has_a_name_of_its_own() -> None:
+    named: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: paths for name, paths in named.items() if len(paths) > 1} == {}
 
 
 def test_tests_are_beside_the_floor_that_they_test() -> None:

@@ -20,7 +20,7 @@ from portraitlab.data.face_masks import draw_face_masks
 from portraitlab.data.photos import Photos
 from portraitlab.data.schema import encoded
 from portraitlab.data.shards import write_shard
-from portraitlab.data.table import Rows, Table, records
+from portraitlab.data.table import Rows, ShardTable, records
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.alignment import face_crops
 from portraitlab.faces.encoder.face_encoder import FaceEncoder, matted
@@ -130,7 +130,7 @@ class FeatureStore:
         ) -> dict[str, Rows[Tensor]]:
             return cached(
                 cache / "features" / f"{named(recipe)}.arrow",
-                lambda path: Table([path]).check().loaded(),
+                lambda path: ShardTable([path]).check().loaded(),
                 lambda path: write_shard(path, _in_batches(rows, title, describe, frozen)),
             )
 

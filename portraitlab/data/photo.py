@@ -44,7 +44,7 @@ class UnusablePhoto(ValueError):
 
 
 @dataclass(frozen=True)
-class Photo:
+class DecodedPhoto:
     """A decoded photo: upright RGB pixels and a mask of what is not transparent.
 
     image: uint8 [H, W, 3]. person_mask: bool [H, W], False where the photo is transparent.
@@ -54,7 +54,7 @@ class Photo:
     person_mask: NDArray[np.bool_]
 
 
-def read_photo(path: Path) -> Photo:
+def read_photo(path: Path) -> DecodedPhoto:
     """Read a photo of any format in `formats` and of any mode.
 
     The EXIF rotation is applied; other metadata that is damaged or large is no obstacle. Colours
@@ -94,7 +94,7 @@ def unreadable(path: Path, error: OSError) -> ValueError:
     )
 
 
-def as_photo(picture: Image.Image) -> Photo:
+def as_photo(picture: Image.Image) -> DecodedPhoto:
     """Convert an open picture of any mode to sRGB.
 
     An embedded colour profile is applied. Greys of more than 8 bits are scaled by the smallest even
@@ -107,11 +107,11 @@ def as_photo(picture: Image.Image) -> Photo:
     picture = _in_srgb(_in_eight_bits(picture))
     if not picture.has_transparency_data:
         image = np.asarray(picture.convert("RGB"))
-        return Photo(image, np.ones(image.shape[:2], bool))
+        return DecodedPhoto(image, np.ones(image.shape[:2], bool))
     layered = picture.convert("RGBA")
     ground = Image.new("RGBA", layered.size, (128, 128, 128, 255))
     image = np.asarray(Image.alpha_composite(ground, layered).convert("RGB"))
-    return Photo(image, np.asarray(layered)[..., 3] >= 128)
+    return DecodedPhoto(image, np.asarray(layered)[..., 3] >= 128)
 
 
 def _opened(path: Path) -> Image.Image:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from portraitlab.data.table import Pictures, Strings, Table
+from portraitlab.data.table import PictureColumn, ShardTable, Strings
 from portraitlab.types import FaceCoefficients
 
 
@@ -31,8 +31,8 @@ class Photos:
 
     def __init__(
         self,
-        table: Table,
-        captions: Table,
+        table: ShardTable,
+        captions: ShardTable,
         size: int,
         view_size: int,
         key: str = "",
@@ -97,7 +97,7 @@ class Photos:
         return torch.from_numpy(np.stack([photo.light.direction for photo in again]))
 
     def _decoded(self, name: str, rows: Sequence[int] | Tensor) -> Tensor:
-        return Pictures(self.table, name)[rows]
+        return PictureColumn(self.table, name)[rows]
 
 
 def to_tensor(images: NDArray[np.uint8] | Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from portraitlab.data.photo import Photo, UnusablePhoto
+from portraitlab.data.photo import DecodedPhoto, UnusablePhoto
 from portraitlab.faces.framing import FRAME_CENTRE, FRAME_SPREAD
 
 
@@ -36,7 +36,7 @@ class Portrait:
         return np.asarray(mask.resize((size, size), Image.Resampling.BOX)) >= 128
 
 
-def cut_portrait(photo: Photo, keypoints: NDArray[np.float32], minimum: int) -> Portrait:
+def cut_portrait(photo: DecodedPhoto, keypoints: NDArray[np.float32], minimum: int) -> Portrait:
     """Cut the square around a face with keypoints [5, 2] (fractions of the photo).
 
     Beyond the photo's edge its border is repeated and the mask is False. Raises UnusablePhoto if

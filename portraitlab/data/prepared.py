@@ -19,7 +19,7 @@ from portraitlab.data.prepare.layout import (
     training_overrides,
 )
 from portraitlab.data.prepare.validate import LEAST
-from portraitlab.data.table import Table
+from portraitlab.data.table import ShardTable
 from portraitlab.support.files import read_json
 from portraitlab.support.hashes import content_key
 from portraitlab.support.printing import shell_word
@@ -52,10 +52,10 @@ class PreparedPhotos(Photos):
         self.settings = about["settings"]
         self.overrides: list[str] = about["overrides"]
         shards = range(finished["photo_shards"]), range(finished["caption_shards"])
-        table = Table(
+        table = ShardTable(
             (shard_file(folder, "photos", n) for n in shards[0]), sort=("identity", "name")
         )
-        captions = Table(shard_file(folder, "captions", n) for n in shards[1])
+        captions = ShardTable(shard_file(folder, "captions", n) for n in shards[1])
         # The empty prompt is no caption of a photo.
         for kind, found in (("photos", len(table)), ("captions", len(captions) - 1)):
             if found != finished[kind]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from portraitlab.data.photos import Photos
 from portraitlab.data.schema import columns_of, encoded
 from portraitlab.data.shards import FORMAT, write_shard
-from portraitlab.data.table import Table
+from portraitlab.data.table import ShardTable
 from portraitlab.support.files import DamagedFile
 from portraitlab.support.hashes import content_key
 from portraitlab.support.tensor_cache import cached
@@ -49,8 +49,8 @@ def cached_photos(
         write_shard(folder / "captions.arrow", [captions], photos=count, left_out=[*left_out])
 
     def read(folder: Path) -> Photos:
-        captions = Table([folder / "captions.arrow"]).check()
-        table = Table(sorted(folder.glob("photos-*.arrow"))).check()
+        captions = ShardTable([folder / "captions.arrow"]).check()
+        table = ShardTable(sorted(folder.glob("photos-*.arrow"))).check()
         about = captions.shards[0].about
         if len(table) != about["photos"]:
             raise DamagedFile(f"{folder} has {len(table)} photos, not {about['photos']}")

@@ -28,7 +28,7 @@ class Rows(Protocol[_Record]):
         ...
 
 
-class Table:
+class ShardTable:
     """The columns of several shards, one after the other; shards without rows are dropped.
 
     sort: text columns by which rows are numbered; without any, as they are stored. Attributes:
@@ -51,7 +51,7 @@ class Table:
     def __contains__(self, name: object) -> bool:
         return bool(self.shards) and name in self.shards[0].columns
 
-    def check(self) -> Table:
+    def check(self) -> ShardTable:
         """Compare all columns with their sums; raises DamagedFile."""
         for shard in self.shards:
             for name in shard.columns:
@@ -91,7 +91,9 @@ class Table:
         """Return the columns of numbers and of pictures, which are read on access."""
         types = self.shards[0].columns if self.shards else {}
         return {
-            name: Pictures(self, name) if pa.types.is_large_binary(kind) else Numbers(self, name)
+            name: PictureColumn(self, name)
+            if pa.types.is_large_binary(kind)
+            else Numbers(self, name)
             for name, kind in types.items()
             if not (pa.types.is_string(kind) or pa.types.is_fixed_size_binary(kind))
         }
@@ -100,7 +102,7 @@ class Table:
         """Return the columns of one shard, those of numbers in memory as they are stored."""
         (shard,) = self.shards
         return {
-            name: column if isinstance(column, Pictures) else torch.tensor(shard.numbers(name))
+            name: column if isinstance(column, PictureColumn) else torch.tensor(shard.numbers(name))
             for name, column in self.columns().items()
         }
 
@@ -111,7 +113,7 @@ class Numbers:
     Numbers are returned in single precision and integers as long, whatever their stored type.
     """
 
-    def __init__(self, table: Table, name: str) -> None:
+    def __init__(self, table: ShardTable, name: str) -> None:
         self.table, self.name = table, name
         kind = table.shards[0].columns[name]
         tensor = isinstance(kind, pa.FixedShapeTensorType)
@@ -129,10 +131,10 @@ class Numbers:
         return torch.from_numpy(gathered.reshape((*places.shape, *self.shape)))
 
 
-class Pictures:
+class PictureColumn:
     """A column of pictures uint8 [P, S, S, 3] or masks bool [P, S, S], decoded on access."""
 
-    def __init__(self, table: Table, name: str) -> None:
+    def __init__(self, table: ShardTable, name: str) -> None:
         self.table, self.name = table, name
 
     def __getitem__(self, rows: Any) -> Tensor:
@@ -144,7 +146,9 @@ class Pictures:
 class Strings(Sequence[str]):
     """The strings of a column, each read on access: of all rows, or of those in `at`."""
 
-    def __init__(self, table: Table, name: str, at: Sequence[int] | Tensor | None = None) -> None:
+    def __init__(
+        self, table: ShardTable, name: str, at: Sequence[int] | Tensor | None = None
+    ) -> None:
         self.table, self.name = table, name
         self.rows = range(len(table)) if at is None else at
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from portraitlab.data.photo import Photo, UnusablePhoto
+from portraitlab.data.photo import DecodedPhoto, UnusablePhoto
 from portraitlab.data.portrait import Portrait, cut_portrait
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.faces.matting.base import Matting
@@ -35,7 +35,7 @@ class UsablePortrait(Portrait):
 
 
 def usable_portrait(
-    photo: Photo, encoder: FaceEncoder, matting: Matting, minimum_side: int
+    photo: DecodedPhoto, encoder: FaceEncoder, matting: Matting, minimum_side: int
 ) -> UsablePortrait:
     """Cut the portrait of the only face in a photo and mask the person in it.
 
@@ -56,7 +56,7 @@ def usable_portrait(
     return UsablePortrait(portrait.pixels, person, portrait.keypoints, view, found[:1])
 
 
-def only_face(photo: Photo, encoder: FaceEncoder) -> NDArray[np.float32]:
+def only_face(photo: DecodedPhoto, encoder: FaceEncoder) -> NDArray[np.float32]:
     """Return the keypoints [5, 2] (fractions of the photo) of the only face in it.
 
     Raises UnusablePhoto if the encoder finds none or several.

@@ -25,7 +25,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Person:
+class GroupMember:
     """A person of a group: photos, and the box of their face in the picture to draw.
 
     references: references, as for PortraitPipeline; the first gives the expression.

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torchvision.transforms import functional
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from portraitlab.data.photo import Photo, UnusablePhoto, as_photo
+from portraitlab.data.photo import DecodedPhoto, UnusablePhoto, as_photo
 from portraitlab.data.usable import UsablePortrait, usable_portrait
 from portraitlab.deploy.controls import Control, WithControls
 from portraitlab.deploy.export.folder import read_export
 from portraitlab.deploy.export.settings import another_base, own_errors, with_changes
 from portraitlab.deploy.gathering import gather
-from portraitlab.deploy.groups import Person, Picture, check_boxes, together, warn_of_overlap
+from portraitlab.deploy.groups import GroupMember, Picture, check_boxes, together, warn_of_overlap
 from portraitlab.deploy.offload import Mode, accelerator, offloaded
 from portraitlab.diffusion.loras import LoraLoader
 from portraitlab.diffusion.own_precision import OwnPrecision
@@ -216,9 +216,9 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
         """SDXL's second text encoder; None with other backbones."""
         return getattr(self.model.backbone, "text_encoder_2", None)
 
-    def see(self, photo: Photo | Image.Image) -> UsablePortrait:
+    def see(self, photo: DecodedPhoto | Image.Image) -> UsablePortrait:
         """Cut the portrait from a photo. Raises UnusablePhoto unless the photo has one face."""
-        taken = photo if isinstance(photo, Photo) else as_photo(photo)
+        taken = photo if isinstance(photo, DecodedPhoto) else as_photo(photo)
         return usable_portrait(taken, self.encoder, self.matting, self.config.minimum_side)
 
     def read_control(self, folder: str | Path, image: Image.Image, scale: float = 1.0) -> Control:
@@ -293,7 +293,7 @@ class PortraitPipeline(DiffusionPipeline, LoraLoader):
     @torch.no_grad()
     def group(
         self,
-        people: Sequence[Person],
+        people: Sequence[GroupMember],
         skeleton: Image.Image | None = None,
         prompt: str = "a photo of a group of people",
         negative_prompt: str = "",

@@ -15,7 +15,7 @@ from portraitlab.pretraining.loop import Budget, budget_arguments, train
 from portraitlab.pretraining.photos import TrainingPhotos, load_photos
 from portraitlab.pretraining.ship import begin, ship
 from portraitlab.world.models.autoencoder import CONFIG, UnshuffledAutoencoder
-from portraitlab.world.models.recognisers import Recogniser
+from portraitlab.world.models.recognisers import WorldRecogniser
 from portraitlab.world.pretrained import load_recogniser
 
 BATCH = 32
@@ -92,7 +92,11 @@ def main() -> None:
 
 
 def face_cosine(
-    recogniser: Recogniser, photos: TrainingPhotos, index: Tensor, decoded: Tensor, images: Tensor
+    recogniser: WorldRecogniser,
+    photos: TrainingPhotos,
+    index: Tensor,
+    decoded: Tensor,
+    images: Tensor,
 ) -> Tensor:
     """Compute the recogniser's cosine [F] between images and round trips of photos `index` [F].
 

@@ -35,7 +35,7 @@ from portraitlab.types import BodyJoints, Condition
 from portraitlab.world.canvas import render_canvas
 from portraitlab.world.low_rank import add_differences, low_rank_differences
 from portraitlab.world.models.controlnet import grow_branch
-from portraitlab.world.models.detector import FaceDetector
+from portraitlab.world.models.detector import HeatMapDetector
 from portraitlab.world.pretrained import load_canvas_backbone, load_detector
 from portraitlab.world.splits import IDENTITIES
 
@@ -83,7 +83,7 @@ def main() -> None:
 
 @torch.no_grad()
 def measure(
-    branch: ControlNetModel, backbone: Backbone, detector: FaceDetector, people: int = 64
+    branch: ControlNetModel, backbone: Backbone, detector: HeatMapDetector, people: int = 64
 ) -> dict[str, float]:
     """Draw half and full bodies of held-out people by skeleton and caption, and find their faces.
 

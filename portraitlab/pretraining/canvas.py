@@ -33,7 +33,7 @@ from portraitlab.pretraining.ship import begin, ship
 from portraitlab.pretraining.window import Window
 from portraitlab.types import TensorRecord, TextFeatures
 from portraitlab.world.models.clip import ClipEncoder
-from portraitlab.world.models.detector import FaceDetector
+from portraitlab.world.models.detector import HeatMapDetector
 from portraitlab.world.models.text_to_image import (
     CANVAS_CONFIG,
     PROMPT_LENGTH,
@@ -116,7 +116,7 @@ def canvas_backbone(model: TextToImage, device: str) -> Backbone:
     ).to(device)  # fmt: skip
 
 
-class Lesson:
+class CanvasLoss:
     """The loss of a step: velocity of scenes' latents, from their captions or CLIP embeddings."""
 
     def __init__(self, backbone: Backbone, scenes: Window[LatentScenes], budget: Budget) -> None:
@@ -161,7 +161,7 @@ def main() -> None:
         return f"sheet in {budget.work / 'canvas.png'}"
 
     stream = SceneStream("foundation", partial(prepare, backbone, clip), BODIES_AND_PORTRAITS)
-    lesson = Lesson(backbone, Window(stream, CHUNKS, STEPS, budget.device), budget)
+    lesson = CanvasLoss(backbone, Window(stream, CHUNKS, STEPS, budget.device), budget)
     trained = train("canvas", model, lesson, budget, 4e-4, average=AVERAGE, watch=watch)
     stream.close()
     record = trained.record | measure(trained.model, check, clip, shipped_detector(), budget)
@@ -169,7 +169,7 @@ def main() -> None:
     ship("canvas", trained.model, CANVAS_CONFIG, record, script="canvas", **scales)
 
 
-def shipped_detector() -> FaceDetector | None:
+def shipped_detector() -> HeatMapDetector | None:
     """Load the detector that counts people; print a line and return None if it is not shipped."""
     try:
         return load_detector()
@@ -178,7 +178,7 @@ def shipped_detector() -> FaceDetector | None:
         return None
 
 
-def counted_right(detector: FaceDetector, images: Tensor, people: NDArray[np.int64]) -> float:
+def counted_right(detector: HeatMapDetector, images: Tensor, people: NDArray[np.int64]) -> float:
     """Return the share of images [B, 3, H, W] with as many detected faces as people [B]."""
     found = [len(faces) for part in images.split(25) for faces in detector.find(part)]
     return round(float((np.array(found) == people).mean()), 3)
@@ -189,7 +189,7 @@ def measure(
     model: CanvasTextToImage,
     check: Scenes,
     clip: ClipEncoder,
-    detector: FaceDetector | None,
+    detector: HeatMapDetector | None,
     budget: Budget,
 ) -> dict[str, float]:
     """Measure Fréchet distances of samples and round trips to held-out scenes, among others.

@@ -33,7 +33,7 @@ from portraitlab.pretraining.ship import ship
 from portraitlab.pretraining.window import Window
 from portraitlab.types import TensorRecord
 from portraitlab.world.models.autoencoder import CONFIG, UnshuffledAutoencoder
-from portraitlab.world.models.recognisers import Recogniser
+from portraitlab.world.models.recognisers import WorldRecogniser
 from portraitlab.world.pretrained import entry, load_autoencoder, load_recogniser
 
 PORTRAITS, SCENES = 32, 8
@@ -69,7 +69,7 @@ class DecodedScenes(TensorRecord):
             torch.from_numpy(scenes.people),
         )
 
-    def face_cosine(self, recogniser: Recogniser, decoded: Tensor, images: Tensor) -> Tensor:
+    def face_cosine(self, recogniser: WorldRecogniser, decoded: Tensor, images: Tensor) -> Tensor:
         """Compute the recogniser's cosine [F] between all faces of images and decoded images."""
         there = torch.arange(self.keypoints.shape[1]) < self.people[:, None]
         scene, keypoints = there.nonzero()[:, 0].to(images.device), self.keypoints[there]
@@ -80,7 +80,7 @@ class DecodedScenes(TensorRecord):
         return (one * other).sum(-1)
 
 
-class Lesson:
+class DecoderLoss:
     """The loss of a step: decoding portraits of both framings, or scenes, in turn."""
 
     def __init__(
@@ -160,7 +160,7 @@ def main() -> None:
         return str(round_trips(model, check, budget, count=100))
 
     stream = SceneStream("foundation", DecodedScenes.of)
-    lesson = Lesson(portraits, varied, Window(stream, CHUNKS, STEPS, budget.device), budget)
+    lesson = DecoderLoss(portraits, varied, Window(stream, CHUNKS, STEPS, budget.device), budget)
     trained = train("decoder", model, lesson, budget, 3e-4, average=0.998, watch=watch)
     stream.close()
     # Keep the autoencoder's record, update its measures, and add the decoder's record.

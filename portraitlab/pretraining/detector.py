@@ -23,7 +23,7 @@ from portraitlab.pretraining.crowds import (
 from portraitlab.pretraining.loop import budget_arguments, train
 from portraitlab.pretraining.photos import TrainingPhotos, load_checks, load_framings
 from portraitlab.pretraining.ship import begin, ship
-from portraitlab.world.models.detector import CONFIG, STRIDE, DetectedFaces, FaceDetector
+from portraitlab.world.models.detector import CONFIG, STRIDE, DetectedFaces, HeatMapDetector
 
 SIZE = 128
 CANVASES, TILINGS = 12, {1: 6, 2: 4, 4: 2}
@@ -71,7 +71,9 @@ def targets(crowd: Crowd) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return heat, places, weight, ~uncounted.any(1) | (heat > 0.5)
 
 
-def losses(detector: FaceDetector, crowd: Crowd, device: torch.device | str) -> dict[str, Tensor]:
+def losses(
+    detector: HeatMapDetector, crowd: Crowd, device: torch.device | str
+) -> dict[str, Tensor]:
     """Compute the heat's focal loss (Zhou et al., eq. 1) and distances of places by face width."""
     heat, places, weight, counted = (part.to(device) for part in targets(crowd))
     logits, found = detector(crowd.images.to(device))
@@ -118,7 +120,7 @@ def main() -> None:
     torch.manual_seed(budget.seed)
 
     # Join canvases and tilings, and augment them.
-    def loss(detector: FaceDetector, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss(detector: HeatMapDetector, generator: torch.Generator) -> dict[str, Tensor]:
         index = torch.randint(len(canvases), (CANVASES,), generator=generator)
         parts = [canvases.crowd(index).padded_to(MOST_FACES)]
         parts += [tilings(photos, edge, count, generator) for edge, count in TILINGS.items()]
@@ -129,18 +131,18 @@ def main() -> None:
         crowd = Crowd(softened(crowd.images, generator), crowd.boxes, crowd.keypoints, crowd.shown)
         return losses(detector, crowd, budget.device)
 
-    def measure(detector: FaceDetector) -> dict[str, float]:
+    def measure(detector: HeatMapDetector) -> dict[str, float]:
         return {
             f"{name}{ending}": figure
             for ending, check in checks.items()
             for name, figure in accuracy(detector, check).items()
         }
 
-    def watch(detector: FaceDetector) -> str:
+    def watch(detector: HeatMapDetector) -> str:
         return str(accuracy(detector, checks["_group"][:50]))
 
     # Train, measure and ship.
-    untrained = begin("detector", FaceDetector(), budget)
+    untrained = begin("detector", HeatMapDetector(), budget)
     trained = train("detector", untrained, loss, budget, 2e-3, average=0.998, watch=watch)
     record = trained.record | measure(trained.model)
     ship("detector", trained.model, CONFIG, record, script="detector")
@@ -165,7 +167,7 @@ def matches(found: DetectedFaces, boxes: Tensor, least: float = 0.5) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(detector: FaceDetector, crowd: Crowd) -> dict[str, float]:
+def accuracy(detector: HeatMapDetector, crowd: Crowd) -> dict[str, float]:
     """Measure recall, precision and keypoint error of faces of MEASURED px and more.
 
     Smaller or too hidden faces count neither as missed nor as false detections. keypoint_error is

@@ -18,7 +18,7 @@ from portraitlab.world.models.recognisers import (
     ARCHITECTURES,
     CROP_SIZE,
     EMBEDDING,
-    Recogniser,
+    WorldRecogniser,
 )
 from portraitlab.world.splits import LOOK_ALIKES
 
@@ -33,7 +33,7 @@ class _Classifier(nn.Module):
 
     seen: Tensor
 
-    def __init__(self, recogniser: Recogniser, identities: int) -> None:
+    def __init__(self, recogniser: WorldRecogniser, identities: int) -> None:
         super().__init__()
         self.recogniser = recogniser
         # Only directions matter: vectors start short because a step turns a long one too little.
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def _cosines(model: Recogniser, photos: TrainingPhotos) -> Tensor:
+def _cosines(model: WorldRecogniser, photos: TrainingPhotos) -> Tensor:
     """Compute cosines [P, P] between all photos."""
     model.cpu().eval()
     index = torch.arange(len(photos))
@@ -130,7 +130,7 @@ def _cosines(model: Recogniser, photos: TrainingPhotos) -> Tensor:
     return embeddings @ embeddings.T
 
 
-def cosine_of_flawed(model: Recogniser, photos: TrainingPhotos, poor: Tensor) -> float:
+def cosine_of_flawed(model: WorldRecogniser, photos: TrainingPhotos, poor: Tensor) -> float:
     """Compute the mean cosine of photos with (poor [P]) and without a flaw, of the same person."""
     identity = torch.from_numpy(photos.identities)
     pairs = (identity[:, None] == identity) & poor[:, None] & ~poor
@@ -138,7 +138,7 @@ def cosine_of_flawed(model: Recogniser, photos: TrainingPhotos, poor: Tensor) ->
 
 
 def verification(
-    model: Recogniser, photos: TrainingPhotos, within_families: bool = False
+    model: WorldRecogniser, photos: TrainingPhotos, within_families: bool = False
 ) -> dict[str, float]:
     """Measure AUC, accepted share at 1 % false accepts, and mean cosines on held-out identities.
 

@@ -65,7 +65,7 @@ def choose(reads: Mapping[str, float], generator: torch.Generator) -> tuple[int 
     return cond, list(reads)[read]
 
 
-class Lesson:
+class StartLoss:
     """The loss of a step: drawing the people of photos from their traits and control images.
 
     photos: P photos. traits [P, TRAITS_SIZE]: traits of the person on each. device: the model's.
@@ -133,7 +133,7 @@ def main() -> None:
     traits = load_traits("foundation", people, shots)
     torch.manual_seed(budget.seed)
     backbone = load_backbone().to(budget.device)
-    lesson = Lesson(backbone, photos, traits, budget.device)
+    lesson = StartLoss(backbone, photos, traits, budget.device)
     if which == Branch.name:
         model: WayIn = Branch(backbone, budget.from_shipped)
     else:

@@ -118,7 +118,7 @@ class Student(nn.Module):
         return self.unet(noisy, timesteps, text).sample
 
 
-class Lesson:
+class StudentLoss:
     """The loss of a step: velocities that connect points of the teacher's paths in one step."""
 
     def __init__(self, teacher: Backbone, paths: Window[Paths], budget: Budget) -> None:
@@ -165,7 +165,7 @@ def main() -> None:
     student = Student(teacher)
     if budget.from_shipped:
         student.load_state_dict(read_weights("student"), strict=False)
-    lesson = Lesson(teacher, Window(make, CHUNKS, EVERY, budget.device), budget)
+    lesson = StudentLoss(teacher, Window(make, CHUNKS, EVERY, budget.device), budget)
     trained = train("student", student, lesson, budget, 1e-3, average=AVERAGE, watch=watch)
     record = trained.record | measure(trained.model, teacher, check, budget)
     ship("student", trained.model, CONFIG, record, script="student", only="lora_")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from portraitlab.world.models.regressor import FaceRegressor
 
 
-class Pair(Protocol):
+class ImageTextModel(Protocol):
     """Encoders of pictures and of texts to one space.
 
     title: name in records. sizing: description of the resizing in records.
@@ -78,7 +78,7 @@ class Judge(nn.Module):
     def __init__(
         self,
         recogniser: Recogniser,
-        clip: Pair,
+        clip: ImageTextModel,
         regressor: FaceRegressor,
         fid_features: Features | None = None,
         further: Sequence[Recogniser] = (),

@@ -42,7 +42,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RowPair:
     """Two rows that differ in the paper, and by how much its better row is better in ours.
 
     lead: in the metric's unit; positive is better. neighbours: no third row is between them in the
@@ -77,7 +77,7 @@ class Comparison:
     tau: Interval
     seeds: tuple[int, ...]
     varies: tuple[str, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RowPair, ...]
 
     @property
     def order(self) -> str:
@@ -236,9 +236,9 @@ def _resampled(values: Array, varies: Sequence[str], resamples: int) -> Array | 
     return np.array(draws)
 
 
-def _pair(rows: Sequence[str], paper: Array, values: Array, one: int, other: int) -> Pair:
+def _pair(rows: Sequence[str], paper: Array, values: Array, one: int, other: int) -> RowPair:
     neighbours = not any(paper[other] < value < paper[one] for value in paper)
-    return Pair(rows[one], rows[other], student(values[one] - values[other]), neighbours)
+    return RowPair(rows[one], rows[other], student(values[one] - values[other]), neighbours)
 
 
 def kendall_tau(ours: Array, paper: Array) -> Array:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from portraitlab.diffusion.backbone import Backbone, Tokenizer
     from portraitlab.world.models.autoencoder import UnshuffledAutoencoder
     from portraitlab.world.models.clip import ClipEncoder
-    from portraitlab.world.models.detector import FaceDetector
+    from portraitlab.world.models.detector import HeatMapDetector
     from portraitlab.world.models.dino import SelfSupervisedEncoder
     from portraitlab.world.models.light import LightEstimator
     from portraitlab.world.models.quality import FaceQualityNet
-    from portraitlab.world.models.recognisers import Recogniser
+    from portraitlab.world.models.recognisers import WorldRecogniser
     from portraitlab.world.models.regressor import FaceRegressor
     from portraitlab.world.models.restorer import FaceRestorer
     from portraitlab.world.models.text_to_image import CanvasImagePrompt, TextToImage
@@ -118,7 +118,7 @@ def load_regressor(name: str = "regressor", folder: Path = WEIGHTS) -> FaceRegre
     return model
 
 
-def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
+def load_recogniser(name: str, folder: Path = WEIGHTS) -> WorldRecogniser:
     """Load a face recogniser (plays ArcFace).
 
     name: `recogniser` conditions and drives the identity loss; `judge` and `second_judge` only
@@ -136,11 +136,11 @@ def load_recogniser(name: str, folder: Path = WEIGHTS) -> Recogniser:
     return model
 
 
-def load_detector(folder: Path = WEIGHTS) -> FaceDetector:
+def load_detector(folder: Path = WEIGHTS) -> HeatMapDetector:
     """Load the detector of faces: a box, a score and five points each (plays RetinaFace)."""
-    from portraitlab.world.models.detector import FaceDetector
+    from portraitlab.world.models.detector import HeatMapDetector
 
-    model = FaceDetector(entry("detector", folder)["config"])
+    model = HeatMapDetector(entry("detector", folder)["config"])
     load_weights("detector", model, folder)
     return model
 

@@ -12,7 +12,7 @@ from PIL import Image
 from prepared_photos import contents
 
 from portraitlab.data.batches import TrainingBatches
-from portraitlab.data.prepare.part import Part
+from portraitlab.data.prepare.part import StorePart
 from portraitlab.data.prepare.prepare import PrepareOptions, prepare
 from portraitlab.data.prepared import PreparedData, PreparedPhotos
 from portraitlab.faces.matting.none import NoMatting
@@ -63,7 +63,9 @@ def add(whole, root):
 def make(root, tmp_path, frozen):
     def run(out: str = "out", part: str = "1/1", root: Path = root):
         made = tmp_path / out
-        return prepare(root, made, frozen, NoMatting(), OPTIONS, workers=0, part=Part.parse(part))
+        return prepare(
+            root, made, frozen, NoMatting(), OPTIONS, workers=0, part=StorePart.parse(part)
+        )
 
     return run
 

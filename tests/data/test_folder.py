@@ -16,7 +16,7 @@ from PIL import Image
 
 from portraitlab.data.features import FeatureStore
 from portraitlab.data.folder import FolderData
-from portraitlab.data.photo import Photo, UnusablePhoto
+from portraitlab.data.photo import DecodedPhoto, UnusablePhoto
 from portraitlab.data.portrait import FRAME_CENTRE, FRAME_SPREAD, cut_portrait
 from portraitlab.method.select.random import RandomReference
 from portraitlab.world.render import render_photo
@@ -236,7 +236,7 @@ def test_portraits_are_framed_alike_whatever_the_photo() -> None:
     wide = np.zeros((200, 400, 3), np.uint8)
     wide[30:158, 250:378] = rendered.image
     placed = (keypoints * 128 + [250, 30]) / [400, 200]
-    photo = Photo(wide, np.ones(wide.shape[:2], bool))
+    photo = DecodedPhoto(wide, np.ones(wide.shape[:2], bool))
     portrait = cut_portrait(photo, placed.astype(np.float32), minimum=32)
     side = len(portrait.pixels)
     points = placed * [400, 200]
@@ -252,7 +252,7 @@ def test_portraits_are_framed_alike_whatever_the_photo() -> None:
 def test_beyond_the_photo_there_is_no_person() -> None:
     rendered = render_photo(1, 1, 128)
     keypoints = rendered.keypoints.astype(np.float32)
-    half = Photo(rendered.image[:, 40:], np.ones((128, 88), bool))
+    half = DecodedPhoto(rendered.image[:, 40:], np.ones((128, 88), bool))
     moved = (keypoints * 128 - [40, 0]) / [88, 128]
     portrait = cut_portrait(half, moved.astype(np.float32), minimum=32)
     beyond = ~portrait.person_mask.any(axis=0)

@@ -12,7 +12,7 @@ from part_work import double, fall, refuse
 from prepared_photos import contents
 
 from portraitlab.data.prepare.devices import device_shares, on_each
-from portraitlab.data.prepare.part import Part, claimed
+from portraitlab.data.prepare.part import StorePart, claimed
 from portraitlab.data.prepare.prepare import PrepareOptions, prepare
 from portraitlab.data.prepared import PreparedPhotos
 from portraitlab.faces.matting.none import NoMatting
@@ -21,13 +21,13 @@ from portraitlab.support.share import Share
 OPTIONS = PrepareOptions(
     caption="a photo of a person", minimum_side=32, precision="float32", shard=2, batch=2
 )
-PARTS = [Part(number, count) for count in (1, 2, 3, 4, 6, 8) for number in range(1, count + 1)]
+PARTS = [StorePart(number, count) for count in (1, 2, 3, 4, 6, 8) for number in range(1, count + 1)]
 
 
 def test_parts_have_each_piece_once() -> None:
     pieces = list(range(48))
     for count in (1, 2, 5, 8, 60):
-        parts = [Part(number, count) for number in range(1, count + 1)]
+        parts = [StorePart(number, count) for number in range(1, count + 1)]
         assert sorted(piece for part in parts for piece in part.of(pieces)) == pieces
     for part, count in product(PARTS, (1, 2, 3)):
         split = part.split(count)
@@ -42,13 +42,13 @@ def test_parts_overlap_where_they_share_a_piece() -> None:
 
 
 def test_what_is_no_part_is_refused() -> None:
-    assert Part.parse("2/8") == Part(2, 8)
+    assert StorePart.parse("2/8") == StorePart(2, 8)
     for text in ("2", "2/", "-1/2", "1/2/3", "two/8", ""):
         with pytest.raises(ValueError, match=r"--part=.*give NUMBER/COUNT, such as 2/8"):
-            Part.parse(text)
+            StorePart.parse(text)
     for text in ("0/8", "9/8", "0/0"):
         with pytest.raises(ValueError, match=rf"--part={text}: the first number must be from 1"):
-            Part.parse(text)
+            StorePart.parse(text)
 
 
 @pytest.fixture
@@ -59,7 +59,9 @@ def make(sound, tmp_path, frozen):
 
     def run(out: str, part: str = "1/1"):
         made = tmp_path / out
-        return prepare(root, made, frozen, NoMatting(), OPTIONS, workers=0, part=Part.parse(part))
+        return prepare(
+            root, made, frozen, NoMatting(), OPTIONS, workers=0, part=StorePart.parse(part)
+        )
 
     return run
 
@@ -99,7 +101,7 @@ def test_a_part_does_not_do_what_is_done(make, tmp_path) -> None:
 def test_a_part_that_another_process_has_is_refused(make, tmp_path) -> None:
     make("out", "1/4")
     out = tmp_path / "out"
-    with claimed(out, Part(2, 4)):
+    with claimed(out, StorePart(2, 4)):
         with pytest.raises(ValueError, match=r"Part 2/4 of .*cannot be started.*works on it now"):
             make("out", "2/4")
         with pytest.raises(ValueError, match=r"Part 2/2 .*works on pieces of it, as part 2/4, now"):
@@ -111,12 +113,12 @@ def test_a_part_that_another_process_has_is_refused(make, tmp_path) -> None:
 
 
 def test_processes_of_devices_answer_or_say_what_is_wrong() -> None:
-    parts, shares = Part().split(2), [Share()] * 2
+    parts, shares = StorePart().split(2), [Share()] * 2
     assert sorted(on_each(double, parts, shares)) == [2, 4]
     with pytest.raises(ValueError, match=r"part 2/2 was killed \(exit code -9\).*same command"):
         on_each(fall, parts, shares)
     with pytest.raises(ValueError, match=r"^1/1 is none$"):
-        on_each(refuse, parts=[Part()], shares=[Share()])
+        on_each(refuse, parts=[StorePart()], shares=[Share()])
 
 
 def test_devices_share_the_machine_out() -> None:

@@ -12,7 +12,7 @@ import torch
 from portraitlab.data.photos import members_of
 from portraitlab.data.schema import CAPTIONS, COLUMNS, PHOTOS, encoded
 from portraitlab.data.shards import FORMAT, Shard, is_whole, write_shard
-from portraitlab.data.table import Strings, Table, records
+from portraitlab.data.table import ShardTable, Strings, records
 from portraitlab.support.files import DamagedFile
 from portraitlab.types import FaceGeometry
 
@@ -47,7 +47,7 @@ def written(folder: Path, sizes: list[int]) -> list[Path]:
 
 @pytest.mark.parametrize("sizes", [[12], [5, 0, 1, 6], [1] * 12])
 def test_rows_of_many_files_are_those_of_one(sizes: list[int], tmp_path: Path) -> None:
-    table, given = Table(written(tmp_path, sizes)), values()
+    table, given = ShardTable(written(tmp_path, sizes)), values()
     columns = table.columns()
     latents = torch.from_numpy(given["latents"]).float()
     for rows in ([11, 0, 4, 4], torch.tensor([[5, 6], [0, 11]]), [7], torch.tensor(3)):
@@ -67,7 +67,7 @@ def test_rows_of_many_files_are_those_of_one(sizes: list[int], tmp_path: Path) -
 
 
 def test_rows_may_be_numbered_by_their_names(tmp_path: Path) -> None:
-    table, given = Table(written(tmp_path, [5, 7]), sort=("identity", "name")), values()
+    table, given = ShardTable(written(tmp_path, [5, 7]), sort=("identity", "name")), values()
     order = sorted(range(ROWS), key=lambda row: (given["identity"][row], given["name"][row]))
     assert table.order.tolist() == order
     assert table.all("name") == [given["name"][row] for row in order]
@@ -77,7 +77,7 @@ def test_rows_may_be_numbered_by_their_names(tmp_path: Path) -> None:
 
 
 def test_columns_in_memory_keep_their_precision(tmp_path: Path) -> None:
-    loaded = Table(written(tmp_path, [12])).loaded()
+    loaded = ShardTable(written(tmp_path, [12])).loaded()
     assert torch.equal(loaded["latents"], torch.from_numpy(values()["latents"]))
     assert loaded["image"][[1]].shape == (1, 6, 6, 3)
     geometry = records(FaceGeometry, loaded["latents"], loaded["score"], None)
@@ -85,7 +85,7 @@ def test_columns_in_memory_keep_their_precision(tmp_path: Path) -> None:
 
 
 def test_records_are_read_by_row_and_a_field_without_a_column_is_none(tmp_path: Path) -> None:
-    columns = Table(written(tmp_path, [5, 7])).columns()
+    columns = ShardTable(written(tmp_path, [5, 7])).columns()
     geometry = records(FaceGeometry, columns["latents"], columns["score"], None)
     found = geometry[torch.tensor([[0, 1, 3]])]
     assert found.keypoints.shape == (1, 3, 2, 3)
@@ -102,7 +102,7 @@ def test_any_changed_byte_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
         damaged[place] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
-            (table,) = Table([path]).check().shards
+            (table,) = ShardTable([path]).check().shards
         except DamagedFile:
             continue
         missed += 1
@@ -122,13 +122,13 @@ def test_the_rows_that_are_read_are_checked_and_no_others(tmp_path: Path, name: 
     place = whole.index(encoded_row)
     changed = bytes(byte ^ 1 for byte in whole[place : place + 2])
     path.write_bytes(whole[:place] + changed + whole[place + 2 :])
-    column = Table([path]).columns()[name]
+    column = ShardTable([path]).columns()[name]
     assert len(column[[2, 4, 11]]) == 3
     for _ in range(2):
         with pytest.raises(DamagedFile, match=rf"0\.arrow is damaged \(its column {name}.*same c"):
             column[[2, 3]]
     with pytest.raises(DamagedFile, match=rf"its column {name}"):
-        Table([path]).check()
+        ShardTable([path]).check()
 
 
 def test_a_file_of_another_format_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_column_that_the_schema_does_not_name_is_not_written() -> None:
 
 
 def test_strings_are_read_one_by_one_and_end(tmp_path: Path) -> None:
-    strings = Strings(Table(written(tmp_path, [5, 7])), "name")
+    strings = Strings(ShardTable(written(tmp_path, [5, 7])), "name")
     assert [*strings] == values()["name"]
     assert strings[np.int64(1)] == values()["name"][1]
     with pytest.raises(IndexError, match=r"row 12 is outside 0\.\.11"):

@@ -104,7 +104,7 @@ def test_every_module_of_a_slot_is_chosen_or_imported(slot) -> None:
 def test_a_component_s_name_is_of_one_component() -> None:
     """Keys name components by class, without the file."""
     found = re.findall(
-        r"_target_: (portraitlab\.\S+)", "\n".join(p.read_text() for p in CONF.rglob("*.yaml"))
+        r"_target_: (portraitlab\.[\w.]+)", "\n".join(p.read_text() for p in CONF.rglob("*.yaml"))
     )
     assert len(found) > 50
     assert len(set(found)) == len({target.rpartition(".")[2] for target in found})

@@ -12,8 +12,8 @@ from portraitlab.pretraining import canvas, ship
 from portraitlab.pretraining.canvas import (
     BACKGROUND_WEIGHT,
     FACE_WEIGHT,
+    CanvasLoss,
     LatentScenes,
-    Lesson,
     canvas_backbone,
     cell_weights,
     counted_right,
@@ -25,7 +25,7 @@ from portraitlab.pretraining.scenes import SceneStream, render_scenes
 from portraitlab.pretraining.window import Window
 from portraitlab.types import Injection, TextFeatures
 from portraitlab.world import pretrained as foundation
-from portraitlab.world.models.detector import FaceDetector
+from portraitlab.world.models.detector import HeatMapDetector
 from portraitlab.world.models.text_to_image import (
     CANVAS_CONFIG,
     PROMPT_LENGTH,
@@ -95,7 +95,7 @@ def test_it_learns_from_texts_and_from_images(
     monkeypatch.setattr(canvas, "BATCH", 2)
     torch.manual_seed(0)
     model = grow_canvas(portrait)
-    lesson = Lesson(canvas_backbone(model, "cpu"), window, Budget(1, Path(), Path()))
+    lesson = CanvasLoss(canvas_backbone(model, "cpu"), window, Budget(1, Path(), Path()))
     model.requires_grad_(True)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-4)
     for kind, share in (("by_text", 0.0), ("by_image", 1.0)):
@@ -154,7 +154,7 @@ def test_what_is_shipped_reads_texts_and_images(
 
 
 def test_people_are_counted_by_their_faces() -> None:
-    detector = FaceDetector().eval()  # untrained, it finds nobody
+    detector = HeatMapDetector().eval()  # untrained, it finds nobody
     images = render_scenes("foundation_check", 0, 3).pixels()
     assert counted_right(detector, images, np.array([0, 0, 0])) == 1
     assert counted_right(detector, images, np.array([0, 2, 1])) == pytest.approx(0.333)

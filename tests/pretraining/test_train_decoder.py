@@ -13,7 +13,7 @@ from portraitlab.pretraining.autoencoder import PERSON_WEIGHT
 from portraitlab.pretraining.decoder import (
     SMALL_FACE_WEIGHT,
     DecodedScenes,
-    Lesson,
+    DecoderLoss,
     freeze_encoder,
 )
 from portraitlab.pretraining.loop import Budget
@@ -71,7 +71,7 @@ def test_only_the_decoder_learns_and_latents_stay_as_they_are(
     monkeypatch.setattr(decoder, "PORTRAITS", 4)
     monkeypatch.setattr(decoder, "SCENES", 2)
     photos = load_photos("foundation_check", identities=3, photos=2, cache=tmp_path, workers=1)
-    lesson = Lesson(photos, photos, window, Budget(1, tmp_path, tmp_path, seed=1))
+    lesson = DecoderLoss(photos, photos, window, Budget(1, tmp_path, tmp_path, seed=1))
     before, model = load_autoencoder(), freeze_encoder(load_autoencoder())
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-4)
     losses = []

@@ -21,7 +21,7 @@ from portraitlab.world.models.detector import (
     CONFIG,
     STRIDE,
     DetectedFaces,
-    FaceDetector,
+    HeatMapDetector,
     read_faces,
 )
 
@@ -127,7 +127,7 @@ def test_an_empty_tile_has_no_face(photos: TrainingPhotos) -> None:
 def test_a_small_net_learns_to_find_the_faces_of_a_few_pictures(photos: TrainingPhotos) -> None:
     few = tiled(portraits(photos, torch.arange(4)), 1, 64)
     torch.manual_seed(0)
-    detector = FaceDetector(TINY)
+    detector = HeatMapDetector(TINY)
     optimiser = torch.optim.Adam(detector.parameters(), 1e-2)
     for _ in range(60):
         optimiser.zero_grad()
@@ -141,7 +141,7 @@ def test_a_small_net_learns_to_find_the_faces_of_a_few_pictures(photos: Training
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (100, 130)])
 def test_pictures_of_any_size_are_searched(height: int, width: int) -> None:
-    detector = FaceDetector(TINY).eval()
+    detector = HeatMapDetector(TINY).eval()
     found = detector.find(torch.zeros(2, 3, height, width), threshold=0.0)
     assert len(found) == 2
     assert all(len(faces.boxes) == len(faces.scores) == len(faces.keypoints) for faces in found)

@@ -18,7 +18,7 @@ from portraitlab.pretraining import starts
 from portraitlab.pretraining.encoded_photos import DRAWN, EncodedPhotos
 from portraitlab.pretraining.loop import Budget
 from portraitlab.pretraining.photos import TrainingPhotos, load_photos, load_traits
-from portraitlab.pretraining.starts import Lesson, choose, measure
+from portraitlab.pretraining.starts import StartLoss, choose, measure
 from portraitlab.pretraining.ways_in import WAYS, Attention, Branch, WayIn
 from portraitlab.types import Condition
 from portraitlab.world.identity import make_identity
@@ -221,17 +221,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> TrainingPhotos:
 @pytest.fixture(params=list(WAYS))
 def taught(
     request: pytest.FixtureRequest, photos: TrainingPhotos, monkeypatch: pytest.MonkeyPatch
-) -> tuple[WayIn, Lesson]:
+) -> tuple[WayIn, StartLoss]:
     """A way in, and its lessons of small batches, on a backbone that it may change."""
     monkeypatch.setattr(starts, "BATCH", 3)
     torch.manual_seed(0)
     backbone = load_backbone()
     traits = load_traits("foundation_check", 6, 3)
-    return WAYS[request.param](backbone), Lesson(backbone, photos, traits, "cpu")
+    return WAYS[request.param](backbone), StartLoss(backbone, photos, traits, "cpu")
 
 
 def test_a_lesson_is_its_generators_and_comes_in_all_kinds(
-    taught: tuple[WayIn, Lesson], monkeypatch: pytest.MonkeyPatch
+    taught: tuple[WayIn, StartLoss], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, lesson = taught
     given: list[Condition] = []
@@ -256,7 +256,7 @@ def test_a_lesson_is_its_generators_and_comes_in_all_kinds(
 
 
 def test_a_lesson_reaches_all_that_is_trained_and_is_learnt(
-    taught: tuple[WayIn, Lesson], monkeypatch: pytest.MonkeyPatch
+    taught: tuple[WayIn, StartLoss], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, lesson = taught
     monkeypatch.setattr(starts, "choose", lambda *_: (0, "tokens"))

@@ -14,9 +14,9 @@ from portraitlab.pretraining.samples import sample
 from portraitlab.pretraining.student import (
     FINE,
     GUIDANCE,
-    Lesson,
     Noise,
     Student,
+    StudentLoss,
     draw_paths,
     drawing,
     measure,
@@ -69,7 +69,7 @@ def test_only_low_rank_weights_learn_and_they_do(
     monkeypatch.setattr(student, "BATCH", 4)
     torch.manual_seed(0)
     model = Student(teacher)
-    lesson = Lesson(teacher, Window(lambda _: paths, 1, 100), Budget(1, Path(), Path()))
+    lesson = StudentLoss(teacher, Window(lambda _: paths, 1, 100), Budget(1, Path(), Path()))
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert all("lora_" in name for name in trained)
     assert sum(p.numel() for p in trained.values()) * 2 < 2.5 * 2**20  # in fp16

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # heavy imports that only `prepare` needs
     from omegaconf import DictConfig
 
     from portraitlab.data.prepare.bar import Bar
-    from portraitlab.data.prepare.part import Part
+    from portraitlab.data.prepare.part import StorePart
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def _prepare(given: argparse.Namespace) -> int:
     from portraitlab.data.prepare.bar import progress_bar
     from portraitlab.data.prepare.devices import device_shares, on_each
     from portraitlab.data.prepare.layout import training_overrides
-    from portraitlab.data.prepare.part import Part
+    from portraitlab.data.prepare.part import StorePart
     from portraitlab.data.prepare.planning import check_folders
     from portraitlab.support.devices import device_count
     from portraitlab.support.errors import message
@@ -121,7 +121,7 @@ def _prepare(given: argparse.Namespace) -> int:
 
     try:
         # Check the arguments before models are loaded.
-        part = Part.parse(given.part)
+        part = StorePart.parse(given.part)
         check_folders(given.root, given.out)
         # The placeholder root avoids quoting the folder's name for Hydra.
         config = OmegaConf.create(composed(["data=folder", "++data.root=.", *given.overrides]))
@@ -173,7 +173,7 @@ def _prepare(given: argparse.Namespace) -> int:
 
 
 def _take(
-    given: argparse.Namespace, config: DictConfig, workers: int, part: Part, bar: Bar
+    given: argparse.Namespace, config: DictConfig, workers: int, part: StorePart, bar: Bar
 ) -> dict[str, Any] | None:
     """Prepare one part, in this process or one of a device, and return the result of `prepare`."""
     from hydra.utils import instantiate

@@ -125,7 +125,7 @@ def run(given: argparse.Namespace) -> None:
 
     import torch
 
-    from portraitlab.deploy.groups import Person
+    from portraitlab.deploy.groups import GroupMember
     from portraitlab.deploy.pipeline import PortraitPipeline
     from portraitlab.scoring.pictures import save
 
@@ -170,7 +170,7 @@ def run(given: argparse.Namespace) -> None:
         "seed": given.seed, "num_images": given.count, "controls": controls,
     }  # fmt: skip
     if given.person:
-        placed = [Person(photos, at) for photos, (_, at) in zip(seen, people, strict=True)]
+        placed = [GroupMember(photos, at) for photos, (_, at) in zip(seen, people, strict=True)]
         skeleton = None if given.skeleton is None else _picture(given.skeleton)
         images = pipeline.group(placed, skeleton, **drawing)
     else:

@@ -82,7 +82,7 @@ class MatchingNet:
         return net.descriptors(features_of(net.controlnet, net.layer), noisy, timesteps, condition)
 
 
-class Dino:
+class DinoDescriptor:
     """Patch tokens of the world's self-supervised vision transformer, 8 px each."""
 
     trained = False

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from portraitlab.data.prepare.bar import Bar, SharedBars
-from portraitlab.data.prepare.part import Part
+from portraitlab.data.prepare.part import StorePart
 from portraitlab.data.prepare.reading import follow_the_parent
 from portraitlab.support.devices import device_count
 from portraitlab.support.errors import message
@@ -44,7 +44,7 @@ def device_shares(trainer: Mapping[str, Any]) -> list[Share]:
 
 
 def on_each(
-    work: Callable[[Part, Bar], _Result], parts: Sequence[Part], shares: Sequence[Share]
+    work: Callable[[StorePart, Bar], _Result], parts: Sequence[StorePart], shares: Sequence[Share]
 ) -> list[_Result]:
     """Run each part in a process of its own on its share of the machine; return their results.
 
@@ -52,7 +52,7 @@ def on_each(
     is raised as ValueError with its message or, for a fault, as RuntimeError with its traceback.
     """
     context = multiprocessing.get_context("spawn")
-    running: dict[Connection, tuple[Part, BaseProcess]] = {}
+    running: dict[Connection, tuple[StorePart, BaseProcess]] = {}
     results: list[_Result] = []
     try:
         # Start a process for each part.
@@ -99,7 +99,7 @@ def on_each(
 
 
 def _perform(
-    work: Callable[[Part, Bar], object], part: Part, share: Share, parent: Connection
+    work: Callable[[StorePart, Bar], object], part: StorePart, share: Share, parent: Connection
 ) -> None:
     follow_the_parent()
     share.take()

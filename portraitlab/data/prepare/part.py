@@ -16,7 +16,7 @@ _Piece = TypeVar("_Piece")
 
 
 @dataclass(frozen=True)
-class Part:
+class StorePart:
     """The pieces number, number + count, number + 2 count, … of the work, counted from 1.
 
     Raises ValueError if the number is not in 1..count.
@@ -32,7 +32,7 @@ class Part:
             )
 
     @classmethod
-    def parse(cls, text: str) -> Part:
+    def parse(cls, text: str) -> StorePart:
         """Parse NUMBER/COUNT, such as `2/8`. Raises ValueError for anything else."""
         match = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
         if match is None:
@@ -50,19 +50,20 @@ class Part:
         """
         return pieces[self.number - 1 :: self.count]
 
-    def split(self, count: int) -> list[Part]:
+    def split(self, count: int) -> list[StorePart]:
         """Split this part into `count` parts."""
         return [
-            Part(self.number + place * self.count, self.count * count) for place in range(count)
+            StorePart(self.number + place * self.count, self.count * count)
+            for place in range(count)
         ]
 
-    def overlaps(self, other: Part) -> bool:
+    def overlaps(self, other: StorePart) -> bool:
         """Return True if both parts may contain the same piece (Chinese remainder theorem)."""
         return (self.number - other.number) % gcd(self.count, other.count) == 0
 
 
 @contextmanager
-def claimed(out: Path, part: Part) -> Iterator[None]:
+def claimed(out: Path, part: StorePart) -> Iterator[None]:
     """Lock a part of a store's work for this process.
 
     Raises ValueError if a living process works on pieces of it.
@@ -71,18 +72,18 @@ def claimed(out: Path, part: Part) -> Iterator[None]:
     with locked(_place(folder, part), busy=_busy(out, part, part)):
         for path in folder.iterdir():
             match = re.fullmatch(r"\.(\d+)-of-(\d+)\.lock", path.name)
-            other = part if match is None else Part(int(match[1]), int(match[2]))
+            other = part if match is None else StorePart(int(match[1]), int(match[2]))
             # Only test other locks: acquiring one would hold it for a moment.
             if other != part and part.overlaps(other) and is_locked(_place(folder, other)):
                 raise ValueError(_busy(out, part, other))
         yield
 
 
-def _place(folder: Path, part: Part) -> Path:
+def _place(folder: Path, part: StorePart) -> Path:
     return folder / f"{part.number}-of-{part.count}"
 
 
-def _busy(out: Path, part: Part, other: Part) -> str:
+def _busy(out: Path, part: StorePart, other: StorePart) -> str:
     shared = "it" if other == part else f"pieces of it, as part {other},"
     return (
         f"Part {part} of {out} cannot be started: another process works on {shared} now. Wait for "

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pyarrow as pa
 
 from portraitlab.data.features import Frozen, describe_prompts
-from portraitlab.data.photo import Photo, UnusablePhoto
+from portraitlab.data.photo import DecodedPhoto, UnusablePhoto
 from portraitlab.data.prepare.bar import Bar, progress_bar
 from portraitlab.data.prepare.columns import (
     PortraitRow,
@@ -25,13 +25,13 @@ from portraitlab.data.prepare.columns import (
 )
 from portraitlab.data.prepare.layout import begin, store_settings
 from portraitlab.data.prepare.listing import Problem, identity_folders
-from portraitlab.data.prepare.part import Part, claimed
+from portraitlab.data.prepare.part import StorePart, claimed
 from portraitlab.data.prepare.planning import Piece, Plan, check_folders, planned
 from portraitlab.data.prepare.reading import Apply, PlannedFile, read_planned, reading
 from portraitlab.data.prepare.validate import LEAST, too_few
 from portraitlab.data.schema import encoded
 from portraitlab.data.shards import Shard, is_whole, write_shard
-from portraitlab.data.table import Table
+from portraitlab.data.table import ShardTable
 from portraitlab.data.usable import usable_portrait
 from portraitlab.faces.matting.base import Matting
 from portraitlab.support.checks import check_choice, check_whole
@@ -71,7 +71,7 @@ def prepare(
     options: PrepareOptions,
     workers: int,
     overrides: Sequence[str] = (),
-    part: Part = Part(),  # noqa: B008 - frozen
+    part: StorePart = StorePart(),  # noqa: B008 - frozen
     bar: Bar = progress_bar,
 ) -> dict[str, Any] | None:
     """Prepare the photos of root/<identity>/ into `out`, or resume a preparation.
@@ -114,7 +114,7 @@ class _Preparation:
     frozen: Frozen
     matting: Matting
     options: PrepareOptions
-    part: Part
+    part: StorePart
     bar: Bar
 
     def captions(self) -> None:
@@ -169,7 +169,7 @@ class _Preparation:
                     yield PlannedFile(path, self.plan.digest[row].as_py())
 
     def _portrait(
-        self, row: int, read: Iterator[Photo | str], problems: list[Problem]
+        self, row: int, read: Iterator[DecodedPhoto | str], problems: list[Problem]
     ) -> PortraitRow | None:
         """Cut the portrait of a row's photo; add a problem and return None if that fails."""
         name, first = self.plan.file(row), int(self.plan.first[row])
@@ -203,7 +203,7 @@ def _finish(root: Path, out: Path, shard: int, listed: list[Problem]) -> dict[st
     if not all(is_whole(path) for path, _ in (*captions, *photos)):
         return None
     paths = [path for path, _ in photos]
-    counts = Counter(Table(paths).all("identity"))
+    counts = Counter(ShardTable(paths).all("identity"))
     problems = 0
     with (out / "problems.txt").open("w", encoding="utf-8") as file:
         for problem in _problems(root, listed, paths, counts):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from portraitlab.data.photo import (
-    Photo,
+    DecodedPhoto,
     UnusablePhoto,
     read_photo,
     require_verdict,
@@ -118,7 +118,7 @@ class PlannedFile:
     digest: bytes
 
 
-def read_planned(job: PlannedFile) -> Photo | str:
+def read_planned(job: PlannedFile) -> DecodedPhoto | str:
     """Read a photo, or return the reason why it cannot be used.
 
     Raises ValueError if the file changed since it was listed, and if the system cannot read it: a

@@ -38,7 +38,7 @@ LEAST = 2
 
 
 @dataclass(frozen=True)
-class Report:
+class FolderReport:
     """The contents and problems of a folder of identity folders.
 
     photos: number of readable photos. captions: number of these with a caption. sidecars: number of
@@ -106,7 +106,7 @@ class _FileCheck:
     captioned: bool
 
 
-def validate(root: Path, workers: int) -> Report:
+def validate(root: Path, workers: int) -> FolderReport:
     """Read every file of a folder with this many processes; 0 reads in this one.
 
     Raises ValueError if there is no such folder.
@@ -160,7 +160,7 @@ def validate(root: Path, workers: int) -> Report:
             problems.append(Problem("identity", folder, too_few(count)))
     if not len(good) and not nested:
         problems.append(Problem("folder", str(root), no_photos(root)))
-    return Report(
+    return FolderReport(
         root=root,
         identities=len(folders),
         files=int(sizes.sum()),

@@ -12,11 +12,11 @@ import wandb
 import wandb_workspaces.workspaces as workspaces
 
 from portraitlab.support.files import read_json, write_json
-from portraitlab.tables.dashboard.workspace import Comparison, build_workspace
+from portraitlab.tables.dashboard.workspace import WorkspaceContent, build_workspace
 
 
 def write_dashboard(
-    compared: Comparison, folder: Path, entity: str | None, project: str
+    compared: WorkspaceContent, folder: Path, entity: str | None, project: str
 ) -> tuple[Path, str | None]:
     """Write dashboard.json to a folder, and apply it if W&B has a login.
 

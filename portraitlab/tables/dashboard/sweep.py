@@ -6,7 +6,7 @@ from pathlib import Path
 
 from portraitlab.runs.records import swept_names
 from portraitlab.runs.sweep import Sweep
-from portraitlab.tables.dashboard.workspace import Comparison
+from portraitlab.tables.dashboard.workspace import WorkspaceContent
 from portraitlab.training.logged import read_losses
 
 # For a sweep whose jobs have no figures or losses yet.
@@ -17,7 +17,7 @@ _METRICS = (
 _CURVES = ("loss",)
 
 
-def sweep_comparison(folder: Path) -> Comparison:
+def sweep_comparison(folder: Path) -> WorkspaceContent:
     """Collect keys, settings and metrics of the sweep in a folder; ValueError if there is none."""
     sweep = Sweep.read(folder)
     outcomes = [job.outcome() for job in sweep.jobs]
@@ -26,7 +26,7 @@ def sweep_comparison(folder: Path) -> Comparison:
     )
     lines = [line for job in sweep.jobs for line in read_losses(job.run.losses)]
     logged = dict.fromkeys(name for line in lines for name in line if name.startswith("train/"))
-    return Comparison(
+    return WorkspaceContent(
         name=folder.resolve().name,
         keys=list(dict.fromkeys(job.run.key for job in sweep.jobs)),
         varied=swept_names([job.overrides for job in sweep.jobs]),

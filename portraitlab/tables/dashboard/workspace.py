@@ -15,7 +15,7 @@ _JUDGED = "score/sim_f"
 
 
 @dataclass(frozen=True)
-class Comparison:
+class WorkspaceContent:
     """Runs that a dashboard compares: the jobs of a sweep, or the rows of a table.
 
     keys: keys of the runs (Run.key), which are also their ids in W&B. W&B's group is not used: it
@@ -36,7 +36,7 @@ class Comparison:
         return [name for name in self.varied if name != "seed"] or ["row"]
 
 
-def build_workspace(compared: Comparison, entity: str, project: str) -> workspaces.Workspace:
+def build_workspace(compared: WorkspaceContent, entity: str, project: str) -> workspaces.Workspace:
     """Build the workspace: bars, curves, parallel coordinates, importance of settings and pictures.
 
     Runs are grouped by row; a group shows the mean over its seeds and their range.

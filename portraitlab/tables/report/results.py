@@ -10,12 +10,12 @@ from portraitlab.tables.report.bounds import bounds
 from portraitlab.tables.report.layout import swatch
 from portraitlab.tables.report.markup import Html, element, joined
 from portraitlab.tables.report.rows import Report, Row
-from portraitlab.tables.report.seeds import Group
+from portraitlab.tables.report.seeds import SeedGroup
 from portraitlab.tables.report.standing import best, figure_of, level_with
 
 
 @dataclass(frozen=True)
-class Column:
+class ResultColumn:
     """A column of the table: its heading and the values that it sorts by.
 
     values: one for each of the report's rows in their order; None sorts last. descends: True if the
@@ -28,15 +28,15 @@ class Column:
     about: str | None = None
 
 
-def columns(report: Report) -> list[Column]:
+def columns(report: Report) -> list[ResultColumn]:
     """List the columns: number, swept settings, metrics, pictures without a face, state."""
     rows = report.rows
     records = [row.record for row in rows]
     return [
-        Column("row", [row.number for row in rows]),
-        *(Column(name, [row.settings.get(name) for row in rows]) for name in report.swept),
+        ResultColumn("row", [row.number for row in rows]),
+        *(ResultColumn(name, [row.settings.get(name) for row in rows]) for name in report.swept),
         *(
-            Column(
+            ResultColumn(
                 f"{name} {'↑' if metric['higher_is_better'] else '↓'}",
                 [figure_of(row, name) for row in rows],
                 metric["higher_is_better"],
@@ -44,12 +44,12 @@ def columns(report: Report) -> list[Column]:
             )
             for name, metric in report.metrics.items()
         ),
-        Column(
+        ResultColumn(
             "no face",
             [None if record is None else record["faceless"] for record in records],
             about="generated pictures in which no face is found",
         ),
-        Column("state", [row.state for row in rows]),
+        ResultColumn("state", [row.state for row in rows]),
     ]
 
 
@@ -77,7 +77,7 @@ def results(report: Report) -> Html:
     )
 
 
-def over_seeds(report: Report, groups: Sequence[Group]) -> Html:
+def over_seeds(report: Report, groups: Sequence[SeedGroup]) -> Html:
     """Make a table of means over seeds ± their standard deviation."""
     names = list(groups[0].settings)
     metrics = {name: metric["higher_is_better"] for name, metric in report.metrics.items()}
@@ -102,7 +102,7 @@ def over_seeds(report: Report, groups: Sequence[Group]) -> Html:
     )
 
 
-def _heading(place: int, column: Column) -> Html:
+def _heading(place: int, column: ResultColumn) -> Html:
     button = element(
         "button",
         column.heading,

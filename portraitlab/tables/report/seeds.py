@@ -11,7 +11,7 @@ from portraitlab.tables.report.standing import figure_of
 
 
 @dataclass(frozen=True)
-class Group:
+class SeedGroup:
     """Two or more rows with records that differ only in their seed."""
 
     settings: dict[str, str]
@@ -26,7 +26,7 @@ class Group:
         return statistics.fmean(known), statistics.stdev(known)
 
 
-def seed_groups(report: Report) -> list[Group]:
+def seed_groups(report: Report) -> list[SeedGroup]:
     """Find the groups of a sweep over seeds, in the order of their first rows."""
     if "seed" not in report.swept:
         return []
@@ -36,7 +36,7 @@ def seed_groups(report: Report) -> list[Group]:
         if row.record is not None:
             found.setdefault(tuple(row.settings.get(n, "–") for n in names), []).append(row)
     return [
-        Group(dict(zip(names, key, strict=True)), rows)
+        SeedGroup(dict(zip(names, key, strict=True)), rows)
         for key, rows in found.items()
         if len(rows) > 1
     ]

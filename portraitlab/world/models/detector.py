@@ -44,7 +44,7 @@ class DetectedFaces(TensorRecord):
     keypoints: Tensor
 
 
-class FaceDetector(nn.Module):
+class HeatMapDetector(nn.Module):
     """A detector of the faces of pictures [B, 3, H, W] in [-1, 1], with sides of 64 to 256 px.
 
     It is trained on faces of 12 to 90 px.
@@ -95,7 +95,7 @@ def read_faces(
 ) -> list[DetectedFaces]:
     """Read the faces of each picture at the peaks of its scores.
 
-    scores [B, h, w]: probabilities; places [B, 7, 2, h, w]: FaceDetector's prediction; extent:
+    scores [B, h, w]: probabilities; places [B, 7, 2, h, w]: HeatMapDetector's prediction; extent:
     the picture's width and height in cells.
     """
     peaks = functional.max_pool2d(scores, 3, stride=1, padding=1) == scores

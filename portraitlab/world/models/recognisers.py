@@ -40,7 +40,7 @@ SWIN = {
 }  # fmt: skip
 
 
-class Recogniser(nn.Module):
+class WorldRecogniser(nn.Module):
     """An encoder of aligned crops [B, 3, 48, 48] in [-1, 1] to unit embeddings [B, 128].
 
     trunk: is given crops of trunk_size pixels. It reduces them by four, halves the maps at each of
@@ -71,7 +71,7 @@ class Recogniser(nn.Module):
         return functional.normalize(self.head(self.trunk(crops).last_hidden_state).float(), dim=-1)
 
 
-class ResidualRecogniser(Recogniser):
+class ResidualRecogniser(WorldRecogniser):
     """A small ResNet (He et al., CVPR 2016).
 
     It reduces by four before its first block, so crops are enlarged first, to preserve eyes that
@@ -82,7 +82,7 @@ class ResidualRecogniser(Recogniser):
         super().__init__(ResNetModel(ResNetConfig(**config)), 64, config["hidden_sizes"])
 
 
-class ConvNextRecogniser(Recogniser):
+class ConvNextRecogniser(WorldRecogniser):
     """A small ConvNeXt V2 (Woo et al., CVPR 2023): patches and depthwise convolutions."""
 
     def __init__(self, config: dict = CONVNEXT) -> None:
@@ -90,7 +90,7 @@ class ConvNextRecogniser(Recogniser):
         super().__init__(trunk, CROP_SIZE, config["hidden_sizes"])
 
 
-class SwinRecogniser(Recogniser):
+class SwinRecogniser(WorldRecogniser):
     """A small Swin transformer (Liu et al., ICCV 2021): patches and attention within windows."""
 
     def __init__(self, config: dict = SWIN) -> None:
@@ -99,7 +99,7 @@ class SwinRecogniser(Recogniser):
         super().__init__(trunk, CROP_SIZE, [config["embed_dim"] * 2**stage for stage in stages])
 
 
-ARCHITECTURES: dict[str, tuple[Callable[[dict[str, Any]], Recogniser], dict[str, Any]]] = {
+ARCHITECTURES: dict[str, tuple[Callable[[dict[str, Any]], WorldRecogniser], dict[str, Any]]] = {
     "recogniser": (ResidualRecogniser, RESNET),
     "judge": (ConvNextRecogniser, CONVNEXT),
     "second_judge": (SwinRecogniser, SWIN),

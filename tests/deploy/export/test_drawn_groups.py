@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from portraitlab.deploy.groups import Person, together
+from portraitlab.deploy.groups import GroupMember, together
 from portraitlab.deploy.pipeline import PortraitPipeline
 from portraitlab.faces.alignment import face_boxes
 
@@ -71,20 +71,20 @@ def test_command_and_pipeline_draw_the_same(pipe, portraitlab, export, photos_of
     given += ["--at", ",".join(map(str, RIGHT)), "--seed", 3, "--out", tmp_path]
     code, _, problem = portraitlab("generate", export(*MMF), *given)
     assert code == 0, problem
-    people = [Person(opened(one), LEFT), Person(opened(two), RIGHT)]
+    people = [GroupMember(opened(one), LEFT), GroupMember(opened(two), RIGHT)]
     (drawn,) = pipe.group(people, seed=3)
     with Image.open(tmp_path / "0000.png") as written:
         np.testing.assert_array_equal(np.asarray(written), np.asarray(drawn))
         about = json.loads(written.text["portraitlab"])
     assert [person["at"] for person in about["people"]] == [list(LEFT), list(RIGHT)]
-    other = pipe.group([people[0], Person(opened(photos_of(2)[:1]), RIGHT)], seed=3)
+    other = pipe.group([people[0], GroupMember(opened(photos_of(2)[:1]), RIGHT)], seed=3)
     assert not np.array_equal(np.asarray(other[0]), np.asarray(drawn))
 
 
 def test_overlapping_faces_are_drawn_with_a_warning(pipe, photos_of, caplog) -> None:
     people = [
-        Person(opened(photos_of(0)[:1]), LEFT),
-        Person(opened(photos_of(1)[:1]), (0.2, 0.2, 0.9, 0.9)),
+        GroupMember(opened(photos_of(0)[:1]), LEFT),
+        GroupMember(opened(photos_of(1)[:1]), (0.2, 0.2, 0.9, 0.9)),
     ]
     with caplog.at_level(logging.WARNING):
         assert len(pipe.group(people)) == 1
@@ -93,7 +93,7 @@ def test_overlapping_faces_are_drawn_with_a_warning(pipe, photos_of, caplog) -> 
 
 def test_a_skeleton_is_read_where_the_run_was_trained_with_one(export, photos_of) -> None:
     pipe = PortraitPipeline.from_pretrained(export("system=fpga"))
-    people = [Person(opened(photos_of(0)[:1]), LEFT)]
+    people = [GroupMember(opened(photos_of(0)[:1]), LEFT)]
     with pytest.raises(ValueError, match="control image is a skeleton; give the picture"):
         pipe.group(people)
     black, lines = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64))

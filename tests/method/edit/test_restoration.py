@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from portraitlab.data.photo import Photo
+from portraitlab.data.photo import DecodedPhoto
 from portraitlab.data.portrait import cut_portrait
 from portraitlab.faces.alignment import TEMPLATE
 from portraitlab.method.cond.keypoints import KeypointCond
@@ -177,7 +177,7 @@ def test_inpainting_does_not_see_the_face(of_faces, model, encoder, pictures, fa
 def test_a_square_frames_a_face_as_a_portrait(side) -> None:
     keypoints = TEMPLATE * (side / 200) + 0.3
     pixels = torch.rand(200, 200, 3).mul(255).byte().numpy()
-    portrait = cut_portrait(Photo(pixels, pixels[..., 0] >= 0), keypoints.numpy(), 1)
+    portrait = cut_portrait(DecodedPhoto(pixels, pixels[..., 0] >= 0), keypoints.numpy(), 1)
     square = square_around(keypoints, 200, 200)
     own = pixels[square.top : square.top + square.side, square.left : square.left + square.side]
     assert (own == portrait.pixels).all()
