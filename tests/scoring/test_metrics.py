@@ -21,6 +21,7 @@ from portraitlab.scoring.metrics.fid import Fid, by_singular_values, frechet_dis
 from portraitlab.scoring.metrics.intrusion import Intrusion
 from portraitlab.scoring.metrics.light import LightAngle
 from portraitlab.scoring.metrics.memory import Memory
+from portraitlab.scoring.metrics.metric import Estimate
 from portraitlab.scoring.metrics.pose import Pose
 from portraitlab.scoring.metrics.rank1 import Rank1
 from portraitlab.scoring.metrics.seconds import Seconds
@@ -468,3 +469,15 @@ def test_yaw_is_in_degrees_and_of_yaw_alone() -> None:
     turned = judged.target.pose + torch.tensor([0.0, 1.0, 1.0])
     judged = replace(judged, generated=replace(judged.target, pose=turned))
     assert (Yaw().measure(judged) < 1e-4).all()
+
+
+def test_an_error_needs_two_identities() -> None:
+    values = torch.tensor([0.2, 0.4, 0.9])
+    two = Estimate.over_identities(values, torch.tensor([0, 0, 5]))
+    assert two.by_identity == pytest.approx({0: 0.3, 5: 0.9})
+    assert two.error == pytest.approx(float(np.std([0.3, 0.9], ddof=1)) / math.sqrt(2))
+    assert math.isnan(Estimate.over_identities(values, torch.zeros(3)).error)
+    for identities, known in ((2, True), (1, False)):
+        metric = Fid()
+        metric.update(make_judged(images=12, identities=identities))
+        assert math.isfinite(metric.compute().error) is known
