@@ -83,8 +83,8 @@ def test_scored_people_have_ordinary_photos(views: Make, frozen: Frozen) -> None
     ("settings", "message"),
     [
         ({"moments": 0}, "data.moments=0: a whole number from 1 is needed"),
-        ({"most_yaw": 0.0}, "data.most_yaw=0.0 must be above 0 and at most 60"),
-        ({"most_yaw": 70.0}, "data.most_yaw=70.0 must be above 0 and at most 60"),
+        ({"most_yaw": 0.0}, "data.most_yaw=0.0: a number above 0 up to 60 is needed"),
+        ({"most_yaw": 70.0}, "data.most_yaw=70.0: a number above 0 up to 60 is needed"),
         ({"photos_per_identity": 1}, "data.photos_per_identity=1: a whole number from 2 is needed"),
     ],
 )
