@@ -65,5 +65,7 @@ def test_a_run_s_branch_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name, each in loaded.state_dict().items():
         torch.testing.assert_close(each, branch[name], atol=2e-3, rtol=2e-3)
     InContext(backbone, True, False, Prompt(), matching=loaded)
-    with pytest.raises(ValueError, match="net.layer=9: a whole number from 0 to 4 is needed; the matching net"):
+    with pytest.raises(
+        ValueError, match=r"net\.layer=9: a whole number from 0 to 4 is needed; the matching net"
+    ):
         InContext(backbone, True, False, Prompt(), matching=loaded, layer=9)

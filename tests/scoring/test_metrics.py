@@ -13,6 +13,7 @@ from cleanfid import fid as clean_fid
 from torch.nn.functional import normalize
 
 from portraitlab.scoring.metrics.clip_f import ClipF
+from portraitlab.scoring.metrics.clip_i import ClipI
 from portraitlab.scoring.metrics.clip_t import ClipT
 from portraitlab.scoring.metrics.copy_paste import CopyPaste
 from portraitlab.scoring.metrics.exp import Expression
@@ -481,3 +482,12 @@ def test_an_error_needs_two_identities() -> None:
         metric = Fid()
         metric.update(make_judged(images=12, identities=identities))
         assert math.isfinite(metric.compute().error) is known
+
+
+def test_clip_i_is_the_cosine_of_the_whole_pictures_once_for_several_people() -> None:
+    judged = replace(make_judged(), image=torch.tensor([0, 0, 1, 1, 1, 2]))
+    values = ClipI().measure(judged)
+    assert values.isnan().tolist() == [False, True, False, True, True, False]
+    for row in (0, 2, 5):
+        expected = torch.dot(judged.generated.picture[row], judged.target.picture[row])
+        assert values[row] == pytest.approx(float(expected))

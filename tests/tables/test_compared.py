@@ -160,3 +160,36 @@ def test_tau_of_each_resample_is_scipys_also_with_ties() -> None:
     expected = [kendalltau(each, paper).statistic for each in drawn]
     assert kendall_tau(drawn, paper) == pytest.approx(expected)
     assert np.isnan(kendall_tau(np.ones(6), paper))
+
+
+def test_the_interval_of_tau_is_of_resampled_seeds_and_people(tmp_path: Path) -> None:
+    table = declare(tmp_path)
+    found = [
+        result(row, seed, people(mean, 0.5, seed=number + 10 * seed))
+        for number, (row, mean) in enumerate({"best": 0.3, "middle": 0.25, "worst": 0.2}.items())
+        for seed in range(3)
+    ]
+    values = np.array(
+        [
+            [
+                [each.metrics["score"]["by_identity"][name] for name in sorted(PEOPLE)]
+                for each in found
+                if each.row == row
+            ]
+            for row in ("best", "middle", "worst")
+        ]
+    )
+    rng, taus = np.random.default_rng(0), []
+    for _ in range(200):
+        chosen = values[:, rng.integers(3, size=3)][:, :, rng.integers(len(PEOPLE), size=40)]
+        taus.append(kendalltau(chosen.mean(axis=(1, 2)), [3, 2, 1]).statistic)
+    assert len(set(taus)) > 2
+    comparison = compared(table, found)
+    assert comparison.tau.between == pytest.approx(np.percentile(taus, [2.5, 97.5]))
+
+
+def test_two_rows_are_compared_and_one_is_not(tmp_path: Path) -> None:
+    table = declare(tmp_path)
+    two = results({"worst": 0.1, "best": 0.3}, noise=0.005)
+    assert compared(table, two).order == "the paper's"
+    assert compare(table, [each for each in two if each.row == "best"], "score") is None
