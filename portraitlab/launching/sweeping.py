@@ -60,7 +60,7 @@ class SweepPlan:
     def add(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
         """Add jobs by their overrides, write sweep.json, and return the jobs' places.
 
-        With fresh=true, the jobs' runs are deleted once. Raises ValueError where a value is
+        With fresh=true, the jobs' runs are set aside once. Raises ValueError where a value is
         missing in a job's configuration, before any job starts.
         """
         places = []

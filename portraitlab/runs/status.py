@@ -90,12 +90,17 @@ class Status:
             self.step = None
             self._doing = {"doing": what} if steps is None else {"doing": what, "steps": steps}
             self._running()
+        if what == "scoring":
+            self._drop_aside()
 
     def begin(self, step: int) -> None:
         """Record the first step of this command, with which the earlier state is past."""
         with self._writing:
             self.step = step
             self._running()
+        self._drop_aside()
+
+    def _drop_aside(self) -> None:
         shutil.rmtree(_aside(self.path.parent), ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -172,9 +177,13 @@ def write_failure(folder: Path, error: str, **details: Any) -> None:
 
 
 def set_aside(folder: Path) -> None:
-    """Move a run away, which is deleted with the first step of its successor; see `withdraw`."""
-    if folder.exists():
-        shutil.rmtree(_aside(folder), ignore_errors=True)
+    """Move a run away until its successor begins a step or a scoring, which deletes it.
+
+    A successor that began neither is deleted in its place; see `withdraw`.
+    """
+    if _aside(folder).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
         folder.rename(_aside(folder))
 
 
@@ -185,9 +194,8 @@ def _aside(folder: Path) -> Path:
 def withdraw(folder: Path) -> None:
     """Put back the state from before a command that began no step; delete a run that had none.
 
-    A run that was set aside is put back whole.
-
-    Does nothing where a step or a scoring was begun. The caller has locked the run.
+    A run that was set aside is put back whole. Does nothing where a step or a scoring was begun.
+    The caller has locked the run.
     """
     with suppress(DamagedFile, OSError):  # such as a full disk, whose error is being raised
         status = read_status(folder)

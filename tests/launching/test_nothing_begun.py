@@ -104,22 +104,28 @@ def test_a_state_is_put_back_only_where_no_step_was_begun(tmp_path: Path) -> Non
     assert look(folder).state == "lost"
 
 
-def test_a_run_that_was_set_aside_is_put_back_until_its_successor_begins(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begins", ["nothing", "a step", "a scoring"])
+def test_a_run_that_was_set_aside_is_put_back_until_its_successor_begins(
+    tmp_path: Path, begins: str
+) -> None:
     folder = tmp_path / "system" / "run"
-    for begins in (False, True):
-        write_status(folder, "done", doing="scoring")
-        (folder / "model.safetensors").write_text("earlier")
+    write_status(folder, "done", doing="scoring")
+    (folder / "model.safetensors").write_text("earlier")
+    for _ in range(2):  # the first command was killed before it began anything
         set_aside(folder)
         queue(folder)
         assert run_folders(tmp_path) == [folder]
-        status = Status(folder)
-        status.doing("training", 9)
-        if begins:
-            status.begin(1)
-        withdraw(folder)
-        assert [each.name for each in folder.parent.iterdir()] == ["run"]
-        assert look(folder).state == ("lost" if begins else "done")
-        assert (folder / "model.safetensors").exists() is not begins
+        assert not (folder / "model.safetensors").exists()
+    status = Status(folder)
+    status.doing("training", 9)
+    if begins == "a step":
+        status.begin(1)
+    elif begins == "a scoring":  # of a net that is not trained
+        status.doing("scoring")
+    withdraw(folder)
+    assert [each.name for each in folder.parent.iterdir()] == ["run"]
+    assert look(folder).state == ("done" if begins == "nothing" else "lost")
+    assert (folder / "model.safetensors").exists() is (begins == "nothing")
 
 
 def test_a_run_without_a_state_is_deleted_unless_it_has_results(tmp_path: Path) -> None:
