@@ -1,4 +1,4 @@
-"""Read YAML files that may come from anybody within limits."""
+"""Read YAML files that anybody may have written, within limits of size, depth and types."""
 
 from __future__ import annotations
 

@@ -244,7 +244,8 @@ def _pair(rows: Sequence[str], paper: Array, values: Array, one: int, other: int
 def kendall_tau(ours: Array, paper: Array) -> Array:
     """Return Kendall's tau-b of figures [..., rows] with the paper's [rows], NaN if all tie.
 
-    scipy's kendalltau takes a call for each resample, half of the time of a table's page.
+    scipy's kendalltau has no axis up to version 1.15, and a call for each resample was half of the
+    time of a table's page.
     """
     one, other = np.triu_indices(len(paper), 1)
     mine, theirs = (np.sign(each[..., one] - each[..., other]) for each in (ours, paper))

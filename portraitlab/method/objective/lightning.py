@@ -71,7 +71,7 @@ class LightningBranch(FaceTerm):
                 "choose another student, or an objective without lightning."
             )
         name = "objective.terms.lightning.grad_last"
-        check_whole(name, grad_last, 1, steps, "; the student has as many steps")
+        check_whole(name, grad_last, 1, steps, f"; the student has {steps} steps")
         self.student = None if student is None else student.requires_grad_(False).eval()
         self.sampler = DDIM(steps=steps, guidance=1.0)
         self.grad_last = grad_last
