@@ -23,7 +23,6 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.method.sampler.base import Sampler
 from portraitlab.runs.key import PROTOCOL, plain
 from portraitlab.runs.origin import origin
-from portraitlab.runs.records import record_table
 from portraitlab.runs.run import Run
 from portraitlab.scoring.draw import SHOWN, Portraits, backbone_alone, draw, show_samples
 from portraitlab.scoring.drawing_cost import drawing_cost
@@ -35,6 +34,7 @@ from portraitlab.scoring.pictures import save, save_each, sheet
 from portraitlab.support.hashes import file_digest
 from portraitlab.support.precision import frozen_precision
 from portraitlab.support.processes import local_rank
+from portraitlab.support.table import Table
 from portraitlab.support.tensor_files import write_tensors
 from portraitlab.training.build import (
     Parts,
@@ -158,15 +158,23 @@ class Bench:
         save(sheet(shown), folder / "grid.png")
         save_each(shown, folder / "samples")
 
-        # Write the record.
-        choices = {str(name): choice for name, choice in self.config.choices.items()}
+        return self.write_record(run, figures, begun)
+
+    def write_record(self, run: Run, figures: Mapping[str, Any], begun: float) -> dict[str, Any]:
+        """Write the record of a scoring with its figures, and return it.
+
+        begun: time.perf_counter() at the start of the scoring.
+        """
+        config = self.config
+        choices = {str(name): choice for name, choice in config.choices.items()}
         record = {"key": run.key, "scoring": run.scoring, **choices}
-        record |= {"refs": self.config.refs, "score_refs": self.config.score_refs}
-        record |= {"seed": self.config.seed, "precision": frozen_precision(precision, device)}
+        record |= {"refs": config.refs, "score_refs": config.score_refs}
+        record |= {"seed": config.seed}
+        record |= {"precision": frozen_precision(config.precision, self.parts.device)}
         record |= {"protocol": PROTOCOL}
-        record |= {"steps": self.config.budget.steps, **figures}
+        record |= {"steps": config.budget.steps, **figures}
         record |= {"scoring_seconds": round(time.perf_counter() - begun, 1), "origin": origin()}
-        run.describe_scoring(plain(self.config))
+        run.describe_scoring(plain(config))
         # The record comes last, since it marks the scoring as complete.
         run.write_record(record)
         return record
@@ -177,9 +185,9 @@ def _as_read(photos: PhotoSet, parts: Parts) -> PhotoSet:
     return replace(photos, reference_latents=model.net.latents, wants=model.wants)
 
 
-def show(run: Run, record: Mapping[str, Any]) -> None:
-    """Print the record's table and the folders of run and record."""
-    record_table(record).show()
+def show(run: Run, table: Table) -> None:
+    """Print a record's table and the folders of run and record."""
+    table.show()
     print(f"run: {run.folder}")
     if run.record_folder != run.folder:
         print(f"record: {run.record_folder}")

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from portraitlab.runs.key import plain
-from portraitlab.runs.run import Run
+from portraitlab.runs.run import TRAINING_TASKS, Run
 from portraitlab.runs.status import Preempted, withdraw
 from portraitlab.support.devices import check_batch, check_group, device_count, is_rank
 from portraitlab.support.lock import locked
@@ -40,7 +40,8 @@ def perform(config: DictConfig) -> dict[str, Any]:
             "files that another reads; start run.py itself, which starts a process for each "
             "device, or use launcher=slurm"
         )
-    devices, trains = device_count(settings["trainer"]), settings["choices"]["task"] == "train"
+    devices, task = device_count(settings["trainer"]), settings["choices"]["task"]
+    trains = task in TRAINING_TASKS
     if trains:
         check_trainer(settings["trainer"], settings["budget"]["steps"])
         check_group(settings["trainer"])
@@ -50,7 +51,7 @@ def perform(config: DictConfig) -> dict[str, Any]:
     try:
         with _alone(run) if process_rank() == 0 else nullcontext():
             if settings["fresh"]:
-                run.forget(settings["choices"]["task"])
+                run.forget(task)
                 config.fresh = settings["fresh"] = False
             if devices > 1 and not rank and trains:
                 from portraitlab.launching.group import perform_in_group

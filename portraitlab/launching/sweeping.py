@@ -16,7 +16,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 
 from portraitlab.runs.key import plain
-from portraitlab.runs.run import Run
+from portraitlab.runs.run import TRAINING_TASKS, Run
 from portraitlab.runs.status import queue, withdraw
 from portraitlab.runs.survey import look
 from portraitlab.runs.sweep import Sweep, SweepJob, sweep_group
@@ -29,7 +29,7 @@ from portraitlab.tables.paper_table import find_table, known_tables
 from portraitlab.tables.results import results_by_content
 
 # Tasks that write a record of the job's scoring.
-_WITH_RECORD = ("train", "score")
+_WITH_RECORD = (*TRAINING_TASKS, "score")
 _REPLAYED = (
     "every process of a job would run the whole sweep again; use launcher=local, which starts a "
     "group of processes for each job, or launcher=slurm"
@@ -128,7 +128,7 @@ class SweepPlan:
             with locked(job.run.folder):
                 job.run.forget(settings["choices"]["task"])
             settings["fresh"] = False
-        training = settings["choices"]["task"] == "train"
+        training = settings["choices"]["task"] in TRAINING_TASKS
         # The job of a damaged record makes it again.
         if training and isinstance(job.outcome(), str) and not is_locked(job.run.folder):
             queue(job.run.folder)

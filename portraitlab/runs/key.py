@@ -34,6 +34,8 @@ SINCE = {
     **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0, "cond.drawn": None},
     **{"transform": {"_target_": "NoTransform"}, "edit": {"_target_": "NoEdit"}},
     "customise": {"_target_": "NoCustomisation"},
+    **{"task.degrees": None, "task.shares": None},
+    "descriptors": {"_target_": "MatchingNet", "timestep": 261},
 }
 # The same, for settings of one class only.
 SINCE_IN: dict[str, dict[str, Any]] = {
@@ -63,8 +65,10 @@ PROTOCOL = 3
 """Edition of the scoring protocol, in the hash of every scoring; raise it whenever the same
 settings give other scores. Records of the first edition have none, and those of the second were
 judged by the CLIP and the regressor that condition and train."""
+# Settings of task=match, which other tasks do not have.
+_MATCHED = ("task.degrees", "task.shares")
 # Settings that, with the weights, determine the scores.
-SCORING = ("protocol", *groups.SCORING, "score_refs", "judge", "precision", *_DRAWN)
+SCORING = ("protocol", *groups.SCORING, "score_refs", "judge", "precision", *_DRAWN, *_MATCHED)
 # Settings that change no weight and no score: folders, numbers of processes, hardware.
 PLACES = ("cache", "workers", "providers")
 _OWN = "portraitlab."
@@ -133,7 +137,10 @@ def _content(
         value: Any = config
         for name in path.split("."):
             # A setting that was added later may be missing, as all of a setting of another class.
-            value = value.get(name, SINCE[path]) if path in SINCE else value[name]
+            if path in SINCE and name not in value:
+                value = SINCE[path]
+                break
+            value = value[name]
         if path in SINCE and _by_name(value) == SINCE[path]:
             continue
         value = run_key(str(value)) if path == "init" else _by_name(value)

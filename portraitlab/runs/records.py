@@ -46,6 +46,8 @@ def sweep_table(rows: Sequence[tuple[Mapping[str, str], Record | str]]) -> Table
 
 def faceless_note(record: Record) -> str:
     """State the number of generated images without a face."""
+    if not record["images"]:
+        return "no images were generated"
     if not record["faceless"]:
         return f"all {record['images']} generated images contain a face"
     return f"{record['faceless']} of {record['images']} generated images contain no face"

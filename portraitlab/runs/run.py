@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+TRAINING_TASKS = ("train", "match")
+"""Tasks that train the run of a configuration before they measure it."""
+
 
 class Figure(TypedDict):
     """Schema of a metric's figure in a record; value and error are None where not measured."""

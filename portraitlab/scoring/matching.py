@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -99,12 +100,7 @@ class SampledPair(TensorRecord):
 
 
 class Descriptors(Protocol):
-    """Features of style pictures and of profiles, in which the two are matched.
-
-    trained: True where they are the model's net's, and so depend on its training.
-    """
-
-    trained: bool
+    """Features of style pictures and of profiles, in which the two are matched."""
 
     def __call__(
         self, model: PortraitModel, pair: SampledPair, generator: torch.Generator
@@ -150,27 +146,53 @@ def found_places(
     return torch.cat(places)
 
 
-def matching_figures(places: Tensor, pairs: ViewPairs) -> dict[str, dict[str, Estimate]]:
-    """Measure places [B, g, g, 2] by region of the picture: person, and the face alone.
+def matching_figures(
+    places: Tensor, pairs: ViewPairs, people: Sequence[int], degrees: float, share: float
+) -> dict[str, Any]:
+    """Measure places [B, g, g, 2] of pairs of the people, as metrics of a record.
 
-    end_point_error: mean distance from the true places, in cells. within_1, within_2, within_4:
-    share of cells whose distance is at most so many. All are means over a pair's visible cells,
-    then over pairs, with the standard error over pairs; pairs without such a cell are left out.
+    error: mean distance from the true places, in cells, over the cells that show the person.
+    within_1, within_2, within_4: share of these cells whose distance is at most so many cells.
+    face_error: the error of the face's cells alone. All are means over a pair's visible cells, then
+    over pairs, with the standard error over pairs; pairs without such a cell are left out. Names
+    end in views_suffix.
     """
     distances = (places - pairs.places).norm(dim=-1) * places.shape[1]
     number = torch.arange(len(places))
+    end = views_suffix(degrees, share)
+    views = f"cameras {degrees:g} degrees apart, {share:.0%} of the style picture's pixels"
 
-    def estimate(values: Tensor, region: Tensor) -> Estimate:
+    def figure(values: Tensor, region: Tensor, up: bool, method: str) -> dict[str, Any]:
         means = (values * region).sum(dim=(1, 2)) / region.sum(dim=(1, 2))
-        return Estimate.over_identities(means.double(), number)
+        found = Estimate.over_identities(means.double(), number)
+        assert found.by_identity is not None
+        return {
+            "value": _number(found.value), "error": _number(found.error),
+            "samples": found.samples, "identities": found.identities, "higher_is_better": up,
+            "method": f"{method}; {views}", "without_a_face": "left out",
+            "by_identity": {str(people[i]): _number(each) for i, each in found.by_identity.items()},
+        }  # fmt: skip
 
-    return {
-        name: {
-            "end_point_error": estimate(distances, region),
-            **{f"within_{most}": estimate((distances <= most).float(), region) for most in WITHIN},
-        }
-        for name, region in (("person", pairs.person), ("face", pairs.face))
+    mean = "mean distance from the true place, in cells"
+    figures = {
+        f"error_{end}": figure(distances, pairs.person, False, mean),
+        f"face_error_{end}": figure(distances, pairs.face, False, f"{mean}, of the face"),
     }
+    for most in WITHIN:
+        near, cells = (distances <= most).float(), f"{most} cell{'s' * (most > 1)}"
+        method = f"share of matches within {cells} of the true place"
+        figures[f"within_{most}_{end}"] = figure(near, pairs.person, True, method)
+    return figures
+
+
+def views_suffix(degrees: float, share: float) -> str:
+    """Return the angle in degrees, and the share of sampled pixels in percent if it is not 100."""
+    return f"{degrees:g}" if share == 1 else f"{degrees:g}_of_{100 * share:g}"
+
+
+def _number(value: float) -> float | None:
+    """Round to four decimals; None for what cannot be measured."""
+    return None if math.isnan(value) else round(value, 4)
 
 
 def flow_sheet(pairs: ViewPairs, found: Mapping[str, Tensor]) -> Image.Image:

@@ -64,6 +64,7 @@ GROUPS = (
     Group("fid_features"),
     Group("further_judges"),
     Group("metrics", scores=True),
+    Group("descriptors", scores=True),
     Group("trainer"),
     Group("logger", idle=True),
     Group("launcher", idle=True),

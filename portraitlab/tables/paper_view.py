@@ -32,11 +32,15 @@ def paper_view(
     """Tabulate our figures beside the paper's, with notes on seeds, steps and missing results."""
     columns, cells = [table.heading], {row.name: [row.name] for row in table.rows}
     for name, up in table.columns.items():
-        columns += [f"{metric_name(name)} {'↑' if up else '↓'}", "paper"]
+        columns.append(f"{metric_name(name)} {'↑' if up else '↓'}")
         ours = _bold_best(_our_cells(table, results, name), up)
-        printed = _bold_best(_paper_cells(table, name), up)
         for row in table.rows:
-            cells[row.name] += [ours.get(row.name, "missing"), printed.get(row.name, "")]
+            cells[row.name].append(ours.get(row.name, "missing"))
+        printed = _bold_best(_paper_cells(table, name), up)
+        if printed:
+            columns.append("paper")
+            for row in table.rows:
+                cells[row.name].append(printed.get(row.name, ""))
     return Table(columns, list(cells.values()), _notes(table, results, failed or {}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 _PAPER_NAMES = {
@@ -30,6 +31,7 @@ _PAPER_NAMES = {
     "shading_error_scaled": "Scaled shading error",
     "light": "Light",
 }
+_MATCH = re.compile(r"((?:face_)?error|within_\d+)_([\d.]+)(?:_of_([\d.]+))?")
 _UNITS = {
     "sim_f": "cosine",
     "clip_f": "cosine",
@@ -60,11 +62,23 @@ _UNITS = {
 
 def metric_name(metric: str) -> str:
     """Return a metric's name in the papers, or ours for a metric that is in none of them."""
-    return _PAPER_NAMES.get(metric, metric)
+    return _PAPER_NAMES.get(metric) or _match_name(metric) or metric
+
+
+def _match_name(metric: str) -> str | None:
+    """Name a metric of task=match (scoring/matching.py), such as error_30_of_20."""
+    found = _MATCH.fullmatch(metric)
+    if found is None:
+        return None
+    name, degrees, share = found.groups()
+    title = name.replace("_", " ").capitalize()
+    return f"{title}, {degrees}°" + ("" if share is None else f", {share} % of pixels")
 
 
 def unit(metric: str) -> str:
     """Return the unit of our figures of a metric, empty if unknown; the papers' units differ."""
+    if (found := _MATCH.fullmatch(metric)) is not None:
+        return "share of cells" if found[1].startswith("within") else "cells"
     return _UNITS.get(metric, "")
 
 

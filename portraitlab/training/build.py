@@ -123,7 +123,7 @@ def check_numbers(config: DictConfig) -> None:
     check_whole("seed", config.seed, 0, 2**32 - 1)
     check_whole("batch_size", config.batch_size, 1, 2**16)
     check_whole("augment", config.augment, 0, 99)
-    check_whole("budget.steps", config.budget.steps, 1, 2**31)
+    check_whole("budget.steps", config.budget.steps, 0, 2**31)
     for name in ("fresh", "gradient_checkpointing", "target_as_reference", "backbone.pretrained"):
         switch = OmegaConf.select(config, name, default=False)
         if type(switch) is not bool:

@@ -1,9 +1,8 @@
-"""task=match: a record and pictures of matching, by the nets of trained runs."""
+"""task=match: records and pictures of matching, by several descriptors of one run."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +14,52 @@ from portraitlab.app.task.match import MatchViews
 
 
 @pytest.mark.slow
-def test_the_task_writes_a_record_and_pictures(
-    main_job: subprocess.CompletedProcess[str], cache: Path, home: Path, runs: Path
+def test_a_sweep_writes_a_record_and_pictures_of_each_descriptor(
+    cache: Path, home: Path, tmp_path: Path
 ) -> None:
     done = run_py(
-        *("scale=smoke", "task=match", f"runs={runs}", f"cache={cache}", "task.steps=[0,4,7]"),
-        *("task.degrees=[10,40]", "task.people=2", "task.descriptors.dift.noises=1"),
+        *("-m", "scale=smoke", "task=match", "system=ic_portrait", "canvas=views", "matching=none"),
+        *("descriptors=no_motion,dift,matching_net", "budget.steps=0", "task.degrees=[10,40]"),
+        *("data.score_identities=2", "metrics=none", "logger=none", "jobs=1"),
+        *(f"runs={tmp_path}", f"cache={cache}"),
         home=home,
     )
     assert done.returncode == 0, done.stderr
-    record = json.loads((runs / "match" / "matching.json").read_text())
-    # The main job has four steps, and no net that reads two pictures.
-    assert "no trained run" in record["left_out"]["7 steps"]
-    for steps in (0, 4):
-        assert "system=ic_portrait" in record["left_out"][f"matching_net, {steps} steps"]
-    by = {
-        (row["descriptors"], row["degrees"], row["share"]): row["end_point_error"]["value"]
-        for row in record["rows"]
-        if row["region"] == "face"
+    records = {
+        record["descriptors"]: (record, path.parent)
+        for path in tmp_path.rglob("metrics.json")
+        if (record := json.loads(path.read_text()))
     }
-    assert by["no_motion", 40, 1.0] > 2 * by["no_motion", 10, 1.0]
+    # All three are scorings of one run, whose weights are those before the first step.
+    assert len({record["key"] for record, _ in records.values()}) == 1
+    assert len(list(tmp_path.rglob("model.safetensors"))) == 1
+
+    def error(descriptors: str, name: str) -> float:
+        record, _ = records[descriptors]
+        assert len(record["metrics"][name]["by_identity"]) == 2
+        value: float = record["metrics"][name]["value"]
+        return value
+
+    assert error("NoMotion", "error_40") > 2 * error("NoMotion", "error_10")
+    assert error("NoMotion", "error_40") == error("NoMotion", "error_40_of_20")
     # Whole pictures' features by the shipped UNet match better than no motion.
-    assert by["dift", 40, 1.0] < 0.7 * by["no_motion", 40, 1.0]
-    assert by["dift", 40, 0.2] > by["dift", 40, 1.0]
-    assert Image.open(runs / "match" / "flows-40.png").width > 9 * 132
-    assert "left out: 7 steps" in done.stdout
+    assert error("Dift", "face_error_40") < 0.7 * error("NoMotion", "face_error_40")
+    assert error("Dift", "error_40_of_20") > error("Dift", "error_40")
+    assert error("MatchingNet", "error_40") != error("Dift", "error_40")
+    for _, folder in records.values():
+        assert Image.open(folder / "grid.png").width > 4 * 128
+        assert len(list(folder.glob("samples/*/generated.png"))) == 2
+    assert "no images were generated" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"steps": [-1]}, "steps"),
         ({"degrees": []}, "degrees"),
         ({"degrees": [90]}, "degrees"),
         ({"shares": [0.0]}, "shares"),
-        ({"people": 0}, "people"),
-        ({"split": "nobody"}, "split"),
     ],
 )
 def test_numbers_out_of_range_are_refused(changed: dict[str, Any], message: str) -> None:
-    given = {"steps": [0], "degrees": [10], "shares": [1.0], "people": 1, "split": "development"}
     with pytest.raises(ValueError, match=message):
-        MatchViews({}, out=".", **{**given, **changed})
+        MatchViews(**{"degrees": [10], "shares": [1.0], **changed})

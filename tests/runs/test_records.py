@@ -144,6 +144,23 @@ def test_another_scoring_is_another_record_of_the_same_run(tmp_path: Path) -> No
     assert other.record_folder == run.folder / "scores" / other.scoring
 
 
+def test_matching_is_another_scoring_by_descriptors_angles_and_pixels(tmp_path: Path) -> None:
+    views = {"degrees": [10], "shares": [1.0]}
+    net = {"_target_": "portraitlab.scoring.descriptors.matching_net.MatchingNet", "timestep": 261}
+    runs = [
+        run_in(tmp_path, descriptors=net),
+        run_in(tmp_path, descriptors=net, task=views),
+        run_in(tmp_path, descriptors=net, task={**views, "degrees": [20]}),
+        run_in(tmp_path, descriptors=net, task={**views, "shares": [0.2]}),
+        run_in(tmp_path, descriptors={**net, "timestep": 100}, task=views),
+    ]
+    assert {run.key for run in runs} == {runs[0].key}
+    assert len({run.scoring for run in runs}) == 5
+    # Records of portraits are older than descriptors.
+    older = {name: value for name, value in SETTINGS.items() if name != "descriptors"}
+    assert Run.of({**older, "runs": str(tmp_path)}).scoring == runs[0].scoring
+
+
 @pytest.mark.parametrize(
     "name",
     [

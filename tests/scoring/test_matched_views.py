@@ -9,10 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from portraitlab.app.task.descriptors import (
-    NoMotion,
-    RandomPlaces,
-)
 from portraitlab.data.world import sound_photos
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.cond.none import NoCond
@@ -20,6 +16,8 @@ from portraitlab.method.fusion.none import NoFusion
 from portraitlab.method.matching import best_match, cell_centres, warp
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.none import NoNet
+from portraitlab.scoring.descriptors.no_motion import NoMotion
+from portraitlab.scoring.descriptors.random_places import RandomPlaces
 from portraitlab.scoring.matching import (
     ViewPairs,
     found_places,
@@ -77,19 +75,35 @@ def test_true_places_warp_the_profile_to_the_style_picture(pairs: ViewPairs) -> 
     assert warped < 0.6 * unmoved
 
 
+def value(places: torch.Tensor, pairs: ViewPairs, name: str) -> float:
+    """Return a figure of two views 30 degrees apart, all pixels seen."""
+    found: float = matching_figures(places, pairs, PEOPLE, 30, 1.0)[f"{name}_30"]["value"]
+    return found
+
+
 def test_figures_count_distances_in_cells(pairs: ViewPairs) -> None:
-    exact = matching_figures(pairs.places, pairs)
-    assert exact["person"]["end_point_error"].value == 0
-    assert exact["face"]["within_1"].value == 1
+    assert value(pairs.places, pairs, "error") == 0
+    assert value(pairs.places, pairs, "within_1") == 1
     # One and a half cells off for all, and three cells more for one pair.
     off = pairs.places + torch.tensor([1.5 / 16, 0.0])
     off[0] += torch.tensor([3 / 16, 0.0])
-    figures = matching_figures(off, pairs)["face"]
-    values = {name: estimate.value for name, estimate in figures.items()}
-    expected = {"end_point_error": 2.5, "within_1": 0, "within_2": 2 / 3, "within_4": 2 / 3}
-    assert values == pytest.approx(expected, abs=1e-5)
-    assert figures["end_point_error"].error == pytest.approx(1.0, abs=1e-5)
-    assert exact["person"]["within_4"].identities == 3
+    figures = matching_figures(off, pairs, PEOPLE, 30, 0.2)
+    values = {name: figure["value"] for name, figure in figures.items()}
+    assert values == pytest.approx(
+        {
+            **{"error_30_of_20": 2.5, "face_error_30_of_20": 2.5, "within_1_30_of_20": 0},
+            **{"within_2_30_of_20": 2 / 3, "within_4_30_of_20": 2 / 3},
+        },
+        abs=1e-4,
+    )
+    error = figures["error_30_of_20"]
+    assert error["error"] == pytest.approx(1.0, abs=1e-4)
+    assert error["identities"] == 3
+    assert error["by_identity"] == pytest.approx(
+        {str(PEOPLE[0]): 4.5, str(PEOPLE[1]): 1.5, str(PEOPLE[2]): 1.5}, abs=1e-4
+    )
+    assert not error["higher_is_better"]
+    assert figures["within_2_30_of_20"]["higher_is_better"]
 
 
 def test_a_pair_without_a_visible_face_is_left_out(pairs: ViewPairs) -> None:
@@ -97,10 +111,10 @@ def test_a_pair_without_a_visible_face_is_left_out(pairs: ViewPairs) -> None:
     hidden.face[1] = False
     off = pairs.places.clone()
     off[1] += 0.5
-    figures = matching_figures(off, hidden)
-    assert figures["face"]["end_point_error"].value == 0
-    assert figures["face"]["end_point_error"].identities == 2
-    assert figures["person"]["end_point_error"].value > 1
+    assert value(off, hidden, "face_error") == 0
+    face = matching_figures(off, hidden, PEOPLE, 30, 1.0)["face_error_30"]
+    assert set(face["by_identity"]) == {str(PEOPLE[0]), str(PEOPLE[2])}
+    assert value(off, hidden, "error") > 1
 
 
 def test_no_motion_finds_own_places_and_random_places_are_none(
@@ -109,11 +123,10 @@ def test_no_motion_finds_own_places_and_random_places_are_none(
     own = found_places(NoMotion(), model, pairs, 1.0, seed=0, batch_size=2)
     torch.testing.assert_close(own, cell_centres(16, 16).expand(3, -1, -1, -1))
     still = ViewPairs.render(PEOPLE, 0, size=64, cells=16)
-    assert matching_figures(own, still)["person"]["end_point_error"].value < 1e-3
+    assert value(own, still, "error") < 1e-3
     random = found_places(RandomPlaces(), model, pairs, 1.0, seed=0, batch_size=2)
     # The mean distance of two random places is 0.52 of the side, and less from the middle.
-    error = matching_figures(random, pairs)["person"]["end_point_error"].value
-    assert 5 < error < 9
+    assert 5 < value(random, pairs, "error") < 9
 
 
 def test_features_are_resized_to_the_cells_before_they_are_matched(

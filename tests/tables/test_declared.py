@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 from making import declare
 
+from portraitlab.scoring.matching import WITHIN, views_suffix
 from portraitlab.support.paths import CONF, EXPERIMENTS
 from portraitlab.tables.composing import composed, declared_arguments
 from portraitlab.tables.paper_table import PaperTable, find_table, known_tables
@@ -32,7 +34,12 @@ def test_a_table_is_of_people_that_nothing_was_chosen_on(name: str) -> None:
 def test_a_table_measures_its_columns(name: str) -> None:
     table = find_table(name)
     settings = composed(declared_arguments(table, table.rows[0], table.seeds[0]))
-    assert table.columns.keys() <= settings["metrics"].keys()
+    measured = set(settings["metrics"])
+    if settings["choices"]["task"] == "match":
+        kinds = ("error", "face_error", *(f"within_{most}" for most in WITHIN))
+        views = product(settings["task"]["degrees"], settings["task"]["shares"])
+        measured = {f"{kind}_{views_suffix(*each)}" for each in views for kind in kinds}
+    assert table.columns.keys() <= measured
 
 
 def test_run_py_knows_every_table_that_is_declared() -> None:

@@ -20,6 +20,7 @@ from portraitlab.tables.results import (
     result_from,
     results_by_content,
 )
+from portraitlab.tables.writing import metric_name, unit
 
 
 def test_results_are_read_back_by_row_seed_and_content(tmp_path: Path) -> None:
@@ -179,17 +180,18 @@ def test_every_format_has_the_same_cells(
         written[name] = capsys.readouterr().out
     parser = _Cells()
     parser.feed(written["html"])
-    assert parser.cells[:10] == [
-        *("row", "score ↑", "paper", "error ↓", "paper"),
-        *("a & b_1", "0.100", "1", "0.900", ""),
+    # The paper prints no error, so that there is no column of it.
+    assert parser.cells[:8] == [
+        *("row", "score ↑", "paper", "error ↓"),
+        *("a & b_1", "0.100", "1", "0.900"),
     ]
     # The table, then the orders, then the neighbours.
     assert written["html"].count("<table>") == written["latex"].count(r"\toprule") == 3
     assert written["md"].count("\n| --- ") == 3
-    assert r"a \& b\_1 & 0.100 & 1 & 0.900 &  \\" in written["latex"]
+    assert r"a \& b\_1 & 0.100 & 1 & 0.900 \\" in written["latex"]
     assert r"\textless{}50 \%\textgreater{} & \textbf{0.200} & \textbf{2}" in written["latex"]
     assert r"$-$" in written["latex"]
-    assert "| <50 %> | **0.200** | **2** | **0.800** |  |" in written["md"]
+    assert "| <50 %> | **0.200** | **2** | **0.800** |" in written["md"]
 
 
 def test_a_document_has_the_table_between_its_marks_and_nothing_else_changed(
@@ -228,3 +230,11 @@ def test_the_readme_has_the_origin_of_each_result(tmp_path: Path) -> None:
     fill(table, {"worst": {0: people(0.1)}})
     text = readme(table, read_results(table))
     assert "## Is it the paper's order?\n\n| metric | order of rows |" in text
+
+
+def test_metrics_of_matching_are_named_by_their_views() -> None:
+    assert metric_name("error_30") == "Error, 30°"
+    assert metric_name("face_error_12.5_of_20") == "Face error, 12.5°, 20 % of pixels"
+    assert metric_name("within_2_45") == "Within 2, 45°"
+    assert (unit("error_30"), unit("within_2_45")) == ("cells", "share of cells")
+    assert metric_name("shading_error") == "Shading error"

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from portraitlab.app.experiment import Bench, show
 from portraitlab.app.task.same_data import check_same_data, warn_of_other_data
 from portraitlab.runs.key import plain
+from portraitlab.runs.records import record_table
 from portraitlab.runs.run import Run
 
 
@@ -34,5 +35,5 @@ class ScoreRun:
             record = bench.score(run)
         elif self.run is None:
             warn_of_other_data(run, config)
-        show(run, record)
+        show(run, record_table(record))
         return record

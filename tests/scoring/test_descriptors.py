@@ -10,8 +10,6 @@ from diffusers.models.embeddings import ImageProjection
 from torch import Tensor
 from torch.nn import functional
 
-from portraitlab.app.task.clean_dift import CleanDift
-from portraitlab.app.task.descriptors import Dift, MatchingNet
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.method.cond.none import NoCond
 from portraitlab.method.cond.style import StyleCond
@@ -20,6 +18,9 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.in_context import InContext
 from portraitlab.method.net.none import NoNet
 from portraitlab.method.transform.side_by_side import SideBySide
+from portraitlab.scoring.descriptors.clean_dift import CleanDift
+from portraitlab.scoring.descriptors.dift import Dift
+from portraitlab.scoring.descriptors.matching_net import MatchingNet
 from portraitlab.scoring.matching import NoDescriptors, SampledPair, ViewPairs, found_places
 from portraitlab.types import Injection
 from portraitlab.world.models.text_to_image import CanvasImagePrompt

@@ -11,10 +11,10 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import Tensor, nn
 from torch.nn import functional
 
-from portraitlab.app.task.descriptors import output_of
 from portraitlab.diffusion.backbone import Backbone
 from portraitlab.faces.encoder.face_encoder import photo_tensor
 from portraitlab.method.model import PortraitModel
+from portraitlab.scoring.descriptors.dift import output_of
 from portraitlab.scoring.matching import SampledPair
 from portraitlab.support.checks import check_whole
 from portraitlab.types import Injection
@@ -32,8 +32,6 @@ class CleanDift:
 
     steps, batch_size and learning_rate: settings of the tuning. block: see Dift.
     """
-
-    trained = False
 
     def __init__(
         self, steps: int = 400, batch_size: int = 8, learning_rate: float = 1e-4, block: int = 1
