@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from portraitlab.data.augment import augmented_photos
 from portraitlab.data.photo_set import PhotoSet
@@ -23,7 +23,7 @@ from portraitlab.method.model import PortraitModel
 from portraitlab.method.sampler.base import Sampler
 from portraitlab.runs.key import PROTOCOL, plain
 from portraitlab.runs.origin import origin
-from portraitlab.runs.run import Run
+from portraitlab.runs.run import NoRun, Run
 from portraitlab.scoring.draw import SHOWN, Portraits, backbone_alone, draw, show_samples
 from portraitlab.scoring.drawing_cost import drawing_cost
 from portraitlab.scoring.edit import edit_portraits
@@ -36,6 +36,7 @@ from portraitlab.support.precision import frozen_precision
 from portraitlab.support.processes import local_rank
 from portraitlab.support.table import Table
 from portraitlab.support.tensor_files import write_tensors
+from portraitlab.tables.composing import composed
 from portraitlab.training.build import (
     Parts,
     build_beside,
@@ -50,7 +51,8 @@ from portraitlab.training.build import (
 class Bench:
     """The parts, the held-out photos, the judge and the metrics.
 
-    real: photos that FID compares with; empty where nothing is measured. judge: stays on the CPU
+    real: photos that FID compares with; empty where nothing is measured. editor: the model of the
+    edit, which is the drawing model or another run's (edit_by). judge: stays on the CPU
     until it is used, since training does not need it; None where nothing is measured.
     """
 
@@ -63,6 +65,7 @@ class Bench:
     sampler: Sampler
     customise: Customisation
     edit: Edit
+    editor: PortraitModel
     judge: Judge | None
     metrics: Mapping[str, PortraitMetric]
 
@@ -84,19 +87,22 @@ class Bench:
         with sampler.ready(parts.frozen.backbone):  # fail before training, not after
             pass
         edit = build_beside(config.edit, config, parts.frozen.encoder)
+        editor = parts.model if config.edit_by is None else _other_model(config, device)
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
         customise: Customisation = instantiate(config.customise)
         data: PhotoSource = instantiate(config.data)
         beside = 0 if config.target_as_reference else 1
         data.check_refs(parts.frozen, config.refs, config.score_refs, beside)
         photos = _as_read(data.score_photos(parts.frozen), parts)
+        photos = replace(photos, wants=photos.wants | editor.wants)
         if customise.changes:
             photos = replace(photos, reference_latents=True)
         select = instantiate(config.select)
         scoring = data.scoring_set(photos, refs=config.score_refs, select=select)
         real = data.real_photos(parts.frozen, scoring) if judged else RealPhotos(photos.store, ())
         return cls(
-            config, parts, data, photos, scoring, real, sampler, customise, edit, judge, metrics
+            *(config, parts, data, photos, scoring, real, sampler, customise, edit, editor),
+            *(judge, metrics),
         )
 
     def train_photos(self) -> PhotoSet:
@@ -124,7 +130,8 @@ class Bench:
 
     def edited(self, portraits: Portraits) -> Portraits:
         """Edit drawn portraits (edit=...)."""
-        return edit_portraits(self.edit, self.parts.model, self.parts.frozen.encoder, portraits)
+        editor = self.editor.to(self.parts.device)
+        return edit_portraits(self.edit, editor, self.parts.frozen.encoder, portraits)
 
     def score(self, run: Run) -> dict[str, Any]:
         """Draw and measure portraits; write the record and its pictures, and return the record."""
@@ -178,6 +185,26 @@ class Bench:
         # The record comes last, since it marks the scoring as complete.
         run.write_record(record)
         return record
+
+
+def _other_model(config: DictConfig, device: torch.device) -> PortraitModel:
+    """Build the trained model of the run that edit_by describes, of this scale and seed.
+
+    Raises NoRun (a ValueError) where it is not trained.
+    """
+    shared = {"scale": config.choices.scale, "seed": config.seed}
+    shared |= {"runs": config.runs, "cache": config.cache}
+    own = str(config.edit_by).split()
+    settings = composed([*own, *(f"{name}={value}" for name, value in shared.items())])
+    run = Run.of(settings)
+    if not run.weights.is_file():
+        raise NoRun(
+            f"the run of edit_by is not trained; train it first with python run.py "
+            f"{config.edit_by} scale={config.choices.scale} seed={config.seed}"
+        )
+    model = build_parts(OmegaConf.create(settings), device).model.eval()
+    model.load_trained_state_dict(run.read_weights())
+    return model
 
 
 def _as_read(photos: PhotoSet, parts: Parts) -> PhotoSet:

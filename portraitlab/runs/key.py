@@ -34,7 +34,7 @@ SINCE = {
     **{"augment": 0, "net.alpha": 1.0, "net.beta": 1.0, "cond.drawn": None},
     **{"transform": {"_target_": "NoTransform"}, "edit": {"_target_": "NoEdit"}},
     "customise": {"_target_": "NoCustomisation"},
-    **{"task.degrees": None, "task.shares": None},
+    **{"task.degrees": None, "task.shares": None, "edit_by": None},
     "descriptors": {"_target_": "MatchingNet", "timestep": 261},
 }
 # The same, for settings of one class only.
@@ -68,7 +68,10 @@ judged by the CLIP and the regressor that condition and train."""
 # Settings of task=match, which other tasks do not have.
 _MATCHED = ("task.degrees", "task.shares")
 # Settings that, with the weights, determine the scores.
-SCORING = ("protocol", *groups.SCORING, "score_refs", "judge", "precision", *_DRAWN, *_MATCHED)
+SCORING = (
+    *("protocol", *groups.SCORING, "score_refs", "judge", "precision", *_DRAWN, *_MATCHED),
+    "edit_by",
+)
 # Settings that change no weight and no score: folders, numbers of processes, hardware.
 PLACES = ("cache", "workers", "providers")
 _OWN = "portraitlab."

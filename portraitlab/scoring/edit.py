@@ -26,12 +26,19 @@ def edit_portraits(
     In a portrait of one person it is the best face, in one of several people the face at the
     person's place, see `assigned`. encoder must be on the model's device. Faces that are not found,
     or that the edit leaves as they are, are unchanged; the log has their number.
+
+    Raises ValueError where a model reads a profile for each of several people.
     """
     if not edit.changes:
         return portraits
     # Find each person's face.
     batch = portraits.batch
     several = batch.regions is not None
+    if several and "pictures" in model.wants:
+        raise ValueError(
+            "a net that reads a profile edits portraits of one person; for groups write them with "
+            "task=sample, and edit the folder with task=restore pictures=FOLDER faces=FOLDER"
+        )
     chosen: list[tuple[int, int]] = []
     points: list[Tensor] = []
     for picture, image in enumerate(portraits.images):

@@ -65,7 +65,7 @@ def test_every_choice_composes_and_resolves(
 UNTRAINED = re.compile(
     rf"({'|'.join({group.name for group in GROUPS if not group.trains} - {'trainer'})})\b|"
     rf"({'|'.join(IDLE)}|choices|pictures|faces|judge)\b|"
-    r"(score_refs|most_refs|gradient_checkpointing)\b|"
+    r"(score_refs|most_refs|gradient_checkpointing|edit_by)\b|"
     r"data\.(cache|workers|score_identities|score_photos|split|targets|targets_of)$|"
     r"data\.(judges|noise_seeds|real_photos|score_framing)$|"
     r"net\.(alpha|beta)$|cond\.drawn$|"
