@@ -68,7 +68,7 @@ def test_times_on_this_machine_give_the_time_left(table: PaperTable, store: Stor
     timed(store, "seed=7", seconds=100.0, scoring=20.0)  # 1,000 steps
     timed(store, "seed=8", seconds=300.0, scoring=40.0)
     left = outlook(table, store)
-    assert left.seconds == pytest.approx(3 * 8000 * 0.2 + 18 * 30.0)
+    assert left.seconds == pytest.approx(3 * 1000 * 0.2 + 18 * 30.0)
 
 
 def test_times_of_other_machines_and_scales_do_not_count(table: PaperTable, store: Store) -> None:
@@ -107,7 +107,7 @@ def test_scorings_of_one_training_are_all_timed(table: PaperTable, store: Store)
     store.record(run, "0123abcd", again, {"anna": 0.5})
     record = json.loads((again / "metrics.json").read_text())
     write_json(again / "metrics.json", {**record, "scoring_seconds": 30.0, "origin": origin()})
-    assert outlook(table, store).seconds == pytest.approx(3 * 8000 * 0.1 + 18 * 25.0)
+    assert outlook(table, store).seconds == pytest.approx(3 * 1000 * 0.1 + 18 * 25.0)
 
 
 def test_untimed_rows_use_the_times_of_committed_results(table: PaperTable, store: Store) -> None:
@@ -121,7 +121,7 @@ def test_untimed_rows_use_the_times_of_committed_results(table: PaperTable, stor
         write_json(table.folder / "results" / f"one-{number}.json", content)
     left = outlook(table, store)
     assert left.timed == "a far one, 7 cores"
-    assert left.seconds == pytest.approx(3 * 8000 * 0.2 + 18 * 10.0)
+    assert left.seconds == pytest.approx(3 * 1000 * 0.2 + 18 * 10.0)
     timed(store, "seed=7", seconds=100.0, scoring=20.0)
     assert outlook(table, store).timed == "here"
 
