@@ -15,6 +15,8 @@ from portraitlab.scoring.draw import Portraits
 from portraitlab.scoring.people import assigned
 
 _LOG = logging.getLogger(__name__)
+_PROMPT = "a photo of a person"
+"""Prompt of an edited square, which a caption's framing, such as a full body, does not describe."""
 
 
 @torch.no_grad()
@@ -59,10 +61,11 @@ def edit_portraits(
     # Edit them with their person's references.
     rows, people = torch.tensor(chosen).unbind(dim=1)
     own = (rows, people) if several else rows
+    text = model.backbone.encode_text([_PROMPT]).to("cpu")
     known = KnownFaces(
         rows,
         torch.stack(points),
-        batch.text[rows],
+        text.expand(len(rows)),
         batch.references[own],
         batch.shape_geometry[own],
         None if several or batch.pictures is None else batch.pictures[rows],
