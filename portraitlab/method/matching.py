@@ -96,22 +96,30 @@ def _match(places: Tensor, confidence: Tensor, source: Tensor) -> Match:
     return Match(places.unflatten(1, size), confidence.unflatten(1, size))
 
 
-def warp(features: Tensor, places: Tensor) -> Tensor:
-    """Sample features [B, C, h, w] at places [B, h0, w0, 2], which are resized to h x w.
+def resized_places(places: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize places [B, h0, w0, 2] to [B, *size, 2].
 
     Offsets from the cells' own centres are resized rather than the places, so that no motion at any
-    size is no motion at all. Places beyond the border take its features.
+    size is no motion at all.
     """
-    height, width = features.shape[-2:]
     own = cell_centres(places.shape[1], places.shape[2], places.device)
     offsets = functional.interpolate(
         (places - own).float().movedim(-1, 1),
-        (height, width),
+        size,
         mode="bilinear",
         align_corners=False,
         antialias=True,
     )
-    resized = cell_centres(height, width, places.device) + offsets.movedim(1, -1)
+    return cell_centres(*size, places.device) + offsets.movedim(1, -1)
+
+
+def warp(features: Tensor, places: Tensor) -> Tensor:
+    """Sample features [B, C, h, w] at places [B, h0, w0, 2], which are resized to h x w.
+
+    Places beyond the border take its features.
+    """
+    height, width = features.shape[-2:]
+    resized = resized_places(places, (height, width))
     # Half precision would round the places to coarser steps than cells.
     sampled = functional.grid_sample(
         features.float(), 2 * resized - 1, padding_mode="border", align_corners=False

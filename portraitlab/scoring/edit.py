@@ -36,7 +36,7 @@ def edit_portraits(
     # Find each person's face.
     batch = portraits.batch
     several = batch.regions is not None
-    if several and "pictures" in model.wants:
+    if several and batch.pictures is not None:
         raise ValueError(
             "a net that reads a profile edits portraits of one person; for groups write them with "
             "task=sample, and edit the folder with task=restore pictures=FOLDER faces=FOLDER"

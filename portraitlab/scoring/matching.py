@@ -16,7 +16,7 @@ from torch.nn import functional
 from portraitlab.data.world import sound_photos
 from portraitlab.faces.encoder.face_encoder import photo_tensor
 from portraitlab.method.cond.style import on_black, sampled_pixels
-from portraitlab.method.matching import best_match, cell_centres, warp
+from portraitlab.method.matching import best_match, cell_centres, resized_places, warp
 from portraitlab.method.model import PortraitModel
 from portraitlab.scoring.metrics.metric import Estimate
 from portraitlab.scoring.pictures import grid
@@ -90,8 +90,8 @@ class NoDescriptors(ValueError):
 class SampledPair(TensorRecord):
     """Pairs of a style picture and a profile, [B, 3, H, W] each.
 
-    sampled: the style picture's sampled pixels on black. style: the whole picture, of which only
-    noisy latents may be read.
+    sampled: the style picture's sampled pixels on black, which only the trained net reads. style:
+    the whole picture, which every descriptor reads, most of them under noise.
     """
 
     style: Tensor
@@ -124,25 +124,21 @@ def found_places(
 ) -> Tensor:
     """Match the pairs by descriptors; return places [B, g, g, 2] in the profiles.
 
-    share: sampled share of the style pictures' pixels (eq. 1). Features are resized to the g x g
-    cells before they are matched, as in DIFT, so that all are measured at the same places.
+    share: sampled share of the style pictures' pixels (eq. 1). Features are matched at their own
+    resolution, and the offsets are resized to the g x g cells, as `warp` does in drawing.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, pixels = (torch.Generator().manual_seed(seed) for _ in range(2))
     cells = pairs.places.shape[1]
     places: list[Tensor] = []
     for begin in range(0, len(pairs), batch_size):
         part = pairs[begin : begin + batch_size].to(model.backbone.latent_scale.device)
         size = part.style.shape[-2:]
-        kept = [sampled_pixels(size, share, generator) for _ in range(len(part))]
+        kept = [sampled_pixels(size, share, pixels) for _ in range(len(part))]
         sampled = on_black(part.style, torch.stack(kept))
         pair = SampledPair(part.style, sampled, part.profile)
-        style, profile = (
-            functional.interpolate(
-                each.float(), (cells, cells), mode="bilinear", align_corners=False
-            )
-            for each in descriptors(model, pair, generator)
-        )
-        places.append(best_match(style, profile).places.cpu())
+        style, profile = descriptors(model, pair, generator)
+        found = best_match(style.float(), profile.float()).places.cpu()
+        places.append(resized_places(found, (cells, cells)))
     return torch.cat(places)
 
 

@@ -41,7 +41,8 @@ def measure(
 
     Bounds: `another identity`, the target of the next identity; `real other photo`, a photo of the
     person without a flaw that is neither target nor judge; `autoencoder round trip`, the target
-    decoded from its own latents, which shows a stranger if targets are of others; and for rendered
+    decoded from its own latents, which shows a stranger if targets are of others. Where a bound's
+    photos repeat, as templates do, distances of sets are left out. And for rendered
     photos `regressor against truth`: estimates of the targets against what they were rendered with.
     """
     # Measure the targets.
@@ -91,9 +92,10 @@ def measure(
         return _estimates(some, judged, names, judge)
 
     # Measure the bounds.
+    each = {name: metric for name, metric in metrics.items() if not metric.of_set}
     bounds = {
-        name: estimates(judged)
-        for name, judged in _stand_ins(truth, portraits, photos, seen, names).items()
+        name: estimates(judged, metrics if len(set(rows)) == len(rows) else each)
+        for name, (judged, rows) in _stand_ins(truth, portraits, photos, seen, names).items()
     }
     decoded = side_by_side(
         lambda part: model.backbone.decode(part.to(device)).float(),
@@ -102,7 +104,11 @@ def measure(
         judge.precision,
     )
     returned = viewed(torch.cat([part.cpu() for part in decoded]), again=True)
-    bounds["autoencoder round trip"] = estimates(replace(truth, generated=returned))
+    shown = {place: sample.target for place, sample in zip(place.tolist(), samples, strict=True)}
+    bounds["autoencoder round trip"] = estimates(
+        replace(truth, generated=returned),
+        metrics if len(set(shown.values())) == len(shown) else each,
+    )
     regressed = {name: metric for name, metric in metrics.items() if metric.by_regressor}
     known = _rendered_as(target, photos, samples)
     if regressed and known is not None:
@@ -162,8 +168,8 @@ class _PhotoViews:
 
 def _stand_ins(
     truth: Judged, portraits: Portraits, photos: PhotoSet, seen: _PhotoViews, names: Sequence[str]
-) -> dict[str, Judged]:
-    """Replace the portraits by real photos, for each bound."""
+) -> dict[str, tuple[Judged, Sequence[int]]]:
+    """Replace the portraits by real photos, for each bound; return also the rows of these."""
     samples = portraits.samples
     first = {sample.identity: sample.target for sample in reversed(samples)}
     following = dict(zip(names, [*names[1:], names[0]], strict=True))
@@ -174,11 +180,11 @@ def _stand_ins(
         photos.store.identity[row] != sample.identity
         for row, sample in zip(strangers, samples, strict=True)
     ):
-        found["another identity"] = replace(truth, generated=seen.of(strangers))
+        found["another identity"] = replace(truth, generated=seen.of(strangers)), strangers
     others = {number: each.other for number, each in enumerate(samples) if each.other is not None}
     if others:
-        view = seen.of(list(others.values()))
-        found["real other photo"] = replace(truth[list(others)], generated=view)
+        rows = list(others.values())
+        found["real other photo"] = replace(truth[list(others)], generated=seen.of(rows)), rows
     return found
 
 

@@ -251,8 +251,12 @@ def load_image_prompt(folder: Path | str = WEIGHTS) -> CanvasImagePrompt:
 
 
 def load_matching_net(folder: Path | str = WEIGHTS) -> ControlNetModel:
-    """Load the net that matches two pictures side by side on the larger canvas (IC-Portrait)."""
-    return _canvas_branch("matching", Path(folder))
+    """Load the net that matches two pictures side by side on the larger canvas (IC-Portrait).
+
+    Leaves the random state as it is, so that a net starts alike with and without it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return _canvas_branch("matching", Path(folder))
 
 
 def load_canvas_controlnet(folder: Path | str = WEIGHTS) -> ControlNetModel:

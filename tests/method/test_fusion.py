@@ -160,7 +160,8 @@ def mix_one(mixer: FacialAttributeMixer, local: Tensor, global_: Tensor) -> Tens
     w_id, w_clip = mixer.id_projection[0], mixer.clip_projection
     id_tokens = ((global_ * D2**0.5) @ w_id.weight.T + w_id.bias).view(-1, DIM)
     clip_tokens = torch.stack([w_clip.weight @ token + w_clip.bias for token in local])
-    fused = attend(mixer.attention, id_tokens, torch.cat([id_tokens, clip_tokens]))
+    fused = id_tokens + attend(mixer.attention, id_tokens, torch.cat([id_tokens, clip_tokens]))
+    fused = mixer.norm(fused)
     query = mixer.queries
     for layer in mixer.decoder.layers:
         query = layer.norm1(query + attend(layer.self_attn, query, query))
@@ -178,6 +179,21 @@ def test_mixer_agrees_with_the_paper_written_out_slowly(tiny_batch) -> None:
         local, global_ = features.local_[sample, reference], features.global_[sample, reference]
         slow = mix_one(mixer, local, global_)
         torch.testing.assert_close(fast[sample, reference], slow, atol=1e-5, rtol=1e-4)
+
+
+def test_a_new_mixer_tells_people_apart_as_the_refiner_does(tiny_batch) -> None:
+    torch.manual_seed(0)
+    sizes = {"local_dim": 16, "global_dim": 16, "dim": 64}
+    features = FaceFeatures(
+        torch.randn(64, 1, 9, 16),
+        nn.functional.normalize(torch.randn(64, 1, 16), dim=-1),
+        torch.ones(64, 1, dtype=torch.bool),
+    )
+    mixer, refiner = (
+        run(fusion(**sizes, heads=4), features).tokens.std(dim=0).mean()
+        for fusion in (FacialAttributeMixer, FaceRefiner)
+    )
+    assert mixer > 0.5 * refiner
 
 
 def test_mixer_refuses_counts_and_heads_that_make_no_tokens() -> None:

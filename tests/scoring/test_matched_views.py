@@ -129,7 +129,7 @@ def test_no_motion_finds_own_places_and_random_places_are_none(
     assert 5 < value(random, pairs, "error") < 9
 
 
-def test_features_are_resized_to_the_cells_before_they_are_matched(
+def test_features_are_matched_at_their_own_resolution(
     model: PortraitModel, pairs: ViewPairs
 ) -> None:
     class Coarse(RandomPlaces):
@@ -139,8 +139,27 @@ def test_features_are_resized_to_the_cells_before_they_are_matched(
 
     found = found_places(Coarse(), model, pairs, 1.0, seed=0, batch_size=3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        torch.rand(64, 64, generator=generator)
     one, other = (torch.randn(3, 16, 32, 32, generator=generator)[..., :8, :8] for _ in range(2))
+    moved = best_match(one, other).places - cell_centres(8, 8)
     finer = torch.nn.Upsample(size=(16, 16), mode="bilinear")
-    torch.testing.assert_close(found, best_match(finer(one), finer(other)).places)
+    expected = cell_centres(16, 16) + finer(moved.movedim(-1, 1)).movedim(1, -1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_all_descriptors_see_the_same_pixels_of_a_pair(
+    model: PortraitModel, pairs: ViewPairs
+) -> None:
+    seen: dict[int, list[torch.Tensor]] = {}
+
+    class Seeing(RandomPlaces):
+        def __init__(self, noises: int) -> None:
+            self.noises = noises
+
+        def __call__(self, model, pair, generator):
+            torch.randn(self.noises, generator=generator)
+            seen.setdefault(self.noises, []).append(pair.sampled)
+            return super().__call__(model, pair, generator)
+
+    for noises, batch_size in ((1, 3), (2, 1)):
+        found_places(Seeing(noises), model, pairs, 0.2, seed=0, batch_size=batch_size)
+    assert torch.equal(torch.cat(seen[1]), torch.cat(seen[2]))

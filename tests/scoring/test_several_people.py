@@ -14,7 +14,11 @@ from portraitlab.data.testset import Sample
 from portraitlab.faces.alignment import face_boxes
 from portraitlab.faces.detector.base import find_faces
 from portraitlab.faces.detector.world import WorldFaces
+from portraitlab.method.cond.none import NoCond
 from portraitlab.method.edit.base import Edit, Edited, KnownFaces
+from portraitlab.method.fusion.none import NoFusion
+from portraitlab.method.model import PortraitModel
+from portraitlab.method.net.none import NoNet
 from portraitlab.scoring.draw import Portraits
 from portraitlab.scoring.edit import edit_portraits
 from portraitlab.scoring.judge import Judge
@@ -176,7 +180,7 @@ class _Greyed(Edit):
         return Edited(changed, [""] * len(faces), [])
 
 
-def test_each_face_of_a_group_is_edited_as_its_own_person(pictures) -> None:
+def test_each_face_of_a_group_is_edited_as_its_own_person(pictures, tiny_backbone) -> None:
     images, place, points = pictures
     batch = make_crowd(batch=2, people=3)
     batch = without_person(batch, 0, 2)
@@ -190,7 +194,14 @@ def test_each_face_of_a_group_is_edited_as_its_own_person(pictures) -> None:
         for number, picture in enumerate(place.tolist())
     ]
     edit = _Greyed()
-    edited = edit_portraits(edit, None, None, Portraits(images, batch, samples))
+    backbone = tiny_backbone()
+    model = PortraitModel(backbone, NoFusion(4, 4, 16), NoCond(), NoNet(backbone, False, False))
+    edited = edit_portraits(edit, model, None, Portraits(images, batch, samples))
+    # The square of a face is no group, whatever the caption says.
+    assert len(edit.faces.text.words) == 5
+    torch.testing.assert_close(
+        edit.faces.text.words[3], backbone.encode_text(["a photo of a person"]).words[0]
+    )
     assert edit.faces.picture.tolist() == [0, 0, 1, 1, 1]
     people = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
     for row, (picture, person) in enumerate(people):

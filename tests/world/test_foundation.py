@@ -37,6 +37,7 @@ from portraitlab.world.pretrained import (
     load_dino,
     load_face_model,
     load_light,
+    load_matching_net,
     load_quality,
     load_recogniser,
     load_regressor,
@@ -278,3 +279,11 @@ def test_missing_and_damaged_weights_are_named(tmp_path: Path) -> None:
         load_recogniser("judge", empty)
     with pytest.raises(ValueError, match="no recogniser 'jury'; choose recogniser or judge"):
         load_recogniser("jury")
+
+
+def test_loading_the_matching_net_leaves_the_random_state_as_it_is() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    load_matching_net()
+    assert torch.equal(torch.rand(3), expected)

@@ -23,6 +23,7 @@ from portraitlab.scoring.matching import (
     views_suffix,
 )
 from portraitlab.scoring.pictures import Shown, save, save_each
+from portraitlab.support.checks import check_whole
 from portraitlab.support.precision import computing_in
 from portraitlab.support.table import Table
 from portraitlab.world.splits import IDENTITIES
@@ -36,14 +37,16 @@ class MatchViews(Train):
 
     The descriptors are the configuration's. Untrained ones, such as DIFT, need no net: their runs
     have budget.steps=0. degrees: angles between the cameras; the last one is shown in pictures.
-    shares: sampled shares of the style pictures' pixels.
+    shares: sampled shares of the style pictures' pixels. timestep: noise level, which the
+    descriptors' settings take.
 
-    Raises ValueError for an empty list, and for an angle or a share out of range.
+    Raises ValueError for an empty list, and for a number out of range.
     """
 
     judged = False
 
-    def __init__(self, degrees: Sequence[float], shares: Sequence[float]) -> None:
+    def __init__(self, degrees: Sequence[float], shares: Sequence[float], timestep: int) -> None:
+        check_whole("task.timestep", timestep, 0, 999)
         if not degrees or not all(0 <= each <= 60 for each in degrees):
             raise ValueError(f"task.degrees={degrees}: angles from 0 to 60 degrees are needed")
         if not shares or not all(0 < each <= 1 for each in shares):
@@ -114,7 +117,7 @@ class MatchViews(Train):
         notes = [
             "Distances from the true places in cells of the latents, and shares of cells within 1, "
             "2 and 4 of them, ± standard error over people; pixels: share of the style picture "
-            "that is seen."
+            "that the trained net reads."
         ]
         angles = [f"{each:g}°" for each in self.degrees]
         show(run, Table(["pixels", "matches", *angles], lines, notes))

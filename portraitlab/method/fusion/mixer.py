@@ -13,7 +13,9 @@ from portraitlab.types import FaceFeatures, IdentityTokens
 class FacialAttributeMixer(Fusion):
     """Cross-attention from ID tokens to all features, then a transformer decoder (eqs. 1 and 2).
 
-    The embedding becomes id_tokens tokens, which attend to themselves and to the patch tokens. A
+    The embedding becomes id_tokens tokens, which attend to themselves and to the patch tokens; what
+    they read is added to them and normalised, as in a transformer's layer, which eq. 1 leaves open.
+    Without it, near-uniform attention gives all people almost the same tokens at the start. A
     decoder with learnable queries reads the result, so T = learnable_tokens, and what reaches the
     net has passed through id_tokens tokens. The paper has one reference; several are mixed one by
     one, as the face refiner refines them. The decoder is Vaswani et al.'s (2017) with a
@@ -42,6 +44,7 @@ class FacialAttributeMixer(Fusion):
         )
         self.clip_projection = nn.Linear(local_dim, dim)
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.norm = nn.LayerNorm(dim)
         self.queries = nn.Parameter(torch.randn(learnable_tokens, dim) / dim**0.5)
         layer = nn.TransformerDecoderLayer(dim, heads, 4 * dim, dropout=0.0, batch_first=True)
         self.decoder = nn.TransformerDecoder(layer, layers)
@@ -63,5 +66,6 @@ class FacialAttributeMixer(Fusion):
     def _attend(self, id_tokens: Tensor, clip_tokens: Tensor) -> Tensor:
         """Compute the preliminary fused features of eq. 1."""
         both = torch.cat([id_tokens, clip_tokens], dim=1)
-        fused, _ = self.attention(id_tokens, both, both, need_weights=False)
+        read, _ = self.attention(id_tokens, both, both, need_weights=False)
+        fused: Tensor = self.norm(id_tokens + read)
         return fused

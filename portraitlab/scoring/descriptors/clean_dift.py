@@ -45,7 +45,7 @@ class CleanDift:
     def __call__(
         self, model: PortraitModel, pair: SampledPair, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Compute features of the sampled pixels and of the profile, each picture alone."""
+        """Compute features of the style picture and of the profile, each picture alone."""
         backbone = model.backbone
         if self._tuned is None or self._tuned[0] != backbone.fingerprint:
             with torch.enable_grad():
@@ -53,7 +53,7 @@ class CleanDift:
         clean = backbone.with_unet(self._tuned[1])
         own, other = (
             self._output(clean, backbone.encode(picture), torch.zeros(len(pair), dtype=torch.long))
-            for picture in (pair.sampled, pair.profile)
+            for picture in (pair.style, pair.profile)
         )
         return own, other
 

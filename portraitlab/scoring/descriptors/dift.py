@@ -18,9 +18,8 @@ from portraitlab.types import Injection
 class Dift:
     """Output of an up block of the frozen UNet on one noisy picture (DIFT, arXiv 2306.03881).
 
-    The UNet reads the sampled pixels as a picture; a whole one is the published case. timestep:
-    noise level, 261 as published. block: up block, counted from the deepest. noises: draws of noise
-    over which features are averaged, 8 as published.
+    timestep: noise level, 261 as published. block: up block, counted from the deepest. noises:
+    draws of noise over which features are averaged, 8 as published.
     """
 
     def __init__(self, timestep: int = 261, block: int = 1, noises: int = 8) -> None:
@@ -31,8 +30,8 @@ class Dift:
     def __call__(
         self, model: PortraitModel, pair: SampledPair, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Compute features of the sampled pixels and of the profile, each picture alone."""
-        own = self._features(model.backbone, pair.sampled, generator)
+        """Compute features of the style picture and of the profile, each picture alone."""
+        own = self._features(model.backbone, pair.style, generator)
         return own, self._features(model.backbone, pair.profile, generator)
 
     def _features(self, backbone: Backbone, pictures: Tensor, generator: torch.Generator) -> Tensor:

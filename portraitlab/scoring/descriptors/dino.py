@@ -24,11 +24,11 @@ class DinoDescriptor:
     def __call__(
         self, model: PortraitModel, pair: SampledPair, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Compute features of the sampled pixels and of the profile."""
+        """Compute features of the style picture and of the profile."""
         own, other = (
             self.encoder.to(picture.device)
             .tokens(picture)[:, 1:]
             .mT.unflatten(2, tuple(edge // 8 for edge in picture.shape[-2:]))
-            for picture in (pair.sampled, pair.profile)
+            for picture in (pair.style, pair.profile)
         )
         return own, other

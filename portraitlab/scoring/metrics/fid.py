@@ -25,6 +25,7 @@ class Fid(PortraitMetric):
     """
 
     higher_is_better = False
+    of_set = True
     method = "clean-fid's Frechet distance of {features}"
     missed = "as any picture"
 

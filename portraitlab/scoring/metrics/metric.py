@@ -46,13 +46,15 @@ class PortraitMetric(Metric):
 
     higher_is_better: direction of improvement. method: description for records, a format string
     for Judge.titles. missed: value of an image without a face, for records. by_regressor: True if
-    estimates of the face are compared, whose own error is then printed too. alone: number of
+    estimates of the face are compared, whose own error is then printed too. of_set: True if it is
+    one value of all pictures together, which must not repeat. alone: number of
     samples to draw without a net as well (Judged.alone). timed: True if Judged.cost is read.
     reads: optional fields of View and Judged that are measured only for the metrics that read them.
     """
 
     full_state_update = False
     by_regressor = False
+    of_set = False
     alone = 0
     timed = False
     reads: tuple[str, ...] = ()
