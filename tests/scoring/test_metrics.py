@@ -34,6 +34,7 @@ from portraitlab.scoring.metrics.sim_max import SimMax
 from portraitlab.scoring.metrics.sim_median import SimMedian
 from portraitlab.scoring.metrics.sim_min import SimMin
 from portraitlab.scoring.metrics.spread import Spread
+from portraitlab.scoring.metrics.stability import Stability
 from portraitlab.scoring.metrics.unet_calls import UNetCalls
 from portraitlab.scoring.metrics.yaw import Yaw
 from portraitlab.types import DrawingCost, Judged, Population, View
@@ -491,3 +492,27 @@ def test_clip_i_is_the_cosine_of_the_whole_pictures_once_for_several_people() ->
     for row in (0, 2, 5):
         expected = torch.dot(judged.generated.picture[row], judged.target.picture[row])
         assert values[row] == pytest.approx(float(expected))
+
+
+def test_stability_is_the_mean_cosine_to_portraits_of_the_same_condition() -> None:
+    judged = make_judged(images=6, identities=2)
+    # Portraits 0, 2 and 4 are of one person, of whom 0 and 2 have one target; the others are of
+    # another person and one target.
+    target = judged.target.identity.clone()
+    target[2] = target[0]
+    target[3] = target[5] = target[1].clone()
+    judged = replace(
+        judged,
+        target=replace(judged.target, identity=target),
+        generated=without_face(judged.generated, 5),
+    )
+    values = Stability().measure(judged)
+    faces = judged.generated.identity
+    pair = float(faces[0] @ faces[2])
+    seen = float(faces[1] @ faces[3])
+    expected = [pair, seen / 2, pair, seen / 2, math.nan, 0.0]
+    assert values.tolist() == pytest.approx(expected, nan_ok=True, abs=1e-6)
+    # Another person in the same pose is another condition.
+    target[1] = target[0].clone()
+    other = Stability().measure(replace(judged, target=replace(judged.target, identity=target)))
+    assert float(other[0]) == pytest.approx(pair, abs=1e-6)
