@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 
 import pytest
@@ -24,15 +24,9 @@ def test_portraits_are_edited_by_another_run_s_net(cache: Path, home: Path, tmp_
 
     trained = run_py(*EDITOR.split(), "metrics=none", *shared, home=home)
     assert trained.returncode == 0, trained.stderr
-    for arguments in (DRAWN, (*DRAWN, *edited)):
-        done = run_py(*arguments, *shared, home=home)
-        assert done.returncode == 0, done.stderr
-
-    # The drawing run has two scorings; the edited portraits are others.
-    (run,) = {path.parents[0] for path in (tmp_path / "ip_adapter").glob("*/model.safetensors")}
-    plain, changed = sorted(run.rglob("metrics.json"), key=lambda path: len(path.parts))
-    first, second = (json.loads(path.read_text()) for path in (plain, changed))
-    assert first["key"] == second["key"]
-    assert first["metrics"]["sim_f"]["value"] != second["metrics"]["sim_f"]["value"]
-    log = (run / "log.txt").read_text()
-    assert "faces of the portraits" in log
+    done = run_py(*DRAWN, *edited, *shared, home=home)
+    assert done.returncode == 0, done.stderr
+    (log,) = (tmp_path / "ip_adapter").glob("*/log.txt")
+    found = re.search(r"edited (\d+) of the \d+ faces of the portraits", log.read_text())
+    assert found is not None
+    assert int(found[1]) > 0
