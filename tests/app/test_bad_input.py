@@ -83,6 +83,7 @@ NO_WEIGHTS = "backbone.folder={_target_: pathlib.Path, _args_: [nowhere]}"
         (["sampler=sdxl_lightning", "sampler.steps=3"], ["sampler.steps is 3", "8, 4, 2"]),
         ([f"+{NO_WEIGHTS}"], ["nowhere", "foundation.json", "missing", "train"]),
         (["refs=7"], ["refs=7", "1 to 6"]),
+        (["system=facesnap", "refs=2"], ["refs=2", "give refs=1", "most_refs=null"]),
         (["paper=facesnap", "refs=2"], ["refs=2", "give refs=1", "most_refs=null"]),
         (["refs=two"], ["refs=two", "whole number"]),
         (["refs=6", "scale.world.photos_per_identity=5"], ["refs=6"]),
