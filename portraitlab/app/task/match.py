@@ -88,7 +88,7 @@ class MatchViews(Train):
             [
                 Shown(str(person), [profile], None, generated, style)
                 for person, profile, generated, style in zip(
-                    people[:_SHOWN], pairs.profile, warped, pairs.style, strict=False
+                    people[:_SHOWN], pairs.profile, warped, pairs.style, strict=True
                 )
             ],
             folder / "samples",
