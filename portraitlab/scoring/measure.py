@@ -174,7 +174,7 @@ def _stand_ins(
     first = {sample.identity: sample.target for sample in reversed(samples)}
     following = dict(zip(names, [*names[1:], names[0]], strict=True))
     strangers = [first[following[sample.identity]] for sample in samples]
-    found = {}
+    found: dict[str, tuple[Judged, Sequence[int]]] = {}
     # Leave the bound out if there is nobody else, or if a stranger's target shows the person.
     if all(
         photos.store.identity[row] != sample.identity

@@ -30,14 +30,14 @@ class Objective(nn.Module):
 
     def __init__(self, terms: Mapping[str, Term | None], timestep_power: float = 1.0) -> None:
         super().__init__()
-        terms = {name: term for name, term in terms.items() if term is not None}
-        if not terms or "loss" in terms:
+        acting = {name: term for name, term in terms.items() if term is not None}
+        if not acting or "loss" in acting:
             raise ValueError(
                 f"objective.terms are {list(terms)}; name one or more, none of them 'loss', "
                 "which is the sum."
             )
         check_number("objective.timestep_power", timestep_power, above=0)
-        self.terms = nn.ModuleDict(terms)
+        self.terms = nn.ModuleDict(acting)
         self.timestep_power = timestep_power
 
     def forward(
