@@ -19,12 +19,14 @@ _NAMED = {
 }
 
 
-def precision_of(trainer: Mapping[str, Any]) -> str:
+def precision_of(trainer: Mapping[str, Any], half_weights: bool = False) -> str:
     """Return Lightning's name of the precision in a trainer's configuration.
 
     "quickest" is bfloat16 products where the hardware has them, with weights, gradients and Adam's
-    moments in single precision; else all in single precision. Raises ValueError for a precision
-    that training does not support.
+    moments in single precision; else all in single precision. half_weights: True where the frozen
+    models' weights are in half precision, which single precision cannot be multiplied with.
+
+    Raises ValueError for a precision that training does not support.
     """
     name = str(trainer["precision"])
     if name != "quickest":
@@ -37,7 +39,7 @@ def precision_of(trainer: Mapping[str, Any]) -> str:
         return _NAMED[name]
     if trainer["accelerator"] != "cpu" and torch.accelerator.is_available():
         return "bf16-mixed"
-    return _quickest_on_cpu()
+    return "bf16-mixed" if half_weights else _quickest_on_cpu()
 
 
 def frozen_precision(name: str, device: torch.device) -> str:

@@ -6,6 +6,7 @@ import logging
 import warnings
 from math import prod
 
+import torch
 from hydra.utils import instantiate
 from lightning import Trainer
 from lightning.fabric.plugins.environments import LightningEnvironment
@@ -42,6 +43,12 @@ _EXPECTED = (
 )
 
 
+def training_precision(config: DictConfig, parts: Parts) -> str:
+    """Return Lightning's name of the precision in which a training computes."""
+    half = parts.frozen.backbone.unet.dtype != torch.float32
+    return precision_of(config.trainer, half_weights=half)
+
+
 def fit(
     config: DictConfig,
     run: Run,
@@ -75,7 +82,7 @@ def fit(
         parts.model.enable_gradient_checkpointing()
 
     # Choose the callbacks.
-    precision, group = precision_of(config.trainer), environment()
+    precision, group = training_precision(config, parts), environment()
     signals = StopSignals() if signals is None else signals
     checkpoints = Checkpoints(run.checkpoints, config.scale.checkpoint_every)
     averaging = None if config.ema_decay is None else Averaging(parts.model, config.ema_decay)

@@ -17,10 +17,9 @@ from portraitlab.runs.records import record_table
 from portraitlab.runs.run import Run, earlier_run
 from portraitlab.runs.status import Status
 from portraitlab.support.devices import is_rank
-from portraitlab.support.precision import precision_of
 from portraitlab.support.processes import process_count, process_rank
 from portraitlab.training.build import check_published
-from portraitlab.training.fitting import fit
+from portraitlab.training.fitting import fit, training_precision
 from portraitlab.training.logged import read_losses
 from portraitlab.training.loggers import opened, written_log
 from portraitlab.training.stopping import StopSignals
@@ -124,7 +123,7 @@ class Train:
                 bench.save(
                     run,
                     training_seconds=round(seconds, 1),
-                    precision=precision_of(config.trainer),
+                    precision=training_precision(config, bench.parts),
                     processes=process_count(),
                 )
             if status is None:
