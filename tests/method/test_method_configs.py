@@ -25,7 +25,7 @@ WEIGHTS = {
     "fpga": {"noise": 1.0, "identity": 0.1, "clone_faces": 0.2},
     "pulid": {"noise": 1.0, "lightning": {"identity": 1.0, "semantic": 0.6, "layout": 0.1}},
 }
-"""Weights of each objective's losses at full size, as the papers have them; FPGA's has no identity loss."""
+"""Weights of each objective's losses at full size, as the papers have them, but FPGA's identity."""
 
 
 def loaded(group: str, choice: str) -> DictConfig:
