@@ -327,6 +327,7 @@ def test_fpgas_preset_has_its_numbers_in_each_of_three_stages(
     assert (config.sampler.steps, config.sampler.guidance) == (30, 5.0)
     assert (config.transform.every, config.objective.terms.clone_faces.weight) == (10, 0.2)
     assert config.objective.terms.clone_faces.least == 32
+    assert set(config.objective.terms) == {"noise", "clone_faces"}  # eq. 4
     assert (config.fusion.tokens, 768 % config.fusion.heads, config.refs) == (4, 0, 1)
     net = config.net
     assert (net.way_in, net.reads_noise, net.noise_gate, net.start) == ("pixels", True, 0, None)
@@ -339,5 +340,7 @@ def test_fpgas_preset_has_its_numbers_in_each_of_three_stages(
     assert first.cond._target_.endswith("LandmarkCond")
     assert second.cond._target_.endswith("SkeletonCond")
     assert first.transform._target_.endswith("NoTransform")
-    smaller = composed("scale=mini", "system=fpga").objective.terms.clone_faces
+    terms = composed("scale=mini", "system=fpga").objective.terms
+    assert "identity" in terms
+    smaller = terms.clone_faces
     assert (smaller.least, smaller.weight) == (8, 0.2)

@@ -22,10 +22,11 @@ WEIGHTS = {
     "facesnap": {"masked": 1.0, "lightning": 0.5},
     "facesnap_one_step": {"masked": 1.0, "identity": 0.5},
     "facesnap_aligned": {"masked": 1.0, "identity": 0.5},
-    "fpga": {"noise": 1.0, "identity": 0.1, "clone_faces": 0.2},
+    "fpga": {"noise": 1.0, "clone_faces": 0.2},
+    "fpga_identity": {"noise": 1.0, "identity": 0.1, "clone_faces": 0.2},
     "pulid": {"noise": 1.0, "lightning": {"identity": 1.0, "semantic": 0.6, "layout": 0.1}},
 }
-"""Weights of each objective's losses at full size, as the papers have them, but FPGA's identity."""
+"""Weights of each objective's losses at full size, as the papers have them."""
 
 
 def loaded(group: str, choice: str) -> DictConfig:

@@ -24,20 +24,18 @@ class Objective(nn.Module):
     """A weighted sum of named terms over one noising of a batch.
 
     timestep_power: timesteps are sampled as T · u^power with u uniform; 1 is the papers' uniform
-    distribution, less than 1 favours high noise, where layout and identity are determined. terms:
-    by name; None leaves a term out.
+    distribution, less than 1 favours high noise, where layout and identity are determined.
     """
 
-    def __init__(self, terms: Mapping[str, Term | None], timestep_power: float = 1.0) -> None:
+    def __init__(self, terms: Mapping[str, Term], timestep_power: float = 1.0) -> None:
         super().__init__()
-        acting = {name: term for name, term in terms.items() if term is not None}
-        if not acting or "loss" in acting:
+        if not terms or "loss" in terms:
             raise ValueError(
                 f"objective.terms are {list(terms)}; name one or more, none of them 'loss', "
                 "which is the sum."
             )
         check_number("objective.timestep_power", timestep_power, above=0)
-        self.terms = nn.ModuleDict(acting)
+        self.terms = nn.ModuleDict(terms)
         self.timestep_power = timestep_power
 
     def forward(
