@@ -15,6 +15,7 @@ from torch import Tensor
 
 from portraitlab.data.batches import TrainingBatches
 from portraitlab.data.loader import PortraitData
+from portraitlab.diffusion.backbone import Backbone
 from portraitlab.diffusion.precisions import cast_once
 from portraitlab.runs.run import Run
 from portraitlab.runs.status import Status
@@ -43,9 +44,12 @@ _EXPECTED = (
 )
 
 
-def training_precision(config: DictConfig, parts: Parts) -> str:
-    """Return Lightning's name of the precision in which a training computes."""
-    half = parts.frozen.backbone.unet.dtype != torch.float32
+def training_precision(config: DictConfig, backbone: Backbone) -> str:
+    """Return Lightning's name of the precision in which nets on a backbone are trained.
+
+    Raises ValueError for a precision that training does not support.
+    """
+    half = backbone.unet.dtype != torch.float32
     return precision_of(config.trainer, half_weights=half)
 
 
@@ -82,7 +86,7 @@ def fit(
         parts.model.enable_gradient_checkpointing()
 
     # Choose the callbacks.
-    precision, group = training_precision(config, parts), environment()
+    precision, group = training_precision(config, parts.frozen.backbone), environment()
     signals = StopSignals() if signals is None else signals
     checkpoints = Checkpoints(run.checkpoints, config.scale.checkpoint_every)
     averaging = None if config.ema_decay is None else Averaging(parts.model, config.ema_decay)

@@ -39,6 +39,15 @@ def test_the_quickest_precision_follows_the_processor(processor, monkeypatch) ->
     assert precision("quickest") == "32-true"
 
 
+def test_half_weights_are_multiplied_in_half_on_every_processor(processor) -> None:
+    processor(avx2=True)
+    trainer = OmegaConf.create({"accelerator": "cpu", "precision": "quickest"})
+    assert precision_of(trainer, half_weights=True) == "bf16-mixed"
+    # A named precision is the user's choice.
+    trainer.precision = "32-true"
+    assert precision_of(trainer, half_weights=True) == "32-true"
+
+
 def test_frozen_models_are_in_half_only_where_a_cpu_computes_it(processor) -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     processor(avx512_bf16=True)

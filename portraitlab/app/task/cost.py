@@ -14,9 +14,9 @@ from portraitlab.deploy.cost import PartCost, Sizes, part_costs, training_memory
 from portraitlab.faces.encoder.sizes import FeatureSizes, feature_sizes
 from portraitlab.method.model import PortraitModel
 from portraitlab.support.checks import check_whole
-from portraitlab.support.precision import precision_of
 from portraitlab.support.table import Table
 from portraitlab.training.build import build_model, check_numbers
+from portraitlab.training.fitting import training_precision
 
 _PUBLISHED = " (published models as published, whichever files are given)"
 
@@ -36,11 +36,12 @@ class Cost:
         """Print the cost, and return it in parameters, multiply-adds and bytes."""
         # Count the parts and the memory of a training step.
         check_numbers(config)
-        precision = precision_of(config.trainer)
         features = feature_sizes(config.encoder)
         lengths = features.local_length, features.local_dim, features.global_dim
         sizes = Sizes(*lengths, references=config.score_refs)
-        parts = part_costs(_model(config, features), sizes)
+        model = _model(config, features)
+        precision = training_precision(config, model.backbone)
+        parts = part_costs(model, sizes)
         memory = training_memory(
             _model(config, features),
             sizes,
