@@ -87,7 +87,7 @@ class Bench:
         with sampler.ready(parts.frozen.backbone):  # fail before training, not after
             pass
         edit = build_beside(config.edit, config, parts.frozen.encoder)
-        editor = parts.model if config.edit_by is None else _other_model(config, device)
+        editor = parts.model if config.edit_by is None else editing_model(config, device)
         judge = build_beside(config.judge, config, parts.frozen.encoder) if judged else None
         customise: Customisation = instantiate(config.customise)
         data: PhotoSource = instantiate(config.data)
@@ -187,7 +187,7 @@ class Bench:
         return record
 
 
-def _other_model(config: DictConfig, device: torch.device) -> PortraitModel:
+def editing_model(config: DictConfig, device: torch.device) -> PortraitModel:
     """Build the trained model of the run that edit_by describes, of this scale and seed.
 
     Raises NoRun (a ValueError) where it is not trained.
@@ -199,7 +199,7 @@ def _other_model(config: DictConfig, device: torch.device) -> PortraitModel:
     run = Run.of(settings)
     if not run.weights.is_file():
         raise NoRun(
-            f"the run of edit_by is not trained; train it first with python run.py "
+            "the run of edit_by is not trained; train it first with python run.py "
             f"{config.edit_by} scale={config.choices.scale} seed={config.seed}"
         )
     model = build_parts(OmegaConf.create(settings), device).model.eval()

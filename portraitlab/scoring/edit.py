@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from portraitlab.faces.encoder.face_encoder import FaceEncoder
-from portraitlab.method.edit.base import Edit, KnownFaces
+from portraitlab.method.edit.base import PROMPT, Edit, KnownFaces
 from portraitlab.method.model import PortraitModel
 from portraitlab.scoring.draw import Portraits
 from portraitlab.scoring.people import assigned
 
 _LOG = logging.getLogger(__name__)
-_PROMPT = "a photo of a person"
-"""Prompt of an edited square, which a caption's framing, such as a full body, does not describe."""
 
 
 @torch.no_grad()
@@ -29,7 +27,7 @@ def edit_portraits(
     person's place, see `assigned`. encoder must be on the model's device. Faces that are not found,
     or that the edit leaves as they are, are unchanged; the log has their number.
 
-    Raises ValueError where a model reads a profile for each of several people.
+    Raises ValueError for several people where a net reads a profile.
     """
     if not edit.changes:
         return portraits
@@ -61,14 +59,14 @@ def edit_portraits(
     # Edit them with their person's references.
     rows, people = torch.tensor(chosen).unbind(dim=1)
     own = (rows, people) if several else rows
-    text = model.backbone.encode_text([_PROMPT]).to("cpu")
+    text = model.backbone.encode_text([PROMPT]).to("cpu")
     known = KnownFaces(
         rows,
         torch.stack(points),
         text.expand(len(rows)),
         batch.references[own],
         batch.shape_geometry[own],
-        None if several or batch.pictures is None else batch.pictures[rows],
+        None if batch.pictures is None else batch.pictures[rows],
     )
     edited = edit(model, encoder, list(portraits.images), known)
     changed = sum(not reason for reason in edited.left)

@@ -82,10 +82,6 @@ def true_places(style: Photo, profile: Photo, cells: int) -> tuple[Tensor, Tenso
     return places, share[0] >= 0.5, mean(face[None])[0] >= 0.5
 
 
-class NoDescriptors(ValueError):
-    """Descriptors that a model cannot give."""
-
-
 @dataclass(frozen=True)
 class SampledPair(TensorRecord):
     """Pairs of a style picture and a profile, [B, 3, H, W] each.
@@ -107,8 +103,7 @@ class Descriptors(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Compute features [B, C, h, w] of style pictures and of profiles.
 
-        Raises NoDescriptors or MissingWeights (both ValueErrors) where the model or the weights
-        that are needed are missing.
+        Raises ValueError where the net or the weights that they need are missing.
         """
         ...
 

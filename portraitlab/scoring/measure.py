@@ -41,9 +41,9 @@ def measure(
 
     Bounds: `another identity`, the target of the next identity; `real other photo`, a photo of the
     person without a flaw that is neither target nor judge; `autoencoder round trip`, the target
-    decoded from its own latents, which shows a stranger if targets are of others. Where a bound's
-    photos repeat, as templates do, distances of sets are left out. And for rendered
+    decoded from its own latents, which shows a stranger if targets are of others; and for rendered
     photos `regressor against truth`: estimates of the targets against what they were rendered with.
+    Distances of sets are left out of a bound whose photos repeat, as templates do.
     """
     # Measure the targets.
     judge.to(device)

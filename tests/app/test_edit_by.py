@@ -6,10 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
-from composing import run_py
+import torch
+from composing import compose_config, run_py
+from safetensors.torch import load_file
+
+from portraitlab.app.experiment import editing_model
 
 DRAWN = ("system=ip_adapter", "backbone=world_canvas", "cond=none", "refs=1", "metrics=[sim_f]")
-EDITOR = "system=ic_portrait canvas=views budget.steps=0"
+EDITOR = "system=ic_portrait canvas=views budget.steps=1"
 
 
 @pytest.mark.slow
@@ -22,7 +26,8 @@ def test_portraits_are_edited_by_another_run_s_net(cache: Path, home: Path, tmp_
     assert "train it first with python run.py system=ic_portrait canvas=views" in refused.stderr
     assert not list(tmp_path.rglob("metrics.json"))
 
-    trained = run_py(*EDITOR.split(), "metrics=none", *shared, home=home)
+    own = [setting for setting in shared if not setting.startswith("budget")]
+    trained = run_py(*EDITOR.split(), "metrics=none", *own, home=home)
     assert trained.returncode == 0, trained.stderr
     done = run_py(*DRAWN, *edited, *shared, home=home)
     assert done.returncode == 0, done.stderr
@@ -30,3 +35,11 @@ def test_portraits_are_edited_by_another_run_s_net(cache: Path, home: Path, tmp_
     found = re.search(r"edited (\d+) of the \d+ faces of the portraits", log.read_text())
     assert found is not None
     assert int(found[1]) > 0
+
+    # The editing model has the weights of its run.
+    (trained_run,) = (tmp_path / "ic_portrait").glob("none-*")
+    config = compose_config(*DRAWN, *edited, *shared)
+    editor = editing_model(config, torch.device("cpu")).trained_state_dict()
+    weights = load_file(trained_run / "model.safetensors")
+    assert weights.keys() == editor.keys()
+    assert all(torch.equal(weights[name], value) for name, value in editor.items())

@@ -21,7 +21,7 @@ from portraitlab.method.transform.side_by_side import SideBySide
 from portraitlab.scoring.descriptors.clean_dift import CleanDift
 from portraitlab.scoring.descriptors.dift import Dift
 from portraitlab.scoring.descriptors.matching_net import MatchingNet
-from portraitlab.scoring.matching import NoDescriptors, SampledPair, ViewPairs, found_places
+from portraitlab.scoring.matching import SampledPair, ViewPairs, found_places
 from portraitlab.types import Injection
 from portraitlab.world.models.text_to_image import CanvasImagePrompt
 from portraitlab.world.pretrained import load_clip
@@ -92,7 +92,7 @@ def test_the_matching_net_reads_both_pictures(
         SampledPair(pairs.style, black, black),
     ):
         assert not torch.allclose(features(changed)[0], style, atol=1e-5)
-    with pytest.raises(NoDescriptors, match="system=ic_portrait"):
+    with pytest.raises(ValueError, match="system=ic_portrait"):
         MatchingNet()(model, SampledPair(black, black, black), torch.Generator())
 
 

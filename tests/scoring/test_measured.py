@@ -156,6 +156,24 @@ def test_fid_and_deviations_are_of_people_who_are_not_scored(measured, judge) ->
     assert len(population.features) == 12
 
 
+def test_distances_of_sets_are_left_out_of_bounds_whose_photos_repeat(
+    held_out, frozen, judge, world_data
+) -> None:
+    # Two noises a target, so that each bound has every photo twice.
+    scoring = ScoringSet(held_out, 2, RandomReference(), targets=1, noise_seeds=2)
+    ((batch, _),) = scoring.batches(100)
+    assert len({sample.target for sample in scoring.samples}) < len(scoring.samples)
+    images = held_out.store.images([sample.target for sample in scoring.samples])
+    real = world_data(real_photos=12).real_photos(frozen, scoring)
+    figures = measure(
+        Portraits(images, batch, scoring.samples), held_out, real, _Model(frozen), judge,
+        {"sim_f": SimF(), "fid": Fid()}, 4, torch.device("cpu"),
+    )  # fmt: skip
+    assert set(figures["metrics"]) == {"sim_f", "fid"}
+    assert len(figures["bounds"]) == 3
+    assert all(set(bound) == {"sim_f"} for bound in figures["bounds"].values())
+
+
 def test_intrusion_is_measured_on_the_samples_that_the_backbone_drew(measured) -> None:
     figures = measured(lambda sample: sample.target, alone=1)["metrics"]["intrusion"]
     assert (figures["samples"], figures["value"]) == (1, pytest.approx(1.0, abs=1e-5))

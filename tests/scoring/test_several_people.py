@@ -28,7 +28,7 @@ from portraitlab.scoring.metrics.fid import Fid
 from portraitlab.scoring.metrics.sim_f import SimF
 from portraitlab.scoring.metrics.weakest_f import WeakestF
 from portraitlab.scoring.people import assigned, view_faces, view_people
-from portraitlab.types import FaceGeometry
+from portraitlab.types import FaceGeometry, Pictures
 from portraitlab.world.canvas import render_canvas
 from portraitlab.world.pretrained import (
     load_clip,
@@ -211,3 +211,15 @@ def test_each_face_of_a_group_is_edited_as_its_own_person(pictures, tiny_backbon
         away = edit.faces.keypoints[row].mean(dim=0) - expected[picture].mean(dim=1)
         assert int(away.norm(dim=1).argmin()) == person
     assert (edited.images != images).any(dim=1).flatten(1).sum(dim=1).tolist() == [2, 3]
+
+
+def test_a_net_that_reads_a_profile_edits_no_groups(pictures) -> None:
+    images, place, _ = pictures
+    batch = make_crowd(batch=2, people=3)
+    assert batch.regions is not None
+    blank = torch.zeros(2, 3, 8, 8)
+    profile = Pictures(blank, blank, blank, blank[:, :1], torch.ones(2) > 0, torch.arange(2))
+    samples = [Sample(str(row), 0, (), 0, (), int(at), "") for row, at in enumerate(place)]
+    drawn = Portraits(images, replace(batch, pictures=profile), samples)
+    with pytest.raises(ValueError, match=r"edits portraits of one person; .*task=restore"):
+        edit_portraits(_Greyed(), None, None, drawn)

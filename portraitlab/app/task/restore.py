@@ -17,7 +17,7 @@ from portraitlab.app.experiment import device_of
 from portraitlab.data.people import People, match, read_people
 from portraitlab.data.photo import UnusablePhoto, read_photo
 from portraitlab.faces.encoder.face_encoder import FaceEncoder, photo_tensor
-from portraitlab.method.edit.base import Edit, KnownFaces
+from portraitlab.method.edit.base import PROMPT, Edit, KnownFaces
 from portraitlab.method.edit.squares import square_around
 from portraitlab.method.model import PortraitModel
 from portraitlab.runs.key import plain
@@ -46,7 +46,7 @@ class RestorePictures:
         faces: str | None,
         run: str | None = None,
         out: str | None = None,
-        prompt: str = "a photo of a person",
+        prompt: str = PROMPT,
     ) -> None:
         self.pictures = _required("pictures", pictures, "pictures whose small faces are restored")
         self.faces = _required("faces", faces, "photos of one person, or a folder for each person")

@@ -26,10 +26,12 @@ from portraitlab.training.stopping import StopSignals
 
 
 class Train:
-    """A task that trains the run of a configuration, or resumes it, and scores it."""
+    """A task that trains the run of a configuration, or resumes it, and scores it.
+
+    judged: True if `score` needs the judge and the metrics, which are built for it alone.
+    """
 
     judged = True
-    """Whether `score` reads the judge and the metrics."""
 
     def score(self, bench: Bench, run: Run) -> dict[str, Any]:
         """Measure the trained model, write the record, and return it."""
@@ -123,7 +125,7 @@ class Train:
                 bench.save(
                     run,
                     training_seconds=round(seconds, 1),
-                    precision=training_precision(config, bench.parts),
+                    precision=training_precision(config, bench.parts.frozen.backbone),
                     processes=process_count(),
                 )
             if status is None:

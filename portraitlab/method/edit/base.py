@@ -11,6 +11,9 @@ from portraitlab.faces.encoder.face_encoder import FaceEncoder
 from portraitlab.method.model import PortraitModel
 from portraitlab.types import FaceFeatures, FaceGeometry, Pictures, TensorRecord, TextFeatures
 
+PROMPT = "a photo of a person"
+"""Default prompt of an edited square, which shows no full body as the caption may."""
+
 
 @dataclass(frozen=True)
 class KnownFaces(TensorRecord):

@@ -9,7 +9,7 @@ from portraitlab.diffusion.encoder_features import features_of
 from portraitlab.method.model import PortraitModel
 from portraitlab.method.net.in_context import InContext
 from portraitlab.scoring.descriptors.dift import noisy_latents
-from portraitlab.scoring.matching import NoDescriptors, SampledPair
+from portraitlab.scoring.matching import SampledPair
 from portraitlab.support.checks import check_whole
 from portraitlab.types import Condition, TextFeatures
 
@@ -29,7 +29,7 @@ class MatchingNet:
         """Compute features of both halves of a pair."""
         backbone, net = model.backbone, model.net
         if not isinstance(net, InContext):
-            raise NoDescriptors("the model has no matching net; choose system=ic_portrait")
+            raise ValueError("the model has no matching net; choose system=ic_portrait")
         latents = torch.cat([backbone.encode(pair.style), backbone.encode(pair.profile)], dim=-1)
         (noisy,), timesteps = noisy_latents(backbone, latents, self.timestep, generator)
         condition = Condition(
